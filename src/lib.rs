@@ -1,0 +1,2 @@
+//! hydit: artifacts -> images.
+#![warn(missing_docs)]
