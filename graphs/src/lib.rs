@@ -1,1 +1,29 @@
-//! .
+//! Hunyuan-DiT, its two text encoders and its image decoder as ONNX graphs.
+//!
+//! Three nouns: a [`Graph`] is built from [`Var`]s, which read like the reference's tensors, and
+//! [`Weights`], which name tensors of the checkpoint; it is finished into a [`GraphDef`]. Building
+//! needs a config only, no file and no runtime, so a graph is a pure function. What is written to
+//! disk about an export is the [`Manifest`].
+//!
+//! Read [`hunyuan_dit`] first, then [`mod@nn`] (numerics) and [`mod@model`] (bytes).
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod bert;
+mod builder;
+pub mod config;
+mod dim;
+mod embedders;
+pub mod hunyuan_dit;
+pub mod manifest;
+pub mod model;
+pub mod nn;
+pub mod onnx;
+mod ops;
+pub mod t5;
+pub mod vae;
+pub mod variant;
+
+pub use builder::{DType, Graph, GraphDef, Initializer, Scope, Source, TensorSpec, Var, Weights};
+pub use dim::{Cost, Dim, Sizes, Symbol};
+pub use manifest::Manifest;

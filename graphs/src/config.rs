@@ -1,0 +1,424 @@
+//! What the graphs are functions of: the `config.json` of each component, as diffusers and
+//! transformers write it. Parsed from text, checked before a graph is built.
+
+use serde::{Deserialize, Serialize};
+
+/// A config that cannot be built: the field, what was found, what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The text is not JSON of the expected form.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A value is out of range or not supported.
+    #[error("`{field}` is {found}; {expected}")]
+    Field {
+        /// The field of the JSON file.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+}
+
+/// `transformer/config.json`: `HunyuanDiT2DModel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HunyuanDitConfig {
+    /// Blocks, the depth; even.
+    pub num_layers: usize,
+    /// Width of the residual stream: heads * head_dim.
+    pub hidden_size: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width of a head.
+    pub attention_head_dim: usize,
+    /// Width of the feed-forward layer over `hidden_size`.
+    pub mlp_ratio: f64,
+    /// Side of a patch in latent pixels.
+    pub patch_size: usize,
+    /// Latent channels.
+    pub in_channels: usize,
+    /// Whether a variance is predicted beside the noise (and then ignored).
+    pub learn_sigma: bool,
+    /// Latent size the model was made for.
+    pub sample_size: usize,
+    /// Tokens of the first text encoder.
+    pub text_len: usize,
+    /// Tokens of the second text encoder.
+    pub text_len_t5: usize,
+    /// Width of the first text encoder.
+    pub cross_attention_dim: usize,
+    /// Width of the second text encoder.
+    pub cross_attention_dim_t5: usize,
+    /// Width of the pooled prompt.
+    pub pooled_projection_dim: usize,
+    /// Size and style conditions: up to v1.1.
+    pub use_style_cond_and_image_meta_size: bool,
+    /// Feed-forward activation; `gelu-approximate`.
+    pub activation_fn: String,
+    /// Norm; `layer_norm`.
+    pub norm_type: String,
+}
+
+impl Default for HunyuanDitConfig {
+    /// The defaults of diffusers' constructor, which its config files may leave out.
+    fn default() -> Self {
+        HunyuanDitConfig {
+            num_layers: 28,
+            hidden_size: 1152,
+            num_attention_heads: 16,
+            attention_head_dim: 88,
+            mlp_ratio: 4.0,
+            patch_size: 2,
+            in_channels: 4,
+            learn_sigma: true,
+            sample_size: 32,
+            text_len: 77,
+            text_len_t5: 256,
+            cross_attention_dim: 1024,
+            cross_attention_dim_t5: 2048,
+            pooled_projection_dim: 1024,
+            use_style_cond_and_image_meta_size: true,
+            activation_fn: "gelu-approximate".to_string(),
+            norm_type: "layer_norm".to_string(),
+        }
+    }
+}
+
+impl HunyuanDitConfig {
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let cfg: Self = serde_json::from_str(text)?;
+        cfg.validate()?;
+        Ok(cfg)
+    }
+
+    /// Checks that the graphs can be built.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("num_layers", self.num_layers, 4, 256)?;
+        if !self.num_layers.is_multiple_of(2) {
+            let why = "the depth must be even: with an odd one the last block finds no long skip";
+            return field("num_layers", self.num_layers, why);
+        }
+        range("hidden_size", self.hidden_size, 1, 16_384)?;
+        range("num_attention_heads", self.num_attention_heads, 1, 1024)?;
+        range("attention_head_dim", self.attention_head_dim, 2, 1024)?;
+        if self.num_attention_heads * self.attention_head_dim != self.hidden_size {
+            let product = self.num_attention_heads * self.attention_head_dim;
+            let why = format!("expected num_attention_heads * attention_head_dim = {product}");
+            return field("hidden_size", self.hidden_size, why);
+        }
+        if !self.attention_head_dim.is_multiple_of(4) {
+            let why = "the 2-D rotary embedding needs a multiple of 4";
+            return field("attention_head_dim", self.attention_head_dim, why);
+        }
+        if !(0.01..=64.0).contains(&self.mlp_ratio) || self.ff_inner_dim() == 0 {
+            return field("mlp_ratio", self.mlp_ratio, "expected a ratio between 0.01 and 64");
+        }
+        range("patch_size", self.patch_size, 1, 16)?;
+        range("in_channels", self.in_channels, 1, 64)?;
+        range("sample_size", self.sample_size, 1, 4096)?;
+        range("text_len", self.text_len, 1, 4096)?;
+        range("text_len_t5", self.text_len_t5, 1, 4096)?;
+        range("cross_attention_dim", self.cross_attention_dim, 1, 16_384)?;
+        range("cross_attention_dim_t5", self.cross_attention_dim_t5, 1, 16_384)?;
+        range("pooled_projection_dim", self.pooled_projection_dim, 1, 16_384)?;
+        let heads = crate::embedders::POOLER_HEADS;
+        if !self.cross_attention_dim_t5.is_multiple_of(heads) {
+            let why = format!("the pooler's {heads} heads must divide it");
+            return field("cross_attention_dim_t5", self.cross_attention_dim_t5, why);
+        }
+        only("activation_fn", &self.activation_fn, "gelu-approximate")?;
+        only("norm_type", &self.norm_type, "layer_norm")
+    }
+
+    /// Channels of the prediction.
+    pub fn out_channels(&self) -> usize {
+        self.in_channels * if self.learn_sigma { 2 } else { 1 }
+    }
+
+    /// Width of the feed-forward layer: rounded down, as Python's `int` does.
+    pub fn ff_inner_dim(&self) -> usize {
+        (self.hidden_size as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Cache branches the depth allows.
+    pub fn cache_branches(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.num_layers / 2 - 1
+    }
+}
+
+/// `text_encoder/config.json`: `BertModel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // names and meanings are transformers'
+pub struct BertConfig {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub max_position_embeddings: usize,
+    pub type_vocab_size: usize,
+    pub layer_norm_eps: f32,
+    pub hidden_act: String,
+    #[serde(default = "absolute")]
+    pub position_embedding_type: String,
+}
+
+fn absolute() -> String {
+    "absolute".to_string()
+}
+
+impl BertConfig {
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let cfg: Self = serde_json::from_str(text)?;
+        range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
+        range("hidden_size", cfg.hidden_size, 1, 16_384)?;
+        range("num_hidden_layers", cfg.num_hidden_layers, 1, 256)?;
+        range("num_attention_heads", cfg.num_attention_heads, 1, 1024)?;
+        range("intermediate_size", cfg.intermediate_size, 1, 65_536)?;
+        range("max_position_embeddings", cfg.max_position_embeddings, 1, 65_536)?;
+        range("type_vocab_size", cfg.type_vocab_size, 1, 64)?;
+        if !cfg.hidden_size.is_multiple_of(cfg.num_attention_heads) {
+            let why = format!("num_attention_heads = {} must divide it", cfg.num_attention_heads);
+            return field("hidden_size", cfg.hidden_size, why);
+        }
+        epsilon("layer_norm_eps", cfg.layer_norm_eps)?;
+        only("hidden_act", &cfg.hidden_act, "gelu")?;
+        only("position_embedding_type", &cfg.position_embedding_type, "absolute")?;
+        Ok(cfg)
+    }
+}
+
+/// Feed-forward of a T5 block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedForward {
+    /// T5 v1.1 and mT5.
+    #[serde(rename = "gated-gelu")]
+    GatedGelu,
+    /// The first T5.
+    #[serde(rename = "relu")]
+    Relu,
+}
+
+/// `text_encoder_2/config.json`: `T5EncoderModel` or `MT5EncoderModel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // names and meanings are transformers'
+pub struct T5Config {
+    pub vocab_size: usize,
+    pub d_model: usize,
+    pub d_kv: usize,
+    pub d_ff: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
+    pub relative_attention_num_buckets: usize,
+    #[serde(default = "max_distance")]
+    pub relative_attention_max_distance: usize,
+    pub layer_norm_epsilon: f32,
+    pub feed_forward_proj: FeedForward,
+}
+
+fn max_distance() -> usize {
+    128
+}
+
+impl T5Config {
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let cfg: Self = serde_json::from_str(text)?;
+        range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
+        range("d_model", cfg.d_model, 1, 16_384)?;
+        range("d_kv", cfg.d_kv, 1, 1024)?;
+        range("d_ff", cfg.d_ff, 1, 65_536)?;
+        range("num_layers", cfg.num_layers, 1, 256)?;
+        range("num_heads", cfg.num_heads, 1, 1024)?;
+        range("relative_attention_num_buckets", cfg.relative_attention_num_buckets, 4, 4096)?;
+        let exact = cfg.relative_attention_num_buckets / 4;
+        range("relative_attention_max_distance", cfg.relative_attention_max_distance, exact + 1, 65_536)?;
+        epsilon("layer_norm_epsilon", cfg.layer_norm_epsilon)?;
+        Ok(cfg)
+    }
+}
+
+/// `vae/config.json`: `AutoencoderKL`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // names and meanings are diffusers'
+pub struct VaeConfig {
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    pub norm_num_groups: usize,
+    pub latent_channels: usize,
+    pub out_channels: usize,
+    pub scaling_factor: f32,
+    #[serde(default)]
+    pub force_upcast: bool,
+    #[serde(default = "yes")]
+    pub use_post_quant_conv: bool,
+    #[serde(default = "yes")]
+    pub mid_block_add_attention: bool,
+    #[serde(default = "silu")]
+    pub act_fn: String,
+    pub up_block_types: Vec<String>,
+    #[serde(default)]
+    pub shift_factor: Option<f32>,
+    #[serde(default)]
+    pub latents_mean: Option<Vec<f32>>,
+    #[serde(default)]
+    pub latents_std: Option<Vec<f32>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn silu() -> String {
+    "silu".to_string()
+}
+
+impl VaeConfig {
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let cfg: Self = serde_json::from_str(text)?;
+        range("block_out_channels (levels)", cfg.block_out_channels.len(), 1, 8)?;
+        range("layers_per_block", cfg.layers_per_block, 1, 16)?;
+        range("norm_num_groups", cfg.norm_num_groups, 1, 1024)?;
+        range("latent_channels", cfg.latent_channels, 1, 64)?;
+        for &width in &cfg.block_out_channels {
+            range("block_out_channels", width, 1, 8192)?;
+            if !width.is_multiple_of(cfg.norm_num_groups) {
+                let why = format!("it must divide every width; {width} is one");
+                return field("norm_num_groups", cfg.norm_num_groups, why);
+            }
+        }
+        if cfg.out_channels != 3 {
+            return field("out_channels", cfg.out_channels, "expected 3 (RGB)");
+        }
+        if !(cfg.scaling_factor.is_finite() && cfg.scaling_factor > 0.0) {
+            return field("scaling_factor", cfg.scaling_factor, "expected a positive number");
+        }
+        if cfg.up_block_types.len() != cfg.block_out_channels.len() {
+            let why = format!("expected one per level, {}", cfg.block_out_channels.len());
+            return field("up_block_types (levels)", cfg.up_block_types.len(), why);
+        }
+        cfg.up_block_types.iter().try_for_each(|t| only("up_block_types", t, "UpDecoderBlock2D"))?;
+        only("act_fn", &cfg.act_fn, "silu")?;
+        if let Some(shift) = cfg.shift_factor {
+            return field("shift_factor", shift, "only null is supported");
+        }
+        if cfg.latents_mean.is_some() || cfg.latents_std.is_some() {
+            return field("latents_mean", "set", "only null is supported");
+        }
+        Ok(cfg)
+    }
+
+    /// Image pixels per latent pixel.
+    pub fn factor(&self) -> usize {
+        1 << (self.block_out_channels.len() - 1)
+    }
+}
+
+/// `scheduler/scheduler_config.json`: the noise schedule the model was trained with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // names and meanings are diffusers'
+pub struct SchedulerConfig {
+    #[serde(default = "thousand")]
+    pub num_train_timesteps: usize,
+    pub beta_start: f64,
+    pub beta_end: f64,
+    pub beta_schedule: String,
+    #[serde(default = "epsilon_prediction")]
+    pub prediction_type: String,
+    #[serde(default)]
+    pub steps_offset: usize,
+    #[serde(default = "leading")]
+    pub timestep_spacing: String,
+    #[serde(default = "yes")]
+    pub clip_sample: bool,
+    #[serde(default)]
+    pub thresholding: bool,
+    #[serde(default)]
+    pub rescale_betas_zero_snr: bool,
+    #[serde(default)]
+    pub trained_betas: Option<Vec<f64>>,
+    #[serde(default = "fixed_small")]
+    pub variance_type: String,
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+fn epsilon_prediction() -> String {
+    "epsilon".to_string()
+}
+
+fn leading() -> String {
+    "leading".to_string()
+}
+
+fn fixed_small() -> String {
+    "fixed_small".to_string()
+}
+
+impl SchedulerConfig {
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let cfg: Self = serde_json::from_str(text)?;
+        range("num_train_timesteps", cfg.num_train_timesteps, 1, 100_000)?;
+        range("steps_offset", cfg.steps_offset, 0, 1)?;
+        for (name, beta) in [("beta_start", cfg.beta_start), ("beta_end", cfg.beta_end)] {
+            if !(beta > 0.0 && beta < 1.0) {
+                return field(name, beta, "expected a number between 0 and 1");
+            }
+        }
+        only("beta_schedule", &cfg.beta_schedule, "scaled_linear")?;
+        only("prediction_type", &cfg.prediction_type, "v_prediction")?;
+        for (name, set) in [
+            ("clip_sample", cfg.clip_sample),
+            ("thresholding", cfg.thresholding),
+            ("rescale_betas_zero_snr", cfg.rescale_betas_zero_snr),
+            ("trained_betas", cfg.trained_betas.is_some()),
+        ] {
+            if set {
+                return field(name, "set", "no published Hunyuan-DiT uses it; only off is supported");
+            }
+        }
+        only("variance_type", &cfg.variance_type, "fixed_small")?;
+        if !["leading", "linspace", "trailing"].contains(&cfg.timestep_spacing.as_str()) {
+            let why = "expected leading, linspace or trailing";
+            return field("timestep_spacing", &cfg.timestep_spacing, why);
+        }
+        Ok(cfg)
+    }
+}
+
+fn field<T>(
+    field: &'static str,
+    found: impl std::fmt::Display,
+    expected: impl Into<String>,
+) -> Result<T, ConfigError> {
+    Err(ConfigError::Field { field, found: found.to_string(), expected: expected.into() })
+}
+
+fn range(name: &'static str, found: usize, low: usize, high: usize) -> Result<(), ConfigError> {
+    match (low..=high).contains(&found) {
+        true => Ok(()),
+        false => field(name, found, format!("expected {low} to {high}")),
+    }
+}
+
+fn only(name: &'static str, found: &str, expected: &str) -> Result<(), ConfigError> {
+    match found == expected {
+        true => Ok(()),
+        false => field(name, format!("`{found}`"), format!("only `{expected}` is supported")),
+    }
+}
+
+fn epsilon(name: &'static str, found: f32) -> Result<(), ConfigError> {
+    match found > 0.0 && found < 0.1 {
+        true => Ok(()),
+        false => field(name, found, "expected a small positive number"),
+    }
+}

@@ -1,0 +1,207 @@
+//! Hunyuan-DiT, cut for Skip-Cache. Follows `HunyuanDiT2DModel` of diffusers
+//! (`models/transformers/hunyuan_transformer_2d.py`), whose weight names are used throughout.
+//!
+//! The blocks are written once; the graphs are ranges of one loop. With cache branch `n`
+//! (Skip-DiT's `cache_at_branch`) the shallow encoder runs blocks `0..n`, the deep core
+//! `n..depth - n`, the shallow decoder the rest. Long skips go from block `l` to block
+//! `depth - 1 - l`, so the core's own never leave it, and its one output is what the cache keeps.
+
+use std::ops::Range;
+
+use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::config::HunyuanDitConfig;
+use crate::dim::{Dim, Symbol};
+use crate::embedders::{Embedders, EPS};
+use crate::nn::Rope;
+
+/// Everything that depends on the prompt only; run once per request.
+///
+/// In: `encoder_hidden_states` `[b, text_len, cross]`, `encoder_hidden_states_t5`
+/// `[b, text_len_t5, cross_t5]`, their masks; up to v1.1 also `image_meta_size` `[b, 6]` and
+/// `style` `[b]`. Out: `text_states` `[b, text_len + text_len_t5, cross]`, `extra` `[b, hidden]`.
+pub fn conditioner(cfg: &HunyuanDitConfig, compute: DType) -> GraphDef {
+    let graph = Graph::new("conditioner", compute);
+    let b = Dim::from(Symbol::Batch);
+    let embedders = Embedders::new(cfg, &graph);
+    let states = |name: &str, len: usize, width: usize| {
+        graph.input(name, DType::F32, &[b, len.into(), width.into()])
+    };
+    let mask = |name: &str, len: usize| graph.input(name, DType::I64, &[b, len.into()]);
+
+    let bert = states("encoder_hidden_states", cfg.text_len, cfg.cross_attention_dim);
+    let bert_mask = mask("text_embedding_mask", cfg.text_len);
+    let t5 = states("encoder_hidden_states_t5", cfg.text_len_t5, cfg.cross_attention_dim_t5);
+    let t5_mask = mask("text_embedding_mask_t5", cfg.text_len_t5);
+    let style = cfg.use_style_cond_and_image_meta_size.then(|| {
+        let size = graph.input("image_meta_size", DType::F32, &[b, 6.into()]);
+        (size, graph.input("style", DType::I64, &[b]))
+    });
+
+    graph.output("text_states", embedders.text_states(bert, t5, bert_mask.concat(&[t5_mask], 1)));
+    graph.output("extra", embedders.extra(t5, style));
+    graph.finish()
+}
+
+/// Patches, timestep and blocks `0..n`; run at every step.
+///
+/// In: `latents` `[b, c, p * grid_height, p * grid_width]`, `timestep` `[b]`, `extra`,
+/// `text_states`, `cos` and `sin` `[grid_height, grid_width, head_dim]`.
+/// Out: `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, `temb` `[b, hidden]`.
+pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
+    let graph = Graph::new("shallow-encoder", compute);
+    let (x, temb) = embed(cfg, &graph);
+    let model = Model::new(cfg, &graph, temb);
+    let mut skips = Vec::new();
+    model.blocks(0..n, x, &mut skips);
+    for (i, skip) in skips.iter().enumerate() {
+        graph.output(&skip_name(i), *skip);
+    }
+    graph.output("temb", temb);
+    graph.finish()
+}
+
+/// Blocks `n..depth - n`; run at refresh steps only.
+///
+/// In: `skip_{n - 1}` (the encoder's last block), `temb`, `text_states`, `cos`, `sin`.
+/// Out: `deep` `[b, tokens, hidden]`, the one tensor that is cached.
+pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
+    let graph = Graph::new("deep-core", compute);
+    let x = tokens_input(cfg, &graph, &skip_name(n - 1));
+    let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
+    graph.output("deep", model.blocks(n..cfg.num_layers - n, x, &mut Vec::new()));
+    graph.finish()
+}
+
+/// Blocks `depth - n..depth`, final layer and unpatchify; run at every step.
+///
+/// In: `deep`, `skip_0` .. `skip_{n - 1}`, `temb`, `text_states`, `cos`, `sin`.
+/// Out: `noise_pred` `[b, out_channels, p * grid_height, p * grid_width]` in fp32.
+pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
+    let graph = Graph::new("shallow-decoder", compute);
+    let deep = tokens_input(cfg, &graph, "deep");
+    let mut skips = (0..n).map(|i| tokens_input(cfg, &graph, &skip_name(i))).collect();
+    let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
+    let x = model.blocks(cfg.num_layers - n..cfg.num_layers, deep, &mut skips);
+    graph.output("noise_pred", model.final_layer(x));
+    graph.finish()
+}
+
+/// Encoder, core and decoder in one: for comparison, and for runs without a cache.
+/// Inputs as [`shallow_encoder`], output as [`shallow_decoder`].
+pub fn full(cfg: &HunyuanDitConfig, compute: DType) -> GraphDef {
+    let graph = Graph::new("full", compute);
+    let (x, temb) = embed(cfg, &graph);
+    let model = Model::new(cfg, &graph, temb);
+    let x = model.blocks(0..cfg.num_layers, x, &mut Vec::new());
+    graph.output("noise_pred", model.final_layer(x));
+    graph.finish()
+}
+
+/// Name of the output of block `i`, where it crosses a seam.
+pub fn skip_name(i: usize) -> String {
+    format!("skip_{i}")
+}
+
+fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
+    let b = Dim::from(Symbol::Batch);
+    let patch = Dim::from(cfg.patch_size);
+    let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(|side| patch * side.into());
+    let latents = graph.input("latents", DType::F32, &[b, cfg.in_channels.into(), height, width]);
+    let timestep = graph.input("timestep", DType::F32, &[b]);
+    let extra = graph.input("extra", DType::F32, &[b, cfg.hidden_size.into()]);
+    let embedders = Embedders::new(cfg, graph);
+    (embedders.patches(latents), embedders.timestep(timestep) + extra)
+}
+
+fn tokens_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph, name: &str) -> Var<'g> {
+    let tokens = Dim::from(Symbol::GridHeight) * Symbol::GridWidth.into();
+    graph.input(name, graph.compute(), &[Symbol::Batch.into(), tokens, cfg.hidden_size.into()])
+}
+
+fn temb_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> Var<'g> {
+    graph.input("temb", DType::F32, &[Symbol::Batch.into(), cfg.hidden_size.into()])
+}
+
+/// What all blocks of one graph share.
+struct Model<'c, 'g> {
+    cfg: &'c HunyuanDitConfig,
+    w: Weights<'g>,
+    temb: Var<'g>,
+    text_states: Var<'g>,
+    grid: Var<'g>,
+    rope: Rope<'g>,
+}
+
+impl<'c, 'g> Model<'c, 'g> {
+    /// Declares the inputs `text_states`, `cos` and `sin`.
+    fn new(cfg: &'c HunyuanDitConfig, graph: &'g Graph, temb: Var<'g>) -> Model<'c, 'g> {
+        let text_len = (cfg.text_len + cfg.text_len_t5).into();
+        let text_shape = [Symbol::Batch.into(), text_len, cfg.cross_attention_dim.into()];
+        let text_states = graph.input("text_states", graph.compute(), &text_shape);
+        let grid_shape =
+            [Symbol::GridHeight.into(), Symbol::GridWidth.into(), cfg.attention_head_dim.into()];
+        let cos = graph.input("cos", DType::F32, &grid_shape);
+        let sin = graph.input("sin", DType::F32, &grid_shape);
+        let rope = Rope::new(cos, sin);
+        Model { cfg, w: graph.root(), temb: temb.silu(), text_states, grid: cos, rope }
+    }
+
+    /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them.
+    fn blocks(&self, range: Range<usize>, mut x: Var<'g>, skips: &mut Vec<Var<'g>>) -> Var<'g> {
+        let half = self.cfg.num_layers / 2;
+        for layer in range {
+            let skip = (layer > half).then(|| skips.pop().expect("one skip per block"));
+            x = self.block(&self.w.pp("blocks").pp(layer), x, skip);
+            if layer + 1 < half {
+                skips.push(x);
+            }
+        }
+        x
+    }
+
+    /// `HunyuanDiTBlock.forward`
+    fn block(&self, w: &Weights<'g>, x: Var<'g>, skip: Option<Var<'g>>) -> Var<'g> {
+        let _scope = w.enter();
+        let d = self.cfg.hidden_size;
+        // 0. Long skip connection
+        let x = match skip {
+            Some(skip) => {
+                x.concat(&[skip], 2).layer_norm(w, "skip_norm", EPS).linear(w, "skip_linear", d)
+            }
+            None => x,
+        };
+        // 1. Self-attention
+        let shift = self.temb.linear(w, "norm1.linear", d).unsqueeze([1]);
+        let x = x + self.attention(&w.pp("attn1"), x.layer_norm(w, "norm1.norm", EPS) + shift, None);
+        // 2. Cross-attention
+        let text = Some(self.text_states);
+        let x = x + self.attention(&w.pp("attn2"), x.layer_norm(w, "norm2", EPS), text);
+        // 3. Feed-forward
+        let ff = x.layer_norm(w, "norm3", EPS).linear(w, "ff.net.0.proj", self.cfg.ff_inner_dim());
+        x + ff.gelu("tanh").linear(w, "ff.net.2", d)
+    }
+
+    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself.
+    fn attention(&self, w: &Weights<'g>, x: Var<'g>, text: Option<Var<'g>>) -> Var<'g> {
+        let _scope = w.enter();
+        let [d, heads] = [self.cfg.hidden_size, self.cfg.num_attention_heads];
+        let states = text.unwrap_or(x);
+        let q = x.linear(w, "to_q", d).split_heads(heads).layer_norm(w, "norm_q", EPS);
+        let k = states.linear(w, "to_k", d).split_heads(heads).layer_norm(w, "norm_k", EPS);
+        let v = states.linear(w, "to_v", d).split_heads(heads);
+        let q = self.rope.rotate(q);
+        let k = if text.is_none() { self.rope.rotate(k) } else { k }; // text has no place in the image
+        let scale = 1.0 / (self.cfg.attention_head_dim as f32).sqrt();
+        q.attend(k, v, scale, None).join_heads().linear(w, "to_out.0", d)
+    }
+
+    /// `AdaLayerNormContinuous`, `proj_out`, unpatchify: `[b, tokens, hidden]` to latents' shape.
+    fn final_layer(&self, x: Var<'g>) -> Var<'g> {
+        let (d, p) = (self.cfg.hidden_size, self.cfg.patch_size);
+        let scale_shift = self.temb.linear(&self.w, "norm_out.linear", 2 * d).unsqueeze([1]);
+        let (scale, shift) = (scale_shift.slice(2, 0, d), scale_shift.slice(2, d, 2 * d));
+        let x = x.plain_layer_norm(EPS) * (scale + 1.0) + shift;
+        let x = x.linear(&self.w, "proj_out", p * p * self.cfg.out_channels());
+        x.transpose([0, 2, 1]).unflatten_like(self.grid).depth_to_space(p).cast(DType::F32)
+    }
+}

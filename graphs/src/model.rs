@@ -1,0 +1,144 @@
+//! A [`GraphDef`] as bytes: the ONNX file, and the layout of the data file beside it.
+
+use prost::Message;
+
+use crate::builder::{GraphDef, Initializer, Source, TensorSpec};
+use crate::onnx;
+
+/// ONNX operator set: the newest whose operators ONNX Runtime, TensorRT 10 and tract all run.
+pub const OPSET: i64 = 20;
+
+/// Version of the ONNX file format.
+pub const IR_VERSION: i64 = 10;
+
+/// Constants up to this many bytes stay in the ONNX file.
+const INLINE: usize = 1024;
+
+/// Large tensors start on a page, so that they can be mapped; small ones on a cache line.
+const PAGE: u64 = 4096;
+const LINE: u64 = 64;
+
+/// Place of an initializer in the data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u64,
+}
+
+impl GraphDef {
+    /// Name of the ONNX file.
+    pub fn file(&self) -> String {
+        format!("{}.onnx", self.name)
+    }
+
+    /// Name of the data file.
+    pub fn data_file(&self) -> String {
+        format!("{}.onnx.data", self.name)
+    }
+
+    /// Parameters read from the checkpoint.
+    pub fn parameters(&self) -> u64 {
+        self.weights().map(|initializer| initializer.elements() as u64).sum()
+    }
+
+    /// The initializers that are tensors of the checkpoint.
+    pub fn weights(&self) -> impl Iterator<Item = &Initializer> {
+        self.initializers.iter().filter(|i| matches!(i.source, Source::Checkpoint { .. }))
+    }
+
+    /// The initializers of the data file in its order, with their places.
+    pub fn layout(&self) -> Vec<(&Initializer, Extent)> {
+        let mut end = 0u64;
+        let mut layout = Vec::new();
+        for initializer in self.initializers.iter().filter(|i| !is_inline(i)) {
+            let length = initializer.bytes() as u64;
+            let offset = end.next_multiple_of(if length < PAGE { LINE } else { PAGE });
+            end = offset + length;
+            layout.push((initializer, Extent { offset, length }));
+        }
+        layout
+    }
+
+    /// The bytes of the ONNX file.
+    pub fn encode(&self) -> Vec<u8> {
+        let external = self.layout();
+        let mut external = external.iter();
+        let initializer = self
+            .initializers
+            .iter()
+            .map(|initializer| match &initializer.source {
+                Source::Constant(bytes) if is_inline(initializer) => onnx::TensorProto {
+                    raw_data: Some(bytes.clone()),
+                    ..header(initializer)
+                },
+                _ => {
+                    let (_, extent) = external.next().expect("the layout has every other one");
+                    onnx::TensorProto {
+                        external_data: [
+                            ("location", self.data_file()),
+                            ("offset", extent.offset.to_string()),
+                            ("length", extent.length.to_string()),
+                        ]
+                        .map(|(key, value)| onnx::StringStringEntryProto {
+                            key: Some(key.to_string()),
+                            value: Some(value),
+                        })
+                        .to_vec(),
+                        data_location: Some(onnx::DataLocation::External as i32),
+                        ..header(initializer)
+                    }
+                }
+            })
+            .collect();
+        onnx::ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some("hydit-export".to_string()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
+            opset_import: vec![onnx::OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(OPSET),
+            }],
+            graph: Some(onnx::GraphProto {
+                node: self.nodes.clone(),
+                name: Some(self.name.clone()),
+                initializer,
+                input: self.inputs.iter().map(value_info).collect(),
+                output: self.outputs.iter().map(value_info).collect(),
+            }),
+        }
+        .encode_to_vec()
+    }
+}
+
+fn is_inline(initializer: &Initializer) -> bool {
+    matches!(&initializer.source, Source::Constant(bytes) if bytes.len() <= INLINE)
+}
+
+fn header(initializer: &Initializer) -> onnx::TensorProto {
+    onnx::TensorProto {
+        name: Some(initializer.name.clone()),
+        dims: initializer.dims.iter().map(|&n| n as i64).collect(),
+        data_type: Some(initializer.dtype as i32),
+        ..Default::default()
+    }
+}
+
+fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
+    let dim = |dim: &crate::Dim| onnx::DimensionProto {
+        value: Some(match dim.known() {
+            Some(n) => onnx::DimensionValue::DimValue(n as i64),
+            None => onnx::DimensionValue::DimParam(dim.to_string()),
+        }),
+    };
+    onnx::ValueInfoProto {
+        name: Some(spec.name.clone()),
+        r#type: Some(onnx::TypeProto {
+            tensor_type: Some(onnx::TensorTypeProto {
+                elem_type: Some(spec.dtype as i32),
+                shape: Some(onnx::TensorShapeProto { dim: spec.shape.iter().map(dim).collect() }),
+            }),
+        }),
+    }
+}

@@ -1,0 +1,153 @@
+//! Layers that read weights. Numerics live here, once: which parts stay in fp32 when the graph
+//! computes in fp16, how weights are stored, how attention is spelled.
+
+use crate::builder::{DType, Var, Weights};
+
+impl<'g> Var<'g> {
+    /// `torch.nn.Linear`: `x @ weight^T + bias`.
+    #[track_caller]
+    pub fn linear(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
+        let compute = self.graph.compute();
+        let bias = w.pp(name).tensor("bias", &[out], compute);
+        self.linear_no_bias(w, name, out) + bias
+    }
+
+    /// `torch.nn.Linear(bias=False)`.
+    #[track_caller]
+    pub fn linear_no_bias(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        let compute = self.graph.compute();
+        let weight = w.pp(name).transposed("weight", [out, self.width()], compute);
+        self.cast(compute).matmul(weight)
+    }
+
+    /// `torch.nn.LayerNorm` over the last axis, computed in fp32.
+    pub fn layer_norm(self, w: &Weights<'g>, name: &str, eps: f32) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        let (w, width) = (w.pp(name), self.width());
+        let weight = w.tensor("weight", &[width], DType::F32);
+        let bias = w.tensor("bias", &[width], DType::F32);
+        self.cast(DType::F32).layer_normalization(weight, Some(bias), eps).cast(self.dtype())
+    }
+
+    /// [`Var::layer_norm`] without weights.
+    pub fn plain_layer_norm(self, eps: f32) -> Var<'g> {
+        let ones = self.graph.ones(self.width());
+        self.cast(DType::F32).layer_normalization(ones, None, eps).cast(self.dtype())
+    }
+
+    /// `T5LayerNorm`: divided by the root mean square of the last axis, in fp32.
+    pub fn rms_norm(self, w: &Weights<'g>, name: &str, eps: f32) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        let x = self.cast(DType::F32);
+        let weight = w.pp(name).tensor("weight", &[self.width()], DType::F32);
+        (x / ((x * x).mean(self.rank() - 1) + eps).sqrt() * weight).cast(self.dtype())
+    }
+
+    /// `torch.nn.GroupNorm` of `[b, c, ...]`, computed in fp32. Spelled with
+    /// `InstanceNormalization`, which every engine runs fast and TensorRT knows.
+    pub fn group_norm(self, w: &Weights<'g>, name: &str, groups: usize, eps: f32) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        let graph = self.graph;
+        let channels = self.shape()[1].known().expect("channels are known");
+        let zeros = graph.floats(&format!("zeros.{groups}"), &[groups], &vec![0.0; groups]);
+        let normalised = self
+            .cast(DType::F32)
+            .reshape([0, groups as i64, -1])
+            .instance_normalization(graph.ones(groups), zeros, eps)
+            .reshape_like(self);
+        let w = w.pp(name);
+        let spread = |weight: Var<'g>| match self.rank() {
+            3 => weight.unsqueeze([1]),
+            _ => weight.unsqueeze([1, 2]),
+        };
+        let weight = spread(w.tensor("weight", &[channels], DType::F32));
+        let bias = spread(w.tensor("bias", &[channels], DType::F32));
+        (normalised * weight + bias).cast(self.dtype())
+    }
+
+    /// `torch.nn.Conv2d` with a square kernel; see [`Var::conv`] for stride and padding.
+    #[track_caller]
+    pub fn conv2d(
+        self,
+        w: &Weights<'g>,
+        name: &str,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        let compute = self.graph.compute();
+        let channels = self.shape()[1].known().expect("channels are known");
+        let weight = w.pp(name).tensor("weight", &[out, channels, kernel, kernel], compute);
+        let bias = w.pp(name).tensor("bias", &[out], compute);
+        self.cast(compute).conv(weight, bias, stride)
+    }
+
+    /// `torch.nn.Embedding`: rows `self` (whole numbers) of `weight[rows, width]`.
+    pub fn embedding(self, w: &Weights<'g>, name: &str, rows: usize, width: usize) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        w.pp(name).tensor("weight", &[rows, width], self.graph.compute()).gather(self, 0)
+    }
+
+    /// `x * sigmoid(x)` in fp32, as both references of Hunyuan-DiT compute it.
+    pub fn silu(self) -> Var<'g> {
+        let x = self.cast(DType::F32);
+        (x * x.sigmoid()).cast(self.dtype())
+    }
+
+    /// `[b, s, heads * d]` -> `[b, heads, s, d]`.
+    pub fn split_heads(self, heads: usize) -> Var<'g> {
+        let d = self.width() / heads;
+        self.reshape([0, 0, heads as i64, d as i64]).transpose([0, 2, 1, 3])
+    }
+
+    /// `[b, heads, s, d]` -> `[b, s, heads * d]`.
+    pub fn join_heads(self) -> Var<'g> {
+        let heads = self.shape()[1].known().expect("the number of heads is known");
+        let width = heads * self.width();
+        self.transpose([0, 2, 1, 3]).reshape([0, 0, width as i64])
+    }
+
+    /// `softmax(scale * q @ k^T + bias) @ v` of `[b, heads, s, d]`, with `q = self`. Scores and
+    /// softmax are fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow.
+    #[track_caller]
+    pub fn attend(self, k: Var<'g>, v: Var<'g>, scale: f32, bias: Option<Var<'g>>) -> Var<'g> {
+        let (q, k) = (self.cast(DType::F32), k.cast(DType::F32));
+        let q = if scale == 1.0 { q } else { q * scale };
+        let scores = q.matmul(k.transpose([0, 1, 3, 2]));
+        let scores = bias.map_or(scores, |bias| scores + bias);
+        scores.softmax().cast(v.dtype()).matmul(v)
+    }
+}
+
+/// 2-D rotary position embedding, interleaved: pairs `(2i, 2i + 1)` turn by the same angle.
+/// Follows `apply_rotary_emb` of diffusers (`use_real=True`).
+#[derive(Clone, Copy)]
+pub struct Rope<'g> {
+    cos: Var<'g>,
+    sin: Var<'g>,
+    swap: Var<'g>,
+}
+
+impl<'g> Rope<'g> {
+    /// From the tables `cos` and `sin`, `[rows, columns, d]` in fp32.
+    pub fn new(cos: Var<'g>, sin: Var<'g>) -> Rope<'g> {
+        let d = cos.width();
+        let graph = cos.graph;
+        let signs: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
+        let swapped: Vec<i64> = (0..d as i64).map(|i| i ^ 1).collect();
+        let flat = |table: Var<'g>| table.reshape([-1, d as i64]);
+        Rope {
+            cos: flat(cos),
+            sin: flat(sin) * graph.floats("rope.signs", &[d], &signs),
+            swap: graph.ints("rope.swap", &[d], &swapped),
+        }
+    }
+
+    /// `x` (`[b, heads, s, d]`) turned, in fp32: `x * cos + (-x1, x0, -x3, x2, ...) * sin`.
+    pub fn rotate(&self, x: Var<'g>) -> Var<'g> {
+        let wide = x.cast(DType::F32);
+        (wide * self.cos + wide.gather(self.swap, 3) * self.sin).cast(x.dtype())
+    }
+}

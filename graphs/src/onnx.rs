@@ -1,0 +1,219 @@
+//! The ONNX protobuf messages this crate writes, declared by hand.
+//!
+//! Field numbers and kinds follow `onnx.proto` (ONNX 1.16, IR version 10). Only what we write is
+//! declared: about ten messages instead of a generated schema. Singular scalars are `Option`
+//! because ONNX is proto2: the checker asks whether a field *is present*, so an attribute of value
+//! 0 must still be written. An independent reader guards the numbers (`tests/onnx_reader.rs`).
+
+use prost::{Enumeration, Message, Oneof};
+
+/// A model: one graph and the operator sets it uses.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelProto {
+    /// Version of the file format.
+    #[prost(int64, optional, tag = "1")]
+    pub ir_version: Option<i64>,
+    /// Name of the writing program.
+    #[prost(string, optional, tag = "2")]
+    pub producer_name: Option<String>,
+    /// Version of the writing program.
+    #[prost(string, optional, tag = "3")]
+    pub producer_version: Option<String>,
+    /// The graph.
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<GraphProto>,
+    /// Operator sets imported.
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+}
+
+/// An operator set: a domain (empty = standard ONNX) and its version.
+#[derive(Clone, PartialEq, Message)]
+pub struct OperatorSetIdProto {
+    /// Domain.
+    #[prost(string, optional, tag = "1")]
+    pub domain: Option<String>,
+    /// Version.
+    #[prost(int64, optional, tag = "2")]
+    pub version: Option<i64>,
+}
+
+/// Nodes in topological order, with their initializers and the graph's interface.
+#[derive(Clone, PartialEq, Message)]
+pub struct GraphProto {
+    /// Nodes, each after those it reads.
+    #[prost(message, repeated, tag = "1")]
+    pub node: Vec<NodeProto>,
+    /// Name of the graph.
+    #[prost(string, optional, tag = "2")]
+    pub name: Option<String>,
+    /// Weights and constants.
+    #[prost(message, repeated, tag = "5")]
+    pub initializer: Vec<TensorProto>,
+    /// Inputs.
+    #[prost(message, repeated, tag = "11")]
+    pub input: Vec<ValueInfoProto>,
+    /// Outputs.
+    #[prost(message, repeated, tag = "12")]
+    pub output: Vec<ValueInfoProto>,
+}
+
+/// One operator call.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeProto {
+    /// Names of the values read; empty for an omitted optional input.
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    /// Names of the values made.
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
+    /// Name of the node.
+    #[prost(string, optional, tag = "3")]
+    pub name: Option<String>,
+    /// Operator.
+    #[prost(string, optional, tag = "4")]
+    pub op_type: Option<String>,
+    /// Attributes.
+    #[prost(message, repeated, tag = "5")]
+    pub attribute: Vec<AttributeProto>,
+}
+
+/// A named attribute of a node.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttributeProto {
+    /// Name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Value of kind `Float`.
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
+    /// Value of kind `Int`.
+    #[prost(int64, optional, tag = "3")]
+    pub i: Option<i64>,
+    /// Value of kind `String`.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
+    /// Value of kind `Ints`.
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub ints: Vec<i64>,
+    /// Which of the values is set.
+    #[prost(enumeration = "AttributeType", optional, tag = "20")]
+    pub r#type: Option<i32>,
+}
+
+/// Kind of an attribute's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum AttributeType {
+    /// Not set.
+    Undefined = 0,
+    /// `f`
+    Float = 1,
+    /// `i`
+    Int = 2,
+    /// `s`
+    String = 3,
+    /// `ints`
+    Ints = 7,
+}
+
+/// A weight or constant, inline (`raw_data`) or in a file beside the model (`external_data`).
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorProto {
+    /// Shape.
+    #[prost(int64, repeated, packed = "false", tag = "1")]
+    pub dims: Vec<i64>,
+    /// Element type, a number of [`crate::DType`].
+    #[prost(int32, optional, tag = "2")]
+    pub data_type: Option<i32>,
+    /// Name of the initializer.
+    #[prost(string, optional, tag = "8")]
+    pub name: Option<String>,
+    /// Little-endian elements.
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub raw_data: Option<Vec<u8>>,
+    /// `location`, `offset` and `length` of external data.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// Where the data is.
+    #[prost(enumeration = "DataLocation", optional, tag = "14")]
+    pub data_location: Option<i32>,
+}
+
+/// Where the data of a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum DataLocation {
+    /// In the message.
+    Default = 0,
+    /// In the file named by `external_data`.
+    External = 1,
+}
+
+/// A key and its value.
+#[derive(Clone, PartialEq, Message)]
+pub struct StringStringEntryProto {
+    /// Key.
+    #[prost(string, optional, tag = "1")]
+    pub key: Option<String>,
+    /// Value.
+    #[prost(string, optional, tag = "2")]
+    pub value: Option<String>,
+}
+
+/// Name and type of an input or output.
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueInfoProto {
+    /// Name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Type.
+    #[prost(message, optional, tag = "2")]
+    pub r#type: Option<TypeProto>,
+}
+
+/// A type; ours are all tensors.
+#[derive(Clone, PartialEq, Message)]
+pub struct TypeProto {
+    /// The tensor type.
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorTypeProto>,
+}
+
+/// Element type and shape of a tensor.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorTypeProto {
+    /// Element type, a number of [`crate::DType`].
+    #[prost(int32, optional, tag = "1")]
+    pub elem_type: Option<i32>,
+    /// Shape.
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShapeProto>,
+}
+
+/// A shape.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorShapeProto {
+    /// Dimensions, outermost first.
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<DimensionProto>,
+}
+
+/// One dimension: a number or a symbol.
+#[derive(Clone, PartialEq, Message)]
+pub struct DimensionProto {
+    /// The value.
+    #[prost(oneof = "DimensionValue", tags = "1, 2")]
+    pub value: Option<DimensionValue>,
+}
+
+/// Value of a dimension.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum DimensionValue {
+    /// Known.
+    #[prost(int64, tag = "1")]
+    DimValue(i64),
+    /// Symbolic.
+    #[prost(string, tag = "2")]
+    DimParam(String),
+}

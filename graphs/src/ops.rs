@@ -1,0 +1,329 @@
+//! ONNX operators on [`Var`], each with its shape rule and cost.
+//!
+//! Costs count every node: 2 per multiply-add of a matrix product or convolution, otherwise the
+//! arithmetic of one element (an addition 1, an exponential 1, a softmax 5, a layer norm 8, ...);
+//! moving and casting is free. They serve to say what speed-up skipping a graph allows.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+use crate::builder::{Attribute, DType, Graph, Var};
+use crate::dim::Dim;
+
+const FREE: usize = 0;
+
+impl<'g> Var<'g> {
+    fn unary(self, op: &str, flops: usize) -> Var<'g> {
+        self.graph.node(op, &[Some(self)], &[], (self.dtype(), self.shape()), flops.into())
+    }
+
+    #[track_caller]
+    fn binary(self, op: &str, other: Var<'g>, dtype: DType) -> Var<'g> {
+        assert_eq!(self.dtype(), other.dtype(), "{op} of two types");
+        let shape = broadcast(&self.shape(), &other.shape());
+        self.graph.node(op, &[Some(self), Some(other)], &[], (dtype, shape), Dim::ONE)
+    }
+
+    /// `1 / (1 + e^-x)`
+    pub fn sigmoid(self) -> Var<'g> {
+        self.unary("Sigmoid", 3)
+    }
+
+    /// `max(x, 0)`
+    pub fn relu(self) -> Var<'g> {
+        self.unary("Relu", 1)
+    }
+
+    /// Square root.
+    pub fn sqrt(self) -> Var<'g> {
+        self.unary("Sqrt", 1)
+    }
+
+    /// Sine.
+    pub fn sin(self) -> Var<'g> {
+        self.unary("Sin", 1)
+    }
+
+    /// Cosine.
+    pub fn cos(self) -> Var<'g> {
+        self.unary("Cos", 1)
+    }
+
+    /// GELU, by `tanh` (`approximate = "tanh"` of PyTorch) or by `erf`.
+    pub fn gelu(self, approximate: &'static str) -> Var<'g> {
+        let attributes = [("approximate", Attribute::Text(approximate))];
+        let output = (self.dtype(), self.shape());
+        self.graph.node("Gelu", &[Some(self)], &attributes, output, 10.into())
+    }
+
+    /// Softmax over the last axis.
+    pub fn softmax(self) -> Var<'g> {
+        let output = (self.dtype(), self.shape());
+        self.graph.node("Softmax", &[Some(self)], &[("axis", Attribute::Int(-1))], output, 5.into())
+    }
+
+    /// Element type `dtype`; nothing if it already is.
+    pub fn cast(self, dtype: DType) -> Var<'g> {
+        if self.dtype() == dtype {
+            return self;
+        }
+        let attributes = [("to", Attribute::Int(dtype as i64))];
+        self.graph.node("Cast", &[Some(self)], &attributes, (dtype, self.shape()), FREE.into())
+    }
+
+    /// `self` where true, else `other`: broadcasts like arithmetic. `self` is the condition.
+    #[track_caller]
+    pub fn choose(self, yes: Var<'g>, no: Var<'g>) -> Var<'g> {
+        assert_eq!(yes.dtype(), no.dtype(), "Where of two types");
+        let shape = broadcast(&self.shape(), &broadcast(&yes.shape(), &no.shape()));
+        let inputs = [Some(self), Some(yes), Some(no)];
+        self.graph.node("Where", &inputs, &[], (yes.dtype(), shape), FREE.into())
+    }
+
+    /// Matrix product over the last two axes, the others broadcast.
+    #[track_caller]
+    pub fn matmul(self, other: Var<'g>) -> Var<'g> {
+        assert_eq!(self.dtype(), other.dtype(), "MatMul of two types");
+        let (a, b) = (self.shape(), other.shape());
+        let ([a_batch @ .., rows, inner], [b_batch @ .., b_inner, columns]) = (&a[..], &b[..])
+        else {
+            panic!("MatMul of {a:?} and {b:?}");
+        };
+        assert_eq!(inner, b_inner, "MatMul of {a:?} and {b:?}");
+        let mut shape = broadcast(a_batch, b_batch);
+        shape.extend([*rows, *columns]);
+        let flops = *inner * 2.into();
+        self.graph.node("MatMul", &[Some(self), Some(other)], &[], (self.dtype(), shape), flops)
+    }
+
+    /// Axes in the order `axes`.
+    pub fn transpose<const N: usize>(self, axes: [usize; N]) -> Var<'g> {
+        let old = self.shape();
+        let shape = axes.iter().map(|&axis| old[axis]).collect();
+        let perm = Attribute::Ints(axes.iter().map(|&axis| axis as i64).collect());
+        let output = (self.dtype(), shape);
+        self.graph.node("Transpose", &[Some(self)], &[("perm", perm)], output, FREE.into())
+    }
+
+    /// Another shape of the same elements: 0 keeps the axis at its place, one -1 takes the rest.
+    #[track_caller]
+    pub fn reshape<const N: usize>(self, target: [i64; N]) -> Var<'g> {
+        let shape = resolve(&self.shape(), &target);
+        let inputs = [Some(self), Some(self.graph.list(&target))];
+        self.graph.node("Reshape", &inputs, &[], (self.dtype(), shape), FREE.into())
+    }
+
+    /// The shape of `other`, read at run time.
+    pub fn reshape_like(self, other: Var<'g>) -> Var<'g> {
+        let output = (DType::I64, vec![other.rank().into()]);
+        let shape = self.graph.node("Shape", &[Some(other)], &[], output, FREE.into());
+        let output = (self.dtype(), other.shape());
+        self.graph.node("Reshape", &[Some(self), Some(shape)], &[], output, FREE.into())
+    }
+
+    /// Splits the last axis but one, `rows * columns` long, as the first two axes of `grid` are:
+    /// `[b, c, rows * columns]` -> `[b, c, rows, columns]`.
+    #[track_caller]
+    pub fn unflatten_like(self, grid: Var<'g>) -> Var<'g> {
+        let (shape, sizes) = (self.shape(), grid.shape());
+        assert_eq!(shape[2], sizes[0] * sizes[1], "the grid does not fit");
+        let attributes = [("start", Attribute::Int(0)), ("end", Attribute::Int(2))];
+        let output = (DType::I64, vec![2.into()]);
+        let rows_columns = self.graph.node("Shape", &[Some(grid)], &attributes, output, FREE.into());
+        let target = self.graph.list(&[0, 0]).concat(&[rows_columns], 0);
+        let output = (self.dtype(), vec![shape[0], shape[1], sizes[0], sizes[1]]);
+        self.graph.node("Reshape", &[Some(self), Some(target)], &[], output, FREE.into())
+    }
+
+    /// A new axis of size 1 before each of `axes` (positions in the result).
+    pub fn unsqueeze<const N: usize>(self, axes: [usize; N]) -> Var<'g> {
+        let mut shape = self.shape();
+        axes.iter().for_each(|&axis| shape.insert(axis, Dim::ONE));
+        let inputs = [Some(self), Some(self.graph.list(&axes.map(|axis| axis as i64)))];
+        self.graph.node("Unsqueeze", &inputs, &[], (self.dtype(), shape), FREE.into())
+    }
+
+    /// Without the axis `axis`, which is 1 long.
+    #[track_caller]
+    pub fn squeeze(self, axis: usize) -> Var<'g> {
+        let mut shape = self.shape();
+        assert_eq!(shape.remove(axis), Dim::ONE, "squeezed axis");
+        let inputs = [Some(self), Some(self.graph.list(&[axis as i64]))];
+        self.graph.node("Squeeze", &inputs, &[], (self.dtype(), shape), FREE.into())
+    }
+
+    /// Itself and `others` joined along `axis`.
+    #[track_caller]
+    pub fn concat(self, others: &[Var<'g>], axis: usize) -> Var<'g> {
+        let mut shape = self.shape();
+        for other in others {
+            let size = other.shape()[axis];
+            assert_eq!(self.dtype(), other.dtype(), "Concat of two types");
+            shape[axis] = match (shape[axis].known(), size.known()) {
+                (Some(a), Some(b)) => (a + b).into(),
+                _ => panic!("Concat along a symbolic axis"),
+            };
+        }
+        let inputs: Vec<_> = std::iter::once(self).chain(others.iter().copied()).map(Some).collect();
+        let attributes = [("axis", Attribute::Int(axis as i64))];
+        self.graph.node("Concat", &inputs, &attributes, (self.dtype(), shape), FREE.into())
+    }
+
+    /// Elements `start..end` of `axis`.
+    pub fn slice(self, axis: usize, start: usize, end: usize) -> Var<'g> {
+        let mut shape = self.shape();
+        shape[axis] = (end - start).into();
+        let list = |n: usize| Some(self.graph.list(&[n as i64]));
+        let inputs = [Some(self), list(start), list(end), list(axis)];
+        self.graph.node("Slice", &inputs, &[], (self.dtype(), shape), FREE.into())
+    }
+
+    /// Elements `indices` (of any shape) of `axis`.
+    pub fn gather(self, indices: Var<'g>, axis: usize) -> Var<'g> {
+        let old = self.shape();
+        let shape = [&old[..axis], &indices.shape(), &old[axis + 1..]].concat();
+        let attributes = [("axis", Attribute::Int(axis as i64))];
+        let inputs = [Some(self), Some(indices)];
+        self.graph.node("Gather", &inputs, &attributes, (self.dtype(), shape), FREE.into())
+    }
+
+    /// Mean over `axis`, which stays, 1 long.
+    pub fn mean(self, axis: usize) -> Var<'g> {
+        let mut shape = self.shape();
+        let flops = std::mem::replace(&mut shape[axis], Dim::ONE);
+        let inputs = [Some(self), Some(self.graph.list(&[axis as i64]))];
+        let attributes = [("keepdims", Attribute::Int(1))];
+        self.graph.node("ReduceMean", &inputs, &attributes, (self.dtype(), shape), flops)
+    }
+
+    /// Normalised over the last axis, then `* scale + bias`.
+    pub fn layer_normalization(self, scale: Var<'g>, bias: Option<Var<'g>>, eps: f32) -> Var<'g> {
+        let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(eps))];
+        let inputs: Vec<_> = [Some(self), Some(scale)].into_iter().chain(bias.map(Some)).collect();
+        let output = (self.dtype(), self.shape());
+        self.graph.node("LayerNormalization", &inputs, &attributes, output, 8.into())
+    }
+
+    /// `[b, c, ...]` normalised over all but the first two axes, then `* scale + bias` per channel.
+    pub fn instance_normalization(self, scale: Var<'g>, bias: Var<'g>, eps: f32) -> Var<'g> {
+        let attributes = [("epsilon", Attribute::Float(eps))];
+        let inputs = [Some(self), Some(scale), Some(bias)];
+        let output = (self.dtype(), self.shape());
+        self.graph.node("InstanceNormalization", &inputs, &attributes, output, 8.into())
+    }
+
+    /// 2-D convolution: `[b, in, h, w]` by `[out, in, k, k]` -> `[b, out, h', w']`, where
+    /// either `k = stride` without padding, or `stride = 1` with `k / 2` padded on all sides.
+    #[track_caller]
+    pub fn conv(self, kernel: Var<'g>, bias: Var<'g>, stride: usize) -> Var<'g> {
+        let ([batch, channels, height, width], [out, input, k, _]) =
+            (self.shape()[..].try_into().expect("4 axes"), kernel.shape()[..].try_into().expect("4"));
+        let (channels, input): (Dim, Dim) = (channels, input);
+        assert_eq!(channels, input, "Conv channels");
+        let size = k.known().expect("kernels have known sizes");
+        let pad = if stride == 1 { size / 2 } else { 0 };
+        assert!(stride == size || (stride == 1 && size % 2 == 1), "stride {stride}, kernel {size}");
+        let shrunk = |dim: Dim| dim.checked_div(stride.into()).expect("the stride divides the size");
+        let both = |n: usize, times: usize| Attribute::Ints(vec![n as i64; times]);
+        let attributes = [
+            ("kernel_shape", both(size, 2)),
+            ("strides", both(stride, 2)),
+            ("pads", both(pad, 4)),
+        ];
+        let shape: Vec<Dim> = vec![batch, out, shrunk(height), shrunk(width)];
+        let flops = input * k * k * 2.into();
+        let inputs = [Some(self), Some(kernel), Some(bias)];
+        self.graph.node("Conv", &inputs, &attributes, (self.dtype(), shape), flops)
+    }
+
+    /// `[b, p * p * c, h, w]` -> `[b, c, p * h, p * w]`, patches in the order (row, column, channel).
+    #[track_caller]
+    pub fn depth_to_space(self, p: usize) -> Var<'g> {
+        let old = self.shape();
+        let channels = old[1].checked_div((p * p).into()).expect("p * p divides the channels");
+        let shape = vec![old[0], channels, old[2] * p.into(), old[3] * p.into()];
+        let attributes =
+            [("blocksize", Attribute::Int(p as i64)), ("mode", Attribute::Text("DCR"))];
+        let output = (self.dtype(), shape);
+        self.graph.node("DepthToSpace", &[Some(self)], &attributes, output, FREE.into())
+    }
+
+    /// `[b, c, h, w]` -> `[b, c, 2 * h, 2 * w]`, each pixel four times.
+    pub fn upsample_nearest(self) -> Var<'g> {
+        let old = self.shape();
+        let shape = vec![old[0], old[1], old[2] * 2.into(), old[3] * 2.into()];
+        let scales = self.graph.floats("[1,1,2,2].float", &[4], &[1.0, 1.0, 2.0, 2.0]);
+        let attributes = [
+            ("mode", Attribute::Text("nearest")),
+            ("coordinate_transformation_mode", Attribute::Text("asymmetric")),
+            ("nearest_mode", Attribute::Text("floor")),
+        ];
+        let inputs = [Some(self), None, Some(scales)];
+        self.graph.node("Resize", &inputs, &attributes, (self.dtype(), shape), FREE.into())
+    }
+}
+
+macro_rules! arithmetic {
+    ($($name:ident $method:ident $op:literal),*) => {$(
+        impl<'g> $name for Var<'g> {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                self.binary($op, other, self.dtype())
+            }
+        }
+        impl<'g> $name<f32> for Var<'g> {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: f32) -> Var<'g> {
+                let other = self.graph.scalar(other, self.dtype());
+                self.binary($op, other, self.dtype())
+            }
+        }
+    )*};
+}
+
+arithmetic!(Add add "Add", Sub sub "Sub", Mul mul "Mul", Div div "Div");
+
+impl Graph {
+    /// `1, 1, ...` of length `n`.
+    pub(crate) fn ones(&self, n: usize) -> Var<'_> {
+        self.floats(&format!("ones.{n}"), &[n], &vec![1.0; n])
+    }
+}
+
+/// NumPy's rule: aligned at the last axis, equal or 1.
+#[track_caller]
+fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[Dim], axis: usize| {
+        (axis + shape.len()).checked_sub(rank).map_or(Dim::ONE, |axis| shape[axis])
+    };
+    (0..rank)
+        .map(|axis| match (at(a, axis), at(b, axis)) {
+            (x, y) if x == y || y == Dim::ONE => x,
+            (Dim::ONE, y) => y,
+            _ => panic!("{a:?} and {b:?} do not broadcast"),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn resolve(old: &[Dim], target: &[i64]) -> Vec<Dim> {
+    let product = |dims: &[Dim]| dims.iter().fold(Dim::ONE, |product, &dim| product * dim);
+    let mut shape: Vec<Dim> = target
+        .iter()
+        .enumerate()
+        .map(|(axis, &size)| match size {
+            0 => old[axis],
+            -1 => Dim::ONE,
+            size => (size as usize).into(),
+        })
+        .collect();
+    if let Some(axis) = target.iter().position(|&size| size == -1) {
+        shape[axis] = product(old)
+            .checked_div(product(&shape))
+            .unwrap_or_else(|| panic!("{old:?} does not reshape to {target:?}"));
+    }
+    assert_eq!(product(old), product(&shape), "{old:?} does not reshape to {target:?}");
+    shape
+}

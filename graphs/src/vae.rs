@@ -1,0 +1,97 @@
+//! The image decoder: `AutoencoderKL.decode` of diffusers
+//! (`models/autoencoders/autoencoder_kl.py`, `vae.py`).
+
+use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::config::VaeConfig;
+use crate::dim::Symbol;
+
+const EPS: f32 = 1e-6;
+
+/// In: `latents` `[b, latent_channels, h, w]`, already divided by the scaling factor. Out: `image`
+/// `[b, 3, f * h, f * w]` in -1..1, with `f = 2^(levels - 1)`. Both fp32.
+pub fn vae_decoder(cfg: &VaeConfig, compute: DType) -> GraphDef {
+    let graph = Graph::new("vae-decoder", compute);
+    let channels = cfg.latent_channels;
+    let shape = [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];
+    let mut x = graph.input("latents", DType::F32, &shape);
+
+    let w = graph.root();
+    if cfg.use_post_quant_conv {
+        x = x.conv2d(&w, "post_quant_conv", channels, 1, 1);
+    }
+    let vae = Decoder { cfg, w: w.pp("decoder") };
+    graph.output("image", vae.decode(x).cast(DType::F32));
+    graph.finish()
+}
+
+struct Decoder<'c, 'g> {
+    cfg: &'c VaeConfig,
+    w: Weights<'g>,
+}
+
+impl<'g> Decoder<'_, 'g> {
+    fn decode(&self, x: Var<'g>) -> Var<'g> {
+        let (w, widths) = (&self.w, &self.cfg.block_out_channels);
+        let mut x = self.mid_block(x.conv2d(w, "conv_in", widths[widths.len() - 1], 3, 1));
+        for (level, &width) in widths.iter().rev().enumerate() {
+            x = self.up_block(level, width, x);
+        }
+        self.norm(w, "conv_norm_out", x).silu().conv2d(w, "conv_out", self.cfg.out_channels, 3, 1)
+    }
+
+    /// `UNetMidBlock2D`
+    fn mid_block(&self, x: Var<'g>) -> Var<'g> {
+        let w = self.w.pp("mid_block");
+        let width = channels(x);
+        let x = self.resnet(&w.pp("resnets.0"), x, width);
+        let x = match self.cfg.mid_block_add_attention {
+            true => self.attention(&w.pp("attentions.0"), x),
+            false => x,
+        };
+        self.resnet(&w.pp("resnets.1"), x, width)
+    }
+
+    /// `UpDecoderBlock2D`; all but the last level double the size.
+    fn up_block(&self, level: usize, width: usize, mut x: Var<'g>) -> Var<'g> {
+        let w = self.w.pp("up_blocks").pp(level);
+        for i in 0..=self.cfg.layers_per_block {
+            x = self.resnet(&w.pp("resnets").pp(i), x, width);
+        }
+        if level + 1 == self.cfg.block_out_channels.len() {
+            return x;
+        }
+        x.upsample_nearest().conv2d(&w, "upsamplers.0.conv", width, 3, 1)
+    }
+
+    /// `ResnetBlock2D` without time embedding.
+    fn resnet(&self, w: &Weights<'g>, x: Var<'g>, width: usize) -> Var<'g> {
+        let _scope = w.enter();
+        let y = self.norm(w, "norm1", x).silu().conv2d(w, "conv1", width, 3, 1);
+        let y = self.norm(w, "norm2", y).silu().conv2d(w, "conv2", width, 3, 1);
+        match channels(x) == width {
+            true => x + y,
+            false => x.conv2d(w, "conv_shortcut", width, 1, 1) + y,
+        }
+    }
+
+    /// `AttnProcessor2_0` of one head over all pixels.
+    fn attention(&self, w: &Weights<'g>, x: Var<'g>) -> Var<'g> {
+        let _scope = w.enter();
+        let width = channels(x);
+        let flat = self.norm(w, "group_norm", x.reshape([0, width as i64, -1]));
+        let flat = flat.transpose([0, 2, 1]);
+        let one_head = |name: &str| flat.linear(w, name, width).split_heads(1);
+        let scale = 1.0 / (width as f32).sqrt();
+        let y = one_head("to_q").attend(one_head("to_k"), one_head("to_v"), scale, None);
+        let y = y.join_heads().linear(w, "to_out.0", width);
+        y.transpose([0, 2, 1]).reshape_like(x) + x
+    }
+
+    fn norm(&self, w: &Weights<'g>, name: &str, x: Var<'g>) -> Var<'g> {
+        x.group_norm(w, name, self.cfg.norm_num_groups, EPS)
+    }
+}
+
+fn channels(x: Var<'_>) -> usize {
+    x.shape()[1].known().expect("channels are known")
+}
