@@ -1,1 +1,121 @@
-fn main(){}
+//! `hydit-export`: flags in, artifact folder out.
+#![warn(missing_docs)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hydit_export::{Options, Progress, export, inspect};
+use hydit_graphs::DType;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Hunyuan-DiT checkpoint -> ONNX subgraphs for Skip-Cache serving. No Python, no tracing.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    export: Option<Export>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print graphs, shapes, parameters and sizes of an artifact folder.
+    Inspect {
+        /// The artifact folder.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Export {
+    /// Checkpoint folder in diffusers' layout (model_index.json and a folder per component).
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Artifact folder to write: new, empty, or an older export to replace.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Blocks before and after the cut, 1 to depth / 2 - 1 (Skip-DiT's cache_at_branch).
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cache_at_branch: usize,
+    /// Element type of the big matrices; fp16 keeps norms, softmax and QK^T in fp32.
+    #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
+    dtype: Dtype,
+    /// Also write the whole transformer as one graph, for comparison.
+    #[arg(long)]
+    full: bool,
+    /// Variant (a known name, or a YAML file) instead of the one recognised from the config.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    Fp32,
+    Fp16,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match (cli.command, cli.export) {
+        (Some(Command::Inspect { dir }), _) => {
+            print!("{}", inspect::table(&inspect::read(&dir)?));
+        }
+        (None, Some(flags)) => {
+            let options = Options {
+                checkpoint: flags.checkpoint,
+                out: flags.out,
+                cache_at_branch: flags.cache_at_branch,
+                dtype: match flags.dtype {
+                    Dtype::Fp32 => DType::F32,
+                    Dtype::Fp16 => DType::F16,
+                },
+                full: flags.full,
+                variant: flags.variant,
+            };
+            let mut bar = Bar(ProgressBar::no_length());
+            let manifest = export(&options, &mut bar)?;
+            bar.0.finish_and_clear();
+            print!("{}", inspect::table(&manifest));
+            println!("\nwrote {}", options.out.display());
+        }
+        (None, None) => unreachable!("clap asks for a command or flags"),
+    }
+    Ok(())
+}
+
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn total(&mut self, bytes: u64) {
+        let style = ProgressStyle::with_template(
+            "{msg:16} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        );
+        self.0.set_style(style.expect("the template is valid").progress_chars("=> "));
+        self.0.set_length(bytes);
+    }
+
+    fn graph(&mut self, name: &str) {
+        self.0.set_message(name.to_string());
+    }
+
+    fn wrote(&mut self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    fn unused(&mut self, tensors: &[String]) {
+        eprintln!("warning: {} tensors of the checkpoint are not used:", tensors.len());
+        tensors.iter().for_each(|tensor| eprintln!("  {tensor}"));
+    }
+}

@@ -236,7 +236,12 @@ impl T5Config {
         range("num_heads", cfg.num_heads, 1, 1024)?;
         range("relative_attention_num_buckets", cfg.relative_attention_num_buckets, 4, 4096)?;
         let exact = cfg.relative_attention_num_buckets / 4;
-        range("relative_attention_max_distance", cfg.relative_attention_max_distance, exact + 1, 65_536)?;
+        range(
+            "relative_attention_max_distance",
+            cfg.relative_attention_max_distance,
+            exact + 1,
+            65_536,
+        )?;
         epsilon("layer_norm_epsilon", cfg.layer_norm_epsilon)?;
         Ok(cfg)
     }
@@ -302,7 +307,9 @@ impl VaeConfig {
             let why = format!("expected one per level, {}", cfg.block_out_channels.len());
             return field("up_block_types (levels)", cfg.up_block_types.len(), why);
         }
-        cfg.up_block_types.iter().try_for_each(|t| only("up_block_types", t, "UpDecoderBlock2D"))?;
+        cfg.up_block_types
+            .iter()
+            .try_for_each(|t| only("up_block_types", t, "UpDecoderBlock2D"))?;
         only("act_fn", &cfg.act_fn, "silu")?;
         if let Some(shift) = cfg.shift_factor {
             return field("shift_factor", shift, "only null is supported");
@@ -382,7 +389,11 @@ impl SchedulerConfig {
             ("trained_betas", cfg.trained_betas.is_some()),
         ] {
             if set {
-                return field(name, "set", "no published Hunyuan-DiT uses it; only off is supported");
+                return field(
+                    name,
+                    "set",
+                    "no published Hunyuan-DiT uses it; only off is supported",
+                );
             }
         }
         only("variance_type", &cfg.variance_type, "fixed_small")?;

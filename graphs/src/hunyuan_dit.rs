@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::builder::{DType, Graph, GraphDef, Var, Weights};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
-use crate::embedders::{Embedders, EPS};
+use crate::embedders::{EPS, Embedders};
 use crate::nn::Rope;
 
 /// Everything that depends on the prompt only; run once per request.
@@ -172,7 +172,8 @@ impl<'c, 'g> Model<'c, 'g> {
         };
         // 1. Self-attention
         let shift = self.temb.linear(w, "norm1.linear", d).unsqueeze([1]);
-        let x = x + self.attention(&w.pp("attn1"), x.layer_norm(w, "norm1.norm", EPS) + shift, None);
+        let x =
+            x + self.attention(&w.pp("attn1"), x.layer_norm(w, "norm1.norm", EPS) + shift, None);
         // 2. Cross-attention
         let text = Some(self.text_states);
         let x = x + self.attention(&w.pp("attn2"), x.layer_norm(w, "norm2", EPS), text);

@@ -69,10 +69,9 @@ impl GraphDef {
             .initializers
             .iter()
             .map(|initializer| match &initializer.source {
-                Source::Constant(bytes) if is_inline(initializer) => onnx::TensorProto {
-                    raw_data: Some(bytes.clone()),
-                    ..header(initializer)
-                },
+                Source::Constant(bytes) if is_inline(initializer) => {
+                    onnx::TensorProto { raw_data: Some(bytes.clone()), ..header(initializer) }
+                }
                 _ => {
                     let (_, extent) = external.next().expect("the layout has every other one");
                     onnx::TensorProto {

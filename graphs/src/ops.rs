@@ -128,7 +128,8 @@ impl<'g> Var<'g> {
         assert_eq!(shape[2], sizes[0] * sizes[1], "the grid does not fit");
         let attributes = [("start", Attribute::Int(0)), ("end", Attribute::Int(2))];
         let output = (DType::I64, vec![2.into()]);
-        let rows_columns = self.graph.node("Shape", &[Some(grid)], &attributes, output, FREE.into());
+        let rows_columns =
+            self.graph.node("Shape", &[Some(grid)], &attributes, output, FREE.into());
         let target = self.graph.list(&[0, 0]).concat(&[rows_columns], 0);
         let output = (self.dtype(), vec![shape[0], shape[1], sizes[0], sizes[1]]);
         self.graph.node("Reshape", &[Some(self), Some(target)], &[], output, FREE.into())
@@ -163,7 +164,8 @@ impl<'g> Var<'g> {
                 _ => panic!("Concat along a symbolic axis"),
             };
         }
-        let inputs: Vec<_> = std::iter::once(self).chain(others.iter().copied()).map(Some).collect();
+        let inputs: Vec<_> =
+            std::iter::once(self).chain(others.iter().copied()).map(Some).collect();
         let attributes = [("axis", Attribute::Int(axis as i64))];
         self.graph.node("Concat", &inputs, &attributes, (self.dtype(), shape), FREE.into())
     }
@@ -215,20 +217,20 @@ impl<'g> Var<'g> {
     /// either `k = stride` without padding, or `stride = 1` with `k / 2` padded on all sides.
     #[track_caller]
     pub fn conv(self, kernel: Var<'g>, bias: Var<'g>, stride: usize) -> Var<'g> {
-        let ([batch, channels, height, width], [out, input, k, _]) =
-            (self.shape()[..].try_into().expect("4 axes"), kernel.shape()[..].try_into().expect("4"));
+        let ([batch, channels, height, width], [out, input, k, _]) = (
+            self.shape()[..].try_into().expect("4 axes"),
+            kernel.shape()[..].try_into().expect("4"),
+        );
         let (channels, input): (Dim, Dim) = (channels, input);
         assert_eq!(channels, input, "Conv channels");
         let size = k.known().expect("kernels have known sizes");
         let pad = if stride == 1 { size / 2 } else { 0 };
         assert!(stride == size || (stride == 1 && size % 2 == 1), "stride {stride}, kernel {size}");
-        let shrunk = |dim: Dim| dim.checked_div(stride.into()).expect("the stride divides the size");
+        let shrunk =
+            |dim: Dim| dim.checked_div(stride.into()).expect("the stride divides the size");
         let both = |n: usize, times: usize| Attribute::Ints(vec![n as i64; times]);
-        let attributes = [
-            ("kernel_shape", both(size, 2)),
-            ("strides", both(stride, 2)),
-            ("pads", both(pad, 4)),
-        ];
+        let attributes =
+            [("kernel_shape", both(size, 2)), ("strides", both(stride, 2)), ("pads", both(pad, 4))];
         let shape: Vec<Dim> = vec![batch, out, shrunk(height), shrunk(width)];
         let flops = input * k * k * 2.into();
         let inputs = [Some(self), Some(kernel), Some(bias)];

@@ -12,7 +12,8 @@ const EPS: f32 = 1e-6;
 pub fn vae_decoder(cfg: &VaeConfig, compute: DType) -> GraphDef {
     let graph = Graph::new("vae-decoder", compute);
     let channels = cfg.latent_channels;
-    let shape = [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];
+    let shape =
+        [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];
     let mut x = graph.input("latents", DType::F32, &shape);
 
     let w = graph.root();

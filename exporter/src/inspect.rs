@@ -1,0 +1,100 @@
+//! `hydit-export inspect`: an artifact folder as a table.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use hydit_graphs::{Manifest, Sizes, TensorSpec, manifest};
+
+use crate::checkpoint::read_text;
+use crate::error::{Error, Result};
+
+/// Reads the manifest of the artifact folder `path`.
+pub fn read(path: &Path) -> Result<Manifest> {
+    let file = path.join(manifest::FILE);
+    let text = read_text(&file, "not an artifact folder, or its export did not finish")?;
+    Manifest::from_yaml(&text)
+        .map_err(|error| Error::File { path: file, message: error.to_string() })
+}
+
+/// Graphs, interfaces, parameters, sizes and costs of an export.
+pub fn table(manifest: &Manifest) -> String {
+    let dit = &manifest.model.transformer;
+    let [height, width] = manifest.variant.defaults.image_size;
+    let factor = manifest.model.vae.factor();
+    let sizes = Sizes {
+        batch: 2,
+        grid_height: height / factor / dit.patch_size,
+        grid_width: width / factor / dit.patch_size,
+        height: height / factor,
+        width: width / factor,
+    };
+    let dtype = format!("{:?}", manifest.dtype).to_lowercase();
+    let mut out = format!(
+        "{}: {} blocks of width {}, cut at {}, {dtype}, {} form, opset {} ({})\n\n",
+        manifest.variant.name,
+        dit.num_layers,
+        dit.hidden_size,
+        manifest.cache_at_branch,
+        manifest.form,
+        manifest.opset,
+        manifest.producer,
+    );
+    let head = ["graph", "parameters", "bytes", "GFLOP*", "inputs and outputs"];
+    let mut rows = vec![head.map(str::to_string)];
+    for graph in &manifest.graphs {
+        let bytes = [&graph.file, &graph.data].map(|name| manifest.files[name].bytes);
+        let inputs = graph.inputs.iter().map(|spec| format!("  {}", tensor(spec)));
+        let outputs = graph.outputs.iter().map(|spec| format!("> {}", tensor(spec)));
+        let mut tensors = inputs.chain(outputs);
+        rows.push([
+            graph.name.clone(),
+            scaled(graph.parameters as f64, ["", " K", " M", " G"], 1000.0),
+            scaled(bytes.iter().sum::<u64>() as f64, [" B", " KiB", " MiB", " GiB"], 1024.0),
+            format!("{:.3}", graph.flops.at(&sizes) as f64 / 1e9),
+            tensors.next().unwrap_or_default(),
+        ]);
+        rows.extend(
+            tensors
+                .map(|tensor| [String::new(), String::new(), String::new(), String::new(), tensor]),
+        );
+    }
+    let wide: Vec<usize> =
+        (0..5).map(|c| rows.iter().map(|row| row[c].len()).max().unwrap_or(0)).collect();
+    for row in &rows {
+        let line = format!(
+            "{:w0$}  {:>w1$}  {:>w2$}  {:>w3$}  {}",
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[4],
+            w0 = wide[0],
+            w1 = wide[1],
+            w2 = wide[2],
+            w3 = wide[3],
+        );
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let total: u64 = manifest.files.values().map(|file| file.bytes).sum();
+    let total = scaled(total as f64, [" B", " KiB", " MiB", " GiB"], 1024.0);
+    let _ = writeln!(out, "\n{} files, {total}", manifest.files.len());
+    let _ = writeln!(
+        out,
+        "* one run for a guided picture of {height}x{width}; height and width of a tensor are free"
+    );
+    out
+}
+
+fn tensor(spec: &TensorSpec) -> String {
+    let dims: Vec<String> = spec.shape.iter().map(ToString::to_string).collect();
+    format!("{} {}[{}]", spec.name, format!("{:?}", spec.dtype).to_lowercase(), dims.join(", "))
+}
+
+fn scaled(mut value: f64, units: [&str; 4], step: f64) -> String {
+    let mut unit = 0;
+    while value >= step && unit < 3 {
+        value /= step;
+        unit += 1;
+    }
+    if unit == 0 { format!("{value}{}", units[0]) } else { format!("{value:.1}{}", units[unit]) }
+}

@@ -1,0 +1,160 @@
+//! The artifact folder, written so that a crash never leaves half of one.
+//!
+//! Every file goes to a temporary beside its place and is synced; only when all are whole are they
+//! renamed, the manifest last. An older export in the folder stays valid until then.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use hydit_graphs::manifest::{self, FileEntry, Manifest};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result, io};
+
+const PREFIX: &str = ".hydit-export-";
+
+/// Files waiting for [`Folder::commit`]; dropped without it, nothing stays.
+pub struct Folder {
+    path: PathBuf,
+    created: bool,
+    waiting: Vec<(String, NamedTempFile)>,
+    files: BTreeMap<String, FileEntry>,
+}
+
+impl Folder {
+    /// Prepares `path`: a new or empty folder, or an older export to replace.
+    pub fn prepare(path: &Path) -> Result<Folder> {
+        let created = !path.exists();
+        fs::create_dir_all(path).map_err(io(path))?;
+        let (mut ours, mut foreign) = (path.join(manifest::FILE).exists(), None);
+        for entry in fs::read_dir(path).map_err(io(path))? {
+            let entry = entry.map_err(io(path))?;
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with(PREFIX) {
+                ours = true; // an export was killed here
+                fs::remove_file(entry.path()).map_err(io(entry.path()))?;
+            } else {
+                foreign = Some(entry.path());
+            }
+        }
+        if let Some(file) = foreign.filter(|_| !ours) {
+            let message = format!(
+                "holds {} but no {}: choose a new or empty folder",
+                file.file_name().unwrap_or_default().to_string_lossy(),
+                manifest::FILE
+            );
+            return Err(Error::Flag {
+                flag: "out",
+                message: format!("{} {message}", path.display()),
+            });
+        }
+        Ok(Folder {
+            path: path.to_path_buf(),
+            created,
+            waiting: Vec::new(),
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Writes the file `name`: `fill` gets a place for its bytes.
+    pub fn write(&mut self, name: &str, fill: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
+        let path = self.path.join(name);
+        let file = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(&self.path)
+            .map_err(io(&path))?;
+        let handle = file.reopen().map_err(io(&path))?;
+        let mut sink = Sink {
+            path: path.clone(),
+            out: BufWriter::with_capacity(1 << 20, handle),
+            hash: Sha256::new(),
+            bytes: 0,
+        };
+        fill(&mut sink)?;
+        let entry = sink.finish()?;
+        self.files.insert(name.to_string(), entry);
+        self.waiting.push((name.to_string(), file));
+        Ok(())
+    }
+
+    /// The files written so far.
+    pub fn files(&self) -> &BTreeMap<String, FileEntry> {
+        &self.files
+    }
+
+    /// Puts every file in its place, then the manifest; removes files only an older export had.
+    pub fn commit(mut self, manifest: &Manifest) -> Result<()> {
+        let place = self.path.join(manifest::FILE);
+        self.write(manifest::FILE, |sink| sink.put(manifest.to_yaml().as_bytes()))?;
+        let old = fs::read_to_string(&place).ok().and_then(|text| Manifest::from_yaml(&text).ok());
+        if place.exists() {
+            fs::remove_file(&place).map_err(io(&place))?;
+            self.sync()?;
+        }
+        for (name, file) in std::mem::take(&mut self.waiting) {
+            if name == manifest::FILE {
+                self.sync()?;
+            }
+            let path = self.path.join(&name);
+            file.persist(&path).map_err(|error| Error::Io { path, source: error.error })?;
+        }
+        self.sync()?;
+        for name in old.iter().flat_map(|old| old.files.keys()) {
+            if !self.files.contains_key(name) {
+                let stale = self.path.join(name);
+                fs::remove_file(&stale).map_err(io(&stale))?;
+            }
+        }
+        self.created = false;
+        Ok(())
+    }
+
+    /// Makes renames durable.
+    fn sync(&self) -> Result<()> {
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io(&self.path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.waiting.clear();
+        if self.created {
+            let _ = fs::remove_dir(&self.path); // fails if something is in it, as it should
+        }
+    }
+}
+
+/// A file being written: counts and hashes what goes in.
+pub struct Sink {
+    path: PathBuf,
+    out: BufWriter<File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Sink {
+    /// Appends `bytes`.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(io(&self.path))
+    }
+
+    /// Appends zeros up to `offset`.
+    pub fn pad_to(&mut self, offset: u64) -> Result<()> {
+        let gap = offset.checked_sub(self.bytes).expect("offsets grow");
+        self.put(&vec![0; gap as usize])
+    }
+
+    fn finish(mut self) -> Result<FileEntry> {
+        self.out.flush().map_err(io(&self.path))?;
+        self.out.get_ref().sync_all().map_err(io(&self.path))?;
+        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(FileEntry { bytes: self.bytes, sha256 })
+    }
+}
