@@ -1,0 +1,108 @@
+//! An artifact folder, as `hydit-export` writes it: manifest and checked files.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use hydit_graphs::manifest::{self, Manifest};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Largest manifest read.
+const MAX_MANIFEST: u64 = 4 << 20;
+
+/// A folder with a manifest of our version.
+pub struct Artifacts {
+    /// The folder.
+    pub path: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// SHA-256 of the manifest's text: names this export, weights included.
+    pub hash: String,
+}
+
+impl Artifacts {
+    /// Reads the manifest in `path`.
+    pub fn open(path: &Path) -> Result<Artifacts> {
+        let file = path.join(manifest::FILE);
+        let size = std::fs::metadata(&file).map_err(|_| Error::Artifact {
+            path: file.clone(),
+            message: "not found: not an artifact folder, or its export did not finish; \
+                      make one with hydit-export --checkpoint DIR --out DIR"
+                .to_string(),
+        })?;
+        if size.len() > MAX_MANIFEST {
+            let message = format!("{} bytes; a manifest has at most {MAX_MANIFEST}", size.len());
+            return Err(Error::Artifact { path: file, message });
+        }
+        let io = |source| Error::Io { path: file.clone(), source };
+        let text = std::fs::read_to_string(&file).map_err(io)?;
+        let manifest = Manifest::from_yaml(&text)
+            .map_err(|source| Error::Manifest { path: file.clone(), source })?;
+        let hash = hex(&Sha256::digest(text.as_bytes()));
+        Ok(Artifacts { path: path.to_path_buf(), manifest, hash })
+    }
+
+    /// Path of the ONNX file of `graph`.
+    pub fn graph(&self, graph: &str) -> Result<PathBuf> {
+        let entry = self.manifest.graph(graph).map_err(|source| Error::Manifest {
+            path: self.path.join(manifest::FILE),
+            source,
+        })?;
+        Ok(self.path.join(&entry.file))
+    }
+
+    /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all
+    /// that decides which code runs. Hashing the weights too is [`Artifacts::check_all`].
+    pub fn check_code(&self) -> Result<()> {
+        let weights: Vec<&String> = self.manifest.graphs.iter().map(|graph| &graph.data).collect();
+        for name in self.manifest.files.keys() {
+            self.check(name, !weights.contains(&name))?;
+        }
+        Ok(())
+    }
+
+    /// Checks size and hash of every file; `checked` is told each name and size.
+    pub fn check_all(&self, mut checked: impl FnMut(&str, u64)) -> Result<()> {
+        for (name, entry) in &self.manifest.files {
+            self.check(name, true)?;
+            checked(name, entry.bytes);
+        }
+        Ok(())
+    }
+
+    fn check(&self, name: &str, hash: bool) -> Result<()> {
+        let path = self.path.join(name);
+        let entry = &self.manifest.files[name];
+        let changed = |found: String| Error::Artifact {
+            path: path.clone(),
+            message: format!("{found} since the export: export the checkpoint again"),
+        };
+        let mut file = File::open(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let io = |source| Error::Io { path: path.clone(), source };
+        let size = file.metadata().map_err(io)?.len();
+        if size != entry.bytes {
+            return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));
+        }
+        if !hash {
+            return Ok(());
+        }
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(io)? {
+                0 => break,
+                n => digest.update(&buffer[..n]),
+            }
+        }
+        match hex(&digest.finalize()) == entry.sha256 {
+            true => Ok(()),
+            false => Err(changed("was changed (its SHA-256 differs)".to_string())),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,78 @@
+//! Where the time of a request went.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// A stage of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Both text encoders and tokenizers.
+    TextEncoders,
+    /// The conditioner.
+    Conditioner,
+    /// The shallow encoder.
+    Encoder,
+    /// The deep core.
+    Core,
+    /// The shallow decoder.
+    Decoder,
+    /// Guidance and sampler.
+    Sampler,
+    /// The image decoder.
+    Vae,
+    /// Encoding and writing pictures.
+    Png,
+}
+
+impl Stage {
+    /// All stages in the order they run.
+    pub const ALL: [(Stage, &'static str); 8] = [
+        (Stage::TextEncoders, "text encoders"),
+        (Stage::Conditioner, "conditioner"),
+        (Stage::Encoder, "shallow encoder"),
+        (Stage::Core, "deep core"),
+        (Stage::Decoder, "shallow decoder"),
+        (Stage::Sampler, "sampler"),
+        (Stage::Vae, "vae decoder"),
+        (Stage::Png, "png"),
+    ];
+}
+
+/// Calls and time of each stage, and of the denoising loop around them.
+#[derive(Clone, Debug, Default)]
+pub struct Timings {
+    stages: [(usize, Duration); Stage::ALL.len()],
+    /// Wall time of the denoising loop.
+    pub denoise: Duration,
+}
+
+impl Timings {
+    /// Runs `work` and books its time under `stage`.
+    pub fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        let (calls, time) = &mut self.stages[stage as usize];
+        *calls += 1;
+        *time += start.elapsed();
+        result
+    }
+
+    /// Calls of `stage`.
+    pub fn calls(&self, stage: Stage) -> usize {
+        self.stages[stage as usize].0
+    }
+
+    /// Time of `stage`.
+    pub fn of(&self, stage: Stage) -> Duration {
+        self.stages[stage as usize].1
+    }
+
+    /// Share of the denoising loop spent outside the engine.
+    pub fn overhead(&self) -> f64 {
+        let engine: Duration =
+            [Stage::Encoder, Stage::Core, Stage::Decoder].iter().map(|&s| self.of(s)).sum();
+        1.0 - engine.as_secs_f64() / self.denoise.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
