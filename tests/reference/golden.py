@@ -9,11 +9,12 @@ The JSON of a module golden has
                     {"values": [..]}                    written out, with its "dtype"
                     {"lengths": [..], "length": n}      int64 mask [batch, n], a prefix of ones per row
                     {"stored": true}                    a tensor of this name in the .safetensors
-                    {"stored": true, "in": file}        a tensor of this name in another golden of this folder
+                    {"stored": true, "in": file, "as": other}   a tensor `other` of another golden of this folder
     outputs     name -> shape
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -66,4 +67,8 @@ def save(path: str, about: dict, tensors: dict[str, torch.Tensor], outputs: list
 
 
 def write_json(path: str, value):
-    (HERE / path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Indented, with lists of numbers on one line."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[\s+([-+.,\deE\s]+?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
+    (HERE / path).parent.mkdir(exist_ok=True)
+    (HERE / path).write_text(text + "\n")

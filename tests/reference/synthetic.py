@@ -27,14 +27,11 @@ an *integer input* is z mod range, named the same way.
 Running this file writes synthetic.json: values to test a port with.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 
-HERE = Path(__file__).parent
 EMBEDDINGS = [
     "_embeddings.weight",  # BERT: word_, position_ and token_type_embeddings.weight
     "shared.weight",  # T5
@@ -141,6 +138,8 @@ def main():
                 ],
             }
         )
+    from golden import write_json  # golden imports this module
+
     latents = input_values("latents", [2, 4, 4, 4], 2.0).flatten()
     golden = {
         "z": [{"name": n, "index": i, "z": f"{bits(n, i + 1)[i]:016x}"} for n in ["", "a", "猫"] for i in [0, 1, 999]],
@@ -156,8 +155,7 @@ def main():
             "values": input_integers("input_ids", [8], 50).tolist(),
         },
     }
-    text = json.dumps(golden, indent=1, ensure_ascii=False)
-    (HERE / "synthetic.json").write_text(text + "\n")
+    write_json("synthetic.json", golden)
 
 
 if __name__ == "__main__":
