@@ -42,7 +42,8 @@ class SkipCache:
             hook.remove()
 
     def decide(self, transformer, args, kwargs):
-        self.t = int(args[1][0])
+        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
+        self.t = int(timestep[0])
         self.full.append(self.counter % self.gap == 0 or self.t >= self.start)
 
     def wrapped(self, forward, last: bool):
@@ -60,3 +61,33 @@ class SkipCache:
         self.counter += 1
         if self.t <= self.close:
             self.counter, self.kept = 0, None
+
+
+@torch.no_grad()
+def main():
+    """Checks the patch: a cached step on unchanged inputs equals the full one bitwise, for every branch; on others it does not."""
+    import golden
+    import make_transformers
+    import synthetic
+    from make_rope import rotary_tables
+
+    sizes, latents, _, masks = make_transformers.CASES["depth8"]
+    model = synthetic.fill(HunyuanDiT2DModel(**sizes))
+    cos, sin = rotary_tables(sizes["attention_head_dim"], (latents[0] // 2, latents[1] // 2))
+    inputs = golden.make_inputs(make_transformers.input_specs(sizes, latents, [300, 300], masks), {"cos": cos, "sin": sin})
+    others = {**inputs, "latents": inputs["latents"] * 1.1}
+    found, found_others = make_transformers.run(model, inputs), make_transformers.run(model, others)
+    for branch in (1, 2, 3):
+        with SkipCache(model, gap=3, branch=branch) as cache:
+            full, same, stale = (make_transformers.run(model, x)["noise_pred"] for x in (inputs, inputs, others))
+            assert cache.full == [True, False, False]
+            assert torch.equal(cache.kept, found[f"deep_{branch}"])
+        assert torch.equal(full, found["noise_pred"]) and torch.equal(same, full)
+        difference = (stale - found_others["noise_pred"]).abs().max().item()
+        assert difference > 1e-3
+        print(f"branch {branch}: cached equals full; with stale features {difference:.3f} apart")
+    assert torch.equal(make_transformers.run(model, inputs)["noise_pred"], full), "the patch must go away"
+
+
+if __name__ == "__main__":
+    main()
