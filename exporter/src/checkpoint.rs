@@ -125,6 +125,11 @@ impl Weights {
         Ok(())
     }
 
+    /// Whose weights they are.
+    pub fn component(&self) -> Component {
+        self.component
+    }
+
     /// The tensor `name`, which [`Weights::compare`] has found.
     ///
     /// # Panics

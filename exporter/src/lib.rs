@@ -85,13 +85,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let mut folder = Folder::prepare(&options.out)?;
     let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
     progress.total(layouts.map(|(_, extent)| extent.length).sum());
-    for ((component, graphs), weights) in graphs.iter().zip(&weights) {
+    for ((_, graphs), weights) in graphs.iter().zip(&weights) {
         for graph in graphs {
-            progress.graph(&graph.name);
-            folder.write(&graph.data_file(), |sink| {
-                write_weights(graph, *component, weights, sink, progress)
-            })?;
-            folder.write(&graph.file(), |sink| sink.put(&graph.encode()))?;
+            write_graph(graph, weights, &mut folder, progress)?;
         }
     }
     let [first, second] = tokenizers;
@@ -242,30 +238,34 @@ fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDe
     ]
 }
 
-fn write_weights(
+/// Writes the ONNX file of `graph` and the data file beside it, from `weights` that have all it
+/// declares.
+pub fn write_graph(
     graph: &GraphDef,
-    component: Component,
     weights: &Weights,
-    sink: &mut Sink,
+    folder: &mut Folder,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    for (initializer, extent) in graph.layout() {
-        sink.pad_to(extent.offset)?;
-        match &initializer.source {
-            Source::Constant(bytes) => sink.put(bytes)?,
-            Source::Checkpoint { transposed } => {
-                write_tensor(initializer, *transposed, component, weights, sink)?;
+    progress.graph(&graph.name);
+    folder.write(&graph.data_file(), |sink| {
+        for (initializer, extent) in graph.layout() {
+            sink.pad_to(extent.offset)?;
+            match &initializer.source {
+                Source::Constant(bytes) => sink.put(bytes)?,
+                Source::Checkpoint { transposed } => {
+                    write_tensor(initializer, *transposed, weights, sink)?;
+                }
             }
+            progress.wrote(extent.length);
         }
-        progress.wrote(extent.length);
-    }
-    Ok(())
+        Ok(())
+    })?;
+    folder.write(&graph.file(), |sink| sink.put(&graph.encode()))
 }
 
 fn write_tensor(
     weight: &Initializer,
     transposed: bool,
-    component: Component,
     weights: &Weights,
     sink: &mut Sink,
 ) -> Result<()> {
@@ -285,7 +285,7 @@ fn write_tensor(
         .map_err(|stop| match stop {
             Stop::Disk(error) => error,
             Stop::Values(message) => {
-                let (component, name) = (component.folder(), weight.name.clone());
+                let (component, name) = (weights.component().folder(), weight.name.clone());
                 Error::Values { component, name, message }
             }
         })

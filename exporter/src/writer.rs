@@ -90,28 +90,34 @@ impl Folder {
     /// Puts every file in its place, then the manifest; removes files only an older export had.
     pub fn commit(mut self, manifest: &Manifest) -> Result<()> {
         let place = self.path.join(manifest::FILE);
-        self.write(manifest::FILE, |sink| sink.put(manifest.to_yaml().as_bytes()))?;
         let old = fs::read_to_string(&place).ok().and_then(|text| Manifest::from_yaml(&text).ok());
+        self.write(manifest::FILE, |sink| sink.put(manifest.to_yaml().as_bytes()))?;
+        let last = self.waiting.pop();
         if place.exists() {
             fs::remove_file(&place).map_err(io(&place))?;
-            self.sync()?;
         }
-        for (name, file) in std::mem::take(&mut self.waiting) {
-            if name == manifest::FILE {
-                self.sync()?;
-            }
-            let path = self.path.join(&name);
-            file.persist(&path).map_err(|error| Error::Io { path, source: error.error })?;
-        }
-        self.sync()?;
+        self.settle()?;
+        self.waiting.extend(last);
+        self.settle()?;
         for name in old.iter().flat_map(|old| old.files.keys()) {
             if !self.files.contains_key(name) {
                 let stale = self.path.join(name);
                 fs::remove_file(&stale).map_err(io(&stale))?;
             }
         }
-        self.created = false;
         Ok(())
+    }
+
+    /// Renames the files written so far to their names, durably. [`Folder::commit`] does it in the
+    /// right order for a whole export.
+    pub fn settle(&mut self) -> Result<()> {
+        self.created = false;
+        self.sync()?;
+        for (name, file) in self.waiting.drain(..) {
+            let path = self.path.join(&name);
+            file.persist(&path).map_err(|error| Error::Io { path, source: error.error })?;
+        }
+        self.sync()
     }
 
     /// Makes renames durable.

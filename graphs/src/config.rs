@@ -198,6 +198,9 @@ pub enum FeedForward {
     /// T5 v1.1 and mT5.
     #[serde(rename = "gated-gelu")]
     GatedGelu,
+    /// As [`FeedForward::GatedGelu`] with SiLU.
+    #[serde(rename = "gated-silu")]
+    GatedSilu,
     /// The first T5.
     #[serde(rename = "relu")]
     Relu,

@@ -1,5 +1,5 @@
 //! The second text encoder: `T5EncoderModel` of transformers (`models/t5/modeling_t5.py`), which
-//! mT5 is too; gated-GELU and ReLU feed-forward.
+//! mT5 is too.
 
 use crate::bert::padding_bias;
 use crate::builder::{DType, Graph, GraphDef, Var, Weights};
@@ -48,6 +48,7 @@ fn feed_forward<'g>(cfg: &T5Config, w: &Weights<'g>, x: Var<'g>) -> Var<'g> {
     let wide = |name: &str| x.linear_no_bias(&w, name, cfg.d_ff).cast(DType::F32);
     let hidden = match cfg.feed_forward_proj {
         FeedForward::GatedGelu => wide("wi_0").gelu("tanh") * wide("wi_1"),
+        FeedForward::GatedSilu => wide("wi_0").silu() * wide("wi_1"),
         FeedForward::Relu => wide("wi").relu(),
     };
     hidden.matmul(w.pp("wo").transposed("weight", [cfg.d_model, cfg.d_ff], DType::F32))
