@@ -1,4 +1,6 @@
 //! hydit: artifacts -> images.
 #![warn(missing_docs)]
 
+pub mod cache;
 pub mod noise;
+pub mod sampler;
