@@ -3,4 +3,5 @@
 
 pub mod cache;
 pub mod noise;
+pub mod rope;
 pub mod sampler;
