@@ -39,19 +39,21 @@ pub fn tables(
     );
     assert!(grid_h > 0 && grid_w > 0, "the grid is {grid_h} x {grid_w}");
     let (along_h, along_w) = fit(grid_h, grid_w);
-    let rows = axis(&positions(along_h, grid_h, reading), head_dim / 2);
-    let columns = axis(&positions(along_w, grid_w, reading), head_dim / 2);
-    let table = |part: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-        let mut out = Vec::with_capacity(grid_h * grid_w * head_dim);
-        for row in part(&rows).chunks_exact(head_dim / 2) {
-            for column in part(&columns).chunks_exact(head_dim / 2) {
-                out.extend_from_slice(column);
-                out.extend_from_slice(row);
-            }
+    let (rows_cos, rows_sin) = axis(&positions(along_h, grid_h, reading), head_dim / 2);
+    let (columns_cos, columns_sin) = axis(&positions(along_w, grid_w, reading), head_dim / 2);
+    (weave(&rows_cos, &columns_cos, head_dim / 2), weave(&rows_sin, &columns_sin, head_dim / 2))
+}
+
+/// [rows, columns, 2 * dim] from [rows, dim] and [columns, dim], the column first.
+fn weave(rows: &[f32], columns: &[f32], dim: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows.len() * columns.len() / dim * 2);
+    for row in rows.chunks_exact(dim) {
+        for column in columns.chunks_exact(dim) {
+            out.extend_from_slice(column);
+            out.extend_from_slice(row);
         }
-        out
-    };
-    (table(|axis| &axis.0), table(|axis| &axis.1))
+    }
+    out
 }
 
 /// Where an axis of the grid lies in the base square.
