@@ -12,7 +12,9 @@ SCRIPTS = [
     "make_transformers.py",  # reads the states that make_text_encoders.py stored
     "make_vae.py",
     "make_tokenizers.py",
-    "make_schedulers.py",
+    "make_samplers.py",
+    "make_refresh.py",
+    "make_image.py",
     "make_noise.py",
     "skip_cache.py",  # only checks itself
     "make_pictures.py",

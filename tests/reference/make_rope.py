@@ -1,100 +1,74 @@
-"""Rotary position tables -> rope/rope.{safetensors,json}
+"""Writes rope.safetensors: 2-D rotary tables of several grids, in diffusers' and in Tencent's reading.
 
-As the pipeline makes them: diffusers' get_resize_crop_region_for_grid with base size 32, then
-get_2d_rotary_pos_embed. Tencent's own code takes numpy's linspace(start, stop, n, endpoint=False) instead of
-diffusers' torch.linspace(start, stop * (n-1)/n, n); the two differ when start is not 0, i.e. along the shorter side.
+`<reading>_<h>x<w>_cos` and `_sin` are thinned: the tables [h * w, 88] at the token rows listed by `rows`, and of the
+88 numbers of a token every fourth (each comes twice in a row, which is checked here).
 
-    small/<th>x<tw>x<head>/{cos,sin}                        [th, tw, head] diffusers' reading, whole
-    <reading>/<height>x<width>/{cos,sin}_{w,h}              [tw, head/2] and [th, head/2], head 88, sizes in pixels:
-                                                            the table is [cos_w | cos_h]: its first half depends on the
-                                                            column only, its second half on the row only
+The diffusers reading is HunyuanDiTPipeline's own functions. Tencent's is transcribed from Tencent/HunyuanDiT
+@368280e, hydit/modules/posemb_layers.py (`get_meshgrid`, `get_1d_rotary_pos_embed`), numpy positions.
 
-rope.json: for every supported size and some more: the region, and the positions along both axes in both readings.
+    python make_rope.py         # torch 2.15.0, diffusers 0.42.1, x86 with AVX2
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.models.embeddings import get_2d_rotary_pos_embed, get_2d_rotary_pos_embed_from_grid
-from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import SUPPORTED_SHAPE, get_resize_crop_region_for_grid
+from diffusers.models.embeddings import get_2d_rotary_pos_embed
+from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import get_resize_crop_region_for_grid
 from safetensors.torch import save_file
 
-import golden
+HEAD_DIM = 88
+# Height and width in tokens of 16 pixels: the sizes the model was trained for, the emoji model's and odd ones.
+GRIDS = [(64, 64), (80, 80), (48, 64), (64, 48), (54, 72), (60, 80), (48, 80), (80, 48)]
+GRIDS += [(8, 8), (8, 12), (5, 3), (1, 7), (7, 1), (1, 1)]
+BASE = 32
 
-BASE = 512 // 8 // 2
 
-
-def rotary_tables(head_dim: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary_tables(head_dim, grid):
     """cos and sin, each [th, tw, head_dim], as HunyuanDiTPipeline makes them."""
-    region = get_resize_crop_region_for_grid(grid, BASE)
-    cos, sin = get_2d_rotary_pos_embed(head_dim, region, grid, output_type="pt")
+    crops = get_resize_crop_region_for_grid(grid, BASE)
+    cos, sin = get_2d_rotary_pos_embed(head_dim, crops, grid, output_type="pt")
     return cos.reshape(*grid, head_dim), sin.reshape(*grid, head_dim)
 
 
-def tencent_tables(head_dim: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same with Tencent's positions."""
-    rows, columns = (torch.from_numpy(axis) for axis in tencent_positions(grid))
-    mesh = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))[:, None]
-    cos, sin = get_2d_rotary_pos_embed_from_grid(head_dim, mesh, use_real=True)
-    return cos.reshape(*grid, head_dim), sin.reshape(*grid, head_dim)
+def diffusers(h, w):
+    return [table.reshape(h * w, HEAD_DIM) for table in rotary_tables(HEAD_DIM, (h, w))]
 
 
-def tencent_positions(grid):
-    start, stop = get_resize_crop_region_for_grid(grid, BASE)
-    return [np.linspace(start[i], stop[i], grid[i], endpoint=False, dtype=np.float32) for i in (0, 1)]
+def tencent(h, w):
+    # get_fill_resize_and_crop equals get_resize_crop_region_for_grid for a square base.
+    start, stop = get_resize_crop_region_for_grid((h, w), BASE)
+    grid_h = np.linspace(start[0], stop[0], h, endpoint=False, dtype=np.float32)
+    grid_w = np.linspace(start[1], stop[1], w, endpoint=False, dtype=np.float32)
+    grid = np.stack(np.meshgrid(grid_w, grid_h), axis=0).reshape([2, 1, h, w])
+
+    def one(pos):
+        dim = HEAD_DIM // 2
+        freqs = 1.0 / (10000.0 ** (torch.arange(0, dim, 2)[: (dim // 2)].float() / dim))
+        freqs = torch.outer(torch.from_numpy(pos), freqs).float()
+        return freqs.cos().repeat_interleave(2, dim=1), freqs.sin().repeat_interleave(2, dim=1)
+
+    along_w, along_h = one(grid[0].reshape(-1)), one(grid[1].reshape(-1))
+    return tuple(torch.cat([a, b], dim=1) for a, b in zip(along_w, along_h))
 
 
-def diffusers_positions(grid):
-    start, stop = get_resize_crop_region_for_grid(grid, BASE)
-    return [torch.linspace(start[i], stop[i] * (grid[i] - 1) / grid[i], grid[i], dtype=torch.float32) for i in (0, 1)]
-
-
-def halves(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """[tw, head/2] of the columns and [th, head/2] of the rows; checks that the table has no other content."""
-    middle = table.shape[2] // 2
-    columns, rows = table[0, :, :middle], table[:, 0, middle:]
-    assert torch.equal(table[:, :, :middle], columns[None].expand_as(table[:, :, :middle]))
-    assert torch.equal(table[:, :, middle:], rows[:, None].expand_as(table[:, :, middle:]))
-    return columns.contiguous(), rows.contiguous()
+def rows(h, w):
+    """The first row, the last column and the diagonal of the grid, each thinned to 5."""
+    pick = lambda n: sorted({i * (n - 1) // 4 for i in range(5)})
+    cells = [(0, x) for x in pick(w)] + [(y, w - 1) for y in pick(h)]
+    cells += [(i * (h - 1) // 4, i * (w - 1) // 4) for i in range(5)]
+    return [y * w + x for y, x in cells]
 
 
 def main():
     tensors = {}
-    for th, tw, head in [(8, 8, 64), (6, 10, 64), (3, 5, 88), (5, 2, 8), (1, 1, 4)]:
-        cos, sin = rotary_tables(head, (th, tw))
-        tensors[f"small/{th}x{tw}x{head}/cos"], tensors[f"small/{th}x{tw}x{head}/sin"] = cos, sin
-    for reading, make in [("diffusers", rotary_tables), ("tencent", tencent_tables)]:
-        for height, width in [(1280, 768), (768, 1024)]:
-            for name, table in zip(("cos", "sin"), make(88, (height // 16, width // 16))):
-                columns, rows = halves(table)
-                tensors[f"{reading}/{height}x{width}/{name}_w"] = columns
-                tensors[f"{reading}/{height}x{width}/{name}_h"] = rows
-    (golden.HERE / "rope").mkdir(exist_ok=True)
-    save_file(tensors, golden.HERE / "rope/rope.safetensors")
-
-    sizes = []
-    supported = [(height, width) for width, height in SUPPORTED_SHAPE]
-    for height, width in supported + [(128, 128), (96, 160), (192, 128), (512, 512), (16, 256), (1280, 720)]:
-        grid = (height // 16, width // 16)
-        start, stop = get_resize_crop_region_for_grid(grid, BASE)
-        rows, columns = diffusers_positions(grid)
-        tencent_rows, tencent_columns = tencent_positions(grid)
-        sizes.append(
-            {
-                "height": height,
-                "width": width,
-                "grid": grid,
-                "start": start,
-                "stop": stop,
-                "diffusers": {"rows": ends(rows), "columns": ends(columns)},
-                "tencent": {"rows": ends(tencent_rows), "columns": ends(tencent_columns)},
-            }
-        )
-    golden.write_json("rope/rope.json", {"start_and_stop": "[row, column]", "positions": "the first two and the last two", "sizes": sizes})
-
-
-def ends(positions) -> list[float]:
-    positions = [float(p) for p in positions]
-    return positions if len(positions) < 4 else positions[:2] + positions[-2:]
+    for h, w in GRIDS:
+        for reading in (diffusers, tencent):
+            for name, table in zip(("cos", "sin"), reading(h, w)):
+                assert table.shape == (h * w, HEAD_DIM) and table.dtype == torch.float32
+                assert torch.equal(table[:, 0::2], table[:, 1::2])
+                tensors[f"{reading.__name__}_{h}x{w}_{name}"] = table[rows(h, w)][:, ::4].contiguous()
+    save_file(tensors, Path(__file__).parent / "rope.safetensors")
 
 
 if __name__ == "__main__":

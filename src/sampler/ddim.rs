@@ -1,0 +1,77 @@
+//! `DDIMScheduler.step` of diffusers (`scheduling_ddim.py`): Denoising Diffusion Implicit Models, arXiv 2010.02502,
+//! formulas (12) and (16).
+
+use super::{NoiseSchedule, PredictionType, add_noise};
+use crate::noise::TorchGenerator;
+
+/// The coefficients of every step, float32 in diffusers' order of operations.
+#[derive(Clone, Debug)]
+pub(super) struct Ddim {
+    prediction: PredictionType,
+    steps: Vec<Step>,
+    /// With eta 0 nothing is drawn.
+    noisy: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// sqrt(a) and sqrt(1 - a) at this timestep.
+    alpha: f32,
+    sigma: f32,
+    /// The weights of x0 and of the predicted noise.
+    x0: f32,
+    direction: f32,
+    /// The standard deviation of fresh noise.
+    noise: f32,
+}
+
+impl Ddim {
+    pub(super) fn new(schedule: &NoiseSchedule, timesteps: &[u32], eta: f32) -> Self {
+        let table = schedule.alphas_cumprod();
+        // The next noise level is one whole stride below, whatever the next timestep is.
+        let stride = schedule.num_train_timesteps / timesteps.len();
+        let last = if schedule.set_alpha_to_one { 1.0 } else { table[0] };
+        let step = |&t: &u32| {
+            let a = table[t as usize];
+            let a_prev = (t as usize).checked_sub(stride).map_or(last, |t| table[t]);
+            let b = 1.0 - a;
+            let variance = ((1.0 - a_prev) / b) * (1.0 - a / a_prev);
+            let noise = eta * variance.sqrt();
+            Step {
+                alpha: a.sqrt(),
+                sigma: b.sqrt(),
+                x0: a_prev.sqrt(),
+                direction: (1.0 - a_prev - noise * noise).sqrt(),
+                noise,
+            }
+        };
+        let steps = timesteps.iter().map(step).collect();
+        Self { prediction: schedule.prediction_type, steps, noisy: eta > 0.0 }
+    }
+
+    #[track_caller]
+    pub(super) fn step(
+        &self,
+        index: usize,
+        model_output: &[f32],
+        latents: &mut [f32],
+        noise: &mut [TorchGenerator],
+    ) {
+        let s = self.steps[index];
+        let pairs = latents.iter_mut().zip(model_output);
+        match self.prediction {
+            PredictionType::VPrediction => pairs.for_each(|(x, v)| {
+                let x0 = s.alpha * *x - s.sigma * v;
+                let eps = s.alpha * v + s.sigma * *x;
+                *x = s.x0 * x0 + s.direction * eps;
+            }),
+            PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
+                let x0 = (*x - s.sigma * eps) / s.alpha;
+                *x = s.x0 * x0 + s.direction * eps;
+            }),
+        }
+        if self.noisy {
+            add_noise(s.noise, latents, noise);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small`: Denoising Diffusion Probabilistic
+//! Models, arXiv 2006.11239, formulas (6), (7) and (15).
+
+use super::{NoiseSchedule, PredictionType, add_noise};
+use crate::noise::TorchGenerator;
+
+/// The coefficients of every step, float32 in diffusers' order of operations.
+#[derive(Clone, Debug)]
+pub(super) struct Ddpm {
+    prediction: PredictionType,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// sqrt(a) and sqrt(1 - a) at this timestep.
+    alpha: f32,
+    sigma: f32,
+    /// The weights of x0 and of the present latents in the mean.
+    x0: f32,
+    x: f32,
+    /// The standard deviation; none at timestep 0, where no noise is drawn.
+    noise: Option<f32>,
+}
+
+impl Ddpm {
+    pub(super) fn new(schedule: &NoiseSchedule, timesteps: &[u32]) -> Self {
+        let table = schedule.alphas_cumprod();
+        let step = |(i, &t): (usize, &u32)| {
+            let a = table[t as usize];
+            let a_prev = timesteps.get(i + 1).map_or(1.0, |&t| table[t as usize]);
+            let (b, b_prev) = (1.0 - a, 1.0 - a_prev);
+            let current_alpha = a / a_prev;
+            let current_beta = 1.0 - current_alpha;
+            let variance = (b_prev / b * current_beta).max(1e-20);
+            Step {
+                alpha: a.sqrt(),
+                sigma: b.sqrt(),
+                x0: a_prev.sqrt() * current_beta / b,
+                x: current_alpha.sqrt() * b_prev / b,
+                noise: (t > 0).then(|| variance.sqrt()),
+            }
+        };
+        let steps = timesteps.iter().enumerate().map(step).collect();
+        Self { prediction: schedule.prediction_type, steps }
+    }
+
+    #[track_caller]
+    pub(super) fn step(
+        &self,
+        index: usize,
+        model_output: &[f32],
+        latents: &mut [f32],
+        noise: &mut [TorchGenerator],
+    ) {
+        let s = self.steps[index];
+        let pairs = latents.iter_mut().zip(model_output);
+        match self.prediction {
+            PredictionType::VPrediction => pairs.for_each(|(x, v)| {
+                let x0 = s.alpha * *x - s.sigma * v;
+                *x = s.x0 * x0 + s.x * *x;
+            }),
+            PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
+                let x0 = (*x - s.sigma * eps) / s.alpha;
+                *x = s.x0 * x0 + s.x * *x;
+            }),
+        }
+        if let Some(scale) = s.noise {
+            add_noise(scale, latents, noise);
+        }
+    }
+}

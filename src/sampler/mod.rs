@@ -1,0 +1,208 @@
+//! Samplers: which timesteps to visit, and how a model output moves the latents from one to the next.
+//!
+//! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of operations of diffusers'
+//! schedulers, so that a trajectory has the bits of the reference. One file per sampler ([`SamplerKind`]), the noise
+//! schedule in `schedule`, the choice of timesteps in `timesteps`.
+
+mod ddim;
+mod ddpm;
+mod dpmpp;
+mod error;
+mod schedule;
+mod timesteps;
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::noise::TorchGenerator;
+pub use error::{ConfigProblem, SamplerError};
+pub use schedule::{BetaSchedule, NoiseSchedule, PredictionType};
+
+/// The sampler, by the names of Tencent's `--sampler`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SamplerKind {
+    /// diffusers' `DDPMScheduler`: ancestral, fresh noise at every step.
+    Ddpm,
+    /// diffusers' `DDIMScheduler`: deterministic unless eta is raised.
+    Ddim,
+    /// diffusers' `DPMSolverMultistepScheduler`: DPM-Solver++ of order 2, midpoint; good from about 15 steps.
+    Dpmms,
+}
+
+/// How the timesteps of a run are spread over the training timesteps: diffusers' `timestep_spacing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Spacing {
+    /// Multiples of a whole stride from the low end, plus `steps_offset`.
+    Leading,
+    /// Evenly from the last training timestep downwards, rounded.
+    Linspace,
+    /// Like `leading`, but from the high end: the first is always the last training timestep.
+    Trailing,
+}
+
+impl SamplerKind {
+    /// The spacing used unless another is asked for: `dpmms` takes diffusers' default for its class, the others the
+    /// checkpoint's.
+    pub fn default_spacing(self, schedule: &NoiseSchedule) -> Spacing {
+        match self {
+            Self::Ddpm | Self::Ddim => schedule.timestep_spacing,
+            Self::Dpmms => Spacing::Linspace,
+        }
+    }
+}
+
+/// One request's sampler: the timesteps, and what it remembers between steps.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    kind: SamplerKind,
+    timesteps: Vec<u32>,
+    method: Method,
+}
+
+#[derive(Clone, Debug)]
+enum Method {
+    Ddpm(ddpm::Ddpm),
+    Ddim(ddim::Ddim),
+    Dpmms(dpmpp::Dpmpp),
+}
+
+impl Sampler {
+    /// A sampler of `steps` steps; `ddim` with eta 0.
+    ///
+    /// # Errors
+    /// When `steps` is 0, above the number of training timesteps, or when the spacing gives a timestep twice or one
+    /// that was never trained (a handful of step counts next to the maximum).
+    pub fn new(
+        kind: SamplerKind,
+        schedule: &NoiseSchedule,
+        spacing: Spacing,
+        steps: usize,
+    ) -> Result<Self, SamplerError> {
+        Self::with_eta(kind, schedule, spacing, steps, 0.0)
+    }
+
+    /// As [`Sampler::new`], with the share of fresh noise of `ddim`: 0 is deterministic, 1 as noisy as `ddpm`.
+    ///
+    /// # Errors
+    /// Also when `eta` is outside 0..=1, or not 0 for another sampler than `ddim`.
+    pub fn with_eta(
+        kind: SamplerKind,
+        schedule: &NoiseSchedule,
+        spacing: Spacing,
+        steps: usize,
+        eta: f32,
+    ) -> Result<Self, SamplerError> {
+        if !(0.0..=1.0).contains(&eta) || (eta != 0.0 && kind != SamplerKind::Ddim) {
+            return Err(SamplerError::Eta { eta, kind });
+        }
+        let timesteps = timesteps::timesteps(kind, schedule, spacing, steps)?;
+        let method = match kind {
+            SamplerKind::Ddpm => Method::Ddpm(ddpm::Ddpm::new(schedule, &timesteps)),
+            SamplerKind::Ddim => Method::Ddim(ddim::Ddim::new(schedule, &timesteps, eta)),
+            SamplerKind::Dpmms => Method::Dpmms(dpmpp::Dpmpp::new(schedule, &timesteps)),
+        };
+        Ok(Self { kind, timesteps, method })
+    }
+
+    /// Which sampler this is.
+    pub fn kind(&self) -> SamplerKind {
+        self.kind
+    }
+
+    /// The training timesteps visited, in order, each larger than the next.
+    pub fn timesteps(&self) -> &[u32] {
+        &self.timesteps
+    }
+
+    /// Moves `latents` from `timesteps()[index]` to the next timestep, in place.
+    ///
+    /// `model_output` is the guided prediction at that timestep, laid out as `latents`: [n, 4, h, w] of n pictures.
+    /// `noise` holds one generator per picture, the one that drew the picture's first latents; samplers that draw
+    /// nothing (`dpmms`, `ddim` with eta 0) do not look at it.
+    ///
+    /// # Panics
+    /// When the steps are not taken in order from 0, the lengths differ, or the latents do not divide into one part
+    /// per generator.
+    #[track_caller]
+    pub fn step(
+        &mut self,
+        index: usize,
+        model_output: &[f32],
+        latents: &mut [f32],
+        noise: &mut [TorchGenerator],
+    ) {
+        assert!(index < self.timesteps.len(), "step {index} of {}", self.timesteps.len());
+        assert_eq!(model_output.len(), latents.len(), "one prediction per latent");
+        match &mut self.method {
+            Method::Ddpm(ddpm) => ddpm.step(index, model_output, latents, noise),
+            Method::Ddim(ddim) => ddim.step(index, model_output, latents, noise),
+            Method::Dpmms(dpmpp) => dpmpp.step(index, model_output, latents),
+        }
+    }
+}
+
+/// Adds `scale` times fresh noise to each picture from its own generator, as diffusers' `randn_tensor` draws for a
+/// list of generators.
+#[track_caller]
+fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
+    assert!(
+        !noise.is_empty() && latents.len().is_multiple_of(noise.len()),
+        "{} latents do not divide among {} generators",
+        latents.len(),
+        noise.len()
+    );
+    let size = latents.len() / noise.len();
+    if size == 0 {
+        return;
+    }
+    for (picture, generator) in latents.chunks_exact_mut(size).zip(noise) {
+        for (x, z) in picture.iter_mut().zip(generator.randn(size)) {
+            *x += scale * z;
+        }
+    }
+}
+
+impl fmt::Display for SamplerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ddpm => "ddpm",
+            Self::Ddim => "ddim",
+            Self::Dpmms => "dpmms",
+        })
+    }
+}
+
+impl FromStr for SamplerKind {
+    type Err = SamplerError;
+
+    fn from_str(name: &str) -> Result<Self, SamplerError> {
+        let found = Self::value_variants().iter().copied().find(|v| v.to_string() == name);
+        found.ok_or_else(|| SamplerError::unknown("sampler", name, "ddpm, ddim, dpmms"))
+    }
+}
+
+impl fmt::Display for Spacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leading => "leading",
+            Self::Linspace => "linspace",
+            Self::Trailing => "trailing",
+        })
+    }
+}
+
+impl FromStr for Spacing {
+    type Err = SamplerError;
+
+    fn from_str(name: &str) -> Result<Self, SamplerError> {
+        let found = Self::value_variants().iter().copied().find(|v| v.to_string() == name);
+        found.ok_or_else(|| {
+            SamplerError::unknown("timestep spacing", name, "leading, linspace, trailing")
+        })
+    }
+}
