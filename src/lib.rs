@@ -1,2 +1,4 @@
 //! hydit: artifacts -> images.
 #![warn(missing_docs)]
+
+pub mod runtime;
