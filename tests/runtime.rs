@@ -1,4 +1,5 @@
-//! Both engines on small graphs (tests/reference/make_runtime.py). ONNX Runtime must be there: run scripts/setup-ort.
+//! Both engines on small graphs (tests/reference/make_runtime.py). ONNX Runtime must be there: run
+//! scripts/setup-ort.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! A GPU provider that does not register. In a file of its own: the process keeps the copied library loaded.
+//! A GPU provider that does not register. In a file of its own: the process keeps the copied
+//! library loaded.
 
 use hydit::runtime::{
     Backend, BackendChoice, Provider, RuntimeOptions,

@@ -1,4 +1,5 @@
-//! What is said when ONNX Runtime cannot be had. No test here loads a library, so that none finds one loaded.
+//! What is said when ONNX Runtime cannot be had. No test here loads a library, so that none finds
+//! one loaded.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,9 @@
-//! What can go wrong with an engine, a graph or a tensor. Every message names the thing and the mend.
+//! What can go wrong with an engine, a graph or a tensor. Every message names the thing and the
+//! mend.
 
 use std::path::PathBuf;
 
-use super::{DType, Provider};
+use super::{DType, Provider, library::OLDEST_MINOR};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum RuntimeError {
     /// `ort` was asked for, and no place holds a library.
     #[error(
         "no usable ONNX Runtime library was found{refused}\n\
-         run scripts/setup-ort, or set ORT_DYLIB_PATH to a libonnxruntime of 1.24 or newer; \
+         run scripts/setup-ort, or set ORT_DYLIB_PATH to a libonnxruntime of 1.{OLDEST_MINOR} or newer; \
          `hydit-serve doctor` lists the places looked at"
     )]
     NoLibrary {
@@ -122,7 +123,8 @@ pub enum RuntimeError {
     },
     /// A tensor of one engine was given to the other.
     #[error(
-        "the input `{name}` of {} is a tensor of another engine; make it with the backend that loaded the graph",
+        "the input `{name}` of {} is a tensor of another engine; \
+         make it with the backend that loaded the graph",
         graph.display()
     )]
     ForeignValue {

@@ -1,4 +1,9 @@
-use super::*;
+use std::fs;
+
+use super::{
+    super::places::{python_folders, runtime_folders},
+    *,
+};
 
 /// Makes `files` (empty) below a temporary folder and returns it.
 fn folder_with(files: &[&str]) -> tempfile::TempDir {

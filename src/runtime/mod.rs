@@ -1,13 +1,14 @@
 //! The engines behind one seam: ONNX Runtime, found on the machine, or tract, part of the program.
 //!
-//! [`Backend`] opens an engine and loads graphs; a [`Session`] is a loaded graph; a [`Value`] is a tensor of the engine,
-//! which passes from one graph to the next without a copy. Only this module names `ort` and `tract`. Where the library
-//! comes from is told in [`library`].
+//! [`Backend`] opens an engine and loads graphs; a [`Session`] is a loaded graph; a [`Value`] is a
+//! tensor of the engine, which passes from one graph to the next without a copy. Only this module
+//! names `ort` and `tract`. Where the library comes from is told in [`library`].
 
 pub mod library;
 
 mod error;
 mod onnxruntime;
+mod places;
 mod provider;
 mod session;
 mod tract;
@@ -84,11 +85,13 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Opens an engine. ONNX Runtime is loaded once per process: a later call uses the library of the first.
+    /// Opens an engine. ONNX Runtime is loaded once per process: a later call uses the library of
+    /// the first.
     ///
     /// # Errors
-    /// When ONNX Runtime was asked for, by name, by `ORT_DYLIB_PATH` or for the sake of a provider, and cannot be had.
-    /// Nothing else takes its place then; in particular nothing runs on the CPU that was asked for on a GPU.
+    /// When ONNX Runtime was asked for, by name, by `ORT_DYLIB_PATH` or for the sake of a provider,
+    /// and cannot be had. Nothing else takes its place then; in particular nothing runs on the CPU
+    /// that was asked for on a GPU.
     pub fn open(options: &RuntimeOptions) -> Result<Backend, RuntimeError> {
         Backend::open_in(options, &Places::of_process())
     }
@@ -138,7 +141,8 @@ impl Backend {
     /// Loads an `.onnx` file, with its external data beside it.
     ///
     /// # Errors
-    /// [`RuntimeError::Load`] with the engine's reason; for a GPU provider also when a node would have to run on the CPU.
+    /// [`RuntimeError::Load`] with the engine's reason; for a GPU provider also when a node would
+    /// have to run on the CPU.
     pub fn load(&self, graph: &Path) -> Result<Session, RuntimeError> {
         let (engine, inputs, outputs) = match self {
             Backend::Ort(runtime) => {
@@ -203,8 +207,8 @@ impl Backend {
         }))
     }
 
-    /// Moves an input that many runs share to where the sessions compute, so that no run uploads it again. On the CPU it
-    /// stays where it is.
+    /// Moves an input that many runs share to where the sessions compute, so that no run uploads it
+    /// again. On the CPU it stays where it is.
     ///
     /// # Errors
     /// [`RuntimeError::Access`] when the copy to the device fails.
@@ -276,7 +280,8 @@ mod tests {
         for choice in [BackendChoice::Auto, BackendChoice::Ort, BackendChoice::Tract] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        assert!("onnx".parse::<BackendChoice>().unwrap_err().contains("auto, ort, tract"));
+        let refused = "onnx".parse::<BackendChoice>().expect_err("a refusal");
+        assert!(refused.contains("auto, ort, tract"));
     }
 
     #[test]

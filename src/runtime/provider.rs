@@ -14,7 +14,8 @@ pub enum Provider {
     Cpu,
     /// An NVIDIA GPU with CUDA kernels.
     Cuda,
-    /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes what TensorRT does not.
+    /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
+    /// what TensorRT does not.
     #[value(name = "tensorrt")]
     TensorRt,
 }
@@ -34,18 +35,19 @@ impl Provider {
         match self {
             Provider::Cpu => "run scripts/setup-ort",
             Provider::Cuda => {
-                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, and put its \
-                 nvidia/*/lib folders on LD_LIBRARY_PATH (CUDA 13 and cuDNN 9); or leave out --provider"
+                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
+                 and put its nvidia/*/lib folders on LD_LIBRARY_PATH (CUDA 13 and cuDNN 9); \
+                 or leave out --provider"
             }
             Provider::TensorRt => {
-                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, and TensorRT 10, \
-                 and put their libraries on LD_LIBRARY_PATH; or use --provider cuda"
+                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
+                 and TensorRT 10, and put their libraries on LD_LIBRARY_PATH; or use --provider cuda"
             }
         }
     }
 
-    /// The registrations for a session, most wanted first. `error_on_failure` is set on each: without it ort goes on
-    /// with the CPU silently.
+    /// The registrations for a session, most wanted first. `error_on_failure` is set on each:
+    /// without it ort goes on with the CPU silently.
     ///
     /// # Errors
     /// [`RuntimeError::Provider`] when this build has no code for the provider.
@@ -67,8 +69,9 @@ impl Provider {
         }
     }
 
-    /// Why this provider did not register with the ONNX Runtime library at `library`: the missing provider library, or
-    /// the library that the provider could not load in its turn, else ONNX Runtime's own words.
+    /// Why this provider did not register with the ONNX Runtime library at `library`: the missing
+    /// provider library, or the library that the provider could not load in its turn, else ONNX
+    /// Runtime's own words.
     ///
     /// A provider library that loads stays loaded.
     pub(super) fn diagnose(self, library: &Path, words: &str) -> RuntimeError {
@@ -93,7 +96,8 @@ impl Provider {
 /// CUDA, set for results that repeat and memory that stays put.
 ///
 /// - `SameAsRequested`: each session has its own arena, which by default doubles whenever it grows.
-/// - `Heuristic`: the exhaustive search times the convolutions, so it may choose another one in the next run.
+/// - `Heuristic`: the exhaustive search times the convolutions, so it may choose another one in the
+///   next run.
 /// - no TF32: fp32 graphs are for comparisons; speed comes from fp16 graphs.
 #[cfg(feature = "cuda")]
 fn cuda() -> ExecutionProviderDispatch {
@@ -134,7 +138,8 @@ mod tests {
         for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }
-        assert!("gpu".parse::<Provider>().unwrap_err().contains("cpu, cuda, tensorrt"));
+        let refused = "gpu".parse::<Provider>().expect_err("a refusal");
+        assert!(refused.contains("cpu, cuda, tensorrt"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::{
     value::Inner,
 };
 
-/// A loaded graph. `run` takes `&mut self` because ONNX Runtime's sessions are not safe to share between threads.
+/// A loaded graph. `run` takes `&mut self` because ONNX Runtime's sessions are not safe to share
+/// between threads.
 pub struct Session {
     graph: PathBuf,
     engine: Engine,
@@ -41,11 +42,13 @@ impl Session {
         &self.outputs
     }
 
-    /// Has these outputs brought to the host at the end of each run, for those the host reads every time. Without it a
-    /// GPU provider leaves all outputs on the device. On the CPU it changes nothing.
+    /// Has these outputs brought to the host at the end of each run, for those the host reads every
+    /// time. Without it a GPU provider leaves all outputs on the device. On the CPU it changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`RuntimeError::UnknownName`] for a name that is no output.
+    /// [`RuntimeError::UnknownName`] for a name that is no output, [`RuntimeError::Setting`] when
+    /// ONNX Runtime refuses.
     pub fn outputs_to_host(&mut self, names: &[&str]) -> Result<(), RuntimeError> {
         for name in names {
             let index = self
@@ -54,18 +57,22 @@ impl Session {
                 .position(|output| output.name == *name)
                 .ok_or_else(|| self.unknown("output", name, &self.outputs))?;
             if let Engine::Ort(engine) = &mut self.engine {
-                engine.output_to_host(index);
+                engine.output_to_host(index).map_err(|error| RuntimeError::Setting {
+                    what: format!("to bring the output `{name}` to the host"),
+                    reason: error.to_string(),
+                })?;
             }
         }
         Ok(())
     }
 
-    /// Runs the graph on inputs by name, in any order. The outputs come in the graph's order and stay where the engine put
-    /// them; they are new tensors, so those of an earlier run can be kept.
+    /// Runs the graph on inputs by name, in any order. The outputs come in the graph's order and
+    /// stay where the engine put them; they are new tensors, so those of an earlier run can be
+    /// kept.
     ///
     /// # Errors
-    /// An input that is missing, unknown, given twice, of another engine, or of the wrong element type or shape; or
-    /// [`RuntimeError::Run`] with the engine's reason.
+    /// An input that is missing, unknown, given twice, of another engine, or of the wrong element
+    /// type or shape; or [`RuntimeError::Run`] with the engine's reason.
     pub fn run(&mut self, inputs: &[(&str, &Value)]) -> Result<Vec<Value>, RuntimeError> {
         let order = self.check(inputs)?;
         let ran = match &mut self.engine {
@@ -107,7 +114,8 @@ impl Session {
         })
     }
 
-    /// Checks the inputs against what the file declares; returns, for each input of the graph, which one given it is.
+    /// Checks the inputs against what the file declares; returns, for each input of the graph,
+    /// which one given it is.
     fn check(&self, given: &[(&str, &Value)]) -> Result<Vec<usize>, RuntimeError> {
         let graph = || self.graph.clone();
         if let Some((name, _)) =

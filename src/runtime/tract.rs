@@ -1,7 +1,9 @@
-//! The tract engine: part of the program, for small models where no ONNX Runtime is installed, and as a second opinion.
+//! The tract engine: part of the program, for small models where no ONNX Runtime is installed, and
+//! as a second opinion.
 //!
-//! A session keeps the parsed graph and a few plans, one per set of input shapes: symbolic axes unify badly in transformer
-//! graphs, so a plan is made for the very shapes that it runs with. Runs on one thread.
+//! A session keeps the parsed graph and a few plans, one per set of input shapes: symbolic axes
+//! unify badly in transformer graphs, so a plan is made for the very shapes that it runs with. Runs
+//! on one thread.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
@@ -50,7 +52,8 @@ impl Tract {
 
 fn parse(graph: &Path) -> TractResult<(Engine, Vec<TensorInfo>, Vec<TensorInfo>)> {
     let graph = graph.canonicalize()?;
-    // Shapes noted in the file speak of symbolic axes, which would not unify with the sizes set for a plan.
+    // Shapes noted in the file speak of symbolic axes, which would not unify with the sizes set for
+    // a plan.
     let framework = onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let file = framework.proto_model_for_path(&graph)?;
     let parsed = framework.parse(&file, graph.parent().and_then(Path::to_str))?;
@@ -97,7 +100,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Runs on `inputs`, checked before and in the graph's order; returns the outputs in the graph's order.
+    /// Runs on `inputs`, checked before and in the graph's order; returns the outputs in the
+    /// graph's order.
     pub(super) fn run(&mut self, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, String> {
         let outputs = self
             .plan(&inputs)

@@ -11,8 +11,8 @@ use tract_onnx::prelude::{Datum, DatumType, Tensor};
 
 use super::RuntimeError;
 
-/// The element type of a tensor. Graphs pass between each other whatever they like; the host makes and reads `F32`,
-/// `F16` and `I64`.
+/// The element type of a tensor. Graphs pass between each other whatever they like; the host makes
+/// and reads `F32`, `F16` and `I64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DType {
     /// 32-bit float.
@@ -84,7 +84,8 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// Whether a tensor of this type and shape fits. Where no axes are declared, the engine is the judge.
+    /// Whether a tensor of this type and shape fits. Where no axes are declared, the engine is the
+    /// judge.
     pub(super) fn accepts(&self, dtype: DType, shape: &[usize]) -> bool {
         let fits = |(declared, given): (&Option<usize>, &usize)| {
             declared.is_none_or(|size| size == *given)
@@ -107,8 +108,9 @@ impl fmt::Display for TensorInfo {
     }
 }
 
-/// A tensor of an engine, on the host or on the device where it was computed. Keeping one copies nothing, nor does giving
-/// it to a session: between the graphs of one backend only references pass.
+/// A tensor of an engine, on the host or on the device where it was computed. Keeping one copies
+/// nothing, nor does giving it to a session: between the graphs of one backend only references
+/// pass.
 #[derive(Debug)]
 pub struct Value(pub(super) Inner);
 
@@ -146,8 +148,9 @@ impl Value {
     /// Refills a host tensor of `F32` or `F16` in place, for inputs that change in every step.
     ///
     /// # Errors
-    /// [`RuntimeError::Length`] when `data` does not fill the shape, [`RuntimeError::Access`] for another element type, a
-    /// tensor on a device, or one that tract has put among its outputs unchanged and so shares.
+    /// [`RuntimeError::Length`] when `data` does not fill the shape, [`RuntimeError::Access`] for
+    /// another element type, a tensor on a device, or one that tract has put among its outputs
+    /// unchanged and so shares.
     pub fn write_f32(&mut self, data: &[f32]) -> Result<(), RuntimeError> {
         check_length(&self.shape(), data.len())?;
         let dtype = self.dtype();
@@ -163,10 +166,11 @@ impl Value {
         })
     }
 
-    /// The elements as f32, row by row: borrowed from an `F32` tensor on the host, converted from `F16`.
+    /// The elements as f32, row by row: borrowed from an `F32` tensor on the host, converted from
+    /// `F16`.
     ///
-    /// A tensor on a device is copied to the host first, through a session that the whole process shares; have outputs
-    /// that are read in every step brought to the host with
+    /// A tensor on a device is copied to the host first, through a session that the whole process
+    /// shares; have outputs that are read in every step brought to the host with
     /// [`Session::outputs_to_host`](super::Session::outputs_to_host) instead.
     ///
     /// # Errors
