@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use hydit::runtime::{Backend, BackendChoice, DType, RuntimeError, RuntimeOptions, Session, Value};
+use hydit::runtime::{
+    Backend, BackendChoice, DType, Provider, RuntimeError, RuntimeOptions, Session, Value,
+};
 
 fn open(backend: BackendChoice) -> Backend {
     let options = RuntimeOptions { backend, ..Default::default() };
@@ -95,7 +97,9 @@ fn the_engines_say_what_they_are() {
         "{}",
         tract.describe()
     );
-    assert!(matches!(open(BackendChoice::Auto), Backend::Ort(_)), "auto prefers ONNX Runtime");
+    let Backend::Ort(auto) = open(BackendChoice::Auto) else { panic!("auto prefers ONNX Runtime") };
+    assert!(described.contains(auto.version()) && auto.library().is_absolute(), "{described}");
+    assert_eq!([ort.provider(), tract.provider()], [Provider::Cpu; 2]);
 }
 
 #[test]

@@ -138,6 +138,14 @@ impl Backend {
         }
     }
 
+    /// The provider in use, never another than was asked for. tract's is the CPU.
+    pub fn provider(&self) -> Provider {
+        match self {
+            Backend::Ort(runtime) => runtime.provider(),
+            Backend::Tract(_) => Provider::Cpu,
+        }
+    }
+
     /// Loads an `.onnx` file, with its external data beside it.
     ///
     /// # Errors

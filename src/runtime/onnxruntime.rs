@@ -100,6 +100,21 @@ impl OnnxRuntime {
         format!("{} ({})", self.engine(), self.loaded.library.display())
     }
 
+    /// The provider that its sessions use.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// The file that was loaded.
+    pub fn library(&self) -> &Path {
+        &self.loaded.library
+    }
+
+    /// "1.31.1", or "1.31" where the file's name does not tell more.
+    pub fn version(&self) -> &str {
+        &self.loaded.version
+    }
+
     fn engine(&self) -> String {
         format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
     }
