@@ -30,6 +30,7 @@ pub use self::{
 };
 use self::{
     library::{Places, SearchReport},
+    onnxruntime::NotOpened,
     session::Engine,
     value::{Inner, check_length, narrow},
 };
@@ -111,22 +112,19 @@ impl Backend {
             return Err(RuntimeError::Provider { provider, reason, mend });
         }
         let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        match OnnxRuntime::open(provider, threads, places) {
-            Ok(runtime) => Ok(Backend::Ort(runtime)),
-            Err(Err(error)) => Err(error),
-            Err(Ok(report))
-                if options.backend == BackendChoice::Auto && provider == Provider::Cpu =>
-            {
-                Ok(Backend::Tract(Tract { notice: notice(&report) }))
-            }
-            Err(Ok(report)) if provider == Provider::Cpu => {
-                Err(RuntimeError::NoLibrary { refused: report.refused() })
-            }
-            Err(Ok(report)) => {
-                let reason =
-                    format!("no ONNX Runtime library was found that has it{}", report.refused());
-                Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() })
-            }
+        let report = match OnnxRuntime::open(provider, threads, places) {
+            Ok(runtime) => return Ok(Backend::Ort(runtime)),
+            Err(NotOpened::Refused(error)) => return Err(error),
+            Err(NotOpened::Missing(report)) => report,
+        };
+        if provider != Provider::Cpu {
+            let reason =
+                format!("no ONNX Runtime library was found that has it{}", report.refused());
+            return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
+        }
+        match options.backend {
+            BackendChoice::Auto => Ok(Backend::Tract(Tract { notice: notice(&report) })),
+            _ => Err(RuntimeError::NoLibrary { refused: report.refused() }),
         }
     }
 

@@ -51,18 +51,27 @@ pub struct OnnxRuntime {
     threads: usize,
 }
 
+/// Why ONNX Runtime did not open.
+pub(super) enum NotOpened {
+    /// The search found nothing usable: another engine may take its place.
+    Missing(SearchReport),
+    /// What was named or found cannot be used.
+    Refused(RuntimeError),
+}
+
+impl From<RuntimeError> for NotOpened {
+    fn from(error: RuntimeError) -> NotOpened {
+        NotOpened::Refused(error)
+    }
+}
+
 impl OnnxRuntime {
     /// Opens the library that the search finds, with `threads` for the work inside one node.
-    ///
-    /// # Errors
-    /// `Err(Ok(report))` when the search finds none that is usable, for the caller to go on without
-    /// one; `Err(Err(error))` when one was named by `ORT_DYLIB_PATH` or chosen, and it or the
-    /// provider cannot be had.
     pub(super) fn open(
         provider: Provider,
         threads: usize,
         places: &Places,
-    ) -> Result<OnnxRuntime, Result<SearchReport, RuntimeError>> {
+    ) -> Result<OnnxRuntime, NotOpened> {
         // The lock guards one assignment: a panic elsewhere leaves it whole.
         let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = match &*slot {
@@ -72,26 +81,26 @@ impl OnnxRuntime {
                     .as_ref()
                     .map(|path| path.canonicalize().unwrap_or(path.clone()));
                 if let Some(wanted) = wanted.filter(|wanted| *wanted != loaded.library) {
-                    return Err(Err(RuntimeError::SecondLibrary {
-                        loaded: loaded.library.clone(),
-                        wanted,
-                    }));
+                    let loaded = loaded.library.clone();
+                    return Err(RuntimeError::SecondLibrary { loaded, wanted }.into());
                 }
                 loaded.clone()
             }
             None => {
                 let report = places.search(provider, false);
                 if let Some(candidate) = report.refused_variable() {
-                    return Err(Err(refusal(candidate, provider)));
+                    return Err(refusal(candidate, provider).into());
                 }
-                let Some(candidate) = report.chosen() else { return Err(Ok(report)) };
-                slot.insert(load(candidate, threads).map_err(Err)?).clone()
+                let Some(candidate) = report.chosen() else {
+                    return Err(NotOpened::Missing(report));
+                };
+                slot.insert(load(candidate, threads)?).clone()
             }
         };
         drop(slot);
         let runtime = OnnxRuntime { loaded, provider, threads };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
-        runtime.builder().map_err(Err)?;
+        runtime.builder()?;
         Ok(runtime)
     }
 
