@@ -147,12 +147,15 @@ impl OnnxRuntime {
             .with_deterministic_compute(true)
             .map_err(refused("deterministic computation"))?;
         if self.threads != self.loaded.threads {
-            // The shared pool has the size that the first backend of the process asked for.
+            // The shared pool has the size that the first backend of the process asked for. Pools of
+            // sessions that run in turn must not spin against each other.
             builder = builder
                 .with_independent_thread_pool()
                 .map_err(refused("a thread pool of its own"))?
                 .with_intra_threads(self.threads)
-                .map_err(refused("the number of threads"))?;
+                .map_err(refused("the number of threads"))?
+                .with_intra_op_spinning(false)
+                .map_err(refused("waiting without spinning"))?;
         }
         let registrations = self.provider.registrations()?;
         if registrations.is_empty() {
