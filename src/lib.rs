@@ -1,8 +1,29 @@
-//! hydit: artifacts -> images.
+//! hydit: the artifacts of `hydit-export` -> pictures.
+//!
+//! The life of a request: [`text`] turns the prompts into states of two text encoders; the
+//! conditioner, once, into what every step needs; from seeded noise ([`noise`]) a [`sampler`] walks
+//! down the timesteps, at each asking [`dit`] for a prediction: shallow encoder, then the deep core
+//! or its kept output, as the plan of [`cache`] says, then shallow decoder; the VAE turns the
+//! latents into an [`image`]. [`Pipeline::generate`] is all of that on one screen: read it first.
+//!
+//! Graphs run on a [`runtime::Backend`]: ONNX Runtime, found on the machine, or tract, built in.
 #![warn(missing_docs)]
 
+pub mod artifacts;
 pub mod cache;
+pub mod dit;
+pub mod error;
+pub mod guidance;
 pub mod image;
 pub mod noise;
+pub mod pipeline;
+pub mod report;
+pub mod request;
 pub mod rope;
+pub mod runtime;
 pub mod sampler;
+pub mod text;
+
+pub use error::{Error, Result};
+pub use pipeline::{Generated, Pipeline, Step};
+pub use request::Request;

@@ -1,0 +1,308 @@
+//! The ONNX Runtime engine: one library and one environment per process, sessions with the chosen
+//! provider.
+//!
+//! Traps of ort 2.0.0-rc.15 that shape this file:
+//! - Making any `ort::Error` before a library is loaded makes ort load one of its own choice, and
+//!   panic without one. So nothing of ort but `probe` runs before `init_from` has succeeded.
+//! - An environment can be built once per process, even when the first one was dropped: it is kept
+//!   for ever.
+//! - A new session builder asks ONNX Runtime to pick a provider by itself (`MaxEfficiency`); that
+//!   is turned off.
+//! - Without `error_on_failure` a provider that does not register is passed over.
+//! - An `IoBinding` hands out the same output buffers in every run: one that lived on would
+//!   overwrite a kept output.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use ort::{
+    environment::{Environment, GlobalThreadPoolOptions},
+    logging::LogLevel,
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    session::{
+        Session,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{DynTensor, DynTensorValueType, Outlet, ValueType},
+};
+
+use super::{
+    DType, Provider, RuntimeError, TensorInfo,
+    library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
+};
+
+/// What the process has loaded.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+#[derive(Clone)]
+struct Loaded {
+    library: PathBuf,
+    version: String,
+    environment: Environment,
+    threads: usize,
+}
+
+/// An opened ONNX Runtime with a provider.
+pub struct OnnxRuntime {
+    loaded: Loaded,
+    provider: Provider,
+    threads: usize,
+}
+
+/// Why ONNX Runtime did not open.
+pub(super) enum NotOpened {
+    /// The search found nothing usable: another engine may take its place.
+    Missing(SearchReport),
+    /// What was named or found cannot be used.
+    Refused(RuntimeError),
+}
+
+impl From<RuntimeError> for NotOpened {
+    fn from(error: RuntimeError) -> NotOpened {
+        NotOpened::Refused(error)
+    }
+}
+
+impl OnnxRuntime {
+    /// Opens the library that the search finds, with `threads` for the work inside one node.
+    pub(super) fn open(
+        provider: Provider,
+        threads: usize,
+        places: &Places,
+    ) -> Result<OnnxRuntime, NotOpened> {
+        // The lock guards one assignment: a panic elsewhere leaves it whole.
+        let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match &*slot {
+            Some(loaded) => {
+                let wanted = places
+                    .variable
+                    .as_ref()
+                    .map(|path| path.canonicalize().unwrap_or(path.clone()));
+                if let Some(wanted) = wanted.filter(|wanted| *wanted != loaded.library) {
+                    let loaded = loaded.library.clone();
+                    return Err(RuntimeError::SecondLibrary { loaded, wanted }.into());
+                }
+                loaded.clone()
+            }
+            None => {
+                let report = places.search(provider, false);
+                if let Some(candidate) = report.refused_variable() {
+                    return Err(refusal(candidate, provider).into());
+                }
+                let Some(candidate) = report.chosen() else {
+                    return Err(NotOpened::Missing(report));
+                };
+                slot.insert(load(candidate, threads)?).clone()
+            }
+        };
+        drop(slot);
+        let runtime = OnnxRuntime { loaded, provider, threads };
+        // Registers the provider once, so that a missing one shows now and not at the first graph.
+        runtime.builder()?;
+        Ok(runtime)
+    }
+
+    /// "ONNX Runtime 1.31.1, cpu provider (path)"
+    pub(super) fn describe(&self) -> String {
+        format!("{} ({})", self.engine(), self.loaded.library.display())
+    }
+
+    /// The provider that its sessions use.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// The file that was loaded.
+    pub fn library(&self) -> &Path {
+        &self.loaded.library
+    }
+
+    /// "1.31.1", or "1.31" where the file's name does not tell more.
+    pub fn version(&self) -> &str {
+        &self.loaded.version
+    }
+
+    fn engine(&self) -> String {
+        format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
+    }
+
+    fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
+        let refused = |what: &'static str| {
+            move |error: ort::Error<SessionBuilder>| RuntimeError::Setting {
+                what: what.into(),
+                reason: error.message().into(),
+            }
+        };
+        let mut builder = Session::builder(&self.loaded.environment)
+            .map_err(|error| RuntimeError::Setting {
+                what: "a new session".into(),
+                reason: error.to_string(),
+            })?
+            .with_auto_device(AutoDevicePolicy::PreferCPU)
+            .map_err(refused("the device policy"))?
+            .with_optimization_level(GraphOptimizationLevel::All)
+            .map_err(refused("the optimisation level"))?
+            .with_deterministic_compute(true)
+            .map_err(refused("deterministic computation"))?;
+        if self.threads != self.loaded.threads {
+            // The shared pool has the size that the first backend of the process asked for. Pools of
+            // sessions that run in turn must not spin against each other.
+            builder = builder
+                .with_independent_thread_pool()
+                .map_err(refused("a thread pool of its own"))?
+                .with_intra_threads(self.threads)
+                .map_err(refused("the number of threads"))?
+                .with_intra_op_spinning(false)
+                .map_err(refused("waiting without spinning"))?;
+        }
+        let registrations = self.provider.registrations()?;
+        if registrations.is_empty() {
+            return Ok(builder);
+        }
+        builder
+            .with_execution_providers(registrations)
+            .map_err(|error| self.provider.diagnose(&self.loaded.library, error.message()))?
+            .with_disable_cpu_fallback()
+            .map_err(refused("the end of CPU fallback"))
+    }
+
+    /// Loads a graph; returns it with its declared inputs and outputs.
+    pub(super) fn load(
+        &self,
+        graph: &Path,
+    ) -> Result<(Engine, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
+        let failed = |error: ort::Error| RuntimeError::Load {
+            graph: graph.to_owned(),
+            engine: self.engine(),
+            reason: error.to_string(),
+        };
+        let session = self.builder()?.commit_from_file(graph).map_err(failed)?;
+        let inputs = session.inputs().iter().map(info).collect();
+        let declared: Vec<_> = session.outputs().iter().map(info).collect();
+        let outputs = declared
+            .iter()
+            .map(|output| Ok((output.name.clone(), memory(self.device())?)))
+            .collect::<Result<_, ort::Error>>()
+            .map_err(failed)?;
+        Ok((Engine { session, outputs, describe: self.engine() }, inputs, declared))
+    }
+
+    /// Moves a tensor to where the sessions compute; on the CPU it is there already.
+    pub(super) fn place(&self, tensor: DynTensor) -> Result<DynTensor, ort::Error> {
+        if self.provider == Provider::Cpu { Ok(tensor) } else { tensor.to(self.device(), 0) }
+    }
+
+    /// The memory that the provider computes in.
+    fn device(&self) -> AllocationDevice<'static> {
+        match self.provider {
+            Provider::Cpu => AllocationDevice::CPU,
+            Provider::Cuda | Provider::TensorRt => AllocationDevice::CUDA,
+        }
+    }
+}
+
+fn load(candidate: &Candidate, threads: usize) -> Result<Loaded, RuntimeError> {
+    let library = candidate.path.clone();
+    let failed = |reason: String| RuntimeError::Library {
+        path: library.clone(),
+        reason,
+        mend: "run scripts/setup-ort, or set ORT_DYLIB_PATH to another library".into(),
+    };
+    let environment = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
+    let pool = GlobalThreadPoolOptions::default()
+        .with_intra_threads(threads)
+        .map_err(|error| failed(format!("it refuses {threads} threads: {error}")))?;
+    let environment = environment
+        .with_name("hydit")
+        .with_telemetry(false)
+        // One pool for all graphs: they run in turn, and each own pool would spin against the
+        // others.
+        .with_global_thread_pool(pool)
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    if std::env::var_os("ORT_LOG").is_none() {
+        // What it logs as an error it also returns as one.
+        environment.set_log_level(LogLevel::Fatal);
+    }
+    let version = candidate.version.clone().unwrap_or_else(|| "1".into());
+    Ok(Loaded { library: candidate.path.clone(), version, environment, threads })
+}
+
+/// Why the library that `ORT_DYLIB_PATH` names is refused.
+fn refusal(candidate: &Candidate, provider: Provider) -> RuntimeError {
+    let reason = match &candidate.verdict {
+        Verdict::TooOld => format!(
+            "it is version {}, and 1.{OLDEST_MINOR} or newer is needed",
+            candidate.version.as_deref().unwrap_or("unknown")
+        ),
+        Verdict::NoProvider(library) => {
+            let reason =
+                format!("there is no {library} beside {} (a CPU build)", candidate.path.display());
+            return RuntimeError::Provider { provider, reason, mend: provider.mend().into() };
+        }
+        Verdict::Unloadable(reason) => format!("it {reason}"),
+        Verdict::Usable | Verdict::NotTried => "it was not tried".into(),
+    };
+    debug_assert_eq!(candidate.place, Place::Variable);
+    RuntimeError::Library {
+        path: candidate.path.clone(),
+        reason,
+        mend: "ORT_DYLIB_PATH names it: set it to a newer libonnxruntime, \
+               or unset it and run scripts/setup-ort"
+            .into(),
+    }
+}
+
+fn info(outlet: &Outlet) -> TensorInfo {
+    let (dtype, dims) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => {
+            (ty.into(), shape.iter().map(|&size| size.try_into().ok()).collect())
+        }
+        _ => (DType::Other, Vec::new()),
+    };
+    TensorInfo { name: outlet.name().into(), dtype, dims }
+}
+
+/// A graph loaded in ONNX Runtime.
+pub struct Engine {
+    session: Session,
+    /// The name of each output, and the memory in which it is wanted.
+    outputs: Vec<(String, MemoryInfo<'static>)>,
+    /// The engine and its provider, for messages.
+    pub(super) describe: String,
+}
+
+impl Engine {
+    /// Has the output at `index` brought to the host at the end of each run.
+    pub(super) fn output_to_host(&mut self, index: usize) -> Result<(), ort::Error> {
+        self.outputs[index].1 = memory(AllocationDevice::CPU)?;
+        Ok(())
+    }
+
+    /// Runs on `inputs`, checked before; returns the outputs in the graph's order.
+    ///
+    /// A binding serves all providers: it costs half a microsecond more than a plain run on the CPU
+    /// and copies as little, and on a GPU it leaves the outputs there. It is made anew for each
+    /// run, because a binding that is kept gives the next run the same output buffers.
+    pub(super) fn run<'a>(
+        &mut self,
+        inputs: impl Iterator<Item = (&'a str, &'a DynTensor)>,
+    ) -> Result<Vec<DynTensor>, ort::Error> {
+        let mut binding = self.session.create_binding()?;
+        for (name, tensor) in inputs {
+            binding.bind_input(name, tensor)?;
+        }
+        for (name, memory) in &self.outputs {
+            binding.bind_output_to_device(name.as_str(), memory)?;
+        }
+        binding.synchronize_inputs()?;
+        let outputs = self.session.run_binding(&binding)?;
+        outputs.into_iter().map(|(_, value)| value.downcast::<DynTensorValueType>()).collect()
+    }
+}
+
+fn memory(device: AllocationDevice<'static>) -> Result<MemoryInfo<'static>, ort::Error> {
+    MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)
+}

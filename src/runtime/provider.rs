@@ -1,0 +1,165 @@
+//! Where ONNX Runtime computes: on the CPU, or on an NVIDIA GPU through CUDA or TensorRT.
+
+use std::path::Path;
+
+use ort::ep::ExecutionProviderDispatch;
+
+use super::{RuntimeError, library::causes};
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Provider {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU with CUDA kernels.
+    Cuda,
+    /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
+    /// what TensorRT does not.
+    #[value(name = "tensorrt")]
+    TensorRt,
+}
+
+impl Provider {
+    /// The library that must lie beside libonnxruntime for this provider; none for the CPU.
+    pub fn library(self) -> Option<&'static str> {
+        match self {
+            Provider::Cpu => None,
+            Provider::Cuda => Some("libonnxruntime_providers_cuda.so"),
+            Provider::TensorRt => Some("libonnxruntime_providers_tensorrt.so"),
+        }
+    }
+
+    /// What to do when this provider cannot be had.
+    pub fn mend(self) -> &'static str {
+        match self {
+            Provider::Cpu => "run scripts/setup-ort",
+            Provider::Cuda => {
+                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
+                 and put its nvidia/*/lib folders on LD_LIBRARY_PATH (CUDA 13 and cuDNN 9); \
+                 or leave out --provider"
+            }
+            Provider::TensorRt => {
+                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
+                 and TensorRT 10, and put their libraries on LD_LIBRARY_PATH; or use --provider cuda"
+            }
+        }
+    }
+
+    /// The registrations for a session, most wanted first. `error_on_failure` is set on each:
+    /// without it ort goes on with the CPU silently.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Provider`] when this build has no code for the provider.
+    pub(super) fn registrations(self) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
+        match self {
+            Provider::Cpu => Ok(Vec::new()),
+            #[cfg(feature = "cuda")]
+            Provider::Cuda => Ok(vec![cuda()]),
+            #[cfg(all(feature = "cuda", feature = "tensorrt"))]
+            Provider::TensorRt => {
+                Ok(vec![ort::ep::TensorRT::default().build().error_on_failure(), cuda()])
+            }
+            #[cfg(not(all(feature = "cuda", feature = "tensorrt")))]
+            other => Err(RuntimeError::Provider {
+                provider: other,
+                reason: "this program was built without it".into(),
+                mend: "build hydit with its default features".into(),
+            }),
+        }
+    }
+
+    /// Why this provider did not register with the ONNX Runtime library at `library`: the missing
+    /// provider library, or the library that the provider could not load in its turn, else ONNX
+    /// Runtime's own words.
+    ///
+    /// A provider library that loads stays loaded.
+    pub(super) fn diagnose(self, library: &Path, words: &str) -> RuntimeError {
+        let reason = match self.library() {
+            None => words.to_owned(),
+            Some(name) => {
+                let beside = library.with_file_name(name);
+                if beside.exists() {
+                    match ort::util::preload_dylib(&beside) {
+                        Ok(()) => words.to_owned(),
+                        Err(error) => format!("{name} does not load: {}", causes(&error)),
+                    }
+                } else {
+                    format!("there is no {name} beside {} (a CPU build)", library.display())
+                }
+            }
+        };
+        RuntimeError::Provider { provider: self, reason, mend: self.mend().into() }
+    }
+}
+
+/// CUDA, set for results that repeat and memory that stays put.
+///
+/// - `SameAsRequested`: each session has its own arena, which by default doubles whenever it grows.
+/// - `Heuristic`: the exhaustive search times the convolutions, so it may choose another one in the
+///   next run.
+/// - no TF32: fp32 graphs are for comparisons; speed comes from fp16 graphs.
+#[cfg(feature = "cuda")]
+fn cuda() -> ExecutionProviderDispatch {
+    use ort::ep::{ArenaExtendStrategy, CUDA, cuda::ConvAlgorithmSearch};
+    CUDA::default()
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+        .with_tf32(false)
+        .build()
+        .error_on_failure()
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Provider::Cpu => "cpu",
+            Provider::Cuda => "cuda",
+            Provider::TensorRt => "tensorrt",
+        })
+    }
+}
+
+impl std::str::FromStr for Provider {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        clap::ValueEnum::from_str(name, false)
+            .map_err(|_| format!("`{name}` is not one of cpu, cuda, tensorrt"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
+            assert_eq!(provider.to_string().parse(), Ok(provider));
+        }
+        let refused = "gpu".parse::<Provider>().expect_err("a refusal");
+        assert!(refused.contains("cpu, cuda, tensorrt"));
+    }
+
+    #[test]
+    fn a_missing_or_broken_provider_library_is_the_reason_given() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = folder.path().join("libonnxruntime.so.1.31.1");
+        let message = Provider::Cuda.diagnose(&library, "not enabled in this build").to_string();
+        assert!(
+            message.contains("there is no libonnxruntime_providers_cuda.so beside"),
+            "{message}"
+        );
+        assert!(message.contains("onnxruntime-gpu"), "{message}");
+
+        std::fs::write(folder.path().join("libonnxruntime_providers_cuda.so"), "no library")
+            .expect("a written file");
+        let message = Provider::Cuda.diagnose(&library, "not enabled in this build").to_string();
+        assert!(message.contains("libonnxruntime_providers_cuda.so does not load:"), "{message}");
+        assert!(
+            message.contains("file too short") || message.contains("invalid ELF header"),
+            "{message}"
+        );
+    }
+}

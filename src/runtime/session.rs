@@ -1,0 +1,169 @@
+//! A loaded graph, and the checks that both engines share.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    RuntimeError, TensorInfo, Value, onnxruntime,
+    tract::{self, VERSION},
+    value::Inner,
+};
+
+/// A loaded graph. `run` takes `&mut self` because ONNX Runtime's sessions are not safe to share
+/// between threads.
+pub struct Session {
+    graph: PathBuf,
+    engine: Engine,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+}
+
+pub(super) enum Engine {
+    Ort(onnxruntime::Engine),
+    Tract(tract::Engine),
+}
+
+impl Session {
+    pub(super) fn new(
+        graph: &Path,
+        engine: Engine,
+        inputs: Vec<TensorInfo>,
+        outputs: Vec<TensorInfo>,
+    ) -> Session {
+        Session { graph: graph.to_owned(), engine, inputs, outputs }
+    }
+
+    /// The inputs, in the graph's order.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// The outputs, in the graph's order.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// Has these outputs brought to the host at the end of each run, for those the host reads every
+    /// time. Without it a GPU provider leaves all outputs on the device. On the CPU it changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`RuntimeError::UnknownName`] for a name that is no output, [`RuntimeError::Setting`] when
+    /// ONNX Runtime refuses.
+    pub fn outputs_to_host(&mut self, names: &[&str]) -> Result<(), RuntimeError> {
+        for name in names {
+            let index = self
+                .outputs
+                .iter()
+                .position(|output| output.name == *name)
+                .ok_or_else(|| self.unknown("output", name, &self.outputs))?;
+            if let Engine::Ort(engine) = &mut self.engine {
+                engine.output_to_host(index).map_err(|error| RuntimeError::Setting {
+                    what: format!("to bring the output `{name}` to the host"),
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the graph on inputs by name, in any order. The outputs come in the graph's order and
+    /// stay where the engine put them; they are new tensors, so those of an earlier run can be
+    /// kept.
+    ///
+    /// # Errors
+    /// An input that is missing, unknown, given twice, of another engine, or of the wrong element
+    /// type or shape; or [`RuntimeError::Run`] with the engine's reason.
+    pub fn run(&mut self, inputs: &[(&str, &Value)]) -> Result<Vec<Value>, RuntimeError> {
+        let order = self.check(inputs)?;
+        let ran = match &mut self.engine {
+            Engine::Ort(engine) => engine
+                .run(inputs.iter().filter_map(|(name, value)| match &value.0 {
+                    Inner::Ort(tensor) => Some((*name, tensor)),
+                    Inner::Tract(_) => None,
+                }))
+                .map(|outputs| {
+                    outputs.into_iter().map(|tensor| Value(Inner::Ort(tensor))).collect()
+                })
+                .map_err(|error| error.to_string()),
+            Engine::Tract(engine) => engine
+                .run(
+                    order
+                        .iter()
+                        .filter_map(|&given| match &inputs[given].1.0 {
+                            Inner::Tract(tensor) => Some(tensor.clone()),
+                            Inner::Ort(_) => None,
+                        })
+                        .collect(),
+                )
+                .map(|outputs| {
+                    outputs.into_iter().map(|tensor| Value(Inner::Tract(tensor))).collect()
+                }),
+        };
+        ran.map_err(|reason| RuntimeError::Run {
+            graph: self.graph.clone(),
+            engine: match &self.engine {
+                Engine::Ort(engine) => engine.describe.clone(),
+                Engine::Tract(_) => format!("tract {VERSION}"),
+            },
+            shapes: inputs
+                .iter()
+                .map(|(name, value)| format!("{name} {}", found(value)))
+                .collect::<Vec<_>>()
+                .join(", "),
+            reason,
+        })
+    }
+
+    /// Checks the inputs against what the file declares; returns, for each input of the graph,
+    /// which one given it is.
+    fn check(&self, given: &[(&str, &Value)]) -> Result<Vec<usize>, RuntimeError> {
+        let graph = || self.graph.clone();
+        if let Some((name, _)) =
+            given.iter().find(|(name, _)| self.inputs.iter().all(|input| input.name != *name))
+        {
+            return Err(self.unknown("input", name, &self.inputs));
+        }
+        let mut order = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            let mut places = given.iter().enumerate().filter(|(_, (name, _))| *name == input.name);
+            let name = || input.name.clone();
+            let Some((place, (_, value))) = places.next() else {
+                return Err(RuntimeError::MissingInput {
+                    graph: graph(),
+                    name: name(),
+                    expected: input.to_string(),
+                });
+            };
+            if places.next().is_some() {
+                return Err(RuntimeError::RepeatedInput { graph: graph(), name: name() });
+            }
+            if matches!(
+                (&self.engine, &value.0),
+                (Engine::Ort(_), Inner::Tract(_)) | (Engine::Tract(_), Inner::Ort(_))
+            ) {
+                return Err(RuntimeError::ForeignValue { graph: graph(), name: name() });
+            }
+            if !input.accepts(value.dtype(), &value.shape()) {
+                let (expected, found) = (input.to_string(), found(value));
+                return Err(RuntimeError::InputMismatch {
+                    graph: graph(),
+                    name: name(),
+                    expected,
+                    found,
+                });
+            }
+            order.push(place);
+        }
+        Ok(order)
+    }
+
+    fn unknown(&self, side: &'static str, name: &str, known: &[TensorInfo]) -> RuntimeError {
+        let known = known.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
+        RuntimeError::UnknownName { graph: self.graph.clone(), side, name: name.into(), known }
+    }
+}
+
+/// `f32 [2, 3]`
+fn found(value: &Value) -> String {
+    format!("{} {:?}", value.dtype(), value.shape())
+}
