@@ -199,6 +199,23 @@ fn a_png_without_parameters_says_so() {
     );
 }
 
+#[test]
+fn compressed_texts_and_texts_after_the_pixels_are_read() {
+    use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+    encoder.add_ztxt_chunk("z".into(), "squeezed".into()).expect("a text");
+    let mut writer = encoder.write_header().expect("a header");
+    writer.write_text_chunk(&ZTXtChunk::new("early", "é")).expect("a text");
+    writer.write_image_data(&[9]).expect("data");
+    writer.write_text_chunk(&TEXtChunk::new("late", "é")).expect("a text");
+    writer.write_text_chunk(&ITXtChunk::new("later", "猫")).expect("a text");
+    writer.finish().expect("an end");
+    let (_, texts) = decode_png(&bytes).expect("decoded");
+    let expected = [("late", "é"), ("z", "squeezed"), ("early", "é"), ("later", "猫")];
+    assert_eq!(texts, expected.map(|(key, value)| text(key, value)));
+}
+
 /// A PNG made with the encoder directly.
 fn png(width: u32, height: u32, color: png::ColorType, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
