@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hydit_graphs::manifest::ManifestError;
 
+use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
 
@@ -19,6 +20,8 @@ pub enum Error {
     Manifest { path: PathBuf, source: ManifestError },
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
     #[error(transparent)]
     Sampler(#[from] SamplerError),
     #[error("{field}: {message}")]

@@ -195,7 +195,7 @@ impl Pipeline {
             let latents = self.backend.tensor_f32(&shape, latents)?;
             let outputs = timings.time(Stage::Vae, || self.vae.run(&[("latents", &latents)]))?;
             let pixels = outputs[0].read_f32()?;
-            images.push(Image::from_decoder(&pixels, request.height, request.width)?);
+            images.push(Image::from_decoder(&pixels, request.width, request.height)?);
         }
         Ok(images)
     }

@@ -5,7 +5,7 @@ use hydit_graphs::variant::Variant;
 
 use crate::cache::CachePolicy;
 use crate::error::{Error, Result};
-use crate::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
+use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in bytes; the encoders read 77 and 256 tokens of it.
 const MAX_PROMPT: usize = 4096;
@@ -58,7 +58,7 @@ impl Request {
             guidance_scale: defaults.cfg_scale,
             guidance_rescale: defaults.guidance_rescale,
             sampler,
-            spacing: spacing_of(manifest, sampler)?,
+            spacing: spacing_of(manifest, sampler),
             seed: 42,
             batch_size: 1,
             cache: CachePolicy::Off,
@@ -103,19 +103,18 @@ impl Request {
         if self.seed.checked_add(self.batch_size as u64 - 1).is_none() {
             return refuse("seed", format!("{} + batch-size passes 2^64", self.seed));
         }
-        let schedule = NoiseSchedule::from(&manifest.model.scheduler);
-        Ok(Sampler::new(self.sampler, &schedule, self.spacing, self.steps)?)
+        let schedule = &manifest.model.scheduler;
+        Ok(Sampler::new(self.sampler, schedule, self.spacing, self.steps)?)
     }
 }
 
 /// Spacing of `sampler`: the variant's, else the checkpoint's.
-pub fn spacing_of(manifest: &Manifest, sampler: SamplerKind) -> Result<Spacing> {
+pub fn spacing_of(manifest: &Manifest, sampler: SamplerKind) -> Spacing {
     let spacing = &manifest.variant.spacing;
     let of_variant = match sampler {
-        SamplerKind::Ddpm => &spacing.ddpm,
-        SamplerKind::Ddim => &spacing.ddim,
-        SamplerKind::Dpmms => &spacing.dpmms,
+        SamplerKind::Ddpm => spacing.ddpm,
+        SamplerKind::Ddim => spacing.ddim,
+        SamplerKind::Dpmms => spacing.dpmms,
     };
-    let text = of_variant.as_ref().unwrap_or(&manifest.model.scheduler.timestep_spacing);
-    Ok(text.parse()?)
+    of_variant.unwrap_or(manifest.model.scheduler.timestep_spacing)
 }

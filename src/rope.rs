@@ -1,23 +1,12 @@
 //! Two-dimensional rotary position tables of a resolution, made on the host and given to the graphs as inputs.
 //!
 //! Follows diffusers' `HunyuanDiTPipeline` (`get_resize_crop_region_for_grid`, `get_2d_rotary_pos_embed`) and Tencent's
-//! `hydit/modules/posemb_layers.py`. They agree on everything but the positions of a non-square grid: [`RopeReading`].
+//! `hydit/modules/posemb_layers.py`. They agree on everything but the positions of a non-square grid: [`Reading`].
 
-use serde::{Deserialize, Serialize};
+use hydit_graphs::variant::Reading;
 
 /// Tokens along each side of the grid that all others are fitted into: 512 pixels.
 const BASE: f64 = 32.0;
-
-/// Whose positions to use. They differ where the grid does not fill the base square: the axis that starts at an offset
-/// is a little shorter in diffusers' reading, by up to 0.125 of a position at 1280x768.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RopeReading {
-    /// diffusers: `linspace(start, stop * (n - 1) / n, n)`, the end scaled together with its offset.
-    Diffusers,
-    /// Tencent, which trained the published weights: `linspace(start, stop, n, endpoint=False)`.
-    Tencent,
-}
 
 /// The cosine and sine tables of a grid of `grid_h` by `grid_w` tokens, each `[grid_h, grid_w, head_dim]` in row order.
 ///
@@ -31,7 +20,7 @@ pub fn tables(
     grid_h: usize,
     grid_w: usize,
     head_dim: usize,
-    reading: RopeReading,
+    reading: Reading,
 ) -> (Vec<f32>, Vec<f32>) {
     assert!(
         head_dim > 0 && head_dim.is_multiple_of(4),
@@ -80,10 +69,10 @@ fn fit(grid_h: usize, grid_w: usize) -> (Extent, Extent) {
 }
 
 /// The position of each of `n` tokens along an axis.
-fn positions(Extent { start, stop }: Extent, n: usize, reading: RopeReading) -> Vec<f32> {
+fn positions(Extent { start, stop }: Extent, n: usize, reading: Reading) -> Vec<f32> {
     match reading {
         // torch.linspace: float32, from both ends, fused.
-        RopeReading::Diffusers => {
+        Reading::Diffusers => {
             let first = start as f32;
             if n == 1 {
                 return vec![first];
@@ -100,7 +89,7 @@ fn positions(Extent { start, stop }: Extent, n: usize, reading: RopeReading) -> 
             (0..n).map(position).collect()
         }
         // np.linspace: double, rounded at the end.
-        RopeReading::Tencent => {
+        Reading::Tencent => {
             let stride = (stop - start) / n as f64;
             (0..n).map(|i| (i as f64 * stride + start) as f32).collect()
         }

@@ -58,7 +58,7 @@ impl TextEncoders {
     /// Loads graphs and tokenizers.
     pub fn load(artifacts: &Artifacts, backend: &Backend) -> Result<TextEncoders> {
         let tokenizers = &artifacts.manifest.tokenizers;
-        let load = |entry: &TokenizerEntry, graph: &str| {
+        let load = |entry: &TokenizerEntry, graph: &str| -> Result<Encoder> {
             let tokenizer = PaddedTokenizer::load(&artifacts.path, entry)?;
             Ok(Encoder { tokenizer, session: backend.load(&artifacts.graph(graph)?)? })
         };

@@ -16,9 +16,10 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::config::{
-    BertConfig, ConfigError, HunyuanDitConfig, SchedulerConfig, T5Config, VaeConfig,
+    BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig,
 };
 use hydit_graphs::manifest::{GraphEntry, ModelConfig, TokenizerEntry, Tokenizers};
+use hydit_graphs::scheduler::NoiseSchedule;
 use hydit_graphs::{DType, GraphDef, Initializer, Manifest, Source};
 use hydit_graphs::{bert, hunyuan_dit, manifest, model, t5, vae};
 
@@ -142,7 +143,9 @@ fn read_config(root: &Path) -> Result<ModelConfig> {
         text_encoder: parse(file("text_encoder"), BertConfig::from_json)?,
         text_encoder_2: parse(file("text_encoder_2"), T5Config::from_json)?,
         vae: parse(file("vae"), VaeConfig::from_json)?,
-        scheduler: parse(root.join("scheduler/scheduler_config.json"), SchedulerConfig::from_json)?,
+        scheduler: parse(root.join("scheduler/scheduler_config.json"), |text| {
+            Ok(NoiseSchedule::from_scheduler_config(text)?)
+        })?,
     };
     check_agreement(&config)?;
     Ok(config)

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// A config that cannot be built: the field, what was found, what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The scheduler's config cannot be used.
+    #[error(transparent)]
+    Scheduler(#[from] crate::scheduler::SchedulerError),
     /// The text is not JSON of the expected form.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -326,85 +329,6 @@ impl VaeConfig {
     /// Image pixels per latent pixel.
     pub fn factor(&self) -> usize {
         1 << (self.block_out_channels.len() - 1)
-    }
-}
-
-/// `scheduler/scheduler_config.json`: the noise schedule the model was trained with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // names and meanings are diffusers'
-pub struct SchedulerConfig {
-    #[serde(default = "thousand")]
-    pub num_train_timesteps: usize,
-    pub beta_start: f64,
-    pub beta_end: f64,
-    pub beta_schedule: String,
-    #[serde(default = "epsilon_prediction")]
-    pub prediction_type: String,
-    #[serde(default)]
-    pub steps_offset: usize,
-    #[serde(default = "leading")]
-    pub timestep_spacing: String,
-    #[serde(default = "yes")]
-    pub clip_sample: bool,
-    #[serde(default)]
-    pub thresholding: bool,
-    #[serde(default)]
-    pub rescale_betas_zero_snr: bool,
-    #[serde(default)]
-    pub trained_betas: Option<Vec<f64>>,
-    #[serde(default = "fixed_small")]
-    pub variance_type: String,
-}
-
-fn thousand() -> usize {
-    1000
-}
-
-fn epsilon_prediction() -> String {
-    "epsilon".to_string()
-}
-
-fn leading() -> String {
-    "leading".to_string()
-}
-
-fn fixed_small() -> String {
-    "fixed_small".to_string()
-}
-
-impl SchedulerConfig {
-    /// Parses and checks.
-    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let cfg: Self = serde_json::from_str(text)?;
-        range("num_train_timesteps", cfg.num_train_timesteps, 1, 100_000)?;
-        range("steps_offset", cfg.steps_offset, 0, 1)?;
-        for (name, beta) in [("beta_start", cfg.beta_start), ("beta_end", cfg.beta_end)] {
-            if !(beta > 0.0 && beta < 1.0) {
-                return field(name, beta, "expected a number between 0 and 1");
-            }
-        }
-        only("beta_schedule", &cfg.beta_schedule, "scaled_linear")?;
-        only("prediction_type", &cfg.prediction_type, "v_prediction")?;
-        for (name, set) in [
-            ("clip_sample", cfg.clip_sample),
-            ("thresholding", cfg.thresholding),
-            ("rescale_betas_zero_snr", cfg.rescale_betas_zero_snr),
-            ("trained_betas", cfg.trained_betas.is_some()),
-        ] {
-            if set {
-                return field(
-                    name,
-                    "set",
-                    "no published Hunyuan-DiT uses it; only off is supported",
-                );
-            }
-        }
-        only("variance_type", &cfg.variance_type, "fixed_small")?;
-        if !["leading", "linspace", "trailing"].contains(&cfg.timestep_spacing.as_str()) {
-            let why = "expected leading, linspace or trailing";
-            return field("timestep_spacing", &cfg.timestep_spacing, why);
-        }
-        Ok(cfg)
     }
 }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::builder::{DType, TensorSpec};
-use crate::config::{BertConfig, HunyuanDitConfig, SchedulerConfig, T5Config, VaeConfig};
+use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::Cost;
+use crate::scheduler::NoiseSchedule;
 use crate::variant::Variant;
 
 /// Version of the manifest's form; a reader refuses any other.
@@ -53,7 +54,7 @@ pub struct ModelConfig {
     pub text_encoder: BertConfig,
     pub text_encoder_2: T5Config,
     pub vae: VaeConfig,
-    pub scheduler: SchedulerConfig,
+    pub scheduler: NoiseSchedule,
 }
 
 /// One graph.

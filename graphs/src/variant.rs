@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::HunyuanDitConfig;
+use crate::scheduler::Spacing;
 
 /// Defaults of a released model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Variant {
     pub defaults: Defaults,
     /// Timestep spacing of each sampler; where missing, the scheduler config's.
     #[serde(default)]
-    pub spacing: Spacing,
+    pub spacing: SpacingBySampler,
     /// Which reference is followed where they differ: rotary grid of non-square pictures, and (up to
     /// v1.1) order of the size condition.
     pub reading: Reading,
@@ -59,25 +60,27 @@ pub struct Defaults {
 /// Timestep spacing by sampler.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spacing {
+pub struct SpacingBySampler {
     /// Of ddpm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ddpm: Option<String>,
+    pub ddpm: Option<Spacing>,
     /// Of ddim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ddim: Option<String>,
+    pub ddim: Option<Spacing>,
     /// Of dpmms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dpmms: Option<String>,
+    pub dpmms: Option<Spacing>,
 }
 
 /// The two references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
-    /// diffusers: `get_2d_rotary_pos_embed` (torch path); size as height, width.
+    /// diffusers: positions `linspace(start, stop * (n - 1) / n, n)`, the end scaled together with its
+    /// offset; size as height, width.
     Diffusers,
-    /// Tencent: `posemb_layers.py`; size as width, height.
+    /// Tencent, which trained the published weights: `linspace(start, stop, n, endpoint=False)`; size
+    /// as width, height. Up to 0.125 of a position apart at 1280x768, equal for squares.
     Tencent,
 }
 

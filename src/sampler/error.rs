@@ -46,32 +46,10 @@ pub enum SamplerError {
         /// The names that exist.
         known: &'static str,
     },
-    /// `scheduler_config.json` asks for something the samplers do not do. All such fields at once.
-    #[error("scheduler config not supported: {}", join(.0))]
-    Config(Vec<ConfigProblem>),
-    /// `scheduler_config.json` is not a JSON object.
-    #[error("scheduler config is not a JSON object")]
-    Json(#[from] serde_json::Error),
-}
-
-/// One field of a scheduler config that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}, it must be {expected}")]
-pub struct ConfigProblem {
-    /// The field's name in `scheduler_config.json`.
-    pub field: String,
-    /// Its value as JSON, or "missing".
-    pub value: String,
-    /// What would be accepted.
-    pub expected: &'static str,
 }
 
 impl SamplerError {
     pub(super) fn unknown(what: &'static str, name: &str, known: &'static str) -> Self {
         Self::Unknown { what, name: name.to_owned(), known }
     }
-}
-
-fn join(problems: &[ConfigProblem]) -> String {
-    problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("; ")
 }

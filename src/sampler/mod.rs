@@ -1,14 +1,12 @@
 //! Samplers: which timesteps to visit, and how a model output moves the latents from one to the next.
 //!
 //! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of operations of diffusers'
-//! schedulers, so that a trajectory has the bits of the reference. One file per sampler ([`SamplerKind`]), the noise
-//! schedule in `schedule`, the choice of timesteps in `timesteps`.
+//! schedulers, so that a trajectory has the bits of the reference. One file per sampler ([`SamplerKind`]), the choice of timesteps in `timesteps`.
 
 mod ddim;
 mod ddpm;
 mod dpmpp;
 mod error;
-mod schedule;
 mod timesteps;
 
 use std::fmt;
@@ -18,8 +16,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::noise::TorchGenerator;
-pub use error::{ConfigProblem, SamplerError};
-pub use schedule::{BetaSchedule, NoiseSchedule, PredictionType};
+pub use error::SamplerError;
+pub use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
 
 /// The sampler, by the names of Tencent's `--sampler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
@@ -31,18 +29,6 @@ pub enum SamplerKind {
     Ddim,
     /// diffusers' `DPMSolverMultistepScheduler`: DPM-Solver++ of order 2, midpoint; good from about 15 steps.
     Dpmms,
-}
-
-/// How the timesteps of a run are spread over the training timesteps: diffusers' `timestep_spacing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Spacing {
-    /// Multiples of a whole stride from the low end, plus `steps_offset`.
-    Leading,
-    /// Evenly from the last training timestep downwards, rounded.
-    Linspace,
-    /// Like `leading`, but from the high end: the first is always the last training timestep.
-    Trailing,
 }
 
 impl SamplerKind {
@@ -183,26 +169,5 @@ impl FromStr for SamplerKind {
     fn from_str(name: &str) -> Result<Self, SamplerError> {
         let found = Self::value_variants().iter().copied().find(|v| v.to_string() == name);
         found.ok_or_else(|| SamplerError::unknown("sampler", name, "ddpm, ddim, dpmms"))
-    }
-}
-
-impl fmt::Display for Spacing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Leading => "leading",
-            Self::Linspace => "linspace",
-            Self::Trailing => "trailing",
-        })
-    }
-}
-
-impl FromStr for Spacing {
-    type Err = SamplerError;
-
-    fn from_str(name: &str) -> Result<Self, SamplerError> {
-        let found = Self::value_variants().iter().copied().find(|v| v.to_string() == name);
-        found.ok_or_else(|| {
-            SamplerError::unknown("timestep spacing", name, "leading, linspace, trailing")
-        })
     }
 }

@@ -2,10 +2,47 @@
 //!
 //! Follows the constructors of diffusers' schedulers (`scheduling_ddpm.py` and its siblings).
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ConfigProblem, SamplerError, Spacing};
+
+/// How the timesteps of a run are spread over the training timesteps: diffusers' `timestep_spacing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spacing {
+    /// Multiples of a whole stride from the low end, plus `steps_offset`.
+    Leading,
+    /// Evenly from the last training timestep downwards, rounded.
+    Linspace,
+    /// Like `leading`, but from the high end: the first is always the last training timestep.
+    Trailing,
+}
+
+impl Spacing {
+    const ALL: [Spacing; 3] = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
+}
+
+impl fmt::Display for Spacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leading => "leading",
+            Self::Linspace => "linspace",
+            Self::Trailing => "trailing",
+        })
+    }
+}
+
+impl FromStr for Spacing {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|spacing| spacing.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is not one of leading, linspace, trailing"))
+    }
+}
 
 /// The spacing of the betas between `beta_start` and `beta_end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,9 +113,9 @@ impl NoiseSchedule {
     /// Reads the text of a diffusers `scheduler_config.json` (DDPM, DDIM or DPMSolverMultistep).
     ///
     /// # Errors
-    /// [`SamplerError::Config`] lists every field that is missing, asks for something not done here (thresholding,
+    /// [`SchedulerError::Config`] lists every field that is missing, asks for something not done here (thresholding,
     /// clipping, Karras sigmas, learned variances, ...) or is not known: nothing is ignored silently.
-    pub fn from_scheduler_config(text: &str) -> Result<Self, SamplerError> {
+    pub fn from_scheduler_config(text: &str) -> Result<Self, SchedulerError> {
         let mut config: Map<String, Value> = serde_json::from_str(text)?;
         let dpm = config.get("_class_name").is_some_and(|name| name == DPM);
         let spacing = if dpm { Spacing::Linspace } else { Spacing::Leading };
@@ -104,7 +141,7 @@ impl NoiseSchedule {
         if problems.is_empty() {
             Ok(serde_json::from_value(Value::Object(config))?)
         } else {
-            Err(SamplerError::Config(problems))
+            Err(SchedulerError::Config(problems))
         }
     }
 }
@@ -159,4 +196,31 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
 
 fn is<T: for<'de> Deserialize<'de>>(value: &Value) -> bool {
     T::deserialize(value).is_ok()
+}
+
+/// Why a `scheduler_config.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// `scheduler_config.json` asks for something the samplers do not do. All such fields at once.
+    #[error("scheduler config not supported: {}", join(.0))]
+    Config(Vec<ConfigProblem>),
+    /// `scheduler_config.json` is not a JSON object.
+    #[error("scheduler config is not a JSON object")]
+    Json(#[from] serde_json::Error),
+}
+
+/// One field of a scheduler config that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, it must be {expected}")]
+pub struct ConfigProblem {
+    /// The field's name in `scheduler_config.json`.
+    pub field: String,
+    /// Its value as JSON, or "missing".
+    pub value: String,
+    /// What would be accepted.
+    pub expected: &'static str,
+}
+
+fn join(problems: &[ConfigProblem]) -> String {
+    problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("; ")
 }
