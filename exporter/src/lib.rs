@@ -9,15 +9,14 @@ pub mod checkpoint;
 pub mod convert;
 pub mod error;
 pub mod inspect;
+pub mod synth;
 pub mod tokenizer;
 pub mod variants;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
 
-use hydit_graphs::config::{
-    BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig,
-};
+use hydit_graphs::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::manifest::{GraphEntry, ModelConfig, TokenizerEntry, Tokenizers};
 use hydit_graphs::scheduler::NoiseSchedule;
 use hydit_graphs::{DType, GraphDef, Initializer, Manifest, Source};
