@@ -46,10 +46,10 @@ impl Artifacts {
 
     /// Path of the ONNX file of `graph`.
     pub fn graph(&self, graph: &str) -> Result<PathBuf> {
-        let entry = self.manifest.graph(graph).map_err(|source| Error::Manifest {
-            path: self.path.join(manifest::FILE),
-            source,
-        })?;
+        let entry = self
+            .manifest
+            .graph(graph)
+            .map_err(|source| Error::Manifest { path: self.path.join(manifest::FILE), source })?;
         Ok(self.path.join(&entry.file))
     }
 
@@ -79,7 +79,8 @@ impl Artifacts {
             path: path.clone(),
             message: format!("{found} since the export: export the checkpoint again"),
         };
-        let mut file = File::open(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let mut file =
+            File::open(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         let io = |source| Error::Io { path: path.clone(), source };
         let size = file.metadata().map_err(io)?.len();
         if size != entry.bytes {
