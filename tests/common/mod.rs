@@ -7,3 +7,4 @@ pub mod golden;
 pub mod graphs;
 pub mod synthetic;
 pub mod tensor;
+pub mod transformer;
