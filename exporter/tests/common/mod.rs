@@ -33,7 +33,7 @@ pub fn config() -> ModelConfig {
     vae.up_block_types.truncate(2);
     (transformer.text_len, transformer.text_len_t5) = (5, 6);
     (transformer.cross_attention_dim, transformer.cross_attention_dim_t5) = (12, 16);
-    transformer.pooled_projection_dim = 10;
+    (transformer.pooled_projection_dim, transformer.sample_size) = (10, 16);
     config
 }
 
