@@ -81,8 +81,10 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
             let outputs = tensors.run(&mut session)?;
             results.push((loaded, start.elapsed(), outputs));
         }
-        let times: Vec<String> =
-            results.iter().map(|(load, run, _)| format!("{load:10.1?} {run:10.1?}")).collect();
+        let times: Vec<String> = results
+            .iter()
+            .map(|(load, run, _)| format!("{:>9} {:>9}", millis(*load), millis(*run)))
+            .collect();
         // One engine alone is compared with itself: not finite is not good.
         let (first, last) = (&results[0].2, &results[results.len() - 1].2);
         let error = first.error(last);
