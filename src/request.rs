@@ -82,7 +82,8 @@ impl Request {
                 } else {
                     low.to_string()
                 };
-                let message = format!("{side} is not a multiple of {unit} up to {MAX_SIDE}; try {near}");
+                let message =
+                    format!("{side} is not a multiple of {unit} up to {MAX_SIDE}; try {near}");
                 return refuse(field, message);
             }
         }
@@ -98,7 +99,10 @@ impl Request {
             return refuse("cfg-scale", format!("{}; expected 0 to 100", self.guidance_scale));
         }
         if !(0.0..=1.0).contains(&self.guidance_rescale) {
-            return refuse("guidance-rescale", format!("{}; expected 0 to 1", self.guidance_rescale));
+            return refuse(
+                "guidance-rescale",
+                format!("{}; expected 0 to 1", self.guidance_rescale),
+            );
         }
         if self.seed.checked_add(self.batch_size as u64 - 1).is_none() {
             return refuse("seed", format!("{} + batch-size passes 2^64", self.seed));

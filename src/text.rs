@@ -4,9 +4,7 @@
 use std::path::Path;
 
 use hydit_graphs::manifest::TokenizerEntry;
-use tokenizers::{
-    PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams,
-};
+use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
 
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};

@@ -91,8 +91,7 @@ fn the_readings_part_by_an_eighth_of_a_position_at_1280_by_768() {
 #[test]
 fn the_readings_agree_on_squares() {
     for n in [8, 64, 80] {
-        let [a, b] =
-            [Reading::Diffusers, Reading::Tencent].map(|r| tables(n, n, HEAD_DIM, r));
+        let [a, b] = [Reading::Diffusers, Reading::Tencent].map(|r| tables(n, n, HEAD_DIM, r));
         for (a, b) in a.0.iter().chain(&a.1).zip(b.0.iter().chain(&b.1)) {
             // Positions up to 32, rounded to float32 once or twice: a few times 2e-6 apart.
             assert!((a - b).abs() < 8e-6, "{n}: {a} and {b}");

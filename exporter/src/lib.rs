@@ -15,9 +15,7 @@ pub mod writer;
 
 use std::path::{Path, PathBuf};
 
-use hydit_graphs::config::{
-    BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig,
-};
+use hydit_graphs::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::manifest::{GraphEntry, ModelConfig, TokenizerEntry, Tokenizers};
 use hydit_graphs::scheduler::NoiseSchedule;
 use hydit_graphs::{DType, GraphDef, Initializer, Manifest, Source};
