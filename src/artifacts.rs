@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hydit_graphs::manifest::{self, Manifest};
+use hydit_graphs::manifest::{self, GraphEntry, Manifest};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -44,13 +44,15 @@ impl Artifacts {
         Ok(Artifacts { path: path.to_path_buf(), manifest, hash })
     }
 
+    /// What the manifest says of `graph`.
+    pub fn entry(&self, graph: &str) -> Result<&GraphEntry> {
+        let path = || self.path.join(manifest::FILE);
+        self.manifest.graph(graph).map_err(|source| Error::Manifest { path: path(), source })
+    }
+
     /// Path of the ONNX file of `graph`.
     pub fn graph(&self, graph: &str) -> Result<PathBuf> {
-        let entry = self
-            .manifest
-            .graph(graph)
-            .map_err(|source| Error::Manifest { path: self.path.join(manifest::FILE), source })?;
-        Ok(self.path.join(&entry.file))
+        Ok(self.path.join(&self.entry(graph)?.file))
     }
 
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all

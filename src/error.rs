@@ -12,11 +12,11 @@ use crate::sampler::SamplerError;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum Error {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}: {message}")]
     Artifact { path: PathBuf, message: String },
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Manifest { path: PathBuf, source: ManifestError },
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

@@ -23,6 +23,7 @@ pub mod rope;
 pub mod runtime;
 pub mod sampler;
 pub mod text;
+pub mod verify;
 
 pub use error::{Error, Result};
 pub use pipeline::{Generated, Pipeline, Step};

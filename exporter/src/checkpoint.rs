@@ -202,7 +202,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Reads a text file of at most [`MAX_JSON`] bytes.
+/// Reads a text file of at most `MAX_JSON` bytes.
 pub fn read_text(path: &Path, mend: &str) -> Result<String> {
     let missing = || Error::Missing { path: path.to_path_buf(), mend: mend.to_string() };
     let size = std::fs::metadata(path).map_err(|_| missing())?.len();

@@ -8,13 +8,13 @@ use hydit_graphs::config::ConfigError;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum Error {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}: not found; {mend}")]
     Missing { path: PathBuf, mend: String },
     #[error("{path}: {message}")]
     File { path: PathBuf, message: String },
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Config { path: PathBuf, source: ConfigError },
     #[error("{0}")]
     Disagree(String),

@@ -99,7 +99,7 @@ pub struct TensorSpec {
     pub shape: Vec<Dim>,
 }
 
-/// A finished graph: what [`crate::model::encode`] writes.
+/// A finished graph: what [`GraphDef::encode`] writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphDef {
     /// Name, kebab-case; also the file's stem.

@@ -10,7 +10,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Scheduler(#[from] crate::scheduler::SchedulerError),
     /// The text is not JSON of the expected form.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// A value is out of range or not supported.
     #[error("`{field}` is {found}; {expected}")]

@@ -24,6 +24,7 @@ pub mod scheduler;
 pub mod t5;
 pub mod vae;
 pub mod variant;
+mod yaml;
 
 pub use builder::{DType, Graph, GraphDef, Initializer, Scope, Source, TensorSpec, Var, Weights};
 pub use dim::{Cost, Dim, Sizes, Symbol};

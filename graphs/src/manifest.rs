@@ -10,6 +10,7 @@ use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::Cost;
 use crate::scheduler::NoiseSchedule;
 use crate::variant::Variant;
+use crate::yaml;
 
 /// Version of the manifest's form; a reader refuses any other.
 pub const SCHEMA: u32 = 1;
@@ -137,12 +138,11 @@ impl Manifest {
         struct Version {
             schema: u32,
         }
-        let yaml = |error: serde_saphyr::Error| ManifestError::Yaml(error.to_string());
-        let version: Version = serde_saphyr::from_str(text).map_err(yaml)?;
+        let version: Version = yaml::parse(text).map_err(ManifestError::Yaml)?;
         if version.schema != SCHEMA {
             return Err(ManifestError::Schema { found: version.schema });
         }
-        let manifest: Manifest = serde_saphyr::from_str(text).map_err(yaml)?;
+        let manifest: Manifest = yaml::parse(text).map_err(ManifestError::Yaml)?;
         manifest.check_names()?;
         Ok(manifest)
     }

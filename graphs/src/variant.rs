@@ -90,7 +90,7 @@ impl Variant {
     /// # Errors
     /// Says line, column and field.
     pub fn from_yaml(text: &str) -> Result<Variant, String> {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        crate::yaml::parse(text)
     }
 
     /// Whether `cfg` is of this variant.

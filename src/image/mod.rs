@@ -79,4 +79,22 @@ impl Image {
         }
         Ok(Self { width, height: first.height, rgb })
     }
+
+    /// Pictures of one width in a column, from top to bottom.
+    ///
+    /// # Errors
+    /// [`ImageError::Sizes`] when the widths differ.
+    ///
+    /// # Panics
+    /// Without any picture.
+    #[track_caller]
+    pub fn stacked(images: &[Self]) -> Result<Self, ImageError> {
+        let first = images.first().expect("at least one picture");
+        if let Some(other) = images.iter().find(|image| image.width != first.width) {
+            return Err(ImageError::sizes(first, other));
+        }
+        let rgb: Vec<u8> = images.iter().flat_map(|image| image.rgb.iter().copied()).collect();
+        let height = images.iter().map(|image| image.height).sum();
+        Ok(Self { width: first.width, height, rgb })
+    }
 }

@@ -1,0 +1,104 @@
+# hydit: `make` lists the targets. Every one can be run again; what is done already is not done twice.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# With the dev profile the dependencies are optimised all the same (Cargo.toml): tests, lints and checks share it.
+DEV := $(TARGET)/debug
+RELEASE := $(TARGET)/release
+
+PROMPT ?= 蓝色背景上的猫
+SAMPLER ?= dpmms
+STEPS ?= 25
+GAP ?= 3
+ROUNDS ?= 5
+
+say = @printf '== %s\n'
+
+.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: tools ## look for cargo and Python 3, fetch libonnxruntime into .runtime/
+	$(say) 'ONNX Runtime'
+	@scripts/setup-ort
+
+build: tools ## build hydit-export and hydit-serve (release)
+	$(say) 'building $(RELEASE)/hydit-export and hydit-serve'
+	@cargo build --quiet --release --locked --workspace --bins
+
+demo: setup export-emoji ## draw demo/cat.png with the small model, with and without the cache
+	$(say) 'drawing $(PROMPT)'
+	@mkdir -p demo
+	@$(RELEASE)/hydit-serve generate --model artifacts/emoji --prompt '$(PROMPT)' --sampler $(SAMPLER) \
+		--infer-steps $(STEPS) --use-cache --cache-step $(GAP) --compare -o demo/cat.png
+	$(say) 'the pictures:'
+	@ls -1 demo/*.png
+
+export-emoji: build
+	$(say) 'exporting models/emoji to artifacts/emoji'
+	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/emoji >/dev/null
+
+test: setup check cargo-test check-onnx ## all that must hold: format, lints, documentation, tests, exported files
+	$(say) 'all tests passed'
+
+check: fmt clippy doc ## format, lints, documentation
+
+fmt: lint-tools
+	$(say) 'format'
+	@cargo fmt --all --check
+
+clippy: lint-tools
+	$(say) 'lints'
+	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+doc: tools
+	$(say) 'documentation'
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
+
+cargo-test: setup
+	$(say) 'building the tests'
+	@cargo build --quiet --locked --workspace --all-targets
+	$(say) 'tests'
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked --workspace --status-level fail; \
+	else \
+		cargo test --quiet --locked --workspace --all-targets; \
+	fi
+	$(say) 'examples in the documentation'
+	@cargo test --quiet --locked --workspace --doc
+
+# A fresh export, read by the onnx package and run by the onnxruntime package.
+check-onnx: cargo-test
+	$(say) 'Python packages for the check of exported files'
+	@scripts/setup-python .venv-test tests/python/requirements.txt
+	$(say) 'exported files'
+	@rm -rf $(DEV)/check-onnx
+	@$(DEV)/hydit-export --checkpoint models/emoji --out $(DEV)/check-onnx --full >/dev/null
+	@.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx
+
+reference: tools ## make the reference files of the tests again, with diffusers
+	$(say) 'Python packages of the reference (torch is large)'
+	@scripts/setup-python .venv-reference tests/reference/requirements.txt
+	@.venv-reference/bin/python tests/reference/make_all.py
+
+cache-table: setup export-emoji ## measure cache policies on this machine, as a Markdown table
+	@python3 bench/cache_table.py --serve $(RELEASE)/hydit-serve --model artifacts/emoji --prompt '$(PROMPT)' \
+		--sampler $(SAMPLER) --infer-steps $(STEPS) --rounds $(ROUNDS)
+
+clean: ## remove what was built, exported and drawn; .runtime/ stays
+	@cargo clean --quiet
+	@rm -rf artifacts demo .venv-test .venv-reference
+
+tools:
+	@command -v cargo >/dev/null || { \
+		echo 'cargo is missing: install Rust 1.92 or newer, https://rustup.rs' >&2; exit 1; }
+	@command -v python3 >/dev/null || { \
+		echo 'python3 is missing (on Debian: apt-get install python3)' >&2; exit 1; }
+
+lint-tools: tools
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || { \
+		echo 'rustfmt or clippy is missing: rustup component add rustfmt clippy' >&2; exit 1; }

@@ -1,0 +1,145 @@
+//! Flags shared by subcommands, resolved once into a [`Request`] and [`RuntimeOptions`].
+
+use std::num::NonZeroU32;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use hydit::Request;
+use hydit::cache::CachePolicy;
+use hydit::image::Parameters;
+use hydit::request::spacing_of;
+use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
+use hydit::sampler::{SamplerKind, Spacing};
+use hydit_graphs::Manifest;
+
+/// What to draw. Where a flag is not given, the picture of `--from` or the model's defaults hold.
+#[derive(Args)]
+pub struct RequestFlags {
+    /// Picture size in pixels, multiples of 16.
+    #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
+    image_size: Option<Vec<usize>>,
+    /// Denoising steps.
+    #[arg(long, value_name = "N")]
+    infer_steps: Option<usize>,
+    /// Guidance scale; at 1 or below the negative prompt is not used.
+    #[arg(long, value_name = "SCALE")]
+    cfg_scale: Option<f32>,
+    /// Share of the guided prediction rescaled to the conditional one's spread, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    guidance_rescale: Option<f32>,
+    /// Sampler: ddpm, ddim or dpmms (DPM-Solver++ multistep).
+    #[arg(long)]
+    sampler: Option<SamplerKind>,
+    /// Timestep spacing of the sampler: leading, linspace or trailing.
+    #[arg(long)]
+    spacing: Option<Spacing>,
+    /// Seed of the first picture, as torch.Generator("cpu").manual_seed; picture i has seed + i.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Pictures.
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    #[command(flatten)]
+    cache: CacheFlags,
+}
+
+/// When the deep core runs.
+#[derive(Args)]
+pub struct CacheFlags {
+    /// Reuse the deep core's output between refresh steps (Skip-Cache).
+    #[arg(long)]
+    pub use_cache: bool,
+    /// Refresh every N-th step.
+    #[arg(long, value_name = "N", default_value = "2", requires = "use_cache")]
+    cache_step: NonZeroU32,
+    /// Refresh all steps at this timestep or above.
+    #[arg(long, value_name = "T", default_value_t = 700, requires = "use_cache")]
+    cache_start: u32,
+    /// Refresh all steps after one at this timestep or below.
+    #[arg(long, value_name = "T", default_value_t = 50, requires = "use_cache")]
+    cache_close: u32,
+    /// The same in one word: off, N2 or N2-700-50.
+    #[arg(long, value_name = "POLICY", conflicts_with = "use_cache")]
+    cache_policy: Option<CachePolicy>,
+}
+
+impl CacheFlags {
+    /// The policy asked for, if any was.
+    fn policy(&self) -> Option<CachePolicy> {
+        self.cache_policy.or(self.use_cache.then_some(CachePolicy::Interval {
+            gap: self.cache_step,
+            start: self.cache_start,
+            close: self.cache_close,
+        }))
+    }
+}
+
+impl RequestFlags {
+    /// The request these flags ask of the model of `manifest`.
+    pub fn request(
+        &self,
+        manifest: &Manifest,
+        prompt: &str,
+        negative: Option<&str>,
+        from: Option<&Parameters>,
+    ) -> Result<Request> {
+        let mut request = Request::new(manifest, prompt)?;
+        if let Some(from) = from {
+            request.negative.clone_from(&from.negative_prompt);
+            (request.height, request.width) = (from.height, from.width);
+            request.steps = from.steps;
+            request.guidance_scale = from.guidance_scale;
+            request.guidance_rescale = from.guidance_rescale;
+            request.sampler = from.sampler;
+            request.spacing = from.spacing;
+            request.seed = from.seed;
+            request.cache = from.cache_policy.parse().context("cache policy of --from")?;
+        }
+        if let Some(negative) = negative {
+            request.negative = negative.to_string();
+        }
+        if let Some([height, width]) = self.image_size.as_deref() {
+            (request.height, request.width) = (*height, *width);
+        }
+        if let Some(sampler) = self.sampler {
+            request.sampler = sampler;
+            request.spacing = spacing_of(manifest, sampler);
+        }
+        set(&mut request.spacing, self.spacing);
+        set(&mut request.steps, self.infer_steps);
+        set(&mut request.guidance_scale, self.cfg_scale);
+        set(&mut request.guidance_rescale, self.guidance_rescale);
+        set(&mut request.seed, self.seed);
+        set(&mut request.batch_size, self.batch_size);
+        set(&mut request.cache, self.cache.policy());
+        Ok(request)
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// What to run on.
+#[derive(Args)]
+pub struct EngineFlags {
+    /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+    /// Where ONNX Runtime computes.
+    #[arg(long, value_enum, default_value_t = Provider::Cpu)]
+    provider: Provider,
+    /// Threads of ONNX Runtime; all physical cores if not given.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl EngineFlags {
+    /// As options of the runtime.
+    pub fn options(&self) -> RuntimeOptions {
+        let EngineFlags { backend, provider, threads } = *self;
+        RuntimeOptions { backend, provider, threads }
+    }
+}

@@ -1,0 +1,268 @@
+//! `hydit-serve generate`: a prompt in, PNG files out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{CachePolicy, Decision, refreshes};
+use hydit::image::{Image, Parameters, Texts, read_png, write_png};
+use hydit::report::{Stage, Timings};
+use hydit::runtime::Backend;
+use hydit::{Generated, Pipeline, Request};
+use serde_json::{Value, json};
+
+use super::compare::{self, Comparison};
+use super::flags::{EngineFlags, RequestFlags};
+use super::progress::{Progress, mark};
+
+#[derive(Args)]
+pub struct Generate {
+    /// Artifact folder of hydit-export.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What to draw, Chinese or English.
+    #[arg(long, required_unless_present = "from")]
+    prompt: Option<String>,
+    /// What not to draw.
+    #[arg(long)]
+    negative: Option<String>,
+    /// Draw the picture of this PNG again; other flags change it.
+    #[arg(long, value_name = "PNG")]
+    from: Option<PathBuf>,
+    /// File to write; several pictures get -0, -1, ... before the extension.
+    #[arg(short, long, value_name = "PNG", default_value = "picture.png")]
+    output: PathBuf,
+    #[command(flatten)]
+    request: RequestFlags,
+    /// Draw without the cache as well: speed-up, PSNR, SSIM and both pictures side by side.
+    #[arg(long)]
+    compare: bool,
+    /// Leave the parameters out of the PNG.
+    #[arg(long)]
+    no_metadata: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineFlags,
+}
+
+impl Generate {
+    pub fn run(self) -> Result<()> {
+        let from = self.from.as_deref().map(read_parameters).transpose()?;
+        let artifacts = Artifacts::open(&self.model)?;
+        let request = self.resolve(&artifacts, from.as_ref())?;
+        check_writable(&self.output)?;
+
+        let backend = Backend::open(&self.engine.options())?;
+        eprintln!("engine    {}", backend.describe());
+        let mut pipeline = Pipeline::load(&self.model, backend)?;
+        let comparison = match self.compare {
+            true => Some(compare::uncached(&mut pipeline, &request)?),
+            false => None,
+        };
+        let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });
+        let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
+        progress.finish();
+
+        let paths = self.write(&artifacts, &request, &mut made)?;
+        let comparison = match comparison {
+            Some(uncached) => Some(self.compare(&pipeline, &request, uncached, &made)?),
+            None => None,
+        };
+        let report = Report { request: &request, made: &made, paths: &paths, comparison };
+        match self.json {
+            true => println!("{:#}", report.json(&parameters(&artifacts, &request, 0), &pipeline)),
+            false => print!("{}", report.text()),
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<Request> {
+        if let Some(from) = from.filter(|from| from.manifest_sha256 != artifacts.hash) {
+            eprintln!("note: that picture was drawn with another export, of {}", from.model);
+        }
+        let prompt = self.prompt.as_deref().or(from.map(|from| from.prompt.as_str()));
+        let prompt = prompt.unwrap_or_default();
+        let manifest = &artifacts.manifest;
+        let mut request = self.request.request(manifest, prompt, self.negative.as_deref(), from)?;
+        if self.compare && request.cache == CachePolicy::Off {
+            bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
+        }
+        request.check(manifest)?;
+        if request.batch_size == 0 {
+            request.batch_size = 1;
+        }
+        Ok(request)
+    }
+
+    fn write(
+        &self,
+        artifacts: &Artifacts,
+        request: &Request,
+        made: &mut Generated,
+    ) -> Result<Vec<PathBuf>> {
+        let Generated { images, timings, .. } = made;
+        let mut paths = Vec::new();
+        for (i, image) in images.iter().enumerate() {
+            let path = match images.len() {
+                1 => self.output.clone(),
+                _ => with_suffix(&self.output, &format!("-{i}")),
+            };
+            let texts = self.texts(artifacts, request, i);
+            timings.time(Stage::Png, || write_png(&path, image, &texts))?;
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+
+    fn texts(&self, artifacts: &Artifacts, request: &Request, picture: usize) -> Texts {
+        match self.no_metadata {
+            true => Texts::new(),
+            false => parameters(artifacts, request, picture).to_texts(),
+        }
+    }
+
+    fn compare(
+        &self,
+        pipeline: &Pipeline,
+        request: &Request,
+        uncached: Generated,
+        cached: &Generated,
+    ) -> Result<Comparison> {
+        let path = with_suffix(&self.output, "-compare");
+        let rows: Result<Vec<Image>, _> = uncached
+            .images
+            .iter()
+            .zip(&cached.images)
+            .map(|(a, b)| Image::side_by_side(&[a.clone(), b.clone()]))
+            .collect();
+        write_png(&path, &Image::stacked(&rows?)?, &[])?;
+        Ok(compare::compare(pipeline.manifest(), request, &uncached, cached, path)?)
+    }
+}
+
+/// The parameters of a PNG.
+pub fn read_parameters(path: &Path) -> Result<Parameters> {
+    let read = || Parameters::from_texts(&read_png(path)?.1);
+    read().with_context(|| path.display().to_string())
+}
+
+fn parameters(artifacts: &Artifacts, request: &Request, picture: usize) -> Parameters {
+    Parameters {
+        prompt: request.prompt.clone(),
+        negative_prompt: request.negative.clone(),
+        width: request.width,
+        height: request.height,
+        steps: request.steps,
+        guidance_scale: request.guidance_scale,
+        guidance_rescale: request.guidance_rescale,
+        sampler: request.sampler,
+        spacing: request.spacing,
+        seed: request.seed + picture as u64,
+        cache_policy: request.cache.to_string(),
+        model: artifacts.manifest.variant.name.clone(),
+        manifest_sha256: artifacts.hash.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    }
+}
+
+/// Fails before any work if no file can be made at `path`.
+fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("--output: {} is a folder; name a file in it", path.display());
+    }
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    tempfile::tempfile_in(folder).with_context(|| {
+        format!(
+            "--output: cannot write into {}; choose a folder you may write to",
+            folder.display()
+        )
+    })?;
+    Ok(())
+}
+
+/// `cat.png` -> `cat-0.png`
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or("png".into(), |e| e.to_string_lossy());
+    path.with_file_name(format!("{stem}{suffix}.{extension}"))
+}
+
+struct Report<'a> {
+    request: &'a Request,
+    made: &'a Generated,
+    paths: &'a [PathBuf],
+    comparison: Option<Comparison>,
+}
+
+impl Report<'_> {
+    fn text(&self) -> String {
+        let Generated { plan, timings, .. } = self.made;
+        let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
+        let mut out = format!(
+            "plan      {marks}  {}, {} of {} steps ran the deep core\n\n",
+            self.request.cache,
+            refreshes(plan),
+            plan.len()
+        );
+        out += &table(timings);
+        if let Some(comparison) = &self.comparison {
+            out += &comparison.text();
+        }
+        for path in self.paths {
+            out += &format!("wrote {}\n", path.display());
+        }
+        out
+    }
+
+    fn json(&self, parameters: &Parameters, pipeline: &Pipeline) -> Value {
+        let Generated { plan, timings, timesteps, .. } = self.made;
+        let refresh: Vec<usize> =
+            (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect();
+        let image = |(i, path): (usize, &PathBuf)| json!({ "path": path, "seed": self.request.seed + i as u64 });
+        let stage = |&(stage, _): &(Stage, &str)| {
+            json!({
+                "stage": stage,
+                "calls": timings.calls(stage),
+                "seconds": timings.of(stage).as_secs_f64()
+            })
+        };
+        let mut out = json!({
+            "images": self.paths.iter().enumerate().map(image).collect::<Vec<_>>(),
+            "parameters": parameters,
+            "backend": pipeline.backend().describe(),
+            "steps": plan.len(),
+            "core_runs": timings.calls(Stage::Core),
+            "refresh": refresh,
+            "timesteps": timesteps,
+            "stages": Stage::ALL.iter().map(stage).collect::<Vec<_>>(),
+            "denoise_seconds": timings.denoise.as_secs_f64(),
+            "overhead": timings.overhead(),
+        });
+        if let Some(comparison) = &self.comparison {
+            out["compare"] = comparison.json();
+        }
+        out
+    }
+}
+
+/// Calls and time of each stage.
+fn table(timings: &Timings) -> String {
+    let mut out = String::from("stage             calls       total    per call\n");
+    for (stage, name) in Stage::ALL {
+        let (calls, seconds) = (timings.calls(stage), timings.of(stage).as_secs_f64());
+        let each = 1e3 * seconds / calls.max(1) as f64;
+        out += &format!("{name:16} {calls:6}  {:8.1} ms {each:8.2} ms\n", 1e3 * seconds);
+    }
+    out += &format!(
+        "denoising loop            {:5.1} ms, {:.2}% outside the engine\n\n",
+        1e3 * timings.denoise.as_secs_f64(),
+        100.0 * timings.overhead()
+    );
+    out
+}

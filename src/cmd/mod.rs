@@ -1,0 +1,39 @@
+//! The subcommands of `hydit-serve`, one file each.
+
+mod compare;
+mod doctor;
+mod flags;
+mod generate;
+mod info;
+mod plan;
+mod progress;
+mod verify;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Draw pictures of a prompt.
+    Generate(generate::Generate),
+    /// Print the timesteps of a request and which of them run the deep core, without running.
+    Plan(plan::Plan),
+    /// Print the parameters kept in a PNG.
+    Info(info::Info),
+    /// Check an artifact folder: hashes, both engines, split against whole.
+    Verify(verify::Verify),
+    /// Show which engines this machine has.
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    pub fn run(self) -> Result<()> {
+        match self {
+            Command::Generate(command) => command.run(),
+            Command::Plan(command) => command.run(),
+            Command::Info(command) => command.run(),
+            Command::Verify(command) => command.run(),
+            Command::Doctor(command) => command.run(),
+        }
+    }
+}
