@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Place, Told, config, files, read_tensors, write_tensors};
+use common::{Place, Told, config, files, message, read_tensors, write_tensors};
 use half::{bf16, f16};
 use hydit_export::synth::Storage;
 use hydit_export::{Options, export, inspect};
@@ -252,7 +252,7 @@ fn places_that_are_not_ours_are_refused() {
         (place.file("transformer"), "choose a new or empty folder"),
     ] {
         let options = Options { out: out.clone(), ..place.options() };
-        let error = export(&options, &mut Told::default()).expect_err("a refusal").to_string();
+        let error = message(&export(&options, &mut Told::default()).expect_err("a refusal"));
         assert!(error.starts_with("--out: ") && error.contains(reason), "{error}");
     }
     assert!(files(&place.file("transformer")) == before);

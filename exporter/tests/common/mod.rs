@@ -1,6 +1,8 @@
 //! A tiny checkpoint with made-up weights, ways to damage it, and its export.
 #![allow(dead_code)] // not every test uses all of it
 
+pub mod hostile;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,6 +129,12 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) {
         (name, TensorView::new(*dtype, shape.clone(), bytes).expect("a tensor"))
     });
     fs::write(path, safetensors::serialize(views, None).expect("serializes")).expect("written");
+}
+
+/// An error with its causes, as the program prints it.
+pub fn message(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Every file of a folder: its name and bytes.
