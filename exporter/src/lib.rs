@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod convert;
 pub mod error;
 pub mod inspect;
+pub mod synth;
 pub mod tokenizer;
 pub mod variants;
 pub mod writer;

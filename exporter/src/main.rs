@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hydit_export::{Options, Progress, export, inspect};
+use hydit_export::{Options, Progress, export, inspect, synth};
 use hydit_graphs::DType;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -27,6 +27,40 @@ enum Command {
         /// The artifact folder.
         dir: PathBuf,
     },
+    /// Write a checkpoint with made-up weights, of a released model's shape or a smaller one: to
+    /// measure speed and memory without the real weights.
+    Synth(Synth),
+}
+
+#[derive(Args)]
+struct Synth {
+    /// Whose shape: hunyuan-dit-v1.2 or hunyuan-dit-v1.1.
+    #[arg(long, value_name = "NAME", default_value = "hunyuan-dit-v1.2")]
+    variant: String,
+    /// Checkpoint folder to write: new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Blocks of the transformer instead of 40.
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
+    /// Attention heads instead of 16.
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Width of a head instead of 88.
+    #[arg(long, value_name = "N")]
+    head_dim: Option<usize>,
+    /// Side of the picture instead of 1024.
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Tiny text encoders and VAE instead of the true ones.
+    #[arg(long)]
+    small_text: bool,
+    /// Element type of the weights.
+    #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
+    dtype: Dtype,
+    /// Other seeds give other weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -57,6 +91,15 @@ enum Dtype {
     Fp16,
 }
 
+impl From<Dtype> for DType {
+    fn from(dtype: Dtype) -> DType {
+        match dtype {
+            Dtype::Fp32 => DType::F32,
+            Dtype::Fp16 => DType::F16,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,15 +115,25 @@ fn run(cli: Cli) -> Result<()> {
         (Some(Command::Inspect { dir }), _) => {
             print!("{}", inspect::table(&inspect::read(&dir)?));
         }
+        (Some(Command::Synth(flags)), _) => {
+            let shape = synth::Shape {
+                depth: flags.depth,
+                heads: flags.heads,
+                head_dim: flags.head_dim,
+                image_size: flags.image_size,
+                small_text: flags.small_text,
+            };
+            let (dtype, seed) = (flags.dtype.into(), flags.seed);
+            let storage = synth::Storage { dtype, seed, ..Default::default() };
+            synth::checkpoint(&synth::model(&flags.variant, &shape)?, &flags.out, &storage)?;
+            println!("wrote {}", flags.out.display());
+        }
         (None, Some(flags)) => {
             let options = Options {
                 checkpoint: flags.checkpoint,
                 out: flags.out,
                 cache_at_branch: flags.cache_at_branch,
-                dtype: match flags.dtype {
-                    Dtype::Fp32 => DType::F32,
-                    Dtype::Fp16 => DType::F16,
-                },
+                dtype: flags.dtype.into(),
                 full: flags.full,
                 variant: flags.variant,
             };

@@ -1,5 +1,7 @@
 //! The progress bar of a request: one mark a step, full where the deep core ran.
 
+use std::time::{Duration, Instant};
+
 use hydit::Step;
 use hydit::cache::Decision;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -7,9 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Marks shown at once; of a longer run the latest.
 const WIDTH: usize = 50;
 
+/// Time between two drawings: drawing at every step would cost more than a small model's sampler.
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub struct Progress {
     bar: ProgressBar,
     marks: Vec<char>,
+    drawn: Instant,
 }
 
 /// The mark of a step.
@@ -27,12 +33,16 @@ impl Progress {
         let bar = ProgressBar::no_length()
             .with_prefix(label.to_string())
             .with_style(style.expect("the template is valid"));
-        Progress { bar, marks: Vec::new() }
+        Progress { bar, marks: Vec::new(), drawn: Instant::now() }
     }
 
     /// One step is done.
     pub fn step(&mut self, step: Step) {
         self.marks.push(mark(step.decision));
+        if self.drawn.elapsed() < PAUSE && step.index + 1 < step.total {
+            return;
+        }
+        self.drawn = Instant::now();
         let first = self.marks.len().saturating_sub(WIDTH);
         let done: String = self.marks[first..].iter().collect();
         let open = step.total.min(WIDTH) - (self.marks.len() - first);

@@ -1,0 +1,113 @@
+//! `hydit-export synth`: checkpoints with made-up weights, of a released model's true shape or any
+//! other, so that speed and memory can be measured, and the export tested, without the real ones.
+//!
+//! [`checkpoint`] writes one from a [`ModelConfig`], [`model`] has the released ones. Only what
+//! text-to-image needs is written (no VAE encoder, no pooler).
+
+mod config;
+pub mod rule;
+mod shards;
+mod tokenizers;
+
+use std::fs;
+use std::path::Path;
+
+use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::{DType, GraphDef, bert, hunyuan_dit, t5, vae};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub use self::config::{Shape, model};
+pub use self::shards::{Storage, write_weights};
+use crate::checkpoint::Component;
+use crate::error::{Error, Result, io};
+
+/// Writes a checkpoint in diffusers' layout to `out`, a new or empty folder; `model_index.json`,
+/// without which nobody takes it for a checkpoint, comes last.
+///
+/// # Errors
+/// `out` holds something, or cannot be written.
+pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result<()> {
+    fs::create_dir_all(out).map_err(io(out))?;
+    if fs::read_dir(out).map_err(io(out))?.next().is_some() {
+        let message = format!("{} is not empty: choose a new folder", out.display());
+        return Err(Error::Flag { flag: "out", message });
+    }
+    let ModelConfig { transformer, text_encoder, text_encoder_2, vae: decoder, scheduler } = config;
+    let dtype = DType::F32;
+    let component = |component: Component, stem: &str, config: Value, graphs: &[GraphDef]| {
+        let folder = out.join(component.folder());
+        write_weights(&folder, stem, graphs.iter(), storage)?;
+        write(&folder.join("config.json"), config)
+    };
+    component(
+        Component::Transformer,
+        "diffusion_pytorch_model",
+        described(transformer, json!({ "_class_name": "HunyuanDiT2DModel" })),
+        &[hunyuan_dit::conditioner(transformer, dtype), hunyuan_dit::full(transformer, dtype)],
+    )?;
+    component(
+        Component::TextEncoder,
+        "model",
+        described(text_encoder, json!({ "architectures": ["BertModel"], "model_type": "bert" })),
+        &[bert::text_encoder(text_encoder, transformer.text_len, dtype)],
+    )?;
+    component(
+        Component::TextEncoder2,
+        "model",
+        described(
+            text_encoder_2,
+            json!({ "architectures": ["T5EncoderModel"], "model_type": "t5" }),
+        ),
+        &[t5::text_encoder_2(text_encoder_2, transformer.text_len_t5, dtype)],
+    )?;
+    component(
+        Component::Vae,
+        "diffusion_pytorch_model",
+        described(decoder, json!({ "_class_name": "AutoencoderKL", "in_channels": 3 })),
+        &[vae::vae_decoder(decoder, dtype)],
+    )?;
+    let ddpm = json!({ "_class_name": "DDPMScheduler", "clip_sample": false });
+    let scheduler = described(scheduler, ddpm);
+    write(&folder(out, "scheduler")?.join("scheduler_config.json"), scheduler)?;
+    let vocab = folder(out, "tokenizer")?.join("vocab.txt");
+    fs::write(&vocab, tokenizers::vocab(text_encoder.vocab_size)).map_err(io(vocab))?;
+    let tokenizer = folder(out, "tokenizer_2")?.join("tokenizer.json");
+    write(&tokenizer, tokenizers::unigram(text_encoder_2.vocab_size))?;
+    write(&out.join("model_index.json"), index())
+}
+
+fn folder(out: &Path, name: &str) -> Result<std::path::PathBuf> {
+    let folder = out.join(name);
+    fs::create_dir_all(&folder).map_err(io(&folder))?;
+    Ok(folder)
+}
+
+fn write(path: &Path, json: Value) -> Result<()> {
+    fs::write(path, format!("{json:#}\n")).map_err(io(path))
+}
+
+/// A component's config with the fields that say what it is.
+fn described(config: &impl Serialize, about: Value) -> Value {
+    let mut json = serde_json::to_value(config).expect("a config has a JSON form");
+    if let (Value::Object(json), Value::Object(about)) = (&mut json, about) {
+        json.extend(about);
+    }
+    json
+}
+
+fn index() -> Value {
+    json!({
+        "_class_name": "HunyuanDiTPipeline",
+        "feature_extractor": [null, null],
+        "requires_safety_checker": false,
+        "safety_checker": [null, null],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "text_encoder": ["transformers", "BertModel"],
+        "text_encoder_2": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "BertTokenizer"],
+        "tokenizer_2": ["transformers", "T5Tokenizer"],
+        "transformer": ["diffusers", "HunyuanDiT2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"]
+    })
+}

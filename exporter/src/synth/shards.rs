@@ -1,0 +1,113 @@
+//! Made-up weights as safetensors files, streamed: memory holds a piece of one tensor.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use half::f16;
+use hydit_graphs::{DType, GraphDef};
+use serde_json::{Map, Value, json};
+
+use super::rule::{Spread, state};
+use crate::error::{Result, io};
+
+/// Elements made at once.
+const CHUNK: u64 = 1 << 18;
+
+/// How made-up weights are stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Storage {
+    /// Element type: [`DType::F32`] or [`DType::F16`].
+    pub dtype: DType,
+    /// Other seeds give other weights; 0 gives those of `tests/reference/synthetic.py`.
+    pub seed: u64,
+    /// A file is closed before it would exceed this many bytes of weights.
+    pub shard_bytes: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage { dtype: DType::F32, seed: 0, shard_bytes: 2_000_000_000 }
+    }
+}
+
+/// Name and checkpoint shape of a tensor.
+type Tensor = (String, Vec<usize>);
+
+/// Writes everything that `graphs` declare to `folder`: `<stem>.safetensors`, or shards of that
+/// name with their index.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub fn write_weights<'a>(
+    folder: &Path,
+    stem: &str,
+    graphs: impl Iterator<Item = &'a GraphDef>,
+    storage: &Storage,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let dims = |weight: &hydit_graphs::Initializer| {
+        (weight.name.clone(), weight.checkpoint_dims().expect("a weight is in the checkpoint"))
+    };
+    let tensors: BTreeMap<String, Vec<usize>> =
+        graphs.flat_map(GraphDef::weights).map(dims).collect();
+    let size = storage.dtype.size() as u64;
+    let bytes = |dims: &[usize]| dims.iter().map(|&n| n as u64).product::<u64>() * size;
+
+    let (mut shards, mut filled) = (vec![Vec::<Tensor>::new()], 0);
+    for (name, dims) in tensors {
+        let length = bytes(&dims);
+        if filled > 0 && filled + length > storage.shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += length;
+        shards.last_mut().expect("there is one").push((name, dims));
+    }
+    if let [only] = &shards[..] {
+        return write_shard(&folder.join(format!("{stem}.safetensors")), only, storage);
+    }
+    let (count, mut total, mut places) = (shards.len(), 0, Map::new());
+    for (i, shard) in shards.iter().enumerate() {
+        let file = format!("{stem}-{:05}-of-{count:05}.safetensors", i + 1);
+        write_shard(&folder.join(&file), shard, storage)?;
+        total += shard.iter().map(|(_, dims)| bytes(dims)).sum::<u64>();
+        places.extend(shard.iter().map(|(name, _)| (name.clone(), Value::from(file.clone()))));
+    }
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
+    let path = folder.join(format!("{stem}.safetensors.index.json"));
+    fs::write(&path, index.to_string()).map_err(io(path))
+}
+
+fn write_shard(path: &Path, tensors: &[Tensor], storage: &Storage) -> Result<()> {
+    let mut header = json!({ "__metadata__": { "format": "pt" } });
+    let mut end = 0;
+    for (name, dims) in tensors {
+        let start = end;
+        end += dims.iter().product::<usize>() * storage.dtype.size();
+        let dtype = if storage.dtype == DType::F16 { "F16" } else { "F32" };
+        header[name] = json!({ "dtype": dtype, "shape": dims, "data_offsets": [start, end] });
+    }
+    let mut header = header.to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(io(path));
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(header.as_bytes())?;
+    for (name, dims) in tensors {
+        let (spread, state) = (Spread::of_weight(name, dims), state(name, storage.seed));
+        let count = dims.iter().map(|&n| n as u64).product::<u64>();
+        for start in (0..count).step_by(CHUNK as usize) {
+            let values = (start..count.min(start + CHUNK)).map(|i| spread.value(state, i));
+            put(&match storage.dtype {
+                DType::F16 => {
+                    values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect::<Vec<_>>()
+                }
+                _ => values.flat_map(f32::to_le_bytes).collect(),
+            })?;
+        }
+    }
+    out.flush().map_err(io(path))
+}

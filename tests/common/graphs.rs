@@ -1,0 +1,96 @@
+//! Single graphs written by the exporter, run by either engine.
+
+use std::path::{Path, PathBuf};
+
+use hydit::runtime::{Backend, BackendChoice, RuntimeOptions, Session};
+use hydit_export::checkpoint::{Component, Report, Weights};
+use hydit_export::synth::{Storage, write_weights};
+use hydit_export::writer::Folder;
+use hydit_export::{Progress, write_graph};
+use hydit_graphs::GraphDef;
+use tempfile::TempDir;
+
+use super::golden::Golden;
+use super::tensor::{Tensor, Tensors};
+
+pub const ENGINES: [BackendChoice; 2] = [BackendChoice::Ort, BackendChoice::Tract];
+
+/// Opens an engine. ONNX Runtime must be there: run scripts/setup-ort.
+pub fn open(engine: BackendChoice) -> Backend {
+    let options = RuntimeOptions { backend: engine, threads: Some(1), ..Default::default() };
+    Backend::open(&options).unwrap_or_else(|error| panic!("{engine}: {error}"))
+}
+
+/// The weights of one component, and a folder for the graphs that use them.
+pub struct Exporter {
+    root: TempDir,
+    weights: Weights,
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn total(&mut self, _: u64) {}
+    fn graph(&mut self, _: &str) {}
+    fn wrote(&mut self, _: u64) {}
+    fn unused(&mut self, _: &[String]) {}
+}
+
+impl Exporter {
+    /// The golden's weights, trained or synthetic: all that `graphs` declare.
+    pub fn of_golden(golden: &Golden, component: Component, graphs: &[GraphDef]) -> Exporter {
+        match &golden.trained {
+            None => Exporter::synthetic(component, graphs),
+            Some(folder) => {
+                let root = tempfile::tempdir().expect("a folder");
+                let checkpoint = folder.parent().expect("a checkpoint's folder");
+                let weights = Weights::open(checkpoint, component).expect("a checkpoint");
+                Exporter { root, weights }
+            }
+        }
+    }
+
+    /// Synthetic weights for all that `graphs` declare.
+    pub fn synthetic(component: Component, graphs: &[GraphDef]) -> Exporter {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join(component.folder());
+        write_weights(&folder, "model", graphs.iter(), &Storage::default()).expect("weights");
+        let weights = Weights::open(root.path(), component).expect("our own checkpoint");
+        Exporter { root, weights }
+    }
+
+    /// Writes `graphs` to the folder `name`; returns its path.
+    pub fn write(&self, name: &str, graphs: &[GraphDef]) -> PathBuf {
+        let mut report = Report::default();
+        self.weights.compare(graphs.iter(), &mut report);
+        report.check().unwrap_or_else(|error| panic!("{error}"));
+        let path = self.root.path().join(name);
+        let mut folder = Folder::prepare(&path).expect("a folder");
+        for graph in graphs {
+            write_graph(graph, &self.weights, &mut folder, &mut Silent).expect("a graph");
+        }
+        folder.settle().expect("renames");
+        path
+    }
+}
+
+/// Loads a graph of a folder that [`Exporter::write`] made.
+pub fn load(backend: &Backend, folder: &Path, graph: &GraphDef) -> Session {
+    backend.load(&folder.join(graph.file())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs `session` on what it asks for out of `feed`; returns its outputs by name.
+pub fn run(backend: &Backend, session: &mut Session, feed: &Tensors) -> Tensors {
+    let wanted: Vec<_> = session.inputs().to_vec();
+    let values: Vec<_> = wanted
+        .iter()
+        .map(|input| {
+            let tensor = feed.get(&input.name).unwrap_or_else(|| panic!("no `{}`", input.name));
+            (input.name.as_str(), tensor.value(backend, input.dtype))
+        })
+        .collect();
+    let inputs: Vec<_> = values.iter().map(|(name, value)| (*name, value)).collect();
+    let outputs = session.run(&inputs).unwrap_or_else(|error| panic!("{error}"));
+    let names = session.outputs().iter().map(|output| output.name.clone());
+    names.zip(outputs.iter().map(Tensor::of_value)).collect()
+}

@@ -1,0 +1,58 @@
+//! The trained checkpoint of `models/emoji`, exported on the spot.
+#![allow(dead_code)] // each test file uses a part
+
+use std::path::{Path, PathBuf};
+
+use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
+use hydit::{Pipeline, Request, Step};
+use hydit_export::{Options, Progress, export};
+use hydit_graphs::{DType, Manifest};
+use tempfile::TempDir;
+
+pub fn checkpoint() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji")
+}
+
+/// An export of the checkpoint, cut at `branch`; the folder goes with the value.
+pub fn artifacts(branch: usize) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = Options {
+        checkpoint: checkpoint(),
+        out: folder.path().to_path_buf(),
+        cache_at_branch: branch,
+        dtype: DType::F32,
+        full: false,
+        variant: None,
+    };
+    export(&options, &mut Silent).expect("the checkpoint exports");
+    folder
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn total(&mut self, _: u64) {}
+    fn graph(&mut self, _: &str) {}
+    fn wrote(&mut self, _: u64) {}
+    fn unused(&mut self, tensors: &[String]) {
+        panic!("the emoji checkpoint has no unused tensors: {tensors:?}");
+    }
+}
+
+/// An engine; ONNX Runtime must have been set up.
+pub fn backend(backend: BackendChoice) -> Backend {
+    let options = RuntimeOptions { backend, threads: Some(2), ..RuntimeOptions::default() };
+    Backend::open(&options).unwrap_or_else(|error| panic!("run scripts/setup-ort first: {error}"))
+}
+
+pub fn pipeline(artifacts: &TempDir, engine: BackendChoice) -> Pipeline {
+    Pipeline::load(artifacts.path(), backend(engine)).expect("a fresh export loads")
+}
+
+/// The model's defaults for the cat, with `steps` steps.
+pub fn cat(manifest: &Manifest, steps: usize) -> Request {
+    let request = Request::new(manifest, "蓝色背景上的猫").expect("the defaults are right");
+    Request { steps, ..request }
+}
+
+pub fn ignore(_: Step) {}

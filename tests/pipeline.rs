@@ -1,0 +1,104 @@
+//! The pipeline's promises beyond the pictures themselves.
+
+mod emoji;
+
+use hydit::cache::{CachePolicy, refreshes};
+use hydit::report::Stage;
+use hydit::runtime::BackendChoice;
+use hydit::sampler::SamplerKind;
+use hydit::{Pipeline, Request};
+
+fn policy(text: &str) -> CachePolicy {
+    text.parse().expect("a policy")
+}
+
+fn rgb(pipeline: &mut Pipeline, request: &Request) -> Vec<Vec<u8>> {
+    let made = pipeline.generate(request, &mut emoji::ignore).expect("it draws");
+    made.images.into_iter().map(|image| image.rgb).collect()
+}
+
+#[test]
+fn gap_one_is_no_cache_to_the_last_byte() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    for sampler in [SamplerKind::Ddpm, SamplerKind::Ddim, SamplerKind::Dpmms] {
+        let off = Request { sampler, ..emoji::cat(pipeline.manifest(), 6) };
+        let one = Request { cache: policy("N1"), ..off.clone() };
+        let three = Request { cache: policy("N3"), ..off.clone() };
+        let picture = rgb(&mut pipeline, &off);
+        assert_eq!(picture, rgb(&mut pipeline, &one), "{sampler}");
+        assert_ne!(picture, rgb(&mut pipeline, &three), "{sampler}: N3 must differ");
+    }
+}
+
+#[test]
+fn nothing_of_a_request_stays_for_the_next() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    // 15 dpmms steps end above 50: the reference never resets its state after such a run.
+    let cached = Request {
+        sampler: SamplerKind::Dpmms,
+        spacing: hydit::sampler::Spacing::Linspace,
+        cache: policy("N4"),
+        ..emoji::cat(pipeline.manifest(), 15)
+    };
+    let first = rgb(&mut pipeline, &cached);
+    let wide = Request { width: 192, steps: 5, ..cached.clone() };
+    rgb(&mut pipeline, &wide);
+    assert_eq!(first, rgb(&mut pipeline, &cached));
+}
+
+#[test]
+fn the_core_runs_at_refresh_steps_only() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let request = Request { cache: policy("N3"), ..emoji::cat(pipeline.manifest(), 12) };
+    let mut told = Vec::new();
+    let made = pipeline.generate(&request, &mut |step| told.push(step.decision)).expect("it draws");
+    assert_eq!(told, made.plan);
+    assert_eq!(made.timings.calls(Stage::Core), refreshes(&made.plan));
+    assert!(refreshes(&made.plan) < 12);
+    assert_eq!(made.timings.calls(Stage::Encoder), 12);
+    assert_eq!(made.timings.calls(Stage::Decoder), 12);
+    assert_eq!(made.timings.calls(Stage::Conditioner), 1);
+}
+
+#[test]
+fn a_batch_holds_the_pictures_of_its_seeds() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let both = Request { batch_size: 2, seed: 7, ..emoji::cat(pipeline.manifest(), 4) };
+    let batch = rgb(&mut pipeline, &both);
+    for (i, together) in batch.iter().enumerate() {
+        let alone = Request { batch_size: 1, seed: 7 + i as u64, ..both.clone() };
+        let alone = &rgb(&mut pipeline, &alone)[0];
+        // Matrix products of another height may round sums in another order.
+        let far = together.iter().zip(alone).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+        assert_eq!(far, 0, "picture {i}");
+    }
+    assert_ne!(batch[0], batch[1]);
+}
+
+#[test]
+fn an_impossible_request_is_refused_by_field() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let good = emoji::cat(pipeline.manifest(), 2);
+    let cases = [
+        (Request { height: 100, ..good.clone() }, "height: 100 is not a multiple of 16"),
+        (Request { width: 0, ..good.clone() }, "width: 0 is not a multiple of 16"),
+        (Request { width: 1 << 40, ..good.clone() }, "up to 4096; try 4096"),
+        (Request { steps: 0, ..good.clone() }, "steps is 0"),
+        (Request { steps: 1001, ..good.clone() }, "steps is 1001"),
+        (Request { batch_size: 0, ..good.clone() }, "batch-size: 0"),
+        (Request { guidance_scale: f32::NAN, ..good.clone() }, "cfg-scale: NaN"),
+        (Request { guidance_rescale: 1.5, ..good.clone() }, "guidance-rescale: 1.5"),
+        (Request { seed: u64::MAX, batch_size: 2, ..good.clone() }, "seed: 18446744073709551615"),
+        (Request { prompt: "x".repeat(5000), ..good.clone() }, "prompt: 5000 bytes"),
+    ];
+    for (request, expected) in cases {
+        let error = pipeline.generate(&request, &mut emoji::ignore).err().expect("a refusal");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    pipeline.generate(&good, &mut emoji::ignore).expect("the good one draws");
+}
