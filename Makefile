@@ -27,7 +27,7 @@ setup: tools ## look for cargo and Python 3, fetch libonnxruntime into .runtime/
 	@scripts/setup-ort
 
 build: tools ## build hydit-export and hydit-serve (release)
-	$(say) 'building $(RELEASE)/hydit-export and hydit-serve'
+	$(say) 'building $(RELEASE)/hydit-export and hydit-serve (minutes at first)'
 	@cargo build --quiet --release --locked --workspace --bins
 
 demo: setup export-emoji ## draw demo/cat.png with the small model, with and without the cache
@@ -52,7 +52,7 @@ fmt: lint-tools
 	@cargo fmt --all --check
 
 clippy: lint-tools
-	$(say) 'lints'
+	$(say) 'lints (minutes at first)'
 	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 doc: tools
@@ -60,7 +60,7 @@ doc: tools
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
 
 cargo-test: setup
-	$(say) 'building the tests'
+	$(say) 'building the tests (minutes at first)'
 	@cargo build --quiet --locked --workspace --all-targets
 	$(say) 'tests'
 	@if cargo nextest --version >/dev/null 2>&1; then \

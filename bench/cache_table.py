@@ -14,8 +14,10 @@ Standard library only. Flags after `--` go to hydit-serve as they are.
 import argparse
 import json
 import math
+import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -134,9 +136,10 @@ def main():
     runs = measure(arguments)
     first = next(iter(runs.values()))[0]
     parameters = first["parameters"]
-    print(f"    python3 {shlex.join(sys.argv)}\n")
+    print(f"    python3 {shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]])}\n")
+    engine = re.sub(r" \(/.*\)", "", first["backend"])  # without the library's path
     print(f"{parameters['model']}, {parameters['height']}x{parameters['width']}, {arguments.sampler}, "
-          f"{first['steps']} steps, seed {arguments.seed}, {arguments.rounds} rounds. {first['backend']}. {processor()}.\n")
+          f"{first['steps']} steps, seed {arguments.seed}, {arguments.rounds} rounds. {engine}. {processor()}.\n")
     rows = [HEADER, ["---"] + ["--:"] * (len(HEADER) - 1), off_row(runs)]
     rows += [row(policy, of_policy) for policy, of_policy in runs.items()]
     for cells in rows:
