@@ -30,7 +30,8 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
     } else if let Some(path) = file("vocab.txt") {
         check_size(&path)?;
         let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-        word_piece(&text, lowercases(folder)?).to_string()
+        let lowercase = lowercases(folder)?;
+        word_piece(&text, lowercase).map_err(|message| Error::File { path, message })?.to_string()
     } else if let Some(path) = file("spiece.model") {
         check_size(&path)?;
         let bytes = std::fs::read(&path).map_err(io(&path))?;
@@ -80,30 +81,35 @@ fn lowercases(folder: &Path) -> Result<bool> {
 }
 
 /// `BertTokenizer`: one entry a line, the line number is the id.
-fn word_piece(text: &str, lowercase: bool) -> Value {
+fn word_piece(text: &str, lowercase: bool) -> std::result::Result<Value, String> {
     let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
     let tokens: Vec<&str> = lines.map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
-    let id = |token: &str| tokens.iter().position(|t| *t == token).unwrap_or_default();
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let find = |token: &'static str| {
+        let id = tokens.iter().position(|t| *t == token);
+        id.map(|id| (token, id)).ok_or_else(|| format!("no entry {token}"))
+    };
+    let [pad, unk, cls] = [find("[PAD]")?, find("[UNK]")?, find("[CLS]")?];
+    let [sep, mask] = [find("[SEP]")?, find("[MASK]")?];
     let vocab: serde_json::Map<String, Value> =
         tokens.iter().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
-    json!({
+    let added = [pad, unk, cls, sep, mask].map(|(token, id)| added_token(id, token));
+    Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": special.map(|token| added_token(id(token), token)),
+        "added_tokens": added,
         "normalizer": {
             "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": null, "lowercase": lowercase
         },
         "pre_tokenizer": { "type": "BertPreTokenizer" },
-        "post_processor": surround(Some(("[CLS]", id("[CLS]"))), ("[SEP]", id("[SEP]"))),
+        "post_processor": surround(Some(cls), sep),
         "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
         "model": {
             "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocab
         }
-    })
+    }))
 }
 
 /// The part of SentencePiece's `ModelProto` that tokenizing needs.

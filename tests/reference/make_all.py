@@ -12,6 +12,7 @@ SCRIPTS = [
     "make_transformers.py",  # reads the states that make_text_encoders.py stored
     "make_vae.py",
     "make_tokenizers.py",
+    "make_sentencepiece.py",
     "make_samplers.py",
     "make_refresh.py",
     "make_image.py",

@@ -1,0 +1,86 @@
+//! The program: exit codes, and messages of one line.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::Place;
+
+fn hydit_export(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hydit-export")).args(arguments).output().expect("runs")
+}
+
+/// Fails with code 1 and one line that starts with `error: `; returns the line.
+fn refused(arguments: &[&str]) -> String {
+    let output = hydit_export(arguments);
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(output.stdout.is_empty() && text.starts_with("error: "), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn failures_exit_with_1_and_say_why_in_a_line() {
+    let place = Place::new();
+    let (checkpoint, out) = (place.checkpoint(), place.out());
+    let [checkpoint, out] = [&checkpoint, &out].map(|path| path.to_str().expect("a path"));
+    let export = ["--checkpoint", checkpoint, "--out", out];
+    for (more, expected) in [
+        (["--cache-at-branch", "9"], "--cache-at-branch: 9 is out of range"),
+        (["--variant", "sdxl"], "--variant: `sdxl` is not one of"),
+    ] {
+        let text = refused(&[&export[..], &more].concat());
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(refused(&["--checkpoint", "/none", "--out", out]).contains("/none/model_index.json"));
+    assert!(refused(&["inspect", out]).contains("manifest.yaml: not found"));
+    assert!(refused(&["synth", "--out", checkpoint]).contains("is not empty"));
+    assert!(refused(&["synth", "--out", out, "--depth", "7"]).contains("must be even"));
+    assert!(refused(&["synth", "--out", out, "--variant", "sdxl"]).contains("`sdxl`"));
+    assert!(!place.out().exists());
+}
+
+#[test]
+fn a_misuse_exits_with_2() {
+    for arguments in [&[] as &[&str], &["--checkpoint", "x"], &["--dtype", "int8"]] {
+        assert_eq!(hydit_export(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_made_up_model_goes_all_the_way() {
+    let place = Place::new();
+    let made = place.path().join("made");
+    let (made, out) = (made.to_str().expect("a path").to_string(), place.out());
+    let out = out.to_str().expect("a path");
+    let shape = ["--depth", "4", "--heads", "2", "--head-dim", "12", "--image-size", "64"];
+    for arguments in [
+        [&["synth", "--variant", "hunyuan-dit-v1.1", "--out", &made, "--small-text"], &shape[..]]
+            .concat(),
+        vec!["--checkpoint", &made, "--out", out, "--dtype", "fp16"],
+        vec!["inspect", out],
+    ] {
+        let output = hydit_export(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("text");
+        if arguments[0] != "synth" {
+            assert!(text.contains("generic: 4 blocks of width 24, cut at 1, f16"), "{text}");
+            assert!(text.contains("guided picture of 64x64"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn needless_tensors_are_told_and_do_not_fail() {
+    let place = Place::new();
+    place.edit_tensors("text_encoder/model.safetensors", |tensors| {
+        let spare = tensors["embeddings.LayerNorm.bias"].clone();
+        tensors.insert("cls.bias".to_string(), spare);
+    });
+    let (checkpoint, out) = (place.checkpoint(), place.out());
+    let [checkpoint, out] = [&checkpoint, &out].map(|path| path.to_str().expect("a path"));
+    let output = hydit_export(&["--checkpoint", checkpoint, "--out", out]);
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && text.contains("text_encoder: cls.bias"), "{text}");
+}

@@ -1,0 +1,74 @@
+//! The counted cost of Hunyuan-DiT v1.2 at 1024x1024 against what pencil and paper say.
+
+mod common;
+
+use common::released;
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::{DType, GraphDef, Sizes, hunyuan_dit};
+
+const SIZES: Sizes = Sizes { batch: 1, grid_height: 64, grid_width: 64, height: 128, width: 128 };
+
+fn cost(graph: &GraphDef) -> f64 {
+    graph.flops.at(&SIZES) as f64
+}
+
+fn cut(cfg: &HunyuanDitConfig, n: usize) -> [f64; 3] {
+    let f32 = DType::F32;
+    [
+        cost(&hunyuan_dit::shallow_encoder(cfg, n, f32)),
+        cost(&hunyuan_dit::deep_core(cfg, n, f32)),
+        cost(&hunyuan_dit::shallow_decoder(cfg, n, f32)),
+    ]
+}
+
+/// Multiply-adds of one block, twice, per picture: four products of self-attention, two of
+/// cross-attention over the pixels and two over the text, scores and values of both, feed-forward.
+fn block(cfg: &HunyuanDitConfig) -> f64 {
+    let (d, ff) = (cfg.hidden_size as f64, cfg.ff_inner_dim() as f64);
+    let (tokens, text) = (4096.0, (cfg.text_len + cfg.text_len_t5) as f64);
+    let products = (4.0 + 2.0) * tokens * d * d + 2.0 * text * cfg.cross_attention_dim as f64 * d;
+    let attention = 2.0 * tokens * (tokens + text) * d;
+    2.0 * (products + attention + 2.0 * tokens * d * ff)
+}
+
+#[test]
+fn a_forward_of_the_released_model_is_14_tflop() {
+    let cfg = released();
+    let blocks = 40.0 * block(&cfg);
+    let skips = 19.0 * 2.0 * 4096.0 * 2.0 * (cfg.hidden_size * cfg.hidden_size) as f64;
+    let counted = cost(&hunyuan_dit::full(&cfg, DType::F32));
+    // Products alone make 14.4; norms, softmax and additions come on top, 2 % at most.
+    assert!((14.3e12..14.5e12).contains(&(blocks + skips)), "{:e}", blocks + skips);
+    let ratio = counted / (blocks + skips);
+    assert!((1.0..1.02).contains(&ratio), "{counted:e} is {ratio} of the products");
+}
+
+#[test]
+fn the_three_parts_cost_what_the_whole_does() {
+    let cfg = released();
+    let full = cost(&hunyuan_dit::full(&cfg, DType::F32));
+    for n in [1, 2, 3, 6, 19] {
+        let sum: f64 = cut(&cfg, n).iter().sum();
+        // `silu(temb)` and the signs of the rotary table are computed once per graph.
+        assert!(sum >= full && sum < full * 1.000_001 + 4e6, "cut at {n}: {sum:e}, whole {full:e}");
+    }
+}
+
+/// A cached step at branch n runs n blocks at either end, of which the last n have a skip product;
+/// embedders and final layer add little.
+#[test]
+fn a_cached_step_costs_five_percent_per_branch() {
+    let cfg = released();
+    for (n, expected) in [(1, 5.0), (2, 10.0), (3, 15.1), (6, 30.1)] {
+        let [encoder, core, decoder] = cut(&cfg, n);
+        let share = 100.0 * (encoder + decoder) / (encoder + core + decoder);
+        assert!((share - expected).abs() < 0.2, "cut at {n}: {share:.2} %, expected {expected} %");
+    }
+}
+
+#[test]
+fn the_conditioner_runs_once_and_costs_next_to_nothing() {
+    let share = cost(&hunyuan_dit::conditioner(&released(), DType::F32))
+        / cost(&hunyuan_dit::full(&released(), DType::F32));
+    assert!(share < 0.002, "{share}");
+}
