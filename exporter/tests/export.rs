@@ -224,9 +224,12 @@ fn a_new_export_replaces_an_older_one_and_what_a_killed_one_left() {
 fn what_a_killed_first_export_left_is_no_foreign_folder() {
     let place = Place::new();
     fs::create_dir(place.out()).expect("a folder");
-    fs::write(place.out().join(".hydit-export-x7Tk2a"), "half a graph").expect("written");
+    // Killed between the renames: some files are in place, one waits.
+    fs::write(place.out().join("deep-core.onnx"), "a graph").expect("written");
+    fs::write(place.out().join(".hydit-export-x7Tk2a"), "the next").expect("written");
     place.export().expect("an export");
     assert!(files(&place.out()).keys().all(|name| !name.starts_with('.')));
+    assert!(files(&place.out())["deep-core.onnx"] != b"a graph");
 }
 
 #[test]
