@@ -64,9 +64,9 @@ cargo-test: setup
 	@cargo build --quiet --locked --workspace --all-targets
 	$(say) 'tests'
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --locked --workspace --status-level fail; \
+		cargo nextest run --locked --workspace --no-fail-fast --status-level fail; \
 	else \
-		cargo test --quiet --locked --workspace --all-targets; \
+		cargo test --quiet --locked --workspace --all-targets --no-fail-fast; \
 	fi
 	$(say) 'examples in the documentation'
 	@cargo test --quiet --locked --workspace --doc
