@@ -58,8 +58,7 @@ fn inputs_are_those_of_the_reference() {
     let latents = synthetic::floats("latents", &[2, 4, 4, 4], 2.0);
     for value in list(&reference["input"], "values") {
         let ours = latents.floats()[number(value, "index") as usize];
-        // As f32: serde_json reads some decimals one bit off in f64.
-        assert_eq!(Some(ours), value["value"].as_f64().map(|v| v as f32), "{value}");
+        assert_eq!(Some(f64::from(ours)), value["value"].as_f64(), "{value}");
     }
     let ids = synthetic::integers("input_ids", &[8], 50);
     let theirs = list(&reference["integers"], "values").iter().map(|v| v.as_i64().expect("an id"));
