@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hydit_graphs::manifest::{GraphEntry, Manifest};
-use hydit_graphs::{DType, Sizes, TensorSpec};
+use hydit_graphs::{DType, Precision, Sizes, TensorSpec};
 
 use crate::artifacts::Artifacts;
 use crate::error::Result;
@@ -20,17 +20,18 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// For graphs whose matrices are `dtype`. A wrong graph is off by 0.1 or more.
+    /// For graphs whose matrices are stored in `precision`. A wrong graph is off by 0.1 or more.
     ///
     /// fp32: engines round every operation to 24 bits, each in its order, and stay below 1e-5.
     /// ONNX Runtime gives the same bits split and whole; tract fuses across the seams.
     ///
     /// fp16: tract rounds every operation to 11 bits, ONNX Runtime on a CPU only what crosses from
     /// graph to graph, so the whole differs from the split by the rounding at the seams.
-    pub fn of(dtype: DType) -> Tolerance {
-        match dtype {
-            DType::F16 => Tolerance { engines: 3e-2, split: 1e-2 },
-            _ => Tolerance { engines: 1e-4, split: 1e-6 },
+    pub fn of(precision: Precision) -> Tolerance {
+        match precision {
+            Precision::Int8 => Tolerance { engines: 3e-2, split: 3e-2 },
+            Precision::Fp16 => Tolerance { engines: 3e-2, split: 1e-2 },
+            Precision::Fp32 => Tolerance { engines: 1e-4, split: 1e-6 },
         }
     }
 }
@@ -116,7 +117,7 @@ fn random(
     Ok(match spec.dtype {
         DType::F32 => backend.tensor_f32(&shape, &floats)?,
         DType::F16 => backend.tensor_f16(&shape, &floats)?,
-        DType::I64 | DType::Bool => {
+        _ => {
             let vocabulary = match graph.name.as_str() {
                 "text-encoder" => model.text_encoder.vocab_size,
                 _ => model.text_encoder_2.vocab_size,

@@ -142,15 +142,12 @@ impl Weights {
     /// Compares what `graphs` declare with what is there; appends to `report`.
     pub fn compare<'a>(&self, graphs: impl Iterator<Item = &'a GraphDef>, report: &mut Report) {
         let mut used = BTreeMap::new();
-        for weight in graphs.flat_map(GraphDef::weights) {
-            let dims = weight.checkpoint_dims().expect("a weight is in the checkpoint");
-            used.insert(weight.name.as_str(), dims);
-        }
+        used.extend(graphs.flat_map(GraphDef::tensors));
         let say = |text: String| format!("{}: {text}", self.component.folder());
         for (name, dims) in &used {
             match self.tensors.get(*name) {
                 None => report.missing.push(say(format!("{name} {dims:?}"))),
-                Some(place) if place.shape != *dims => {
+                Some(place) if place.shape != **dims => {
                     let text = format!("{name} is {:?}, expected {dims:?}", place.shape);
                     report.mismatched.push(say(text));
                 }

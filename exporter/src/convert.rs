@@ -1,7 +1,7 @@
 //! One tensor at a time: element type and transpose.
 
 use half::{bf16, f16};
-use hydit_graphs::DType;
+use hydit_graphs::{DType, Transform};
 use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
@@ -9,39 +9,68 @@ use crate::checkpoint::Tensor;
 /// Elements converted at once where no transpose needs the whole tensor.
 const CHUNK: usize = 1 << 18;
 
-/// Gives the elements of `tensor` as `dtype`, little-endian, piece by piece to `sink`. A matrix
-/// `[rows, columns]` is transposed if `transposed` says its shape; then one piece holds it all.
+/// Gives the elements of `tensor`, of shape `dims`, transformed and as `dtype`, little-endian, piece
+/// by piece to `sink`. All but [`Transform::Keep`] need the whole tensor in memory.
 ///
 /// # Errors
 /// A message if an element is not finite, or too large for `dtype`; whatever `sink` returns.
 pub fn convert<E: From<String>>(
     tensor: &Tensor<'_>,
+    dims: &[usize],
+    transform: Transform,
     dtype: DType,
-    transposed: Option<[usize; 2]>,
     mut sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    match transposed {
-        Some([rows, columns]) => {
-            let values = floats(tensor.bytes, tensor.dtype);
-            let mut turned = vec![0f32; values.len()];
-            const TILE: usize = 32;
-            for row in (0..rows).step_by(TILE) {
-                for column in (0..columns).step_by(TILE) {
-                    for r in row..rows.min(row + TILE) {
-                        for c in column..columns.min(column + TILE) {
-                            turned[c * rows + r] = values[r * columns + c];
-                        }
-                    }
-                }
-            }
+    if transform == Transform::Keep {
+        let mut pieces = tensor.bytes.chunks(CHUNK * width(tensor.dtype));
+        return pieces.try_for_each(|piece| sink(&encode(&floats(piece, tensor.dtype), dtype)?));
+    }
+    let values = floats(tensor.bytes, tensor.dtype);
+    let (rows, columns) = (dims[0], dims[1]);
+    let scales = || -> Result<Vec<f32>, String> {
+        check_finite(&values)?;
+        Ok(values.chunks(columns).map(scale).collect())
+    };
+    match transform {
+        Transform::Scales => sink(&encode(&scales()?, dtype)?),
+        Transform::Quantize => {
+            let scales = scales()?;
+            let quantized: Vec<i8> = values
+                .chunks(columns)
+                .zip(&scales)
+                .flat_map(|(row, scale)| row.iter().map(move |v| (v / scale).round() as i8))
+                .collect();
+            let bytes: Vec<u8> = transpose(&quantized, rows, columns).iter().map(|&v| v as u8).collect();
+            sink(&bytes)
+        }
+        _ => {
+            let turned = transpose(&values, rows, columns);
             drop(values);
             turned.chunks(CHUNK).try_for_each(|piece| sink(&encode(piece, dtype)?))
         }
-        None => tensor
-            .bytes
-            .chunks(CHUNK * width(tensor.dtype))
-            .try_for_each(|piece| sink(&encode(&floats(piece, tensor.dtype), dtype)?)),
     }
+}
+
+/// The step of an output channel quantized to -127..=127; 1 for a channel of zeros.
+fn scale(channel: &[f32]) -> f32 {
+    let largest = channel.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+    if largest == 0.0 { 1.0 } else { largest / 127.0 }
+}
+
+/// `[rows, columns]` -> `[columns, rows]`, by tiles that stay in the cache.
+fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    const TILE: usize = 32;
+    let mut turned = vec![T::default(); values.len()];
+    for row in (0..rows).step_by(TILE) {
+        for column in (0..columns).step_by(TILE) {
+            for r in row..rows.min(row + TILE) {
+                for c in column..columns.min(column + TILE) {
+                    turned[c * rows + r] = values[r * columns + c];
+                }
+            }
+        }
+    }
+    turned
 }
 
 fn width(dtype: Dtype) -> usize {
@@ -61,10 +90,15 @@ fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<
     bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).collect()
 }
 
-fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
-    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(format!("has the value {bad}; the file is damaged or training diverged"));
+fn check_finite(values: &[f32]) -> Result<(), String> {
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(bad) => Err(format!("has the value {bad}; the file is damaged or training diverged")),
+        None => Ok(()),
     }
+}
+
+fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
+    check_finite(values)?;
     match dtype {
         DType::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
         DType::F16 => {
@@ -82,10 +116,10 @@ fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    fn converted(bytes: &[u8], from: Dtype, to: DType, shape: Option<[usize; 2]>) -> Vec<u8> {
+    fn converted(bytes: &[u8], from: Dtype, to: DType, dims: &[usize], transform: Transform) -> Vec<u8> {
         let mut out = Vec::new();
         let tensor = Tensor { dtype: from, bytes };
-        convert::<String>(&tensor, to, shape, |piece| {
+        convert::<String>(&tensor, dims, transform, to, |piece| {
             out.extend_from_slice(piece);
             Ok(())
         })
@@ -100,7 +134,7 @@ mod tests {
         let bytes: Vec<u8> = (0..rows * columns)
             .flat_map(|i| value(i / columns, i % columns).to_le_bytes())
             .collect();
-        let out = converted(&bytes, Dtype::F32, DType::F32, Some([rows, columns]));
+        let out = converted(&bytes, Dtype::F32, DType::F32, &[rows, columns], Transform::Transpose);
         let expected: Vec<u8> =
             (0..rows * columns).flat_map(|i| value(i % rows, i / rows).to_le_bytes()).collect();
         assert_eq!(out, expected);
@@ -114,9 +148,9 @@ mod tests {
             (Dtype::F16, f16::from_f32(value).to_le_bytes().to_vec()),
             (Dtype::BF16, bf16::from_f32(value).to_le_bytes().to_vec()),
         ] {
-            assert_eq!(converted(&bytes, from, DType::F32, None), value.to_le_bytes());
+            assert_eq!(converted(&bytes, from, DType::F32, &[1], Transform::Keep), value.to_le_bytes());
             assert_eq!(
-                converted(&bytes, from, DType::F16, None),
+                converted(&bytes, from, DType::F16, &[1], Transform::Keep),
                 f16::from_f32(value).to_le_bytes()
             );
         }
@@ -129,7 +163,20 @@ mod tests {
         {
             let bytes = value.to_le_bytes();
             let tensor = Tensor { dtype: Dtype::F32, bytes: &bytes };
-            assert!(convert::<String>(&tensor, dtype, None, |_| Ok(())).is_err(), "{value}");
+            assert!(convert::<String>(&tensor, &[1], Transform::Keep, dtype, |_| Ok(())).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn each_output_channel_is_quantized_by_its_own_scale() {
+        // Two channels of three: the largest magnitude of each becomes 127.
+        let values = [0.5f32, -1.0, 0.25, 8.0, 0.0, -4.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let scales = converted(&bytes, Dtype::F32, DType::F32, &[2, 3], Transform::Scales);
+        let expected = [1.0f32 / 127.0, 8.0 / 127.0];
+        assert_eq!(scales, expected.map(f32::to_le_bytes).concat());
+        let quantized = converted(&bytes, Dtype::F32, DType::I8, &[2, 3], Transform::Quantize);
+        let quantized: Vec<i8> = quantized.iter().map(|&v| v as i8).collect();
+        assert_eq!(quantized, [64, 127, -127, 0, 32, -64]); // transposed: [in, out]
     }
 }

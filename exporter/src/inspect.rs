@@ -28,13 +28,13 @@ pub fn table(manifest: &Manifest) -> String {
         height: height / factor,
         width: width / factor,
     };
-    let dtype = format!("{:?}", manifest.dtype).to_lowercase();
     let mut out = format!(
-        "{}: {} blocks of width {}, cut at {}, {dtype}, {} form, opset {} ({})\n\n",
+        "{}: {} blocks of width {}, cut at {}, {}, {} form, opset {} ({})\n\n",
         manifest.variant.name,
         dit.num_layers,
         dit.hidden_size,
         manifest.cache_at_branch,
+        manifest.precision,
         manifest.form,
         manifest.opset,
         manifest.producer,

@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 use hydit_graphs::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::manifest::{GraphEntry, ModelConfig, TokenizerEntry, Tokenizers};
 use hydit_graphs::scheduler::NoiseSchedule;
-use hydit_graphs::{DType, GraphDef, Initializer, Manifest, Source};
+use hydit_graphs::{Form, GraphDef, Manifest, Precision, Source, Target};
 use hydit_graphs::{bert, hunyuan_dit, manifest, model, t5, vae};
 
 use checkpoint::{Component, Report, Weights, read_text};
 pub use error::{Error, Result};
-use writer::{Folder, Sink};
+use writer::Folder;
 
 /// What to export, and how.
 #[derive(Clone, Debug)]
@@ -35,8 +35,10 @@ pub struct Options {
     pub out: PathBuf,
     /// Blocks before and after the cut: 1 to depth / 2 - 1.
     pub cache_at_branch: usize,
-    /// Element type of the big matrices: [`DType::F32`] or [`DType::F16`].
-    pub dtype: DType,
+    /// How the big matrices are stored and multiplied.
+    pub precision: Precision,
+    /// Whom the transformer's graphs are written for.
+    pub form: Form,
     /// Also write the whole transformer as one graph.
     pub full: bool,
     /// Variant, by name or YAML file; recognised from the config if `None`.
@@ -106,8 +108,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         schema: manifest::SCHEMA,
         producer: concat!("hydit-export ", env!("CARGO_PKG_VERSION")).to_string(),
         opset: model::OPSET,
-        form: "portable".to_string(),
-        dtype: options.dtype,
+        form: options.form,
+        precision: options.precision,
         cache_at_branch: options.cache_at_branch,
         variant,
         model: config,
@@ -215,28 +217,29 @@ fn check_places(root: &Path, out: &Path) -> Result<()> {
 
 /// All graphs by component, in the order they run.
 fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
-    let (dit, n, dtype) = (&config.transformer, options.cache_at_branch, options.dtype);
+    let (dit, n, precision) = (&config.transformer, options.cache_at_branch, options.precision);
+    let target = Target { precision, form: options.form };
     let mut transformer = vec![
-        hunyuan_dit::conditioner(dit, dtype),
-        hunyuan_dit::shallow_encoder(dit, n, dtype),
-        hunyuan_dit::deep_core(dit, n, dtype),
-        hunyuan_dit::shallow_decoder(dit, n, dtype),
+        hunyuan_dit::conditioner(dit, precision),
+        hunyuan_dit::shallow_encoder(dit, n, target),
+        hunyuan_dit::deep_core(dit, n, target),
+        hunyuan_dit::shallow_decoder(dit, n, target),
     ];
     if options.full {
-        transformer.push(hunyuan_dit::full(dit, dtype));
+        transformer.push(hunyuan_dit::full(dit, target));
     }
-    let vae_dtype = if config.vae.force_upcast { DType::F32 } else { dtype };
+    let vae = if config.vae.force_upcast { Precision::Fp32 } else { precision };
     vec![
         (
             Component::TextEncoder,
-            vec![bert::text_encoder(&config.text_encoder, dit.text_len, dtype)],
+            vec![bert::text_encoder(&config.text_encoder, dit.text_len, precision)],
         ),
         (
             Component::TextEncoder2,
-            vec![t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, dtype)],
+            vec![t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision)],
         ),
         (Component::Transformer, transformer),
-        (Component::Vae, vec![vae::vae_decoder(&config.vae, vae_dtype)]),
+        (Component::Vae, vec![vae::vae_decoder(&config.vae, vae)]),
     ]
 }
 
@@ -254,8 +257,12 @@ pub fn write_graph(
             sink.pad_to(extent.offset)?;
             match &initializer.source {
                 Source::Constant(bytes) => sink.put(bytes)?,
-                Source::Checkpoint { transposed } => {
-                    write_tensor(initializer, *transposed, weights, sink)?;
+                Source::Checkpoint { tensor, dims, transform } => {
+                    let value = weights.tensor(tensor);
+                    convert::convert(&value, dims, *transform, initializer.dtype, |piece| {
+                        sink.put(piece).map_err(Stop::Disk)
+                    })
+                    .map_err(|stop| stop.in_tensor(weights, tensor))?;
                 }
             }
             progress.wrote(extent.length);
@@ -265,32 +272,28 @@ pub fn write_graph(
     folder.write(&graph.file(), |sink| sink.put(&graph.encode()))
 }
 
-fn write_tensor(
-    weight: &Initializer,
-    transposed: bool,
-    weights: &Weights,
-    sink: &mut Sink,
-) -> Result<()> {
-    /// What stops a conversion: the values, or the disk.
-    enum Stop {
-        Values(String),
-        Disk(Error),
+/// What stops a conversion: the values, or the disk.
+enum Stop {
+    Values(String),
+    Disk(Error),
+}
+
+impl From<String> for Stop {
+    fn from(message: String) -> Stop {
+        Stop::Values(message)
     }
-    impl From<String> for Stop {
-        fn from(message: String) -> Stop {
-            Stop::Values(message)
-        }
-    }
-    let shape = transposed.then(|| [weight.dims[1], weight.dims[0]]);
-    let tensor = weights.tensor(&weight.name);
-    convert::convert(&tensor, weight.dtype, shape, |piece| sink.put(piece).map_err(Stop::Disk))
-        .map_err(|stop| match stop {
+}
+
+impl Stop {
+    fn in_tensor(self, weights: &Weights, name: &str) -> Error {
+        match self {
             Stop::Disk(error) => error,
             Stop::Values(message) => {
-                let (component, name) = (weights.component().folder(), weight.name.clone());
+                let (component, name) = (weights.component().folder(), name.to_string());
                 Error::Values { component, name, message }
             }
-        })
+        }
+    }
 }
 
 fn write_tokenizer(

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{Options, Progress, export, inspect, synth};
-use hydit_graphs::DType;
+use hydit_graphs::{DType, Form, Precision};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Hunyuan-DiT checkpoint -> ONNX subgraphs for Skip-Cache serving. No Python, no tracing.
@@ -74,9 +74,14 @@ struct Export {
     /// Blocks before and after the cut, 1 to depth / 2 - 1 (Skip-DiT's cache_at_branch).
     #[arg(long, value_name = "N", default_value_t = 1)]
     cache_at_branch: usize,
-    /// Element type of the big matrices; fp16 keeps norms, softmax and QK^T in fp32.
-    #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
-    dtype: Dtype,
+    /// How the big matrices are stored and multiplied: fp32, fp16 (norms, softmax and QK^T stay in
+    /// fp32) or int8 (weights by output channel, activations as they come).
+    #[arg(long, default_value_t = Precision::Fp32)]
+    dtype: Precision,
+    /// Whom the transformer is written for: portable (plain ONNX, any engine) or ort-cpu (ONNX
+    /// Runtime's fused attention, for its CPU provider).
+    #[arg(long, value_name = "FORM", default_value_t = Form::Portable)]
+    optimize_for: Form,
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]
     full: bool,
@@ -133,7 +138,8 @@ fn run(cli: Cli) -> Result<()> {
                 checkpoint: flags.checkpoint,
                 out: flags.out,
                 cache_at_branch: flags.cache_at_branch,
-                dtype: flags.dtype.into(),
+                precision: flags.dtype,
+                form: flags.optimize_for,
                 full: flags.full,
                 variant: flags.variant,
             };

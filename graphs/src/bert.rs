@@ -1,14 +1,14 @@
 //! The first text encoder: `BertModel` of transformers (`models/bert/modeling_bert.py`), last
 //! hidden state only.
 
-use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
 use crate::config::BertConfig;
 use crate::dim::{Dim, Symbol};
 
 /// In: `input_ids` and `attention_mask` `[b, len]`. Out: `last_hidden_state` `[b, len, hidden]`
 /// in fp32.
-pub fn text_encoder(cfg: &BertConfig, len: usize, compute: DType) -> GraphDef {
-    let graph = Graph::new("text-encoder", compute);
+pub fn text_encoder(cfg: &BertConfig, len: usize, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("text-encoder", target);
     let shape = [Dim::from(Symbol::Batch), len.into()];
     let ids = graph.input("input_ids", DType::I64, &shape);
     let mask = padding_bias(graph.input("attention_mask", DType::I64, &shape));

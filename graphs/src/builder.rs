@@ -6,7 +6,9 @@
 //! it is.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use crate::dim::{Cost, Dim};
 use crate::onnx::{AttributeProto, AttributeType, NodeProto};
@@ -18,6 +20,12 @@ use crate::onnx::{AttributeProto, AttributeType, NodeProto};
 pub enum DType {
     /// 32-bit float.
     F32 = 1,
+    /// 8-bit integer without sign.
+    U8 = 2,
+    /// 8-bit integer.
+    I8 = 3,
+    /// 32-bit integer.
+    I32 = 6,
     /// 64-bit integer.
     I64 = 7,
     /// Truth value, one byte.
@@ -31,30 +39,121 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             DType::I64 => 8,
-            DType::F32 => 4,
+            DType::F32 | DType::I32 => 4,
             DType::F16 => 2,
-            DType::Bool => 1,
+            DType::Bool | DType::U8 | DType::I8 => 1,
         }
+    }
+}
+
+/// How the big matrices are stored and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    Fp32,
+    /// 16-bit floats, with norms, softmax and scores in fp32.
+    Fp16,
+    /// 8-bit integers: weights by output channel, activations by tensor as they come; all else fp32.
+    Int8,
+}
+
+/// Whom a graph is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Standard operators only: any ONNX engine.
+    Portable,
+    /// ONNX Runtime's fused attention and rotary operators (`com.microsoft`), for its CPU provider.
+    OrtCpu,
+}
+
+/// The version of a graph to build: one model, the differences live in [`mod@crate::nn`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// How the big matrices are stored and multiplied.
+    pub precision: Precision,
+    /// Whom it is written for.
+    pub form: Form,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
+            Precision::Int8 => "int8",
+        })
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Form::Portable => "portable",
+            Form::OrtCpu => "ort-cpu",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Precision, String> {
+        let all = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+        let found = all.into_iter().find(|precision| precision.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is not one of fp32, fp16, int8"))
+    }
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Form, String> {
+        let found = [Form::Portable, Form::OrtCpu].into_iter().find(|form| form.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is not one of portable, ort-cpu"))
+    }
+}
+
+impl From<Precision> for Target {
+    fn from(precision: Precision) -> Target {
+        Target { precision, form: Form::Portable }
     }
 }
 
 /// Where the elements of an [`Initializer`] come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// The checkpoint's tensor of the initializer's name. `transposed`: a matrix `[out, in]` there,
-    /// `[in, out]` in the graph, as `MatMul` wants it.
+    /// A tensor of the checkpoint.
     Checkpoint {
-        /// Whether the two axes are swapped.
-        transposed: bool,
+        /// Its name there.
+        tensor: String,
+        /// Its shape there.
+        dims: Vec<usize>,
+        /// What is done with it.
+        transform: Transform,
     },
     /// Computed while building, little-endian.
     Constant(Vec<u8>),
 }
 
+/// What is done with a tensor of the checkpoint, besides its element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// Nothing.
+    Keep,
+    /// A matrix `[out, in]` becomes `[in, out]`, as `MatMul` wants it.
+    Transpose,
+    /// As [`Transform::Transpose`], and each output channel is divided by its scale and rounded.
+    Quantize,
+    /// The scales of [`Transform::Quantize`], `[out]`: the largest magnitude is 127.
+    Scales,
+}
+
 /// A weight or constant of a finished graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Initializer {
-    /// Name in the graph; for weights the checkpoint's name.
+    /// Name in the graph; for weights the checkpoint's, to which scales add `_scale`.
     pub name: String,
     /// Shape in the graph.
     pub dims: Vec<usize>,
@@ -73,17 +172,6 @@ impl Initializer {
     /// Bytes of all elements.
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.size()
-    }
-
-    /// Shape of the tensor in the checkpoint; `None` for a constant.
-    pub fn checkpoint_dims(&self) -> Option<Vec<usize>> {
-        match self.source {
-            Source::Checkpoint { transposed: true } => {
-                Some(self.dims.iter().rev().copied().collect())
-            }
-            Source::Checkpoint { transposed: false } => Some(self.dims.clone()),
-            Source::Constant(_) => None,
-        }
     }
 }
 
@@ -114,6 +202,8 @@ pub struct GraphDef {
     pub initializers: Vec<Initializer>,
     /// Floating-point operations of one run.
     pub flops: Cost,
+    /// Operator domains used besides the standard one.
+    pub domains: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -125,13 +215,16 @@ struct Inner {
     outputs: Vec<TensorSpec>,
     initializers: Vec<Initializer>,
     declared: BTreeMap<String, usize>,
+    /// Values by the value they are the quantized form of.
+    quantized: BTreeMap<usize, [usize; 3]>,
+    domains: BTreeSet<&'static str>,
     flops: Cost,
 }
 
 /// A graph being built.
 pub struct Graph {
     name: String,
-    compute: DType,
+    target: Target,
     inner: RefCell<Inner>,
 }
 
@@ -143,14 +236,22 @@ pub struct Var<'g> {
 }
 
 impl Graph {
-    /// An empty graph whose matrices are `compute` ([`DType::F32`] or [`DType::F16`]).
-    pub fn new(name: &str, compute: DType) -> Graph {
-        Graph { name: name.to_string(), compute, inner: RefCell::default() }
+    /// An empty graph.
+    pub fn new(name: &str, target: impl Into<Target>) -> Graph {
+        Graph { name: name.to_string(), target: target.into(), inner: RefCell::default() }
     }
 
-    /// Element type of the matrices and of the activations between them.
+    /// What the graph is written for.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Element type of the activations between matrices, and of weights that are not quantized.
     pub fn compute(&self) -> DType {
-        self.compute
+        match self.target.precision {
+            Precision::Fp16 => DType::F16,
+            Precision::Fp32 | Precision::Int8 => DType::F32,
+        }
     }
 
     /// The weights at the root of the checkpoint's names.
@@ -196,6 +297,7 @@ impl Graph {
             nodes: inner.nodes,
             initializers: inner.initializers,
             flops: inner.flops,
+            domains: inner.domains.into_iter().collect(),
         }
     }
 
@@ -254,7 +356,7 @@ impl Graph {
         Var { graph: self, id: inner.values.len() - 1 }
     }
 
-    /// Appends a node; `flops` is the cost of one element of its output.
+    /// Appends a node of one output; `flops` is the cost of one element of it.
     pub(crate) fn node(
         &self,
         op: &str,
@@ -263,29 +365,72 @@ impl Graph {
         output: (DType, Vec<Dim>),
         flops: Dim,
     ) -> Var<'_> {
-        let (dtype, shape) = output;
-        let elements = shape.iter().fold(Dim::ONE, |product, &dim| product * dim);
+        let [var] = self.nodes("", op, inputs, attributes, [output], flops);
+        var
+    }
+
+    /// Appends a node of the operator `op` of `domain` (empty for the standard one); `flops` is the
+    /// cost of one element of its first output.
+    pub(crate) fn nodes<const N: usize>(
+        &self,
+        domain: &'static str,
+        op: &str,
+        inputs: &[Option<Var<'_>>],
+        attributes: &[(&str, Attribute)],
+        outputs: [(DType, Vec<Dim>); N],
+        flops: Dim,
+    ) -> [Var<'_>; N] {
+        let elements = outputs[0].1.iter().fold(Dim::ONE, |product, &dim| product * dim);
         let name = {
             let mut inner = self.inner.borrow_mut();
             if flops != Dim::from(0) {
                 inner.flops.add(elements * flops);
             }
             let scope = inner.scope.last().map_or("", String::as_str);
+            let name = format!("{scope}{op}_{}", inner.nodes.len());
             let node = NodeProto {
-                name: Some(format!("{scope}{op}_{}", inner.nodes.len())),
+                name: Some(name.clone()),
                 op_type: Some(op.to_string()),
+                domain: Some(domain.to_string()).filter(|domain| !domain.is_empty()),
                 input: inputs
                     .iter()
                     .map(|var| var.map_or(String::new(), |var| inner.values[var.id].name.clone()))
                     .collect(),
-                output: vec![format!("{scope}{op}_{}:0", inner.nodes.len())],
+                output: (0..N).map(|i| format!("{name}:{i}")).collect(),
                 attribute: attributes.iter().map(|(name, value)| value.proto(name)).collect(),
             };
-            let name = node.output[0].clone();
             inner.nodes.push(node);
+            if !domain.is_empty() {
+                inner.domains.insert(domain);
+            }
             name
         };
-        self.value(TensorSpec { name, dtype, shape })
+        let mut index = 0;
+        outputs.map(|(dtype, shape)| {
+            let name = format!("{name}:{index}");
+            index += 1;
+            self.value(TensorSpec { name, dtype, shape })
+        })
+    }
+
+    /// Counts the term `flops`, for nodes whose cost is not that of their output's elements alone.
+    pub(crate) fn add_flops(&self, flops: Dim) {
+        self.inner.borrow_mut().flops.add(flops);
+    }
+
+    /// What `make` makes of `var`, made once however often it is asked for.
+    pub(crate) fn once<'g>(
+        &'g self,
+        var: Var<'g>,
+        make: impl FnOnce(Var<'g>) -> [Var<'g>; 3],
+    ) -> [Var<'g>; 3] {
+        let known = self.inner.borrow().quantized.get(&var.id).copied();
+        if let Some(ids) = known {
+            return ids.map(|id| Var { graph: self, id });
+        }
+        let made = make(var);
+        self.inner.borrow_mut().quantized.insert(var.id, made.map(|var| var.id));
+        made
     }
 }
 
@@ -359,29 +504,49 @@ pub struct Weights<'g> {
 
 impl<'g> Weights<'g> {
     /// The weights under `name`.
-    pub fn pp(&self, name: impl std::fmt::Display) -> Weights<'g> {
+    pub fn pp(&self, name: impl fmt::Display) -> Weights<'g> {
         Weights { graph: self.graph, prefix: format!("{}{name}.", self.prefix) }
     }
 
     /// Declares the checkpoint's tensor `name` of shape `dims`.
     #[track_caller]
     pub fn tensor(&self, name: &str, dims: &[usize], dtype: DType) -> Var<'g> {
-        self.declare(name, dims, dtype, false)
+        self.declare(name, "", dims, Transform::Keep, dtype)
     }
 
     /// Declares the checkpoint's matrix `name` of shape `[out, in]`, as `[in, out]`.
     #[track_caller]
-    pub fn transposed(&self, name: &str, [out, input]: [usize; 2], dtype: DType) -> Var<'g> {
-        self.declare(name, &[input, out], dtype, true)
+    pub fn transposed(&self, name: &str, shape: [usize; 2], dtype: DType) -> Var<'g> {
+        self.declare(name, "", &shape, Transform::Transpose, dtype)
+    }
+
+    /// Declares the checkpoint's matrix `name` of shape `[out, in]` as `[in, out]` of 8-bit integers
+    /// and their scales `[out]`.
+    #[track_caller]
+    pub fn quantized(&self, name: &str, shape: [usize; 2]) -> (Var<'g>, Var<'g>) {
+        let values = self.declare(name, "", &shape, Transform::Quantize, DType::I8);
+        (values, self.declare(name, "_scale", &shape, Transform::Scales, DType::F32))
     }
 
     #[track_caller]
-    fn declare(&self, name: &str, dims: &[usize], dtype: DType, transposed: bool) -> Var<'g> {
+    fn declare(
+        &self,
+        name: &str,
+        suffix: &str,
+        dims: &[usize],
+        transform: Transform,
+        dtype: DType,
+    ) -> Var<'g> {
+        let tensor = format!("{}{name}", self.prefix);
         self.graph.initializer(Initializer {
-            name: format!("{}{name}", self.prefix),
-            dims: dims.to_vec(),
+            name: format!("{tensor}{suffix}"),
+            dims: match transform {
+                Transform::Keep => dims.to_vec(),
+                Transform::Transpose | Transform::Quantize => vec![dims[1], dims[0]],
+                Transform::Scales => vec![dims[0]],
+            },
             dtype,
-            source: Source::Checkpoint { transposed },
+            source: Source::Checkpoint { tensor, dims: dims.to_vec(), transform },
         })
     }
 

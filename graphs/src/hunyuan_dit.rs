@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
@@ -19,8 +19,8 @@ use crate::nn::Rope;
 /// In: `encoder_hidden_states` `[b, text_len, cross]`, `encoder_hidden_states_t5`
 /// `[b, text_len_t5, cross_t5]`, their masks; up to v1.1 also `image_meta_size` `[b, 6]` and
 /// `style` `[b]`. Out: `text_states` `[b, text_len + text_len_t5, cross]`, `extra` `[b, hidden]`.
-pub fn conditioner(cfg: &HunyuanDitConfig, compute: DType) -> GraphDef {
-    let graph = Graph::new("conditioner", compute);
+pub fn conditioner(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("conditioner", target);
     let b = Dim::from(Symbol::Batch);
     let embedders = Embedders::new(cfg, &graph);
     let states = |name: &str, len: usize, width: usize| {
@@ -47,8 +47,8 @@ pub fn conditioner(cfg: &HunyuanDitConfig, compute: DType) -> GraphDef {
 /// In: `latents` `[b, c, p * grid_height, p * grid_width]`, `timestep` `[b]`, `extra`,
 /// `text_states`, `cos` and `sin` `[grid_height, grid_width, head_dim]`.
 /// Out: `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, `temb` `[b, hidden]`.
-pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
-    let graph = Graph::new("shallow-encoder", compute);
+pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("shallow-encoder", target);
     let (x, temb) = embed(cfg, &graph);
     let model = Model::new(cfg, &graph, temb);
     let mut skips = Vec::new();
@@ -64,8 +64,8 @@ pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> Grap
 ///
 /// In: `skip_{n - 1}` (the encoder's last block), `temb`, `text_states`, `cos`, `sin`.
 /// Out: `deep` `[b, tokens, hidden]`, the one tensor that is cached.
-pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
-    let graph = Graph::new("deep-core", compute);
+pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("deep-core", target);
     let x = tokens_input(cfg, &graph, &skip_name(n - 1));
     let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
     graph.output("deep", model.blocks(n..cfg.num_layers - n, x, &mut Vec::new()));
@@ -76,8 +76,8 @@ pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
 ///
 /// In: `deep`, `skip_0` .. `skip_{n - 1}`, `temb`, `text_states`, `cos`, `sin`.
 /// Out: `noise_pred` `[b, out_channels, p * grid_height, p * grid_width]` in fp32.
-pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> GraphDef {
-    let graph = Graph::new("shallow-decoder", compute);
+pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("shallow-decoder", target);
     let deep = tokens_input(cfg, &graph, "deep");
     let mut skips = (0..n).map(|i| tokens_input(cfg, &graph, &skip_name(i))).collect();
     let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
@@ -88,8 +88,8 @@ pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, compute: DType) -> Grap
 
 /// Encoder, core and decoder in one: for comparison, and for runs without a cache.
 /// Inputs as [`shallow_encoder`], output as [`shallow_decoder`].
-pub fn full(cfg: &HunyuanDitConfig, compute: DType) -> GraphDef {
-    let graph = Graph::new("full", compute);
+pub fn full(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("full", target);
     let (x, temb) = embed(cfg, &graph);
     let model = Model::new(cfg, &graph, temb);
     let x = model.blocks(0..cfg.num_layers, x, &mut Vec::new());

@@ -26,6 +26,9 @@ pub mod vae;
 pub mod variant;
 mod yaml;
 
-pub use builder::{DType, Graph, GraphDef, Initializer, Scope, Source, TensorSpec, Var, Weights};
+pub use builder::{
+    DType, Form, Graph, GraphDef, Initializer, Precision, Scope, Source, Target, TensorSpec, Transform,
+    Var, Weights,
+};
 pub use dim::{Cost, Dim, Sizes, Symbol};
 pub use manifest::Manifest;

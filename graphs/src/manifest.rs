@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::builder::{DType, TensorSpec};
+use crate::builder::{Form, Precision, TensorSpec};
 use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::Cost;
 use crate::scheduler::NoiseSchedule;
@@ -28,10 +28,10 @@ pub struct Manifest {
     pub producer: String,
     /// ONNX operator set.
     pub opset: i64,
-    /// Form of the graphs: `portable` is plain ONNX.
-    pub form: String,
-    /// Element type of the big matrices.
-    pub dtype: DType,
+    /// Whom the transformer's graphs are written for; `portable` is plain ONNX.
+    pub form: Form,
+    /// How the big matrices are stored and multiplied.
+    pub precision: Precision,
     /// Blocks before and after the cut.
     pub cache_at_branch: usize,
     /// How to use the model.

@@ -1,5 +1,7 @@
 //! A [`GraphDef`] as bytes: the ONNX file, and the layout of the data file beside it.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use crate::builder::{GraphDef, Initializer, Source, TensorSpec};
@@ -40,12 +42,17 @@ impl GraphDef {
 
     /// Parameters read from the checkpoint.
     pub fn parameters(&self) -> u64 {
-        self.weights().map(|initializer| initializer.elements() as u64).sum()
+        let shapes: BTreeMap<&str, &[usize]> = self.tensors().collect();
+        shapes.values().map(|dims| dims.iter().product::<usize>() as u64).sum()
     }
 
-    /// The initializers that are tensors of the checkpoint.
-    pub fn weights(&self) -> impl Iterator<Item = &Initializer> {
-        self.initializers.iter().filter(|i| matches!(i.source, Source::Checkpoint { .. }))
+    /// The tensors of the checkpoint that are read, by name and shape there; one that several
+    /// initializers are made of comes several times.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.initializers.iter().filter_map(|initializer| match &initializer.source {
+            Source::Checkpoint { tensor, dims, .. } => Some((tensor.as_str(), dims.as_slice())),
+            Source::Constant(_) => None,
+        })
     }
 
     /// The initializers of the data file in its order, with their places.
@@ -95,10 +102,13 @@ impl GraphDef {
             ir_version: Some(IR_VERSION),
             producer_name: Some("hydit-export".to_string()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
-            opset_import: vec![onnx::OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(OPSET),
-            }],
+            opset_import: std::iter::once(("", OPSET))
+                .chain(self.domains.iter().map(|&domain| (domain, 1)))
+                .map(|(domain, version)| onnx::OperatorSetIdProto {
+                    domain: Some(domain.to_string()),
+                    version: Some(version),
+                })
+                .collect(),
             graph: Some(onnx::GraphProto {
                 node: self.nodes.clone(),
                 name: Some(self.name.clone()),

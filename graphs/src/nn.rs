@@ -1,7 +1,12 @@
 //! Layers that read weights. Numerics live here, once: which parts stay in fp32 when the graph
 //! computes in fp16, how weights are stored, how attention is spelled.
 
-use crate::builder::{DType, Var, Weights};
+use crate::builder::{DType, Form, Precision, Var, Weights};
+
+/// The linears of a block that are 8-bit in an int8 graph. What is left in fp32 is small (embedders,
+/// the shift of `norm1`, the final layer) or reads a single row.
+const QUANTIZED: [&str; 7] =
+    ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "skip_linear"];
 
 impl<'g> Var<'g> {
     /// `torch.nn.Linear`: `x @ weight^T + bias`.
@@ -16,9 +21,21 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn linear_no_bias(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
         let _scope = w.pp(name).enter();
+        let shape = [out, self.width()];
+        if self.graph.target().precision == Precision::Int8 && QUANTIZED.contains(&name) {
+            return self.quantized_matmul(&w.pp(name), shape);
+        }
         let compute = self.graph.compute();
-        let weight = w.pp(name).transposed("weight", [out, self.width()], compute);
-        self.cast(compute).matmul(weight)
+        self.cast(compute).matmul(w.pp(name).transposed("weight", shape, compute))
+    }
+
+    /// The product in 8-bit integers: activations quantized as they come (once, for all products
+    /// that read them), weights by output channel.
+    fn quantized_matmul(self, w: &Weights<'g>, shape: [usize; 2]) -> Var<'g> {
+        let (weight, weight_scale) = w.quantized("weight", shape);
+        let [x, scale, zero] = self.graph.once(self.cast(DType::F32), Var::dynamic_quantize);
+        let product = x.matmul_integer(weight, zero).cast(DType::F32);
+        product * (scale * weight_scale)
     }
 
     /// `torch.nn.LayerNorm` over the last axis, computed in fp32.
@@ -96,23 +113,33 @@ impl<'g> Var<'g> {
         (x * x.sigmoid()).cast(self.dtype())
     }
 
-    /// `[b, s, heads * d]` -> `[b, heads, s, d]`.
+    /// The heads apart: `[b, s, heads * d]` -> `[b, heads, s, d]`, or `[b, s, heads, d]` where
+    /// attention is one operator. Only [`Var::attend`] and [`Rope`] care which.
     pub fn split_heads(self, heads: usize) -> Var<'g> {
-        let d = self.width() / heads;
-        self.reshape([0, 0, heads as i64, d as i64]).transpose([0, 2, 1, 3])
+        let apart = self.reshape([0, 0, heads as i64, (self.width() / heads) as i64]);
+        if fused(self) { apart } else { apart.transpose([0, 2, 1, 3]) }
     }
 
-    /// `[b, heads, s, d]` -> `[b, s, heads * d]`.
+    /// The heads side by side again, `[b, s, heads * d]`.
     pub fn join_heads(self) -> Var<'g> {
-        let heads = self.shape()[1].known().expect("the number of heads is known");
-        let width = heads * self.width();
-        self.transpose([0, 2, 1, 3]).reshape([0, 0, width as i64])
+        let together = if fused(self) { self } else { self.transpose([0, 2, 1, 3]) };
+        let heads = together.shape()[2].known().expect("the number of heads is known");
+        together.reshape([0, 0, (heads * self.width()) as i64])
     }
 
-    /// `softmax(scale * q @ k^T + bias) @ v` of `[b, heads, s, d]`, with `q = self`. Scores and
-    /// softmax are fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow.
+    /// `softmax(scale * q @ k^T + bias) @ v` of heads apart, with `q = self`. Scores and softmax are
+    /// fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow.
+    ///
+    /// # Panics
+    /// With a `bias` where attention is one operator.
     #[track_caller]
     pub fn attend(self, k: Var<'g>, v: Var<'g>, scale: f32, bias: Option<Var<'g>>) -> Var<'g> {
+        if fused(self) {
+            assert!(bias.is_none(), "fused attention has no bias here");
+            let heads = self.shape()[2].known().expect("the number of heads is known");
+            let [q, k, v] = [self, k, v].map(Var::join_heads);
+            return q.multi_head_attention(k, v, heads, scale).split_heads(heads);
+        }
         let (q, k) = (self.cast(DType::F32), k.cast(DType::F32));
         let q = if scale == 1.0 { q } else { q * scale };
         let scores = q.matmul(k.transpose([0, 1, 3, 2]));
@@ -121,33 +148,63 @@ impl<'g> Var<'g> {
     }
 }
 
+/// Whether attention is one operator in the graph of `var`.
+fn fused(var: Var<'_>) -> bool {
+    var.graph.target().form == Form::OrtCpu
+}
+
 /// 2-D rotary position embedding, interleaved: pairs `(2i, 2i + 1)` turn by the same angle.
 /// Follows `apply_rotary_emb` of diffusers (`use_real=True`).
 #[derive(Clone, Copy)]
-pub struct Rope<'g> {
-    cos: Var<'g>,
-    sin: Var<'g>,
-    swap: Var<'g>,
+pub enum Rope<'g> {
+    /// In standard operators.
+    Spelled {
+        /// `[s, d]`
+        cos: Var<'g>,
+        /// `[s, d]`, negative at even places.
+        sin: Var<'g>,
+        /// `1, 0, 3, 2, ...`
+        swap: Var<'g>,
+    },
+    /// As one operator, which takes each angle once.
+    Fused {
+        /// `[s, d / 2]`
+        cos: Var<'g>,
+        /// `[s, d / 2]`
+        sin: Var<'g>,
+    },
 }
 
 impl<'g> Rope<'g> {
     /// From the tables `cos` and `sin`, `[rows, columns, d]` in fp32.
     pub fn new(cos: Var<'g>, sin: Var<'g>) -> Rope<'g> {
-        let d = cos.width();
-        let graph = cos.graph;
+        let (d, graph) = (cos.width(), cos.graph);
+        let flat = |table: Var<'g>| table.reshape([-1, d as i64]);
+        if fused(cos) {
+            let evens: Vec<i64> = (0..d as i64 / 2).map(|i| 2 * i).collect();
+            let evens = graph.ints("rope.evens", &[d / 2], &evens);
+            return Rope::Fused { cos: flat(cos).gather(evens, 1), sin: flat(sin).gather(evens, 1) };
+        }
         let signs: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
         let swapped: Vec<i64> = (0..d as i64).map(|i| i ^ 1).collect();
-        let flat = |table: Var<'g>| table.reshape([-1, d as i64]);
-        Rope {
+        Rope::Spelled {
             cos: flat(cos),
             sin: flat(sin) * graph.floats("rope.signs", &[d], &signs),
             swap: graph.ints("rope.swap", &[d], &swapped),
         }
     }
 
-    /// `x` (`[b, heads, s, d]`) turned, in fp32: `x * cos + (-x1, x0, -x3, x2, ...) * sin`.
+    /// Heads apart, turned in fp32: `x * cos + (-x1, x0, -x3, x2, ...) * sin`.
     pub fn rotate(&self, x: Var<'g>) -> Var<'g> {
-        let wide = x.cast(DType::F32);
-        (wide * self.cos + wide.gather(self.swap, 3) * self.sin).cast(x.dtype())
+        match *self {
+            Rope::Spelled { cos, sin, swap } => {
+                let wide = x.cast(DType::F32);
+                (wide * cos + wide.gather(swap, 3) * sin).cast(x.dtype())
+            }
+            Rope::Fused { cos, sin } => {
+                let heads = x.shape()[2].known().expect("the number of heads is known");
+                x.join_heads().rotary_embedding(cos, sin, heads).split_heads(heads)
+            }
+        }
     }
 }

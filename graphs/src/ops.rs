@@ -11,6 +11,9 @@ use crate::dim::Dim;
 
 const FREE: usize = 0;
 
+/// The domain of ONNX Runtime's own operators.
+const MICROSOFT: &str = "com.microsoft";
+
 impl<'g> Var<'g> {
     fn unary(self, op: &str, flops: usize) -> Var<'g> {
         self.graph.node(op, &[Some(self)], &[], (self.dtype(), self.shape()), flops.into())
@@ -93,6 +96,63 @@ impl<'g> Var<'g> {
         shape.extend([*rows, *columns]);
         let flops = *inner * 2.into();
         self.graph.node("MatMul", &[Some(self), Some(other)], &[], (self.dtype(), shape), flops)
+    }
+
+    /// 8-bit integers without sign, their scale and their zero point, chosen at run time for the
+    /// range of the tensor.
+    pub fn dynamic_quantize(self) -> [Var<'g>; 3] {
+        let outputs = [(DType::U8, self.shape()), (DType::F32, vec![]), (DType::U8, vec![])];
+        self.graph.nodes("", "DynamicQuantizeLinear", &[Some(self)], &[], outputs, 3.into())
+    }
+
+    /// Matrix product of 8-bit integers in 32-bit integers; `zero` is the zero point of `self`.
+    #[track_caller]
+    pub fn matmul_integer(self, other: Var<'g>, zero: Var<'g>) -> Var<'g> {
+        let (mut shape, b) = (self.shape(), other.shape());
+        let inner = std::mem::replace(shape.last_mut().expect("a matrix"), b[1]);
+        assert_eq!(inner, b[0], "MatMulInteger of {:?} and {b:?}", self.shape());
+        let inputs = [Some(self), Some(other), Some(zero)];
+        self.graph.node("MatMulInteger", &inputs, &[], (DType::I32, shape), inner * 2.into())
+    }
+
+    /// Attention of `q = self`, `k` and `v`, all `[b, s, heads * d]`: ONNX Runtime's
+    /// `MultiHeadAttention`.
+    pub fn multi_head_attention(
+        self,
+        k: Var<'g>,
+        v: Var<'g>,
+        heads: usize,
+        scale: f32,
+    ) -> Var<'g> {
+        let attributes = [
+            ("num_heads", Attribute::Int(heads as i64)),
+            ("scale", Attribute::Float(scale)),
+        ];
+        // 2 multiply-adds per key and element of the output, and a softmax of 5 per key and head.
+        let keys = k.shape()[1];
+        let flops = keys * 4.into();
+        let softmax = self.shape()[0] * self.shape()[1] * Dim::from(heads) * keys * 5.into();
+        self.graph.add_flops(softmax);
+        let inputs = [Some(self), Some(k), Some(v)];
+        let outputs = [(self.dtype(), self.shape())];
+        let [y] =
+            self.graph.nodes(MICROSOFT, "MultiHeadAttention", &inputs, &attributes, outputs, flops);
+        y
+    }
+
+    /// `[b, s, heads * d]` turned by the angles of `cos` and `sin`, `[s, d / 2]`, pairs side by side:
+    /// ONNX Runtime's `RotaryEmbedding`.
+    pub fn rotary_embedding(self, cos: Var<'g>, sin: Var<'g>, heads: usize) -> Var<'g> {
+        let attributes = [
+            ("interleaved", Attribute::Int(1)),
+            ("num_heads", Attribute::Int(heads as i64)),
+        ];
+        let start = self.graph.list(&[0]);
+        let inputs = [Some(self), Some(start), Some(cos), Some(sin)];
+        let outputs = [(self.dtype(), self.shape())];
+        let [y] =
+            self.graph.nodes(MICROSOFT, "RotaryEmbedding", &inputs, &attributes, outputs, 3.into());
+        y
     }
 
     /// Axes in the order `axes`.

@@ -2,7 +2,7 @@
 //! mT5 is too.
 
 use crate::bert::padding_bias;
-use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
 use crate::config::{FeedForward, T5Config};
 use crate::dim::{Dim, Symbol};
 
@@ -10,8 +10,8 @@ use crate::dim::{Dim, Symbol};
 /// in fp32.
 ///
 /// The residual stream and `wo` stay in fp32 when the graph computes in fp16, where T5 overflows.
-pub fn text_encoder_2(cfg: &T5Config, len: usize, compute: DType) -> GraphDef {
-    let graph = Graph::new("text-encoder-2", compute);
+pub fn text_encoder_2(cfg: &T5Config, len: usize, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("text-encoder-2", target);
     let shape = [Dim::from(Symbol::Batch), len.into()];
     let ids = graph.input("input_ids", DType::I64, &shape);
     let mask = padding_bias(graph.input("attention_mask", DType::I64, &shape));

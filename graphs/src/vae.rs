@@ -1,7 +1,7 @@
 //! The image decoder: `AutoencoderKL.decode` of diffusers
 //! (`models/autoencoders/autoencoder_kl.py`, `vae.py`).
 
-use crate::builder::{DType, Graph, GraphDef, Var, Weights};
+use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
 use crate::config::VaeConfig;
 use crate::dim::Symbol;
 
@@ -9,8 +9,8 @@ const EPS: f32 = 1e-6;
 
 /// In: `latents` `[b, latent_channels, h, w]`, already divided by the scaling factor. Out: `image`
 /// `[b, 3, f * h, f * w]` in -1..1, with `f = 2^(levels - 1)`. Both fp32.
-pub fn vae_decoder(cfg: &VaeConfig, compute: DType) -> GraphDef {
-    let graph = Graph::new("vae-decoder", compute);
+pub fn vae_decoder(cfg: &VaeConfig, target: impl Into<Target>) -> GraphDef {
+    let graph = Graph::new("vae-decoder", target);
     let channels = cfg.latent_channels;
     let shape =
         [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];

@@ -88,7 +88,7 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
         // One engine alone is compared with itself: not finite is not good.
         let (first, last) = (&results[0].2, &results[results.len() - 1].2);
         let error = first.error(last);
-        let good = error <= Tolerance::of(artifacts.manifest.dtype).engines;
+        let good = error <= Tolerance::of(artifacts.manifest.precision).engines;
         failures += usize::from(!good);
         let verdict = if good { "ok" } else { "TOO LARGE" };
         println!("{:16} {}  {error:.1e} {verdict}", graph.name, times.join("  "));
@@ -106,7 +106,7 @@ fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
     let mut failures = 0;
     for engine in engines {
         let error = split_against_full(artifacts, engine)?;
-        let good = error <= Tolerance::of(artifacts.manifest.dtype).split;
+        let good = error <= Tolerance::of(artifacts.manifest.precision).split;
         failures += usize::from(!good);
         let name = if matches!(engine, Backend::Ort(_)) { "ONNX Runtime" } else { "tract" };
         println!(

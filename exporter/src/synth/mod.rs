@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{DType, GraphDef, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
         return Err(Error::Flag { flag: "out", message });
     }
     let ModelConfig { transformer, text_encoder, text_encoder_2, vae: decoder, scheduler } = config;
-    let dtype = DType::F32;
+    let plain = Precision::Fp32;
     let component = |component: Component, stem: &str, config: Value, graphs: &[GraphDef]| {
         let folder = out.join(component.folder());
         write_weights(&folder, stem, graphs.iter(), storage)?;
@@ -44,13 +44,13 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
         Component::Transformer,
         "diffusion_pytorch_model",
         described(transformer, json!({ "_class_name": "HunyuanDiT2DModel" })),
-        &[hunyuan_dit::conditioner(transformer, dtype), hunyuan_dit::full(transformer, dtype)],
+        &[hunyuan_dit::conditioner(transformer, plain), hunyuan_dit::full(transformer, plain)],
     )?;
     component(
         Component::TextEncoder,
         "model",
         described(text_encoder, json!({ "architectures": ["BertModel"], "model_type": "bert" })),
-        &[bert::text_encoder(text_encoder, transformer.text_len, dtype)],
+        &[bert::text_encoder(text_encoder, transformer.text_len, plain)],
     )?;
     component(
         Component::TextEncoder2,
@@ -59,13 +59,13 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
             text_encoder_2,
             json!({ "architectures": ["T5EncoderModel"], "model_type": "t5" }),
         ),
-        &[t5::text_encoder_2(text_encoder_2, transformer.text_len_t5, dtype)],
+        &[t5::text_encoder_2(text_encoder_2, transformer.text_len_t5, plain)],
     )?;
     component(
         Component::Vae,
         "diffusion_pytorch_model",
         described(decoder, json!({ "_class_name": "AutoencoderKL", "in_channels": 3 })),
-        &[vae::vae_decoder(decoder, dtype)],
+        &[vae::vae_decoder(decoder, plain)],
     )?;
     let ddpm = json!({ "_class_name": "DDPMScheduler", "clip_sample": false });
     let scheduler = described(scheduler, ddpm);

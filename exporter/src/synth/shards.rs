@@ -47,11 +47,9 @@ pub fn write_weights<'a>(
     storage: &Storage,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(io(folder))?;
-    let dims = |weight: &hydit_graphs::Initializer| {
-        (weight.name.clone(), weight.checkpoint_dims().expect("a weight is in the checkpoint"))
-    };
+    let declared = graphs.flat_map(GraphDef::tensors);
     let tensors: BTreeMap<String, Vec<usize>> =
-        graphs.flat_map(GraphDef::weights).map(dims).collect();
+        declared.map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
     let size = storage.dtype.size() as u64;
     let bytes = |dims: &[usize]| dims.iter().map(|&n| n as u64).product::<u64>() * size;
 
