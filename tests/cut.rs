@@ -37,8 +37,8 @@ fn tolerance(engine: BackendChoice, dtype: DType, graph: &GraphDef) -> f64 {
 fn tapped(graph: &GraphDef, tokens: &TensorSpec) -> GraphDef {
     let mut graph = graph.clone();
     let outputs = graph.nodes.iter().flat_map(|node| &node.output);
-    let sums = outputs.filter(|name| name.starts_with("blocks/0/Add_"));
-    let name = sums.last().expect("the block ends with a sum").clone();
+    let mut sums = outputs.filter(|name| name.starts_with("blocks/0/Add_"));
+    let name = sums.next_back().expect("the block ends with a sum").clone();
     graph.outputs.push(TensorSpec { name, ..tokens.clone() });
     graph
 }
