@@ -256,6 +256,7 @@ pub fn write_graph(
                 Source::Constant(bytes) => sink.put(bytes)?,
                 Source::Checkpoint { transposed } => {
                     write_tensor(initializer, *transposed, weights, sink)?;
+                    weights.release(&initializer.name);
                 }
             }
             progress.wrote(extent.length);
