@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use hydit_graphs::Form;
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::runtime::Backend;
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -53,6 +55,19 @@ impl Artifacts {
     /// Path of the ONNX file of `graph`.
     pub fn graph(&self, graph: &str) -> Result<PathBuf> {
         Ok(self.path.join(&self.entry(graph)?.file))
+    }
+
+    /// Checks that `backend` has the operators the graphs are written with.
+    pub fn check_engine(&self, backend: &Backend) -> Result<()> {
+        match (self.manifest.form, backend) {
+            (Form::OrtCpu, Backend::Tract(_)) => Err(Error::Artifact {
+                path: self.path.join(manifest::FILE),
+                message: "written for ONNX Runtime (form ort-cpu), which tract is not: run it with \
+                          --backend ort, or export with --optimize-for portable"
+                    .to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all

@@ -56,6 +56,7 @@ impl Pipeline {
     /// Loads all graphs of the artifact folder `path`, after checking that none was changed.
     pub fn load(path: &Path, backend: Backend) -> Result<Pipeline> {
         let artifacts = Artifacts::open(path)?;
+        artifacts.check_engine(&backend)?;
         artifacts.check_code()?;
         let text = TextEncoders::load(&artifacts, &backend)?;
         let dit = Dit::load(&artifacts, &backend)?;

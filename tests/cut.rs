@@ -18,16 +18,16 @@ use common::tensor::{Tensors, distance};
 use common::transformer::{branches, configs, cut, inputs};
 use hydit::runtime::BackendChoice;
 use hydit_export::checkpoint::Component;
-use hydit_graphs::{DType, GraphDef, TensorSpec, hunyuan_dit};
+use hydit_graphs::{Precision, GraphDef, TensorSpec, hunyuan_dit};
 
 /// An odd batch of non-square pictures: no size equals another.
 const BATCH: usize = 3;
 const GRID: [usize; 2] = [4, 7];
 
 /// Relative distances of chain and whole model that are rounding.
-fn tolerance(engine: BackendChoice, dtype: DType, graph: &GraphDef) -> f64 {
-    match (engine, dtype) {
-        (_, DType::F16) => 3e-3,
+fn tolerance(engine: BackendChoice, precision: Precision, graph: &GraphDef) -> f64 {
+    match (engine, precision) {
+        (_, Precision::Fp16) => 3e-3,
         (BackendChoice::Tract, _) if graph.outputs.len() == 1 => 2e-6,
         _ => 0.0,
     }
@@ -37,30 +37,30 @@ fn tolerance(engine: BackendChoice, dtype: DType, graph: &GraphDef) -> f64 {
 fn tapped(graph: &GraphDef, tokens: &TensorSpec) -> GraphDef {
     let mut graph = graph.clone();
     let outputs = graph.nodes.iter().flat_map(|node| &node.output);
-    let sums = outputs.filter(|name| name.starts_with("blocks/0/Add_"));
-    let name = sums.last().expect("the block ends with a sum").clone();
+    let mut sums = outputs.filter(|name| name.starts_with("blocks/0/Add_"));
+    let name = sums.next_back().expect("the block ends with a sum").clone();
     graph.outputs.push(TensorSpec { name, ..tokens.clone() });
     graph
 }
 
-fn check(dtype: DType, depths: impl RangeBounds<usize>) {
+fn check(precision: Precision, depths: impl RangeBounds<usize>) {
     for (golden, cfg) in configs().into_iter().filter(|(_, c)| depths.contains(&c.num_layers)) {
         let feed = inputs(&cfg, BATCH, GRID);
-        let full = hunyuan_dit::full(&cfg, dtype);
-        let tapped = tapped(&full, &cut(&cfg, 1, dtype)[1].outputs[0]);
+        let full = hunyuan_dit::full(&cfg, precision);
+        let tapped = tapped(&full, &cut(&cfg, 1, precision)[1].outputs[0]);
         let exporter =
             Exporter::of_golden(&golden, Component::Transformer, std::slice::from_ref(&full));
         let write = |name: &str, graph| (exporter.write(name, std::slice::from_ref(&graph)), graph);
         let wholes = [write("full", full), write("tapped", tapped)];
         let cuts: Vec<_> = branches(&cfg)
-            .map(|n| (n, cut(&cfg, n, dtype)))
+            .map(|n| (n, cut(&cfg, n, precision)))
             .map(|(n, cut)| (exporter.write(&format!("cut-{n}"), &cut), cut))
             .collect();
         for engine in ENGINES {
             let backend = open(engine);
             let wholes = wholes.each_ref().map(|(path, graph)| {
                 let outputs = run(&backend, &mut load(&backend, path, graph), &feed);
-                (outputs["noise_pred"].clone(), tolerance(engine, dtype, graph))
+                (outputs["noise_pred"].clone(), tolerance(engine, precision, graph))
             });
             for (n, (path, graphs)) in (1..).zip(&cuts) {
                 let mut feed = feed.clone();
@@ -69,7 +69,7 @@ fn check(dtype: DType, depths: impl RangeBounds<usize>) {
                 }
                 for (whole, tolerance) in &wholes {
                     let error = distance(&feed["noise_pred"], whole);
-                    let at = format!("{} cut at {n}, {engine}, {dtype:?}", golden.name);
+                    let at = format!("{} cut at {n}, {engine}, {precision}", golden.name);
                     println!("{at}: {error:.1e}");
                     assert!(error <= *tolerance, "{at}: {error:.1e}");
                 }
@@ -80,12 +80,12 @@ fn check(dtype: DType, depths: impl RangeBounds<usize>) {
 
 #[test]
 fn the_chain_is_the_whole_model() {
-    check(DType::F32, ..);
+    check(Precision::Fp32, ..);
 }
 
 #[test]
 fn the_chain_is_the_whole_model_in_fp16() {
-    check(DType::F16, ..=6);
+    check(Precision::Fp16, ..=6);
 }
 
 /// The tests above can fail: skips in the wrong order, and a core left out, are seen.
@@ -93,11 +93,11 @@ fn the_chain_is_the_whole_model_in_fp16() {
 fn exchanged_skips_and_a_skipped_core_are_seen() {
     let (golden, cfg) =
         configs().into_iter().find(|(_, cfg)| cfg.num_layers == 10).expect("depth 10");
-    let graphs = cut(&cfg, 2, DType::F32);
+    let graphs = cut(&cfg, 2, Precision::Fp32);
     let exporter = Exporter::of_golden(
         &golden,
         Component::Transformer,
-        &[hunyuan_dit::full(&cfg, DType::F32)],
+        &[hunyuan_dit::full(&cfg, Precision::Fp32)],
     );
     let path = exporter.write("cut", &graphs);
     let backend = open(ENGINES[0]);

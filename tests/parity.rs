@@ -16,7 +16,7 @@ use common::tensor::{Tensors, distance};
 use hydit::runtime::BackendChoice;
 use hydit_export::checkpoint::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{DType, GraphDef, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{Precision, GraphDef, bert, hunyuan_dit, t5, vae};
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -80,7 +80,7 @@ fn bert_is_transformers_bert() {
     let goldens = [golden::all("text", "bert"), golden::all("text", "emoji-bert")].concat();
     compare(&goldens, Component::TextEncoder, |golden| {
         let cfg = BertConfig::from_json(&golden.config).expect("a config");
-        bert::text_encoder(&cfg, golden.inputs["input_ids"].shape[1], DType::F32)
+        bert::text_encoder(&cfg, golden.inputs["input_ids"].shape[1], Precision::Fp32)
     });
 }
 
@@ -89,7 +89,7 @@ fn t5_is_transformers_t5() {
     let goldens = [golden::all("text", "t5"), golden::all("text", "emoji-t5")].concat();
     compare(&goldens, Component::TextEncoder2, |golden| {
         let cfg = T5Config::from_json(&golden.config).expect("a config");
-        t5::text_encoder_2(&cfg, golden.inputs["input_ids"].shape[1], DType::F32)
+        t5::text_encoder_2(&cfg, golden.inputs["input_ids"].shape[1], Precision::Fp32)
     });
 }
 
@@ -103,7 +103,7 @@ fn the_vae_decoder_is_diffusers_decoder() {
     }
     compare(&goldens, Component::Vae, |golden| {
         let cfg = VaeConfig::from_json(&golden.config).expect("a config");
-        vae::vae_decoder(&cfg, DType::F32)
+        vae::vae_decoder(&cfg, Precision::Fp32)
     });
 }
 
@@ -111,12 +111,12 @@ fn the_vae_decoder_is_diffusers_decoder() {
 /// the golden has them, so that errors do not add up; else what the graphs before it made.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
-    let whole = [hunyuan_dit::conditioner(&cfg, DType::F32), hunyuan_dit::full(&cfg, DType::F32)];
+    let whole = [hunyuan_dit::conditioner(&cfg, Precision::Fp32), hunyuan_dit::full(&cfg, Precision::Fp32)];
     let cuts = (1..=3.min(*cfg.cache_branches().end())).map(|n| {
         [
-            hunyuan_dit::shallow_encoder(&cfg, n, DType::F32),
-            hunyuan_dit::deep_core(&cfg, n, DType::F32),
-            hunyuan_dit::shallow_decoder(&cfg, n, DType::F32),
+            hunyuan_dit::shallow_encoder(&cfg, n, Precision::Fp32),
+            hunyuan_dit::deep_core(&cfg, n, Precision::Fp32),
+            hunyuan_dit::shallow_decoder(&cfg, n, Precision::Fp32),
         ]
     });
     let exporter = Exporter::of_golden(golden, Component::Transformer, &whole);

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::GraphDef;
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result, io};
@@ -137,6 +137,21 @@ impl Weights {
     pub fn tensor(&self, name: &str) -> Tensor<'_> {
         let place = &self.tensors[name];
         Tensor { dtype: place.dtype, bytes: &self.shards[place.shard][place.start..place.end] }
+    }
+
+    /// Gives the memory of the tensor `name` back; reading it again reads the file again. So an
+    /// export needs the memory of one tensor, not of the checkpoint.
+    pub fn release(&self, name: &str) {
+        let place = &self.tensors[name];
+        // SAFETY: the mapping is shared with the file and never written, so pages that are dropped
+        // come back with the same bytes.
+        #[allow(unsafe_code)]
+        let advised = unsafe {
+            let length = place.end - place.start;
+            let advice = UncheckedAdvice::DontNeed;
+            self.shards[place.shard].unchecked_advise_range(advice, place.start, length)
+        };
+        drop(advised); // advice only: an export works without it
     }
 
     /// Compares what `graphs` declare with what is there; appends to `report`.

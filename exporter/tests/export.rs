@@ -10,7 +10,7 @@ use common::{Place, Told, config, files, message, read_tensors, write_tensors};
 use half::{bf16, f16};
 use hydit_export::synth::Storage;
 use hydit_export::{Options, export, inspect};
-use hydit_graphs::{DType, Manifest, manifest};
+use hydit_graphs::{DType, Manifest, Precision, Source, Transform, manifest};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
@@ -84,13 +84,13 @@ fn weights_lie_where_the_graph_says() {
     let manifest = place.export().expect("an export");
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
     let graph =
-        hydit_graphs::hunyuan_dit::shallow_decoder(&manifest.model.transformer, 1, DType::F32);
+        hydit_graphs::hunyuan_dit::shallow_decoder(&manifest.model.transformer, 1, Precision::Fp32);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let mut compared = 0;
     for (initializer, extent) in graph.layout() {
         assert_eq!(extent.offset % 64, 0);
         let found = &data[extent.offset as usize..][..extent.length as usize];
-        if initializer.checkpoint_dims() == Some(initializer.dims.clone())
+        if matches!(initializer.source, Source::Checkpoint { transform: Transform::Keep, .. })
             && initializer.dims.len() == 1
         {
             assert!(found == checkpoint[&initializer.name].2, "{}", initializer.name);
@@ -175,14 +175,14 @@ fn a_checkpoint_of_shape_alone_can_be_made_in_fp16() {
 #[test]
 fn fp16_rounds_the_matrices_and_keeps_the_norms() {
     let place = Place::new();
-    let options = Options { dtype: DType::F16, ..place.options() };
+    let options = Options { precision: Precision::Fp16, ..place.options() };
     let manifest = export(&options, &mut Told::default()).expect("an export");
-    assert_eq!(manifest.dtype, DType::F16);
+    assert_eq!(manifest.precision, Precision::Fp16);
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
-    let graph = hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, DType::F16);
+    let graph = hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, Precision::Fp16);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let layout = graph.layout();
-    let weights = layout.iter().filter(|(weight, _)| weight.checkpoint_dims().is_some());
+    let weights = layout.iter().filter(|(weight, _)| matches!(weight.source, Source::Checkpoint { .. }));
     for (weight, extent) in weights {
         let norm = weight.name.contains("norm") && !weight.name.contains("linear");
         assert_eq!(weight.dtype, if norm { DType::F32 } else { DType::F16 }, "{}", weight.name);

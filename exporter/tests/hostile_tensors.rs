@@ -5,7 +5,7 @@ mod common;
 use common::hostile::check;
 use common::{Place, Told, message, read_tensors};
 use hydit_export::{Options, export};
-use hydit_graphs::DType;
+use hydit_graphs::Precision;
 use safetensors::Dtype;
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -26,7 +26,7 @@ fn values_that_cannot_be_written_are_named() {
     ]);
     let place = Place::new();
     set(&place, 7e4);
-    let options = Options { dtype: DType::F16, ..place.options() };
+    let options = Options { precision: Precision::Fp16, ..place.options() };
     let error = message(&export(&options, &mut Told::default()).expect_err("too large"));
     assert!(
         error.contains(NAME) && error.contains("70000, beyond fp16; export with --dtype fp32"),

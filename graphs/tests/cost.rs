@@ -4,7 +4,7 @@ mod common;
 
 use common::released;
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::{DType, GraphDef, Sizes, hunyuan_dit};
+use hydit_graphs::{Precision, GraphDef, Sizes, hunyuan_dit};
 
 const SIZES: Sizes = Sizes { batch: 1, grid_height: 64, grid_width: 64, height: 128, width: 128 };
 
@@ -13,7 +13,7 @@ fn cost(graph: &GraphDef) -> f64 {
 }
 
 fn cut(cfg: &HunyuanDitConfig, n: usize) -> [f64; 3] {
-    let f32 = DType::F32;
+    let f32 = Precision::Fp32;
     [
         cost(&hunyuan_dit::shallow_encoder(cfg, n, f32)),
         cost(&hunyuan_dit::deep_core(cfg, n, f32)),
@@ -36,7 +36,7 @@ fn a_forward_of_the_released_model_is_14_tflop() {
     let cfg = released();
     let blocks = 40.0 * block(&cfg);
     let skips = 19.0 * 2.0 * 4096.0 * 2.0 * (cfg.hidden_size * cfg.hidden_size) as f64;
-    let counted = cost(&hunyuan_dit::full(&cfg, DType::F32));
+    let counted = cost(&hunyuan_dit::full(&cfg, Precision::Fp32));
     // Products alone make 14.4; norms, softmax and additions come on top, 2 % at most.
     assert!((14.3e12..14.5e12).contains(&(blocks + skips)), "{:e}", blocks + skips);
     let ratio = counted / (blocks + skips);
@@ -46,7 +46,7 @@ fn a_forward_of_the_released_model_is_14_tflop() {
 #[test]
 fn the_three_parts_cost_what_the_whole_does() {
     let cfg = released();
-    let full = cost(&hunyuan_dit::full(&cfg, DType::F32));
+    let full = cost(&hunyuan_dit::full(&cfg, Precision::Fp32));
     for n in [1, 2, 3, 6, 19] {
         let sum: f64 = cut(&cfg, n).iter().sum();
         // `silu(temb)` and the signs of the rotary table are computed once per graph.
@@ -68,7 +68,7 @@ fn a_cached_step_costs_five_percent_per_branch() {
 
 #[test]
 fn the_conditioner_runs_once_and_costs_next_to_nothing() {
-    let share = cost(&hunyuan_dit::conditioner(&released(), DType::F32))
-        / cost(&hunyuan_dit::full(&released(), DType::F32));
+    let share = cost(&hunyuan_dit::conditioner(&released(), Precision::Fp32))
+        / cost(&hunyuan_dit::full(&released(), Precision::Fp32));
     assert!(share < 0.002, "{share}");
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashSet;
 
 use common::graphs;
-use hydit_graphs::{DType, GraphDef, Source, TensorSpec, model, onnx};
+use hydit_graphs::{GraphDef, Precision, Source, TensorSpec, model, onnx};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::dimension::Value as Size;
@@ -15,7 +15,7 @@ use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, ValueInfoPr
 
 /// Every graph in both types, with what the reader makes of its bytes.
 fn read_back() -> Vec<(GraphDef, ModelProto)> {
-    let graphs = [DType::F32, DType::F16].into_iter().flat_map(graphs);
+    let graphs = [Precision::Fp32, Precision::Fp16].into_iter().flat_map(graphs);
     graphs
         .map(|graph| {
             let read = ModelProto::parse_from_bytes(&graph.encode()).expect("an ONNX file");

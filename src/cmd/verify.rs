@@ -23,7 +23,7 @@ impl Verify {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.dir)?;
         check_files(&artifacts)?;
-        let engines = self.engines()?;
+        let engines = self.engines(&artifacts)?;
         let mut failures = graphs(&artifacts, &engines)?;
         failures += split(&artifacts, &engines)?;
         if failures > 0 {
@@ -33,18 +33,27 @@ impl Verify {
         Ok(())
     }
 
-    fn engines(&self) -> Result<Vec<Backend>> {
+    fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
         let open = |backend| {
             Backend::open(&RuntimeOptions { backend, provider: Provider::Cpu, threads: None })
         };
-        let engines = match self.backend {
+        let asked = match self.backend {
             BackendChoice::Auto => vec![open(BackendChoice::Ort)?, open(BackendChoice::Tract)?],
-            one => {
-                println!("skipped   the comparison of two engines: only {one} was asked for");
-                vec![open(one)?]
-            }
+            one => vec![open(one)?],
         };
+        let (engines, unfit): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|engine| artifacts.check_engine(engine).is_ok());
+        for engine in &unfit {
+            let form = artifacts.manifest.form;
+            println!("skipped   {}: the graphs are of form {form}", engine.describe());
+        }
+        if engines.is_empty() {
+            artifacts.check_engine(&unfit[0])?;
+        }
         engines.iter().for_each(|engine| println!("engine    {}", engine.describe()));
+        if engines.len() == 1 {
+            println!("skipped   the comparison of two engines: there is one");
+        }
         Ok(engines)
     }
 }

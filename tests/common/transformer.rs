@@ -3,7 +3,7 @@
 use hydit::rope;
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::variant::Reading;
-use hydit_graphs::{DType, GraphDef, hunyuan_dit};
+use hydit_graphs::{GraphDef, Target, hunyuan_dit};
 
 use super::golden::{self, Golden};
 use super::synthetic;
@@ -27,11 +27,12 @@ pub fn branches(cfg: &HunyuanDitConfig) -> std::ops::RangeInclusive<usize> {
 }
 
 /// Encoder, core and decoder of the cut at `n`.
-pub fn cut(cfg: &HunyuanDitConfig, n: usize, dtype: DType) -> [GraphDef; 3] {
+pub fn cut(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> [GraphDef; 3] {
+    let target = target.into();
     [
-        hunyuan_dit::shallow_encoder(cfg, n, dtype),
-        hunyuan_dit::deep_core(cfg, n, dtype),
-        hunyuan_dit::shallow_decoder(cfg, n, dtype),
+        hunyuan_dit::shallow_encoder(cfg, n, target),
+        hunyuan_dit::deep_core(cfg, n, target),
+        hunyuan_dit::shallow_decoder(cfg, n, target),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::{Pipeline, Request, Step};
 use hydit_export::{Options, Progress, export};
-use hydit_graphs::{DType, Manifest};
+use hydit_graphs::{Form, Manifest, Precision};
 use tempfile::TempDir;
 
 pub fn checkpoint() -> PathBuf {
@@ -20,7 +20,8 @@ pub fn artifacts(branch: usize) -> TempDir {
         checkpoint: checkpoint(),
         out: folder.path().to_path_buf(),
         cache_at_branch: branch,
-        dtype: DType::F32,
+        precision: Precision::Fp32,
+        form: Form::Portable,
         full: false,
         variant: None,
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hydit_export::synth::{self, Shape, Storage};
 use hydit_export::{Error, Options, Progress, export};
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{DType, Manifest};
+use hydit_graphs::{Form, Manifest, Precision};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -79,7 +79,8 @@ impl Place {
             checkpoint: self.checkpoint(),
             out: self.out(),
             cache_at_branch: 1,
-            dtype: DType::F32,
+            precision: Precision::Fp32,
+            form: Form::Portable,
             full: false,
             variant: None,
         }

@@ -1,7 +1,7 @@
 //! Small models of every kind, and the released one.
 
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{DType, GraphDef, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{Precision, GraphDef, bert, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
 #[allow(dead_code)] // not every test uses it
@@ -16,9 +16,9 @@ pub fn released() -> HunyuanDitConfig {
     }
 }
 
-/// Every graph of two small models (v1.2 and v1.1) that computes in `dtype`.
+/// Every graph of two small models (v1.2 and v1.1) that computes in `precision`.
 #[allow(dead_code)]
-pub fn graphs(dtype: DType) -> Vec<GraphDef> {
+pub fn graphs(precision: Precision) -> Vec<GraphDef> {
     let bert_cfg = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2,
         "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 11,
         "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}"#;
@@ -32,11 +32,11 @@ pub fn graphs(dtype: DType) -> Vec<GraphDef> {
         "latent_channels": 4, "out_channels": 3, "scaling_factor": 0.5,
         "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
     let mut graphs = vec![
-        bert::text_encoder(&BertConfig::from_json(bert_cfg).expect("a config"), 9, dtype),
-        t5::text_encoder_2(&t5_cfg("gated-gelu"), 7, dtype),
-        t5::text_encoder_2(&t5_cfg("gated-silu"), 7, dtype),
-        t5::text_encoder_2(&t5_cfg("relu"), 7, dtype),
-        vae::vae_decoder(&VaeConfig::from_json(vae_cfg).expect("a config"), dtype),
+        bert::text_encoder(&BertConfig::from_json(bert_cfg).expect("a config"), 9, precision),
+        t5::text_encoder_2(&t5_cfg("gated-gelu"), 7, precision),
+        t5::text_encoder_2(&t5_cfg("gated-silu"), 7, precision),
+        t5::text_encoder_2(&t5_cfg("relu"), 7, precision),
+        vae::vae_decoder(&VaeConfig::from_json(vae_cfg).expect("a config"), precision),
     ];
     for style in [false, true] {
         let cfg = HunyuanDitConfig {
@@ -54,11 +54,11 @@ pub fn graphs(dtype: DType) -> Vec<GraphDef> {
         };
         cfg.validate().expect("a valid config");
         graphs.extend([
-            hunyuan_dit::conditioner(&cfg, dtype),
-            hunyuan_dit::shallow_encoder(&cfg, 2, dtype),
-            hunyuan_dit::deep_core(&cfg, 2, dtype),
-            hunyuan_dit::shallow_decoder(&cfg, 2, dtype),
-            hunyuan_dit::full(&cfg, dtype),
+            hunyuan_dit::conditioner(&cfg, precision),
+            hunyuan_dit::shallow_encoder(&cfg, 2, precision),
+            hunyuan_dit::deep_core(&cfg, 2, precision),
+            hunyuan_dit::shallow_decoder(&cfg, 2, precision),
+            hunyuan_dit::full(&cfg, precision),
         ]);
     }
     graphs
