@@ -62,9 +62,10 @@ impl Artifacts {
         match (self.manifest.form, backend) {
             (Form::OrtCpu, Backend::Tract(_)) => Err(Error::Artifact {
                 path: self.path.join(manifest::FILE),
-                message: "written for ONNX Runtime (form ort-cpu), which tract is not: run it with \
+                message:
+                    "written for ONNX Runtime (form ort-cpu), which tract is not: run it with \
                           --backend ort, or export with --optimize-for portable"
-                    .to_string(),
+                        .to_string(),
             }),
             _ => Ok(()),
         }

@@ -18,7 +18,7 @@ use common::tensor::{Tensors, distance};
 use common::transformer::{branches, configs, cut, inputs};
 use hydit::runtime::BackendChoice;
 use hydit_export::checkpoint::Component;
-use hydit_graphs::{Precision, GraphDef, TensorSpec, hunyuan_dit};
+use hydit_graphs::{GraphDef, Precision, TensorSpec, hunyuan_dit};
 
 /// An odd batch of non-square pictures: no size equals another.
 const BATCH: usize = 3;

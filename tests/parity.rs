@@ -16,7 +16,7 @@ use common::tensor::{Tensors, distance};
 use hydit::runtime::BackendChoice;
 use hydit_export::checkpoint::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{Precision, GraphDef, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -111,7 +111,8 @@ fn the_vae_decoder_is_diffusers_decoder() {
 /// the golden has them, so that errors do not add up; else what the graphs before it made.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
-    let whole = [hunyuan_dit::conditioner(&cfg, Precision::Fp32), hunyuan_dit::full(&cfg, Precision::Fp32)];
+    let whole =
+        [hunyuan_dit::conditioner(&cfg, Precision::Fp32), hunyuan_dit::full(&cfg, Precision::Fp32)];
     let cuts = (1..=3.min(*cfg.cache_branches().end())).map(|n| {
         [
             hunyuan_dit::shallow_encoder(&cfg, n, Precision::Fp32),

@@ -7,8 +7,8 @@
 //! of terms up in fp16, one picture's error is up to 8.5e-3 then; there the tolerance is 3e-2.
 //!
 //! int8 rounds weights and activations to 8 bits, by up to 1/254 of the largest of a channel or
-//! tensor: 1e-2 of a typical value, of which the blocks make a few 1e-2 of the output; 8e-2 is the
-//! tolerance for the narrow made-up models, whose sums average over few terms.
+//! tensor: 1e-2 of a typical value, of which the blocks make 1e-2 to 2e-2 of the output; the
+//! tolerance is 4e-2. Both engines give the same numbers: integers do not round.
 //!
 //! The fused form computes in fp32 what the portable one computes: 1e-5, as tests/parity.rs.
 
@@ -48,7 +48,7 @@ const FUSED: Kind = Kind {
 const INT8: Kind = Kind {
     target: Target { precision: Precision::Int8, form: Form::Portable },
     engines: &ENGINES,
-    tolerance: 8e-2,
+    tolerance: 4e-2,
     least: 1e-4,
 };
 const FUSED_INT8: Kind = Kind {

@@ -40,7 +40,8 @@ pub fn convert<E: From<String>>(
                 .zip(&scales)
                 .flat_map(|(row, scale)| row.iter().map(move |v| (v / scale).round() as i8))
                 .collect();
-            let bytes: Vec<u8> = transpose(&quantized, rows, columns).iter().map(|&v| v as u8).collect();
+            let bytes: Vec<u8> =
+                transpose(&quantized, rows, columns).iter().map(|&v| v as u8).collect();
             sink(&bytes)
         }
         _ => {
@@ -116,7 +117,13 @@ fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    fn converted(bytes: &[u8], from: Dtype, to: DType, dims: &[usize], transform: Transform) -> Vec<u8> {
+    fn converted(
+        bytes: &[u8],
+        from: Dtype,
+        to: DType,
+        dims: &[usize],
+        transform: Transform,
+    ) -> Vec<u8> {
         let mut out = Vec::new();
         let tensor = Tensor { dtype: from, bytes };
         convert::<String>(&tensor, dims, transform, to, |piece| {
@@ -148,7 +155,10 @@ mod tests {
             (Dtype::F16, f16::from_f32(value).to_le_bytes().to_vec()),
             (Dtype::BF16, bf16::from_f32(value).to_le_bytes().to_vec()),
         ] {
-            assert_eq!(converted(&bytes, from, DType::F32, &[1], Transform::Keep), value.to_le_bytes());
+            assert_eq!(
+                converted(&bytes, from, DType::F32, &[1], Transform::Keep),
+                value.to_le_bytes()
+            );
             assert_eq!(
                 converted(&bytes, from, DType::F16, &[1], Transform::Keep),
                 f16::from_f32(value).to_le_bytes()
@@ -163,7 +173,10 @@ mod tests {
         {
             let bytes = value.to_le_bytes();
             let tensor = Tensor { dtype: Dtype::F32, bytes: &bytes };
-            assert!(convert::<String>(&tensor, &[1], Transform::Keep, dtype, |_| Ok(())).is_err(), "{value}");
+            assert!(
+                convert::<String>(&tensor, &[1], Transform::Keep, dtype, |_| Ok(())).is_err(),
+                "{value}"
+            );
         }
     }
 

@@ -179,10 +179,12 @@ fn fp16_rounds_the_matrices_and_keeps_the_norms() {
     let manifest = export(&options, &mut Told::default()).expect("an export");
     assert_eq!(manifest.precision, Precision::Fp16);
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
-    let graph = hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, Precision::Fp16);
+    let graph =
+        hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, Precision::Fp16);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let layout = graph.layout();
-    let weights = layout.iter().filter(|(weight, _)| matches!(weight.source, Source::Checkpoint { .. }));
+    let weights =
+        layout.iter().filter(|(weight, _)| matches!(weight.source, Source::Checkpoint { .. }));
     for (weight, extent) in weights {
         let norm = weight.name.contains("norm") && !weight.name.contains("linear");
         assert_eq!(weight.dtype, if norm { DType::F32 } else { DType::F16 }, "{}", weight.name);

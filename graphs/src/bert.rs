@@ -1,9 +1,11 @@
 //! The first text encoder: `BertModel` of transformers (`models/bert/modeling_bert.py`), last
 //! hidden state only.
 
-use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
+use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::BertConfig;
 use crate::dim::{Dim, Symbol};
+use crate::target::Target;
+use crate::tensor::DType;
 
 /// In: `input_ids` and `attention_mask` `[b, len]`. Out: `last_hidden_state` `[b, len, hidden]`
 /// in fp32.

@@ -2,8 +2,9 @@
 //! `PixArtAlphaTextProjection` and `HunyuanCombinedTimestepTextSizeStyleEmbedding`
 //! (`models/embeddings.py`).
 
-use crate::builder::{DType, Graph, Var, Weights};
+use crate::builder::{Graph, Var, Weights};
 use crate::config::HunyuanDitConfig;
+use crate::tensor::DType;
 
 /// Epsilon of every layer norm of the transformer.
 pub(crate) const EPS: f32 = 1e-6;

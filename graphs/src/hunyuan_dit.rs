@@ -8,11 +8,13 @@
 
 use std::ops::Range;
 
-use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
+use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
 use crate::nn::Rope;
+use crate::target::Target;
+use crate::tensor::DType;
 
 /// Everything that depends on the prompt only; run once per request.
 ///

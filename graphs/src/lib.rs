@@ -22,13 +22,14 @@ pub mod onnx;
 mod ops;
 pub mod scheduler;
 pub mod t5;
+mod target;
+mod tensor;
 pub mod vae;
 pub mod variant;
 mod yaml;
 
-pub use builder::{
-    DType, Form, Graph, GraphDef, Initializer, Precision, Scope, Source, Target, TensorSpec, Transform,
-    Var, Weights,
-};
+pub use builder::{Graph, GraphDef, Scope, Var, Weights};
 pub use dim::{Cost, Dim, Sizes, Symbol};
 pub use manifest::Manifest;
+pub use target::{Form, Precision, Target};
+pub use tensor::{DType, Initializer, Source, TensorSpec, Transform};

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::builder::{Form, Precision, TensorSpec};
 use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::Cost;
 use crate::scheduler::NoiseSchedule;
+use crate::target::{Form, Precision};
+use crate::tensor::TensorSpec;
 use crate::variant::Variant;
 use crate::yaml;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::builder::{GraphDef, Initializer, Source, TensorSpec};
+use crate::builder::GraphDef;
 use crate::onnx;
+use crate::tensor::{Initializer, Source, TensorSpec};
 
 /// ONNX operator set: the newest whose operators ONNX Runtime, TensorRT 10 and tract all run.
 pub const OPSET: i64 = 20;

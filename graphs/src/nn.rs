@@ -1,7 +1,9 @@
 //! Layers that read weights. Numerics live here, once: which parts stay in fp32 when the graph
 //! computes in fp16, how weights are stored, how attention is spelled.
 
-use crate::builder::{DType, Form, Precision, Var, Weights};
+use crate::builder::{Var, Weights};
+use crate::target::{Form, Precision};
+use crate::tensor::DType;
 
 /// The linears of a block that are 8-bit in an int8 graph. What is left in fp32 is small (embedders,
 /// the shift of `norm1`, the final layer) or reads a single row.
@@ -183,7 +185,10 @@ impl<'g> Rope<'g> {
         if fused(cos) {
             let evens: Vec<i64> = (0..d as i64 / 2).map(|i| 2 * i).collect();
             let evens = graph.ints("rope.evens", &[d / 2], &evens);
-            return Rope::Fused { cos: flat(cos).gather(evens, 1), sin: flat(sin).gather(evens, 1) };
+            return Rope::Fused {
+                cos: flat(cos).gather(evens, 1),
+                sin: flat(sin).gather(evens, 1),
+            };
         }
         let signs: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
         let swapped: Vec<i64> = (0..d as i64).map(|i| i ^ 1).collect();

@@ -6,8 +6,9 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::builder::{Attribute, DType, Graph, Var};
+use crate::builder::{Attribute, Graph, Var};
 use crate::dim::Dim;
+use crate::tensor::DType;
 
 const FREE: usize = 0;
 
@@ -117,17 +118,9 @@ impl<'g> Var<'g> {
 
     /// Attention of `q = self`, `k` and `v`, all `[b, s, heads * d]`: ONNX Runtime's
     /// `MultiHeadAttention`.
-    pub fn multi_head_attention(
-        self,
-        k: Var<'g>,
-        v: Var<'g>,
-        heads: usize,
-        scale: f32,
-    ) -> Var<'g> {
-        let attributes = [
-            ("num_heads", Attribute::Int(heads as i64)),
-            ("scale", Attribute::Float(scale)),
-        ];
+    pub fn multi_head_attention(self, k: Var<'g>, v: Var<'g>, heads: usize, scale: f32) -> Var<'g> {
+        let attributes =
+            [("num_heads", Attribute::Int(heads as i64)), ("scale", Attribute::Float(scale))];
         // 2 multiply-adds per key and element of the output, and a softmax of 5 per key and head.
         let keys = k.shape()[1];
         let flops = keys * 4.into();
@@ -143,10 +136,8 @@ impl<'g> Var<'g> {
     /// `[b, s, heads * d]` turned by the angles of `cos` and `sin`, `[s, d / 2]`, pairs side by side:
     /// ONNX Runtime's `RotaryEmbedding`.
     pub fn rotary_embedding(self, cos: Var<'g>, sin: Var<'g>, heads: usize) -> Var<'g> {
-        let attributes = [
-            ("interleaved", Attribute::Int(1)),
-            ("num_heads", Attribute::Int(heads as i64)),
-        ];
+        let attributes =
+            [("interleaved", Attribute::Int(1)), ("num_heads", Attribute::Int(heads as i64))];
         let start = self.graph.list(&[0]);
         let inputs = [Some(self), Some(start), Some(cos), Some(sin)];
         let outputs = [(self.dtype(), self.shape())];

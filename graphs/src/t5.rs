@@ -2,9 +2,11 @@
 //! mT5 is too.
 
 use crate::bert::padding_bias;
-use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
+use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::{FeedForward, T5Config};
 use crate::dim::{Dim, Symbol};
+use crate::target::Target;
+use crate::tensor::DType;
 
 /// In: `input_ids` and `attention_mask` `[b, len]`. Out: `last_hidden_state` `[b, len, d_model]`
 /// in fp32.

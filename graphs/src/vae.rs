@@ -1,9 +1,11 @@
 //! The image decoder: `AutoencoderKL.decode` of diffusers
 //! (`models/autoencoders/autoencoder_kl.py`, `vae.py`).
 
-use crate::builder::{DType, Graph, GraphDef, Target, Var, Weights};
+use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::VaeConfig;
 use crate::dim::Symbol;
+use crate::target::Target;
+use crate::tensor::DType;
 
 const EPS: f32 = 1e-6;
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::released;
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::{Precision, GraphDef, Sizes, hunyuan_dit};
+use hydit_graphs::{GraphDef, Precision, Sizes, hunyuan_dit};
 
 const SIZES: Sizes = Sizes { batch: 1, grid_height: 64, grid_width: 64, height: 128, width: 128 };
 

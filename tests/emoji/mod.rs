@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::{Pipeline, Request, Step};
 use hydit_export::{Options, Progress, export};
-use hydit_graphs::{Form, Manifest, Precision};
+use hydit_graphs::{Manifest, Precision, Target};
 use tempfile::TempDir;
 
 pub fn checkpoint() -> PathBuf {
@@ -15,18 +15,27 @@ pub fn checkpoint() -> PathBuf {
 
 /// An export of the checkpoint, cut at `branch`; the folder goes with the value.
 pub fn artifacts(branch: usize) -> TempDir {
+    export_with(branch, Target::from(Precision::Fp32))
+}
+
+/// As [`artifacts`], of another precision or form.
+pub fn export_with(branch: usize, target: Target) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    try_export(folder.path(), branch, target).expect("the checkpoint exports");
+    folder
+}
+
+pub fn try_export(out: &Path, branch: usize, target: Target) -> hydit_export::Result<Manifest> {
     let options = Options {
         checkpoint: checkpoint(),
-        out: folder.path().to_path_buf(),
+        out: out.to_path_buf(),
         cache_at_branch: branch,
-        precision: Precision::Fp32,
-        form: Form::Portable,
+        precision: target.precision,
+        form: target.form,
         full: false,
         variant: None,
     };
-    export(&options, &mut Silent).expect("the checkpoint exports");
-    folder
+    export(&options, &mut Silent)
 }
 
 struct Silent;

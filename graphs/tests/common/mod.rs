@@ -1,7 +1,7 @@
 //! Small models of every kind, and the released one.
 
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{Precision, GraphDef, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
 #[allow(dead_code)] // not every test uses it
