@@ -41,7 +41,7 @@ fn quality(target: Target) -> (f64, f64, f64) {
             seed: seed as u64,
             ..emoji::cat(plain.manifest(), 10)
         };
-        let mut draw = |pipeline: &mut hydit::Pipeline| {
+        let draw = |pipeline: &mut hydit::Pipeline| {
             pipeline.generate(&request, &mut emoji::ignore).expect("it draws").images.remove(0)
         };
         let (a, b) = (draw(&mut plain), draw(&mut other));

@@ -65,7 +65,7 @@ fn a_made_up_model_goes_all_the_way() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("text");
         if arguments[0] != "synth" {
-            assert!(text.contains("generic: 4 blocks of width 24, cut at 1, f16"), "{text}");
+            assert!(text.contains("generic: 4 blocks of width 24, cut at 1, fp16"), "{text}");
             assert!(text.contains("guided picture of 64x64"), "{text}");
         }
     }
