@@ -127,16 +127,9 @@ def write(arguments, order, rounds, failures, folder, engine, base):
     if arguments.table:
         arguments.table.write_text(text)
     if arguments.json:
-        settings = {key: str(value) if isinstance(value, pathlib.Path) else value
-                    for key, value in vars(arguments).items() if key not in ("table", "json", "plot", "artifacts")}
-        settings["artifacts"] = [str(path) for path in arguments.artifacts]
-        for row in rows:
-            if row.get("psnr") is not None and math.isinf(row["psnr"]):
-                row["psnr"] = "equal"  # JSON has no infinity
-        arguments.json.write_text(json.dumps(
-            {"settings": settings, "failures": failures, "rows": rows, "rounds": rounds}, indent=1, ensure_ascii=False))
+        settings = {key: value for key, value in vars(arguments).items() if key not in ("table", "json", "plot")}
+        data = {"settings": settings, "failures": failures, "rounds": rounds}
+        data["rows"] = [row | {"psnr": "equal"} if row.get("psnr") == math.inf else row for row in rows]
+        arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
     if arguments.plot:
-        for row in rows:
-            if row.get("psnr") == "equal":
-                row["psnr"] = math.inf
         plot(rows, base, arguments.plot)

@@ -4,6 +4,8 @@ run.py starts it with the job as JSON; every answer is one line of JSON on stdou
 
     ENGINE-DTYPE[-compile][-cachedit[-taylor]]      e.g. diffusers-bf16-compile, openvino-fp32
 
+The last two parts are for diffusers alone.
+
 All of them run diffusers' HunyuanDiTPipeline: its text encoders, its loop, its scheduler, its VAE. With onnxruntime and
 openvino the transformer is hydit's unsplit graph; with the others it is diffusers' own.
 """
@@ -145,6 +147,9 @@ class OnnxTransformer:
 def peer(job):
     """A function that draws once and gives its times."""
     engine, dtype_name, *extras = job["peer"].split("-")
+    allowed = {"diffusers": {"compile", "cachedit", "taylor"}, "onnxruntime": set(), "openvino": set()}
+    if dtype_name not in ("fp32", "bf16") or not set(extras) <= allowed[engine] or job["peer"] == "onnxruntime-bf16":
+        raise ValueError(f"no such peer: {job['peer']}")
     dtype = torch.bfloat16 if (engine, dtype_name) == ("diffusers", "bf16") else torch.float32
     pipe, drawn = load(job, dtype)
     pipe.progress_bar = timer = LoopTimer()
