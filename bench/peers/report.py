@@ -102,7 +102,7 @@ def plot(rows, base, file):
         y = min(row["psnr"], top) if pictures else place
         colour = groups[row["name"].partition("-")[0]]
         axes.errorbar(x, y, xerr=[[x - faster["low"]], [faster["high"] - x]], fmt="o", color=colour, capsize=2)
-        axes.annotate(row["name"], (x, y), xytext=(4, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(row["name"], (x, y), xytext=(4, 5), textcoords="offset points", fontsize=8, rotation=30)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xlabel(f"speed-up of the denoising loop over {base} (median, low to high)")
     if pictures:
