@@ -95,21 +95,22 @@ def plot(rows, base, file):
     points = [row for row in rows if row["name"] != base]
     pictures = any(row.get("psnr") is not None for row in points)
     top = 1.1 * max([row["psnr"] for row in points if pictures and math.isfinite(row["psnr"])], default=100)
-    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 6), layout="constrained")
     for place, row in enumerate(sorted(points, key=lambda row: row["denoise_speed_up"]["median"])):
         faster = row["denoise_speed_up"]
         x = faster["median"]
         y = min(row["psnr"], top) if pictures else place
         colour = groups[row["name"].partition("-")[0]]
-        axes.errorbar(x, y, xerr=[[x - faster["low"]], [faster["high"] - x]], fmt="o", color=colour, capsize=2)
-        axes.annotate(row["name"], (x, y), xytext=(4, 5), textcoords="offset points", fontsize=8, rotation=30)
+        axes.errorbar(x, y, xerr=[[x - faster["low"]], [faster["high"] - x]], fmt="o", color=colour, capsize=2,
+                      label=f"{place + 1}  {row['name']}")
+        axes.annotate(str(place + 1), (x, y), xytext=(0, 5), textcoords="offset points", ha="center")
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xlabel(f"speed-up of the denoising loop over {base} (median, low to high)")
     if pictures:
         axes.set_ylabel(f"PSNR to the picture of {base}, dB (top: equal)")
     else:
         axes.set_yticks([])
-    axes.margins(x=0.15)
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(file, dpi=150)
 
 

@@ -164,6 +164,10 @@ def main():
                     drawn |= peer.turn()
                 if number >= 0:
                     rounds.append(drawn | {"load": os.getloadavg()[0]})
+        except KeyboardInterrupt:
+            if not rounds:
+                raise
+            print(f"\ninterrupted: {len(rounds)} whole rounds count", file=sys.stderr)
         finally:
             for peer in everyone:
                 peer.close()
