@@ -10,6 +10,7 @@ that moves on by one; a turn draws the picture twice and only the second one cou
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -105,7 +106,8 @@ class Worker:
 
     def close(self):
         if hasattr(self, "process"):
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
+                self.process.stdin.close()
             self.process.wait()
 
 
