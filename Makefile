@@ -17,7 +17,7 @@ ROUNDS ?= 5
 
 say = @printf '== %s\n'
 
-.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table clean
+.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -89,9 +89,21 @@ cache-table: setup export-emoji ## measure cache policies on this machine, as a 
 	@python3 bench/cache_table.py --serve $(RELEASE)/hydit-serve --model artifacts/emoji --prompt '$(PROMPT)' \
 		--sampler $(SAMPLER) --infer-steps $(STEPS) --rounds $(ROUNDS)
 
+bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime and OpenVINO: demo/peers.md and .png
+	$(say) 'Python packages of the peers (torch is large)'
+	@scripts/setup-python .venv-bench bench/peers/requirements.txt
+	$(say) 'exporting models/emoji to artifacts/peers-emoji'
+	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/peers-emoji --full >/dev/null
+	$(say) 'measuring (minutes)'
+	@.venv-bench/bin/python bench/peers/run.py --serve $(RELEASE)/hydit-serve --checkpoint models/emoji \
+		--artifacts artifacts/peers-emoji --prompt '$(PROMPT)' --steps $(STEPS) --policy N$(GAP)-700-50 \
+		--rounds $(ROUNDS) --table demo/peers.md --json demo/peers.json --plot demo/peers.png
+	$(say) 'table, data and plot:'
+	@ls -1 demo/peers.*
+
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
-	@rm -rf artifacts demo .venv-test .venv-reference
+	@rm -rf artifacts demo .venv-test .venv-reference .venv-bench
 
 tools:
 	@command -v cargo >/dev/null || { \
