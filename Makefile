@@ -92,11 +92,15 @@ cache-table: setup export-emoji ## measure cache policies on this machine, as a 
 bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime and OpenVINO: demo/peers.md and .png
 	$(say) 'Python packages of the peers (torch is large)'
 	@scripts/setup-python .venv-bench bench/peers/requirements.txt
-	$(say) 'exporting models/emoji to artifacts/peers-emoji'
-	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/peers-emoji --full >/dev/null
+	$(say) 'exporting models/emoji to artifacts/peers/'
+	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/peers/fp32-portable --full >/dev/null
+	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/peers/fp32-ort-cpu \
+		--optimize-for ort-cpu >/dev/null
+	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/peers/int8-ort-cpu \
+		--optimize-for ort-cpu --dtype int8 >/dev/null
 	$(say) 'measuring (minutes)'
 	@.venv-bench/bin/python bench/peers/run.py --serve $(RELEASE)/hydit-serve --checkpoint models/emoji \
-		--artifacts artifacts/peers-emoji --prompt '$(PROMPT)' --steps $(STEPS) --policy N$(GAP)-700-50 \
+		--artifacts artifacts/peers/fp32-portable artifacts/peers/fp32-ort-cpu artifacts/peers/int8-ort-cpu --prompt '$(PROMPT)' --steps $(STEPS) --policy N$(GAP)-700-50 \
 		--rounds $(ROUNDS) --table demo/peers.md --json demo/peers.json --plot demo/peers.png
 	$(say) 'table, data and plot:'
 	@ls -1 demo/peers.*
