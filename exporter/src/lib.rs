@@ -69,7 +69,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     check_cut(options, &config.transformer)?;
     let variant =
         variants::choose(options.variant.as_deref(), &config.transformer, config.vae.factor())?;
-    let tokenizers = ["tokenizer", "tokenizer_2"].map(|folder| tokenizer::read(&root.join(folder)));
+    let first = tokenizer::read(&root.join("tokenizer"))?;
+    let second = tokenizer::read(&root.join("tokenizer_2"))?;
 
     let graphs = build(options, &config);
     let mut report = Report::default();
@@ -93,15 +94,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
             write_graph(graph, weights, &mut folder, progress)?;
         }
     }
-    let [first, second] = tokenizers;
     let tokenizers = Tokenizers {
-        text_encoder: write_tokenizer(&mut folder, "", first?, config.transformer.text_len)?,
-        text_encoder_2: write_tokenizer(
-            &mut folder,
-            "_2",
-            second?,
-            config.transformer.text_len_t5,
-        )?,
+        text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
+        text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
     };
     copy_licences(root, &mut folder)?;
 

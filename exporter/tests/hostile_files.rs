@@ -6,6 +6,7 @@ use std::fs;
 
 use common::hostile::{Case, check};
 use common::{Place, message};
+use hydit_export::{Progress, export};
 use serde_json::{Value, json};
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -247,4 +248,25 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
             &["text_encoder", "no .safetensors file"],
         ),
     ]);
+}
+
+/// An export that must not come to writing.
+struct NotYet;
+
+impl Progress for NotYet {
+    fn total(&mut self, _: u64) {
+        panic!("weights are about to be written");
+    }
+    fn graph(&mut self, _: &str) {}
+    fn wrote(&mut self, _: u64) {}
+    fn unused(&mut self, _: &[String]) {}
+}
+
+#[test]
+fn a_missing_tokenizer_is_told_before_anything_is_written() {
+    let place = Place::new();
+    fs::remove_dir_all(place.file("tokenizer_2")).expect("a folder of the checkpoint");
+    let error = export(&place.options(), &mut NotYet).expect_err("a refusal");
+    assert!(message(&error).contains("tokenizer_2: not found"), "{error}");
+    assert!(!place.out().exists());
 }

@@ -86,14 +86,11 @@ impl Generate {
         let prompt = self.prompt.as_deref().or(from.map(|from| from.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();
         let manifest = &artifacts.manifest;
-        let mut request = self.request.request(manifest, prompt, self.negative.as_deref(), from)?;
+        let request = self.request.request(manifest, prompt, self.negative.as_deref(), from)?;
         if self.compare && request.cache == CachePolicy::Off {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
         request.check(manifest)?;
-        if request.batch_size == 0 {
-            request.batch_size = 1;
-        }
         Ok(request)
     }
 
