@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use hydit::cache::{CachePolicy, Decision, refreshes, speed_up};
-use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind};
+use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
 
 fn timesteps(kind: SamplerKind, steps: usize) -> Vec<u32> {
     let text = include_str!("../models/emoji/scheduler/scheduler_config.json");
     let schedule = NoiseSchedule::from_scheduler_config(text).expect("the checkpoint's config");
-    let spacing = kind.default_spacing(&schedule);
+    let spacing = match kind {
+        SamplerKind::Dpmms => Spacing::Linspace,
+        SamplerKind::Ddpm | SamplerKind::Ddim => schedule.timestep_spacing,
+    };
     Sampler::new(kind, &schedule, spacing, steps).expect("a sampler").timesteps().to_vec()
 }
 

@@ -2,10 +2,12 @@
 
 mod emoji;
 
+use hydit::artifacts::Artifacts;
 use hydit::cache::{CachePolicy, refreshes};
 use hydit::report::Stage;
+use hydit::request::spacing_of;
 use hydit::runtime::BackendChoice;
-use hydit::sampler::SamplerKind;
+use hydit::sampler::{SamplerKind, Spacing};
 use hydit::{Pipeline, Request};
 
 fn policy(text: &str) -> CachePolicy {
@@ -38,7 +40,7 @@ fn nothing_of_a_request_stays_for_the_next() {
     // 15 dpmms steps end above 50: the reference never resets its state after such a run.
     let cached = Request {
         sampler: SamplerKind::Dpmms,
-        spacing: hydit::sampler::Spacing::Linspace,
+        spacing: Spacing::Linspace,
         cache: policy("N4"),
         ..emoji::cat(pipeline.manifest(), 15)
     };
@@ -101,4 +103,17 @@ fn an_impossible_request_is_refused_by_field() {
         assert!(error.to_string().contains(expected), "{error}");
     }
     pipeline.generate(&good, &mut emoji::ignore).expect("the good one draws");
+}
+
+#[test]
+fn the_spacing_is_the_variants_or_else_the_checkpoints() {
+    let artifacts = emoji::artifacts(1);
+    let mut manifest = Artifacts::open(artifacts.path()).expect("a fresh export").manifest;
+    assert_eq!(spacing_of(&manifest, SamplerKind::Dpmms), Spacing::Linspace);
+    assert_eq!(spacing_of(&manifest, SamplerKind::Ddpm), Spacing::Leading);
+    manifest.model.scheduler.timestep_spacing = Spacing::Trailing;
+    assert_eq!(spacing_of(&manifest, SamplerKind::Ddim), Spacing::Trailing);
+    assert_eq!(spacing_of(&manifest, SamplerKind::Dpmms), Spacing::Linspace);
+    manifest.variant.spacing.dpmms = None;
+    assert_eq!(spacing_of(&manifest, SamplerKind::Dpmms), Spacing::Trailing);
 }

@@ -141,15 +141,6 @@ fn pictures_of_a_batch_are_those_made_alone() {
 }
 
 #[test]
-fn dpmms_spreads_evenly_unless_told_otherwise_and_the_others_follow_the_checkpoint() {
-    let schedule = emoji();
-    assert_eq!(SamplerKind::Dpmms.default_spacing(&schedule), Spacing::Linspace);
-    assert_eq!(SamplerKind::Ddpm.default_spacing(&schedule), Spacing::Leading);
-    let trailing = NoiseSchedule { timestep_spacing: Spacing::Trailing, ..schedule };
-    assert_eq!(SamplerKind::Ddim.default_spacing(&trailing), Spacing::Trailing);
-}
-
-#[test]
 fn steps_and_eta_out_of_range_are_refused_by_name() {
     let message = |kind, steps, eta| {
         Sampler::with_eta(kind, &emoji(), Spacing::Leading, steps, eta)

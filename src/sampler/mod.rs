@@ -31,17 +31,6 @@ pub enum SamplerKind {
     Dpmms,
 }
 
-impl SamplerKind {
-    /// The spacing used unless another is asked for: `dpmms` takes diffusers' default for its class, the others the
-    /// checkpoint's.
-    pub fn default_spacing(self, schedule: &NoiseSchedule) -> Spacing {
-        match self {
-            Self::Ddpm | Self::Ddim => schedule.timestep_spacing,
-            Self::Dpmms => Spacing::Linspace,
-        }
-    }
-}
-
 /// One request's sampler: the timesteps, and what it remembers between steps.
 #[derive(Clone, Debug)]
 pub struct Sampler {
