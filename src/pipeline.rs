@@ -55,7 +55,11 @@ pub struct Generated {
 impl Pipeline {
     /// Loads all graphs of the artifact folder `path`, after checking that none was changed.
     pub fn load(path: &Path, backend: Backend) -> Result<Pipeline> {
-        let artifacts = Artifacts::open(path)?;
+        Pipeline::open(Artifacts::open(path)?, backend)
+    }
+
+    /// As [`Pipeline::load`], of a folder whose manifest was read already.
+    pub fn open(artifacts: Artifacts, backend: Backend) -> Result<Pipeline> {
         artifacts.check_engine(&backend)?;
         artifacts.check_code()?;
         let text = TextEncoders::load(&artifacts, &backend)?;

@@ -122,7 +122,10 @@ fn a_batch_gets_a_file_each_and_metadata_can_be_left_out() {
     }
     let info = serve(&["info", &place.file("cat-0.png")]);
     assert!(!info.status.success());
-    assert!(text(&info.stderr).contains("cat-0.png"), "{}", text(&info.stderr));
+    assert_eq!(text(&info.stderr).matches("cat-0.png").count(), 1, "{}", text(&info.stderr));
+    let missing = serve(&["info", &place.file("none.png")]);
+    assert!(!missing.status.success());
+    assert_eq!(text(&missing.stderr).matches("none.png").count(), 1, "{}", text(&missing.stderr));
 }
 
 #[test]

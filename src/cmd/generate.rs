@@ -57,7 +57,7 @@ impl Generate {
 
         let backend = Backend::open(&self.engine.options())?;
         eprintln!("engine    {}", backend.describe());
-        let mut pipeline = Pipeline::load(&self.model, backend)?;
+        let mut pipeline = Pipeline::open(artifacts, backend)?;
         let comparison = match self.compare {
             true => Some(compare::uncached(&mut pipeline, &request)?),
             false => None,
@@ -66,14 +66,14 @@ impl Generate {
         let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
         progress.finish();
 
-        let paths = self.write(&artifacts, &request, &mut made)?;
+        let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
         let comparison = match comparison {
             Some(uncached) => Some(self.compare(&pipeline, &request, uncached, &made)?),
             None => None,
         };
         let report = Report { request: &request, made: &made, paths: &paths, comparison };
         match self.json {
-            true => println!("{:#}", report.json(&parameters(&artifacts, &request, 0), &pipeline)),
+            true => println!("{:#}", report.json(&pipeline)),
             false => print!("{}", report.text()),
         }
         Ok(())
@@ -142,8 +142,8 @@ impl Generate {
 
 /// The parameters of a PNG.
 pub fn read_parameters(path: &Path) -> Result<Parameters> {
-    let read = || Parameters::from_texts(&read_png(path)?.1);
-    read().with_context(|| path.display().to_string())
+    let (_, texts) = read_png(path)?; // its errors name the file
+    Parameters::from_texts(&texts).with_context(|| path.display().to_string())
 }
 
 fn parameters(artifacts: &Artifacts, request: &Request, picture: usize) -> Parameters {
@@ -217,7 +217,7 @@ impl Report<'_> {
         out
     }
 
-    fn json(&self, parameters: &Parameters, pipeline: &Pipeline) -> Value {
+    fn json(&self, pipeline: &Pipeline) -> Value {
         let Generated { plan, timings, timesteps, .. } = self.made;
         let refresh: Vec<usize> =
             (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect();
@@ -231,7 +231,7 @@ impl Report<'_> {
         };
         let mut out = json!({
             "images": self.paths.iter().enumerate().map(image).collect::<Vec<_>>(),
-            "parameters": parameters,
+            "parameters": parameters(pipeline.artifacts(), self.request, 0),
             "backend": pipeline.backend().describe(),
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),
