@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hydit_graphs::Form;
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
+use hydit_graphs::{Precision, Target};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::runtime::Backend;
+use crate::runtime::{Backend, Provider};
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -57,18 +57,17 @@ impl Artifacts {
         Ok(self.path.join(&self.entry(graph)?.file))
     }
 
-    /// Checks that `backend` has the operators the graphs are written with.
+    /// Checks that `backend` has the operators the graphs are written with: [`unfit`].
     pub fn check_engine(&self, backend: &Backend) -> Result<()> {
-        match (self.manifest.form, backend) {
-            (Form::OrtCpu, Backend::Tract(_)) => Err(Error::Artifact {
-                path: self.path.join(manifest::FILE),
-                message:
-                    "written for ONNX Runtime (form ort-cpu), which tract is not: run it with \
-                          --backend ort, or export with --optimize-for portable"
-                        .to_string(),
-            }),
-            _ => Ok(()),
+        match unfit(self.target(), backend.ort_provider()) {
+            None => Ok(()),
+            Some(message) => Err(Error::Artifact { path: self.path.join(manifest::FILE), message }),
         }
+    }
+
+    /// What the graphs are written for.
+    pub fn target(&self) -> Target {
+        Target { precision: self.manifest.precision, form: self.manifest.form }
     }
 
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all
@@ -119,6 +118,30 @@ impl Artifacts {
             true => Ok(()),
             false => Err(changed("was changed (its SHA-256 differs)".to_string())),
         }
+    }
+}
+
+/// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators of
+/// graphs written for `target`, and what to do; `None` where it has.
+pub fn unfit(target: Target, ort: Option<Provider>) -> Option<String> {
+    let Target { precision, form } = target;
+    match (precision, ort) {
+        (Precision::Bf16, None | Some(Provider::Cpu)) => {
+            let engine = ort.map_or("tract", |_| "ONNX Runtime's CPU provider");
+            Some(format!(
+                "written in bf16, which {engine} does not compute in: run it with --provider cuda \
+                 or tensorrt, or export with --dtype fp32"
+            ))
+        }
+        (Precision::Int8, Some(provider @ (Provider::Cuda | Provider::TensorRt))) => Some(format!(
+            "written in int8, for which ONNX Runtime's {provider} provider has no operators: run it \
+             with --provider cpu, or export with --dtype fp16"
+        )),
+        (_, None) if form.has_fused_attention() => Some(format!(
+            "written for ONNX Runtime (form {form}), which tract is not: run it with --backend \
+             ort, or export with --optimize-for portable"
+        )),
+        _ => None,
     }
 }
 

@@ -27,10 +27,13 @@ impl Tolerance {
     ///
     /// fp16: tract rounds every operation to 11 bits, ONNX Runtime on a CPU only what crosses from
     /// graph to graph, so the whole differs from the split by the rounding at the seams.
+    ///
+    /// bf16: 8 bits, so eight times the roundings of fp16.
     pub fn of(precision: Precision) -> Tolerance {
         match precision {
             Precision::Int8 => Tolerance { engines: 3e-2, split: 3e-2 },
             Precision::Fp16 => Tolerance { engines: 3e-2, split: 1e-2 },
+            Precision::Bf16 => Tolerance { engines: 8e-2, split: 8e-2 },
             Precision::Fp32 => Tolerance { engines: 1e-4, split: 1e-6 },
         }
     }
@@ -117,6 +120,7 @@ fn random(
     Ok(match spec.dtype {
         DType::F32 => backend.tensor_f32(&shape, &floats)?,
         DType::F16 => backend.tensor_f16(&shape, &floats)?,
+        DType::BF16 => backend.tensor_bf16(&shape, &floats)?,
         _ => {
             let vocabulary = match graph.name.as_str() {
                 "text-encoder" => model.text_encoder.vocab_size,

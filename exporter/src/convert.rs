@@ -102,15 +102,29 @@ fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
     check_finite(values)?;
     match dtype {
         DType::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        DType::F16 => {
-            let large = f16::MAX.to_f32();
-            if let Some(bad) = values.iter().find(|v| v.abs() > large) {
-                return Err(format!("has the value {bad}, beyond fp16; export with --dtype fp32"));
-            }
-            Ok(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
-        }
+        DType::F16 => narrow(values, "fp16", f16::from_f32, f16::is_finite, f16::to_le_bytes),
+        DType::BF16 => narrow(values, "bf16", bf16::from_f32, bf16::is_finite, bf16::to_le_bytes),
         other => unreachable!("weights are never {other:?}"),
     }
+}
+
+/// Rounds to the nearest of a narrower type, to the even one of two; what becomes infinite is refused.
+fn narrow<T: Copy>(
+    values: &[f32],
+    name: &str,
+    round: impl Fn(f32) -> T,
+    is_finite: impl Fn(T) -> bool,
+    bytes: impl Fn(T) -> [u8; 2],
+) -> Result<Vec<u8>, String> {
+    let mut narrow = Vec::with_capacity(2 * values.len());
+    for &value in values {
+        let rounded = round(value);
+        if !is_finite(rounded) {
+            return Err(format!("has the value {value}, beyond {name}; export with --dtype fp32"));
+        }
+        narrow.extend(bytes(rounded));
+    }
+    Ok(narrow)
 }
 
 #[cfg(test)]

@@ -65,7 +65,8 @@ pub trait Progress {
 pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest> {
     let root = options.checkpoint.as_path();
     let config = read_config(root)?;
-    check_target(options)?;
+    let target = Target { precision: options.precision, form: options.form };
+    target.check().map_err(|message| Error::Flag { flag: "dtype", message })?;
     check_cut(options, &config.transformer)?;
     let variant =
         variants::choose(options.variant.as_deref(), &config.transformer, config.vae.factor())?;
@@ -180,19 +181,6 @@ fn check_agreement(config: &ModelConfig) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A combination that could not do what it promises is refused by name.
-fn check_target(options: &Options) -> Result<()> {
-    match (options.precision, options.form) {
-        (Precision::Fp16, Form::OrtCpu) => Err(Error::Flag {
-            flag: "dtype",
-            message: "fp16 gains nothing with --optimize-for ort-cpu, where ONNX Runtime computes \
-                      fp16 in fp32: use fp32 or int8"
-                .to_string(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn check_cut(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {

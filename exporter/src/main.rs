@@ -74,13 +74,14 @@ struct Export {
     /// Blocks before and after the cut, 1 to depth / 2 - 1 (Skip-DiT's cache_at_branch).
     #[arg(long, value_name = "N", default_value_t = 1)]
     cache_at_branch: usize,
-    /// How the big matrices are stored and multiplied: fp32, fp16 (norms, softmax and QK^T stay in
-    /// fp32) or int8 (weights by output channel, activations as they come).
-    #[arg(long, default_value_t = Precision::Fp32)]
+    /// How the big matrices are stored and multiplied: fp32; fp16 or bf16, for GPUs (norms, softmax
+    /// and QK^T stay in fp32); int8, for CPUs (weights by output channel, activations as they come).
+    #[arg(long, value_name = "fp32|fp16|bf16|int8", default_value_t = Precision::Fp32)]
     dtype: Precision,
-    /// Whom the transformer is written for: portable (plain ONNX, any engine) or ort-cpu (ONNX
-    /// Runtime's fused attention, for its CPU provider).
-    #[arg(long, value_name = "FORM", default_value_t = Form::Portable)]
+    /// Whom the transformer is written for: portable (plain ONNX, any engine), ort-cpu or ort-cuda
+    /// (ONNX Runtime's fused attention, for its CPU or its CUDA provider), tensorrt (plain ONNX, of
+    /// the types TensorRT knows).
+    #[arg(long, value_name = "portable|ort-cpu|ort-cuda|tensorrt", default_value_t = Form::Portable)]
     optimize_for: Form,
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]

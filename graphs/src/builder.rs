@@ -11,7 +11,7 @@ use std::fmt;
 
 use crate::dim::{Cost, Dim};
 use crate::onnx::{AttributeProto, AttributeType, NodeProto};
-use crate::target::{Precision, Target};
+use crate::target::Target;
 use crate::tensor::{DType, Initializer, Source, TensorSpec, Transform};
 
 /// A finished graph: what [`GraphDef::encode`] writes.
@@ -75,10 +75,7 @@ impl Graph {
 
     /// Element type of the activations between matrices, and of weights that are not quantized.
     pub fn compute(&self) -> DType {
-        match self.target.precision {
-            Precision::Fp16 => DType::F16,
-            Precision::Fp32 | Precision::Int8 => DType::F32,
-        }
+        self.target.precision.compute()
     }
 
     /// The weights at the root of the checkpoint's names.

@@ -184,13 +184,15 @@ impl<'c, 'g> Model<'c, 'g> {
         x + ff.gelu("tanh").linear(w, "ff.net.2", d)
     }
 
-    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself.
+    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself. `q` and `k` stay in fp32
+    /// from their norm through the rotary embedding.
     fn attention(&self, w: &Weights<'g>, x: Var<'g>, text: Option<Var<'g>>) -> Var<'g> {
         let _scope = w.enter();
         let [d, heads] = [self.cfg.hidden_size, self.cfg.num_attention_heads];
         let states = text.unwrap_or(x);
-        let q = x.linear(w, "to_q", d).split_heads(heads).layer_norm(w, "norm_q", EPS);
-        let k = states.linear(w, "to_k", d).split_heads(heads).layer_norm(w, "norm_k", EPS);
+        let wide = |x: Var<'g>, name| x.linear(w, name, d).split_heads(heads).cast(DType::F32);
+        let q = wide(x, "to_q").layer_norm(w, "norm_q", EPS);
+        let k = wide(states, "to_k").layer_norm(w, "norm_k", EPS);
         let v = states.linear(w, "to_v", d).split_heads(heads);
         let q = self.rope.rotate(q);
         let k = if text.is_none() { self.rope.rotate(k) } else { k }; // text has no place in the image
@@ -204,7 +206,7 @@ impl<'c, 'g> Model<'c, 'g> {
         let scale_shift = self.temb.linear(&self.w, "norm_out.linear", 2 * d).unsqueeze([1]);
         let (scale, shift) = (scale_shift.slice(2, 0, d), scale_shift.slice(2, d, 2 * d));
         let x = x.plain_layer_norm(EPS) * (scale + 1.0) + shift;
-        let x = x.linear(&self.w, "proj_out", p * p * self.cfg.out_channels());
-        x.transpose([0, 2, 1]).unflatten_like(self.grid).depth_to_space(p).cast(DType::F32)
+        let x = x.linear(&self.w, "proj_out", p * p * self.cfg.out_channels()).cast(DType::F32);
+        x.transpose([0, 2, 1]).unflatten_like(self.grid).depth_to_space(p)
     }
 }

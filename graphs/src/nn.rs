@@ -1,8 +1,8 @@
 //! Layers that read weights. Numerics live here, once: which parts stay in fp32 when the graph
-//! computes in fp16, how weights are stored, how attention is spelled.
+//! computes in 16 bits, how weights are stored, how attention is spelled.
 
 use crate::builder::{Var, Weights};
-use crate::target::{Form, Precision};
+use crate::target::Precision;
 use crate::tensor::DType;
 
 /// The linears of a block that are 8-bit in an int8 graph. What is left in fp32 is small (embedders,
@@ -85,7 +85,8 @@ impl<'g> Var<'g> {
         (normalised * weight + bias).cast(self.dtype())
     }
 
-    /// `torch.nn.Conv2d` with a square kernel; see [`Var::conv`] for stride and padding.
+    /// `torch.nn.Conv2d` with a square kernel; see [`Var::conv`] for stride and padding. In fp32
+    /// where there is no convolution of the graph's type ([`Precision::of_convolutions`]).
     #[track_caller]
     pub fn conv2d(
         self,
@@ -96,11 +97,11 @@ impl<'g> Var<'g> {
         stride: usize,
     ) -> Var<'g> {
         let _scope = w.pp(name).enter();
-        let compute = self.graph.compute();
+        let wide = self.graph.target().precision.of_convolutions().compute();
         let channels = self.shape()[1].known().expect("channels are known");
-        let weight = w.pp(name).tensor("weight", &[out, channels, kernel, kernel], compute);
-        let bias = w.pp(name).tensor("bias", &[out], compute);
-        self.cast(compute).conv(weight, bias, stride)
+        let weight = w.pp(name).tensor("weight", &[out, channels, kernel, kernel], wide);
+        let bias = w.pp(name).tensor("bias", &[out], wide);
+        self.cast(wide).conv(weight, bias, stride).cast(self.graph.compute())
     }
 
     /// `torch.nn.Embedding`: rows `self` (whole numbers) of `weight[rows, width]`.
@@ -129,8 +130,9 @@ impl<'g> Var<'g> {
         together.reshape([0, 0, (heads * self.width()) as i64])
     }
 
-    /// `softmax(scale * q @ k^T + bias) @ v` of heads apart, with `q = self`. Scores and softmax are
-    /// fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow.
+    /// `softmax(scale * q @ k^T + bias) @ v` of heads apart, with `q = self`, in the type of `v`.
+    /// Scores and softmax are fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow. As one operator
+    /// all three have the type of `v`; CUDA's kernels for it sum up the scores in fp32.
     ///
     /// # Panics
     /// With a `bias` where attention is one operator.
@@ -139,7 +141,7 @@ impl<'g> Var<'g> {
         if fused(self) {
             assert!(bias.is_none(), "fused attention has no bias here");
             let heads = self.shape()[2].known().expect("the number of heads is known");
-            let [q, k, v] = [self, k, v].map(Var::join_heads);
+            let [q, k, v] = [self, k, v].map(|x| x.cast(v.dtype()).join_heads());
             return q.multi_head_attention(k, v, heads, scale).split_heads(heads);
         }
         let (q, k) = (self.cast(DType::F32), k.cast(DType::F32));
@@ -152,7 +154,7 @@ impl<'g> Var<'g> {
 
 /// Whether attention is one operator in the graph of `var`.
 fn fused(var: Var<'_>) -> bool {
-    var.graph.target().form == Form::OrtCpu
+    var.graph.target().form.has_fused_attention()
 }
 
 /// 2-D rotary position embedding, interleaved: pairs `(2i, 2i + 1)` turn by the same angle.

@@ -23,6 +23,8 @@ pub enum DType {
     Bool = 9,
     /// 16-bit float.
     F16 = 10,
+    /// bfloat16: the upper half of a 32-bit float.
+    BF16 = 16,
 }
 
 impl DType {
@@ -31,7 +33,7 @@ impl DType {
         match self {
             DType::I64 => 8,
             DType::F32 | DType::I32 => 4,
-            DType::F16 => 2,
+            DType::F16 | DType::BF16 => 2,
             DType::Bool | DType::U8 | DType::I8 => 1,
         }
     }

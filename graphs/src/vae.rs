@@ -10,9 +10,14 @@ use crate::tensor::DType;
 const EPS: f32 = 1e-6;
 
 /// In: `latents` `[b, latent_channels, h, w]`, already divided by the scaling factor. Out: `image`
-/// `[b, 3, f * h, f * w]` in -1..1, with `f = 2^(levels - 1)`. Both fp32.
+/// `[b, 3, f * h, f * w]` in -1..1, with `f = 2^(levels - 1)`. Both fp32. A graph of
+/// convolutions, so in bf16 it is the fp32 one ([`Precision::of_convolutions`]).
+///
+/// [`Precision::of_convolutions`]: crate::target::Precision::of_convolutions
 pub fn vae_decoder(cfg: &VaeConfig, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("vae-decoder", target);
+    let Target { precision, form } = target.into();
+    let precision = precision.of_convolutions();
+    let graph = Graph::new("vae-decoder", Target { precision, form });
     let channels = cfg.latent_channels;
     let shape =
         [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];

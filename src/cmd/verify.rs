@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use hydit::artifacts::Artifacts;
+use hydit::artifacts::{Artifacts, unfit};
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit::verify::{Tensors, Tolerance, split_against_full};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,9 +14,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Verify {
     /// Artifact folder of hydit-export.
     dir: PathBuf,
-    /// Engines: both compared with each other (auto), or one alone.
+    /// Engines: two compared with each other (auto), or one alone.
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
+    /// Where ONNX Runtime computes. With auto the cpu is compared with tract, a GPU with the cpu.
+    #[arg(long, value_enum, default_value_t = Provider::Cpu)]
+    provider: Provider,
 }
 
 impl Verify {
@@ -34,21 +37,27 @@ impl Verify {
     }
 
     fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
-        let open = |backend| {
-            Backend::open(&RuntimeOptions { backend, provider: Provider::Cpu, threads: None })
+        let open =
+            |backend, provider| Backend::open(&RuntimeOptions { backend, provider, threads: None });
+        let asked = match (self.backend, self.provider) {
+            (BackendChoice::Auto, Provider::Cpu) => vec![
+                open(BackendChoice::Ort, Provider::Cpu)?,
+                open(BackendChoice::Tract, Provider::Cpu)?,
+            ],
+            (BackendChoice::Auto, gpu) => {
+                vec![open(BackendChoice::Ort, gpu)?, open(BackendChoice::Ort, Provider::Cpu)?]
+            }
+            (one, provider) => vec![open(one, provider)?],
         };
-        let asked = match self.backend {
-            BackendChoice::Auto => vec![open(BackendChoice::Ort)?, open(BackendChoice::Tract)?],
-            one => vec![open(one)?],
-        };
-        let (engines, unfit): (Vec<_>, Vec<_>) =
-            asked.into_iter().partition(|engine| artifacts.check_engine(engine).is_ok());
-        for engine in &unfit {
-            let form = artifacts.manifest.form;
-            println!("skipped   {}: the graphs are of form {form}", engine.describe());
+        if asked.iter().all(|engine| artifacts.check_engine(engine).is_err()) {
+            artifacts.check_engine(&asked[0])?;
         }
-        if engines.is_empty() {
-            artifacts.check_engine(&unfit[0])?;
+        let mut engines = Vec::new();
+        for engine in asked {
+            match unfit(artifacts.target(), engine.ort_provider()) {
+                None => engines.push(engine),
+                Some(reason) => println!("skipped   {}: {reason}", engine.describe()),
+            }
         }
         engines.iter().for_each(|engine| println!("engine    {}", engine.describe()));
         if engines.len() == 1 {
@@ -117,7 +126,11 @@ fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
         let error = split_against_full(artifacts, engine)?;
         let good = error <= Tolerance::of(artifacts.manifest.precision).split;
         failures += usize::from(!good);
-        let name = if matches!(engine, Backend::Ort(_)) { "ONNX Runtime" } else { "tract" };
+        let name = match engine.ort_provider() {
+            None => "tract".to_string(),
+            Some(Provider::Cpu) => "ONNX Runtime".to_string(),
+            Some(gpu) => format!("ONNX Runtime, {gpu}"),
+        };
         println!(
             "split against whole on {name}: relative L2 error {error:.1e} {}",
             if good { "ok" } else { "TOO LARGE" }

@@ -16,7 +16,7 @@ mod value;
 
 use std::{fmt, path::Path, str::FromStr};
 
-use half::f16;
+use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
 use tract_onnx::prelude::Tensor as TractTensor;
 
@@ -144,6 +144,14 @@ impl Backend {
         }
     }
 
+    /// The provider where the engine is ONNX Runtime, `None` where it is tract.
+    pub fn ort_provider(&self) -> Option<Provider> {
+        match self {
+            Backend::Ort(runtime) => Some(runtime.provider()),
+            Backend::Tract(_) => None,
+        }
+    }
+
     /// Loads an `.onnx` file, with its external data beside it.
     ///
     /// # Errors
@@ -179,6 +187,25 @@ impl Backend {
         let mut rounded = vec![f16::ZERO; data.len()];
         narrow(data, &mut rounded);
         self.tensor(shape, rounded)
+    }
+
+    /// As [`tensor_f32`](Backend::tensor_f32), rounded to bf16, for the inputs of bf16 graphs.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Length`] when `data` does not fill `shape`, [`RuntimeError::Access`] from
+    /// tract, which has no bf16.
+    pub fn tensor_bf16(&self, shape: &[usize], data: &[f32]) -> Result<Value, RuntimeError> {
+        check_length(shape, data.len())?;
+        let refused = |reason| RuntimeError::Access { dtype: DType::BF16, doing: "made", reason };
+        match self {
+            Backend::Ort(_) => {
+                let rounded: Vec<bf16> = data.iter().map(|&x| bf16::from_f32(x)).collect();
+                let tensor = OrtTensor::from_array((shape, rounded))
+                    .map_err(|error| refused(error.to_string()))?;
+                Ok(Value(Inner::Ort(tensor.upcast())))
+            }
+            Backend::Tract(_) => Err(refused("tract has no bf16".into())),
+        }
     }
 
     /// A host tensor of `shape` with a copy of `data`, row by row.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use half::f16;
+use half::{bf16, f16};
 use ort::{
     memory::AllocationDevice,
     value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
@@ -12,7 +12,7 @@ use tract_onnx::prelude::{Datum, DatumType, Tensor};
 use super::RuntimeError;
 
 /// The element type of a tensor. Graphs pass between each other whatever they like; the host makes
-/// and reads `F32`, `F16` and `I64`.
+/// and reads `F32`, `F16`, with ONNX Runtime `BF16`, and makes `I64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DType {
     /// 32-bit float.
@@ -167,7 +167,7 @@ impl Value {
     }
 
     /// The elements as f32, row by row: borrowed from an `F32` tensor on the host, converted from
-    /// `F16`.
+    /// `F16` and `BF16`.
     ///
     /// A tensor on a device is copied to the host first, through a session that the whole process
     /// shares; have outputs that are read in every step brought to the host with
@@ -179,7 +179,7 @@ impl Value {
         let dtype = self.dtype();
         let refused = |reason: String| RuntimeError::Access { dtype, doing: "read as f32", reason };
         match (&self.0, dtype) {
-            (Inner::Ort(tensor), DType::F32 | DType::F16) if !self.on_host() => {
+            (Inner::Ort(tensor), DType::F32 | DType::F16 | DType::BF16) if !self.on_host() => {
                 let host = tensor
                     .to(AllocationDevice::CPU, 0)
                     .map_err(|error| refused(error.to_string()))?;
@@ -190,7 +190,12 @@ impl Value {
                 let slice = self.slice::<f16>().map_err(refused)?;
                 Ok(Cow::Owned(slice.iter().map(|x| x.to_f32()).collect()))
             }
-            _ => Err(refused("only f32 and f16 tensors can".into())),
+            (Inner::Ort(tensor), DType::BF16) => {
+                let (_, slice) =
+                    tensor.try_extract_tensor::<bf16>().map_err(|e| refused(e.to_string()))?;
+                Ok(Cow::Owned(slice.iter().map(|x| x.to_f32()).collect()))
+            }
+            _ => Err(refused("only f32, f16 and bf16 tensors can".into())),
         }
     }
 
