@@ -13,9 +13,10 @@ use onnx_protobuf::tensor_shape_proto::dimension::Value as Size;
 use onnx_protobuf::type_proto::Value as Kind;
 use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, ValueInfoProto};
 
-/// Every graph in both types, with what the reader makes of its bytes.
+/// Every graph in each float type, with what the reader makes of its bytes.
 fn read_back() -> Vec<(GraphDef, ModelProto)> {
-    let graphs = [Precision::Fp32, Precision::Fp16].into_iter().flat_map(graphs);
+    let types = [Precision::Fp32, Precision::Fp16, Precision::Bf16];
+    let graphs = types.into_iter().flat_map(graphs);
     graphs
         .map(|graph| {
             let read = ModelProto::parse_from_bytes(&graph.encode()).expect("an ONNX file");

@@ -1,7 +1,7 @@
 //! Small models of every kind, and the released one.
 
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, Target, bert, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
 #[allow(dead_code)] // not every test uses it
@@ -16,9 +16,11 @@ pub fn released() -> HunyuanDitConfig {
     }
 }
 
-/// Every graph of two small models (v1.2 and v1.1) that computes in `precision`.
+/// Every graph of two small models (v1.2 and v1.1) as it is exported for `target`.
 #[allow(dead_code)]
-pub fn graphs(precision: Precision) -> Vec<GraphDef> {
+pub fn graphs(target: impl Into<Target>) -> Vec<GraphDef> {
+    let target = target.into();
+    let precision = target.precision;
     let bert_cfg = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2,
         "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 11,
         "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}"#;
@@ -55,10 +57,10 @@ pub fn graphs(precision: Precision) -> Vec<GraphDef> {
         cfg.validate().expect("a valid config");
         graphs.extend([
             hunyuan_dit::conditioner(&cfg, precision),
-            hunyuan_dit::shallow_encoder(&cfg, 2, precision),
-            hunyuan_dit::deep_core(&cfg, 2, precision),
-            hunyuan_dit::shallow_decoder(&cfg, 2, precision),
-            hunyuan_dit::full(&cfg, precision),
+            hunyuan_dit::shallow_encoder(&cfg, 2, target),
+            hunyuan_dit::deep_core(&cfg, 2, target),
+            hunyuan_dit::shallow_decoder(&cfg, 2, target),
+            hunyuan_dit::full(&cfg, target),
         ]);
     }
     graphs

@@ -1,0 +1,144 @@
+//! Strongly typed, as TensorRT wants a network: every operator has operands of one type, types change
+//! in casts alone. ONNX's rules are written down here once more, and graphs walked from their inputs
+//! to their outputs; the exported files are checked with ONNX's own (`tests/python/check_onnx.py`).
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::graphs;
+use hydit_graphs::{DType, Form, GraphDef, Precision, Target, onnx};
+
+/// Operators that have no bf16: by ONNX up to operator set 21, or among the kernels of ONNX Runtime's
+/// CUDA provider.
+const WITHOUT_BF16: [&str; 7] =
+    ["Conv", "InstanceNormalization", "Sin", "Cos", "DepthToSpace", "Resize", "ReduceMean"];
+
+fn targets(forms: &[Form]) -> Vec<Target> {
+    let all = Precision::ALL.into_iter().flat_map(|precision| {
+        forms.iter().map(move |&form| Target { precision, form }).collect::<Vec<_>>()
+    });
+    all.filter(|target| target.check().is_ok()).collect()
+}
+
+/// The type of what `node` makes, if its operands `given` have the types they must have.
+fn result(node: &onnx::NodeProto, given: &[Option<DType>]) -> DType {
+    let op = node.op_type.as_deref().expect("an operator");
+    let name = node.name.as_deref().expect("a name");
+    let types: Vec<DType> = given.iter().flatten().copied().collect();
+    // How many operands share the type of the result, and what the others are.
+    let (shared, others) = match op {
+        "Cast" => {
+            let to =
+                node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some("to"));
+            let to = to.and_then(|attribute| attribute.i).expect("a type");
+            let all = [DType::F32, DType::F16, DType::BF16, DType::I64, DType::Bool];
+            return all.into_iter().find(|&dtype| dtype as i64 == to).expect("a type of ours");
+        }
+        "Shape" => return DType::I64,
+        "Where" => {
+            assert_eq!(types[0], DType::Bool, "{name}");
+            assert_eq!(types[1], types[2], "{name}");
+            return types[1];
+        }
+        "Reshape" | "Unsqueeze" | "Squeeze" | "Slice" | "Gather" | "ReduceMean" => (1, DType::I64),
+        "Resize" => (1, DType::F32),
+        "RotaryEmbedding" => {
+            assert_eq!((types[1], types[2], types[3]), (DType::I64, types[0], types[0]), "{name}");
+            return types[0];
+        }
+        "Add"
+        | "Sub"
+        | "Mul"
+        | "Div"
+        | "MatMul"
+        | "Concat"
+        | "LayerNormalization"
+        | "InstanceNormalization"
+        | "Conv"
+        | "Gelu"
+        | "Softmax"
+        | "Sqrt"
+        | "Sin"
+        | "Cos"
+        | "Sigmoid"
+        | "Relu"
+        | "Transpose"
+        | "DepthToSpace"
+        | "MultiHeadAttention" => (types.len(), DType::I64),
+        other => panic!("{name}: no rule for {other}"),
+    };
+    assert!(types[..shared].iter().all(|&dtype| dtype == types[0]), "{name}: {types:?}");
+    assert!(types[shared..].iter().all(|&dtype| dtype == others), "{name}: {types:?}");
+    assert!(types[0] != DType::BF16 || !WITHOUT_BF16.contains(&op), "{name}: {op} in bf16");
+    types[0]
+}
+
+/// Walks `graph`; gives the type of every value.
+fn check(graph: &GraphDef) -> HashMap<&str, DType> {
+    let allowed = [DType::F32, DType::F16, DType::BF16, DType::I64];
+    let wrong = graph.initializers.iter().find(|tensor| !allowed.contains(&tensor.dtype));
+    assert!(wrong.is_none(), "{}: {wrong:?}", graph.name);
+    let inputs = graph.inputs.iter().map(|spec| (spec.name.as_str(), spec.dtype));
+    let weights = graph.initializers.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype));
+    let mut types: HashMap<&str, DType> = inputs.chain(weights).collect();
+    for node in &graph.nodes {
+        let given: Vec<_> =
+            node.input.iter().map(|name| types.get(name.as_str()).copied()).collect();
+        let made = result(node, &given);
+        let [output] = &node.output[..] else { panic!("{:?} has several outputs", node.name) };
+        types.insert(output, made);
+    }
+    for output in &graph.outputs {
+        assert_eq!(types[output.name.as_str()], output.dtype, "{} of {}", output.name, graph.name);
+    }
+    types
+}
+
+#[test]
+fn every_operator_has_operands_of_one_type() {
+    for target in targets(&Form::ALL) {
+        if target.precision != Precision::Int8 {
+            graphs(target).iter().for_each(|graph| drop(check(graph)));
+        }
+    }
+}
+
+#[test]
+fn the_portable_form_is_what_tensorrt_needs() {
+    for target in targets(&[Form::TensorRt]) {
+        let graphs = [target, target.precision.into()].map(graphs);
+        assert!(graphs[0].iter().all(|graph| graph.domains.is_empty()));
+        assert!(graphs[0] == graphs[1], "{target:?}: say at `Form::TensorRt` what differs");
+    }
+}
+
+#[test]
+fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
+    for target in targets(&[Form::OrtCpu, Form::OrtCuda]) {
+        if target.precision == Precision::Int8 {
+            continue;
+        }
+        let deep_core = graphs(target).into_iter().find(|graph| graph.name == "deep-core");
+        let graph = deep_core.expect("a deep core");
+        assert_eq!(graph.domains, ["com.microsoft"]);
+        let types = check(&graph);
+        let of = |op: &str| -> Vec<DType> {
+            let nodes = graph.nodes.iter().filter(|node| node.op_type.as_deref() == Some(op));
+            nodes.map(|node| types[node.input[0].as_str()]).collect()
+        };
+        // Two blocks; in cross-attention only `q` turns.
+        assert_eq!(of("MultiHeadAttention"), [target.precision.compute(); 4], "{target:?}");
+        assert_eq!(of("RotaryEmbedding"), [DType::F32; 6], "{target:?}");
+        assert_eq!(of("Softmax"), []);
+    }
+}
+
+#[test]
+fn an_image_decoder_in_bf16_is_the_fp32_one() {
+    let decoder = |precision: Precision| {
+        graphs(precision).into_iter().find(|graph| graph.name == "vae-decoder").expect("a decoder")
+    };
+    assert!(decoder(Precision::Bf16) == decoder(Precision::Fp32));
+    assert!(decoder(Precision::Fp16) != decoder(Precision::Fp32));
+}
