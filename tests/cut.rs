@@ -13,10 +13,10 @@ mod common;
 
 use std::ops::RangeBounds;
 
-use common::graphs::{ENGINES, Exporter, load, open, run};
+use common::graphs::{Exporter, engines, load, open, provider, run};
 use common::tensor::{Tensors, distance};
 use common::transformer::{branches, configs, cut, inputs};
-use hydit::runtime::BackendChoice;
+use hydit::runtime::{BackendChoice, Provider};
 use hydit_export::checkpoint::Component;
 use hydit_graphs::{GraphDef, Precision, TensorSpec, hunyuan_dit};
 
@@ -28,6 +28,7 @@ const GRID: [usize; 2] = [4, 7];
 fn tolerance(engine: BackendChoice, precision: Precision, graph: &GraphDef) -> f64 {
     match (engine, precision) {
         (_, Precision::Fp16) => 3e-3,
+        _ if provider() != Provider::Cpu => 2e-6, // sums are fused into norms where no seam stops it
         (BackendChoice::Tract, _) if graph.outputs.len() == 1 => 2e-6,
         _ => 0.0,
     }
@@ -56,7 +57,7 @@ fn check(precision: Precision, depths: impl RangeBounds<usize>) {
             .map(|n| (n, cut(&cfg, n, precision)))
             .map(|(n, cut)| (exporter.write(&format!("cut-{n}"), &cut), cut))
             .collect();
-        for engine in ENGINES {
+        for &engine in engines() {
             let backend = open(engine);
             let wholes = wholes.each_ref().map(|(path, graph)| {
                 let outputs = run(&backend, &mut load(&backend, path, graph), &feed);
@@ -100,7 +101,7 @@ fn exchanged_skips_and_a_skipped_core_are_seen() {
         &[hunyuan_dit::full(&cfg, Precision::Fp32)],
     );
     let path = exporter.write("cut", &graphs);
-    let backend = open(ENGINES[0]);
+    let backend = open(engines()[0]);
     let mut feed = inputs(&cfg, BATCH, GRID);
     for graph in &graphs {
         feed.append(&mut run(&backend, &mut load(&backend, &path, graph), &feed));

@@ -11,8 +11,9 @@ mod common;
 use std::path::Path;
 
 use common::golden::{self, Golden};
-use common::graphs::{ENGINES, Exporter, load, open, run};
+use common::graphs::{Exporter, engines, load, open, run};
 use common::tensor::{Tensors, distance};
+use common::worst::Worst;
 use hydit::runtime::BackendChoice;
 use hydit_export::checkpoint::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
@@ -20,57 +21,35 @@ use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 
 const TOLERANCE: f64 = 1e-5;
 
-/// The largest error of each kind of output.
-#[derive(Default)]
-struct Worst(std::collections::BTreeMap<String, (f64, String)>);
-
-impl Worst {
-    fn check(
-        &mut self,
-        kind: &str,
-        engine: BackendChoice,
-        at: &str,
-        ours: &Tensors,
-        golden: &Golden,
-    ) {
-        for (name, tensor) in ours {
-            let Some(theirs) = golden.outputs.get(name) else { continue };
-            let error = distance(tensor, theirs);
-            assert!(
-                error <= TOLERANCE,
-                "{} {at}, {engine}: `{name}` of {kind} is {error:.1e} off",
-                golden.name
-            );
-            let kind = format!("{kind:16} {name:18} {engine}");
-            let worst = self.0.entry(kind).or_default();
-            if error >= worst.0 {
-                *worst = (error, format!("{} {at}", golden.name));
-            }
-        }
-    }
-}
-
-/// Shown by `cargo test -- --nocapture`.
-impl Drop for Worst {
-    fn drop(&mut self) {
-        for (kind, (error, at)) in &self.0 {
-            println!("{kind:42} {error:.1e}  {at}");
-        }
+fn check(
+    worst: &mut Worst,
+    graph: &GraphDef,
+    engine: BackendChoice,
+    at: &str,
+    ours: &Tensors,
+    golden: &Golden,
+) {
+    for (name, tensor) in ours {
+        let Some(theirs) = golden.outputs.get(name) else { continue };
+        let (error, graph) = (distance(tensor, theirs), &graph.name);
+        let at = format!("{} {at}", golden.name);
+        assert!(error <= TOLERANCE, "{at}, {engine}: `{name}` of {graph} is {error:.1e} off");
+        worst.add(format!("{graph:16} {name:18} {engine}"), error, &at);
     }
 }
 
 /// The whole of a graph's inputs and outputs against the golden's.
 fn compare(goldens: &[Golden], component: Component, build: impl Fn(&Golden) -> GraphDef) {
-    let mut worst = Worst::default();
+    let mut worst = Worst::new("");
     for golden in goldens {
         let graphs = [build(golden)];
         let folder = Exporter::of_golden(golden, component, &graphs);
         let path = folder.write("graphs", &graphs);
-        for engine in ENGINES {
+        for &engine in engines() {
             let backend = open(engine);
             let ours = run(&backend, &mut load(&backend, &path, &graphs[0]), &golden.inputs);
             assert_eq!(ours.keys().collect::<Vec<_>>(), golden.outputs.keys().collect::<Vec<_>>());
-            worst.check(&graphs[0].name, engine, "", &ours, golden);
+            check(&mut worst, &graphs[0], engine, "", &ours, golden);
         }
     }
 }
@@ -125,14 +104,14 @@ fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cuts: Vec<_> =
         cuts.enumerate().map(|(i, cut)| (exporter.write(&format!("cut-{i}"), &cut), cut)).collect();
 
-    for engine in ENGINES {
+    for &engine in engines() {
         let backend = open(engine);
         let mut step = |path: &Path, graph: &GraphDef, feed: &mut Tensors, n: usize| {
             let mut ours = run(&backend, &mut load(&backend, path, graph), feed);
             if let Some(deep) = ours.remove("deep") {
                 ours.insert(format!("deep_{n}"), deep);
             }
-            worst.check(&graph.name, engine, &format!("at {n}"), &ours, golden);
+            check(worst, graph, engine, &format!("at {n}"), &ours, golden);
             feed.append(&mut ours);
             if alone {
                 feed.extend(golden.outputs.clone());
@@ -152,12 +131,12 @@ fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
 
 #[test]
 fn each_transformer_graph_alone_is_its_part_of_diffusers() {
-    let mut worst = Worst::default();
+    let mut worst = Worst::new("");
     golden::all("transformer", "").iter().for_each(|g| compare_transformer(g, true, &mut worst));
 }
 
 #[test]
 fn chained_transformer_graphs_are_diffusers_at_every_seam() {
-    let mut worst = Worst::default();
+    let mut worst = Worst::new("");
     golden::all("transformer", "").iter().for_each(|g| compare_transformer(g, false, &mut worst));
 }

@@ -1,8 +1,10 @@
-//! Single graphs written by the exporter, run by either engine.
+//! Single graphs written by the exporter, run by either engine, or on a GPU:
+//! `HYDIT_TEST_PROVIDER=cuda` (or `tensorrt`) has ONNX Runtime with that provider take the place of
+//! both. TensorRT rounds fp32 to TF32 unless `NVIDIA_TF32_OVERRIDE=0` is set too.
 
 use std::path::{Path, PathBuf};
 
-use hydit::runtime::{Backend, BackendChoice, RuntimeOptions, Session};
+use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions, Session};
 use hydit_export::checkpoint::{Component, Report, Weights};
 use hydit_export::synth::{Storage, write_weights};
 use hydit_export::writer::Folder;
@@ -13,11 +15,25 @@ use tempfile::TempDir;
 use super::golden::Golden;
 use super::tensor::{Tensor, Tensors};
 
-pub const ENGINES: [BackendChoice; 2] = [BackendChoice::Ort, BackendChoice::Tract];
+/// Where ONNX Runtime computes in these tests: what `HYDIT_TEST_PROVIDER` names, else the CPU.
+pub fn provider() -> Provider {
+    match std::env::var("HYDIT_TEST_PROVIDER") {
+        Ok(name) => name.parse().unwrap_or_else(|error| panic!("HYDIT_TEST_PROVIDER: {error}")),
+        Err(_) => Provider::Cpu,
+    }
+}
+
+/// The engines to test.
+pub fn engines() -> &'static [BackendChoice] {
+    match provider() {
+        Provider::Cpu => &[BackendChoice::Ort, BackendChoice::Tract],
+        _ => &[BackendChoice::Ort],
+    }
+}
 
 /// Opens an engine. ONNX Runtime must be there: run scripts/setup-ort.
 pub fn open(engine: BackendChoice) -> Backend {
-    let options = RuntimeOptions { backend: engine, threads: Some(1), ..Default::default() };
+    let options = RuntimeOptions { backend: engine, provider: provider(), threads: Some(1) };
     Backend::open(&options).unwrap_or_else(|error| panic!("{engine}: {error}"))
 }
 

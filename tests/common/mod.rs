@@ -1,6 +1,6 @@
 //! What the tests of the graphs share: tensors and how far apart they are ([`tensor`]), the
-//! reference goldens ([`golden`]), inputs made from their names ([`synthetic`]), and graphs written
-//! by the exporter and run by both engines ([`graphs`]).
+//! reference goldens ([`golden`]), inputs made from their names ([`synthetic`]), graphs written by
+//! the exporter and run by the engines ([`graphs`]), and tables of errors ([`worst`]).
 #![allow(dead_code)] // every test uses a part of it
 
 pub mod golden;
@@ -8,3 +8,4 @@ pub mod graphs;
 pub mod synthetic;
 pub mod tensor;
 pub mod transformer;
+pub mod worst;

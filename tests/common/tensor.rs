@@ -45,6 +45,7 @@ impl Tensor {
         match (&self.data, dtype) {
             (Data::F32(values), DType::F32) => backend.tensor_f32(&self.shape, values),
             (Data::F32(values), DType::F16) => backend.tensor_f16(&self.shape, values),
+            (Data::F32(values), DType::BF16) => backend.tensor_bf16(&self.shape, values),
             (Data::I64(values), DType::I64) => backend.tensor_i64(&self.shape, values),
             _ => panic!("no {dtype} tensor from this"),
         }
