@@ -71,7 +71,7 @@ cargo-test: setup
 	$(say) 'examples in the documentation'
 	@cargo test --quiet --locked --workspace --doc
 
-# A fresh export, read by the onnx package and run by the onnxruntime package.
+# Fresh exports, read by the onnx package and run by it or the onnxruntime package.
 check-onnx: cargo-test
 	$(say) 'Python packages for the check of exported files'
 	@scripts/setup-python .venv-test tests/python/requirements.txt
@@ -79,6 +79,12 @@ check-onnx: cargo-test
 	@rm -rf $(DEV)/check-onnx
 	@$(DEV)/hydit-export --checkpoint models/emoji --out $(DEV)/check-onnx --full >/dev/null
 	@.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx
+	@for target in fp16,tensorrt fp16,ort-cuda bf16,tensorrt bf16,ort-cuda; do \
+		echo "$$target, and relative errors to fp32"; \
+		$(DEV)/hydit-export --checkpoint models/emoji --out $(DEV)/check-onnx-target --full \
+			--dtype $${target%,*} --optimize-for $${target#*,} >/dev/null; \
+		.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx-target $(DEV)/check-onnx; \
+	done
 
 reference: tools ## make the reference files of the tests again, with diffusers
 	$(say) 'Python packages of the reference (torch is large)'

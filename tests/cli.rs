@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use hydit::image::{Parameters, read_png};
+use hydit_graphs::{Form, Precision, Target};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -160,9 +161,32 @@ fn verify_compares_the_engines_and_doctor_names_them() {
     assert_eq!(shown.matches(" ok").count(), 7, "{shown}");
     assert!(shown.contains("skipped   split against whole"), "{shown}");
 
+    // A GPU that was asked for is never replaced by the CPU.
+    let refused = serve(&["verify", place.model(), "--provider", "cuda"]);
+    let said = text(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("the cuda provider cannot be used"),
+        "{said}"
+    );
+
     let doctor = text(&serve(&["doctor"]).stdout);
     assert!(doctor.contains("+ ort, cpu") && doctor.contains("- ort, cuda"), "{doctor}");
     assert!(doctor.contains("--backend auto takes ONNX Runtime"), "{doctor}");
+}
+
+#[test]
+fn verify_names_the_engines_it_leaves_out_and_why() {
+    let target = |precision, form| Target { precision, form };
+    let folder = emoji::export_with(1, target(Precision::Fp16, Form::OrtCuda));
+    let verified = serve(&["verify", folder.path().to_str().expect("a plain path")]);
+    let shown = text(&verified.stdout);
+    assert!(verified.status.success(), "{shown}{}", text(&verified.stderr));
+    assert!(shown.contains("skipped   tract") && shown.contains("(form ort-cuda)"), "{shown}");
+
+    let folder = emoji::export_with(1, target(Precision::Bf16, Form::TensorRt));
+    let refused = serve(&["verify", folder.path().to_str().expect("a plain path")]);
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("written in bf16"), "{said}");
 }
 
 #[test]

@@ -85,15 +85,33 @@ fn fp16_pictures_stay_close() {
 }
 
 #[test]
-fn what_cannot_work_together_is_refused_by_name() {
-    let fused = Target { precision: Precision::Int8, form: Form::OrtCpu };
-    let folder = emoji::export_with(1, fused);
-    let tract = emoji::backend(BackendChoice::Tract);
-    let error = hydit::Pipeline::load(folder.path(), tract).err().expect("a refusal").to_string();
-    assert!(error.contains("written for ONNX Runtime (form ort-cpu)"), "{error}");
-    assert!(error.contains("--optimize-for portable"), "{error}");
-
-    let half = Target { precision: Precision::Fp16, form: Form::OrtCpu };
-    let error = emoji::try_export(folder.path(), 1, half).expect_err("a refusal").to_string();
-    assert!(error.contains("--dtype: fp16 gains nothing with --optimize-for ort-cpu"), "{error}");
+fn an_engine_without_the_operators_is_refused_by_name() {
+    let target = |precision, form| Target { precision, form };
+    for (target, engine, expected) in [
+        (
+            target(Precision::Int8, Form::OrtCpu),
+            BackendChoice::Tract,
+            ["written for ONNX Runtime (form ort-cpu), which tract is not", "--backend ort"],
+        ),
+        (
+            target(Precision::Fp16, Form::OrtCuda),
+            BackendChoice::Tract,
+            ["written for ONNX Runtime (form ort-cuda)", "--optimize-for portable"],
+        ),
+        (
+            target(Precision::Bf16, Form::TensorRt),
+            BackendChoice::Tract,
+            ["written in bf16, which tract does not compute in", "--provider cuda"],
+        ),
+        (
+            target(Precision::Bf16, Form::OrtCuda),
+            BackendChoice::Ort,
+            ["written in bf16, which ONNX Runtime's CPU provider does not", "--dtype fp32"],
+        ),
+    ] {
+        let folder = emoji::export_with(1, target);
+        let loaded = hydit::Pipeline::load(folder.path(), emoji::backend(engine));
+        let error = loaded.err().expect("a refusal").to_string();
+        assert!(expected.iter().all(|part| error.contains(part)), "{error}");
+    }
 }

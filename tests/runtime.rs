@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hydit::runtime::{
     Backend, BackendChoice, DType, Provider, RuntimeError, RuntimeOptions, Session, Value,
 };
+use hydit_graphs::{Graph, Precision};
 
 fn open(backend: BackendChoice) -> Backend {
     let options = RuntimeOptions { backend, ..Default::default() };
@@ -176,6 +177,33 @@ fn fp16_graphs_run_and_are_read_as_f32() {
         assert_eq!(outputs[0].dtype(), DType::F16);
         assert_eq!(floats(&outputs[0]), [2.0, -1.0, 4.5, 2000.0]);
     }
+}
+
+#[test]
+fn bf16_passes_through_onnx_runtime_and_is_read_as_f32() {
+    let [ort, tract] = backends();
+    let refused = tract.tensor_bf16(&[1], &[0.0]).expect_err("a refusal").to_string();
+    assert!(refused.contains("tract has no bf16"), "{refused}");
+
+    // The one thing the CPU provider does with bf16: changing its type.
+    let graph = Graph::new("casts", Precision::Bf16);
+    let x = graph.input("x", hydit_graphs::DType::BF16, &[4.into()]);
+    graph.output("wide", x.cast(hydit_graphs::DType::F32));
+    graph.output("back", x.cast(hydit_graphs::DType::F32).cast(hydit_graphs::DType::BF16));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("casts.onnx");
+    std::fs::write(&path, graph.finish().encode()).expect("a written file");
+    let mut session = ort.load(&path).expect("a graph");
+    assert_eq!(session.inputs()[0].dtype, DType::BF16);
+
+    assert!(ort.tensor_bf16(&[3], &[0.0; 4]).is_err(), "four elements in three places");
+    // The last is rounded to 8 bits, halfway to the even number.
+    let x = ort.tensor_bf16(&[4], &[1.0, -0.5, 3e38, 257.0]).expect("a tensor");
+    assert_eq!((x.dtype(), floats(&x)[3]), (DType::BF16, 256.0));
+    let outputs = session.run(&[("x", &x)]).expect("a run");
+    assert_eq!((outputs[0].dtype(), outputs[1].dtype()), (DType::F32, DType::BF16));
+    assert_eq!(floats(&outputs[0]), floats(&x));
+    assert_eq!(floats(&outputs[1]), floats(&x));
 }
 
 #[test]

@@ -177,14 +177,41 @@ mod tests {
                 converted(&bytes, from, DType::F16, &[1], Transform::Keep),
                 f16::from_f32(value).to_le_bytes()
             );
+            assert_eq!(
+                converted(&bytes, from, DType::BF16, &[1], Transform::Keep),
+                bf16::from_f32(value).to_le_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn narrow_types_round_to_the_nearest_and_halfway_to_the_even_one() {
+        // bf16 has 7 bits behind the point, fp16 has 10.
+        for (dtype, step) in [(DType::BF16, 2f32.powi(-7)), (DType::F16, 2f32.powi(-10))] {
+            let steps = [0.4f32, 0.5, 0.6, 1.4, 1.5, 1.6, 2.5];
+            let rounded = [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0];
+            for (given, expected) in steps.into_iter().zip(rounded) {
+                let bytes = (1.0 + given * step).to_le_bytes();
+                let out = converted(&bytes, Dtype::F32, dtype, &[1], Transform::Keep);
+                let out: [u8; 2] = out.try_into().expect("two bytes");
+                let found = match dtype {
+                    DType::BF16 => bf16::from_le_bytes(out).to_f32(),
+                    _ => f16::from_le_bytes(out).to_f32(),
+                };
+                assert_eq!(found, 1.0 + expected * step, "{given} steps of {dtype:?}");
+            }
         }
     }
 
     #[test]
     fn values_that_do_not_fit_are_refused() {
-        for (value, dtype) in
-            [(f32::NAN, DType::F32), (f32::INFINITY, DType::F32), (7e4, DType::F16)]
-        {
+        for (value, dtype) in [
+            (f32::NAN, DType::F32),
+            (f32::INFINITY, DType::F32),
+            (7e4, DType::F16),
+            (f32::NAN, DType::BF16),
+            (-f32::MAX, DType::BF16),
+        ] {
             let bytes = value.to_le_bytes();
             let tensor = Tensor { dtype: Dtype::F32, bytes: &bytes };
             assert!(

@@ -33,6 +33,13 @@ fn failures_exit_with_1_and_say_why_in_a_line() {
         let text = refused(&[&export[..], &more].concat());
         assert!(text.contains(expected), "{text}");
     }
+    for (dtype, form) in
+        [("fp16", "ort-cpu"), ("bf16", "ort-cpu"), ("int8", "ort-cuda"), ("int8", "tensorrt")]
+    {
+        let text = refused(&[&export[..], &["--dtype", dtype, "--optimize-for", form]].concat());
+        let expected = [format!("--dtype: {dtype} "), format!("--optimize-for {form}")];
+        assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    }
     assert!(refused(&["--checkpoint", "/none", "--out", out]).contains("/none/model_index.json"));
     assert!(refused(&["inspect", out]).contains("manifest.yaml: not found"));
     assert!(refused(&["synth", "--out", checkpoint]).contains("is not empty"));

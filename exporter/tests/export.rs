@@ -173,24 +173,33 @@ fn a_checkpoint_of_shape_alone_can_be_made_in_fp16() {
 }
 
 #[test]
-fn fp16_rounds_the_matrices_and_keeps_the_norms() {
+fn fp16_and_bf16_round_the_matrices_and_keep_the_norms() {
+    rounds(Precision::Fp16, |value| f16::from_f32(value).to_le_bytes());
+    rounds(Precision::Bf16, |value| bf16::from_f32(value).to_le_bytes());
+}
+
+fn rounds(precision: Precision, round: fn(f32) -> [u8; 2]) {
     let place = Place::new();
-    let options = Options { precision: Precision::Fp16, ..place.options() };
+    let options = Options { precision, ..place.options() };
     let manifest = export(&options, &mut Told::default()).expect("an export");
-    assert_eq!(manifest.precision, Precision::Fp16);
+    assert_eq!(manifest.precision, precision);
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
-    let graph =
-        hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, Precision::Fp16);
+    let graph = hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, precision);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let layout = graph.layout();
     let weights =
         layout.iter().filter(|(weight, _)| matches!(weight.source, Source::Checkpoint { .. }));
     for (weight, extent) in weights {
         let norm = weight.name.contains("norm") && !weight.name.contains("linear");
-        assert_eq!(weight.dtype, if norm { DType::F32 } else { DType::F16 }, "{}", weight.name);
+        assert_eq!(
+            weight.dtype,
+            if norm { DType::F32 } else { precision.compute() },
+            "{}",
+            weight.name
+        );
         let found = &data[extent.offset as usize..][..extent.length as usize];
         let bytes = &checkpoint[&weight.name].2;
-        let rounded = |b: &[u8; 4]| f16::from_f32(f32::from_le_bytes(*b)).to_le_bytes();
+        let rounded = |b: &[u8; 4]| round(f32::from_le_bytes(*b));
         if norm {
             assert!(found == bytes, "{}", weight.name);
         } else if weight.dims.len() == 1 {

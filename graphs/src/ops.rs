@@ -171,19 +171,17 @@ impl<'g> Var<'g> {
         self.graph.node("Reshape", &[Some(self), Some(shape)], &[], output, FREE.into())
     }
 
-    /// Splits the last axis but one, `rows * columns` long, as the first two axes of `grid` are:
+    /// Splits the last axis, `rows * columns` long, as the first two axes of `grid` are:
     /// `[b, c, rows * columns]` -> `[b, c, rows, columns]`.
+    ///
+    /// The shape is read from a tensor made to have it. Joined from numbers it would be computed by
+    /// nodes that ONNX Runtime puts on the CPU, and refuses where a GPU alone is to compute.
     #[track_caller]
     pub fn unflatten_like(self, grid: Var<'g>) -> Var<'g> {
-        let (shape, sizes) = (self.shape(), grid.shape());
-        assert_eq!(shape[2], sizes[0] * sizes[1], "the grid does not fit");
-        let attributes = [("start", Attribute::Int(0)), ("end", Attribute::Int(2))];
-        let output = (DType::I64, vec![2.into()]);
-        let rows_columns =
-            self.graph.node("Shape", &[Some(grid)], &attributes, output, FREE.into());
-        let target = self.graph.list(&[0, 0]).concat(&[rows_columns], 0);
-        let output = (self.dtype(), vec![shape[0], shape[1], sizes[0], sizes[1]]);
-        self.graph.node("Reshape", &[Some(self), Some(target)], &[], output, FREE.into())
+        let sizes = grid.shape();
+        assert_eq!(self.shape()[2], sizes[0] * sizes[1], "the grid does not fit");
+        let one = self.slice(2, 0, 1).unsqueeze([3]); // [b, c, 1, 1]
+        self.reshape_like(one + grid.slice(2, 0, 1).squeeze(2))
     }
 
     /// A new axis of size 1 before each of `axes` (positions in the result).

@@ -68,13 +68,13 @@ fn check_attribute(ours: &onnx::AttributeProto, theirs: &AttributeProto) {
 }
 
 /// ONNX is proto2: an attribute of value 0 that is left out is an error to its checker. The reader
-/// above cannot tell, so this looks for the bytes: field 1 `start`, field 3 zero, field 20 INT.
+/// above cannot tell, so this looks for the bytes: field 1 `axis`, field 3 zero, field 20 INT.
 #[test]
 fn attributes_of_value_zero_are_written() {
-    let bytes = b"\x0a\x05start\x18\x00\xa0\x01\x02";
+    let bytes = b"\x0a\x04axis\x18\x00\xa0\x01\x02";
     let mut found = 0;
     for (graph, _) in read_back() {
-        let zero = |a: &onnx::AttributeProto| a.name.as_deref() == Some("start") && a.i == Some(0);
+        let zero = |a: &onnx::AttributeProto| a.name.as_deref() == Some("axis") && a.i == Some(0);
         let expected =
             graph.nodes.iter().flat_map(|node| &node.attribute).filter(|a| zero(a)).count();
         let file = graph.encode();

@@ -134,6 +134,26 @@ fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
     }
 }
 
+/// ONNX Runtime's CUDA provider leaves what computes with shapes to the CPU, and a session for a GPU
+/// alone is refused then.
+#[test]
+fn shapes_are_read_for_reshapes_only() {
+    for graph in graphs(Precision::Fp32) {
+        let shapes: Vec<&String> = (graph.nodes.iter())
+            .filter(|node| node.op_type.as_deref() == Some("Shape"))
+            .flat_map(|node| &node.output)
+            .collect();
+        for node in &graph.nodes {
+            for (place, _) in
+                node.input.iter().enumerate().filter(|(_, name)| shapes.contains(name))
+            {
+                let reader = (node.op_type.as_deref(), place);
+                assert_eq!(reader, (Some("Reshape"), 1), "{:?} of {}", node.name, graph.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn an_image_decoder_in_bf16_is_the_fp32_one() {
     let decoder = |precision: Precision| {
