@@ -200,11 +200,11 @@ fn engines_without_the_operators_are_told_and_the_others_run_everything_else() {
         for form in Form::ALL {
             for engine in engines {
                 let gpu = !matches!(engine, None | Some(Provider::Cpu));
-                let fused = matches!(form, Form::OrtCpu | Form::OrtCuda);
+                let known = engine.is_some() || matches!(form, Form::Portable | Form::TensorRt);
                 let expected = match precision {
                     Precision::Bf16 => gpu,
-                    Precision::Int8 => !gpu && !(fused && engine.is_none()),
-                    _ => !(fused && engine.is_none()),
+                    Precision::Int8 => known && !gpu,
+                    _ => known,
                 };
                 let reason = unfit(Target { precision, form }, engine);
                 assert_eq!(reason.is_none(), expected, "{precision} {form} {engine:?}: {reason:?}");
