@@ -197,9 +197,9 @@ fn bf16_passes_through_onnx_runtime_and_is_read_as_f32() {
     assert_eq!(session.inputs()[0].dtype, DType::BF16);
 
     assert!(ort.tensor_bf16(&[3], &[0.0; 4]).is_err(), "four elements in three places");
-    // The last is rounded to 8 bits, halfway to the even number.
-    let x = ort.tensor_bf16(&[4], &[1.0, -0.5, 3e38, 257.0]).expect("a tensor");
-    assert_eq!((x.dtype(), floats(&x)[3]), (DType::BF16, 256.0));
+    // The last is rounded to 8 bits, halfway between 258 and 260.
+    let x = ort.tensor_bf16(&[4], &[1.0, -0.5, 3e38, 259.0]).expect("a tensor");
+    assert_eq!((x.dtype(), floats(&x)[3]), (DType::BF16, 260.0));
     let outputs = session.run(&[("x", &x)]).expect("a run");
     assert_eq!((outputs[0].dtype(), outputs[1].dtype()), (DType::F32, DType::BF16));
     assert_eq!(floats(&outputs[0]), floats(&x));
