@@ -76,7 +76,7 @@ fn compare(
                     assert!(error <= kind.tolerance, "{at}");
                     let output = if name.starts_with("skip_") { "skip_*" } else { &name };
                     worst.add(
-                        format!("{engine:6} {:16} {output}", graph.name),
+                        format!("{:6} {:16} {output}", engine.to_string(), graph.name),
                         error,
                         &golden.name,
                     );
@@ -94,7 +94,7 @@ fn compare(
 /// run them.
 fn compare_transformers(names: &[&str], form: Form, kind: &Kind, engines: usize) {
     let target = Target { precision: kind.precision, form };
-    let mut worst = Worst::new(format!("{} {form:9} ", kind.precision));
+    let mut worst = Worst::new(format!("{} {:9} ", kind.precision, form.to_string()));
     for name in names {
         let golden = golden::read("transformer", name);
         let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
