@@ -19,3 +19,20 @@ pub fn matmul(precision: Precision) -> GraphDef {
     graph.output("product", x.linear_no_bias(&graph.root(), "to_q", WIDTH));
     graph.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_product_is_the_one_of_a_block() {
+        let operators = |precision| -> Vec<String> {
+            let nodes = matmul(precision).nodes.into_iter();
+            nodes.filter_map(|node| node.op_type).collect()
+        };
+        assert_eq!(operators(Precision::Fp32), ["MatMul"]);
+        assert_eq!(operators(Precision::Fp16), ["MatMul"]);
+        let integer = ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"];
+        assert_eq!(operators(Precision::Int8), integer);
+    }
+}

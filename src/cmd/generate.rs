@@ -189,10 +189,7 @@ pub fn check_writable(flag: &str, path: &Path) -> Result<()> {
         _ => Path::new("."),
     };
     tempfile::tempfile_in(folder).with_context(|| {
-        format!(
-            "{flag}: cannot write into {}; choose a folder you may write to",
-            folder.display()
-        )
+        format!("{flag}: cannot write into {}; choose a folder you may write to", folder.display())
     })?;
     Ok(())
 }

@@ -66,7 +66,8 @@ pub struct Turns {
 impl Turns {
     /// A bar of `total` requests on standard error; nothing where that is no terminal.
     pub fn new(total: usize) -> Turns {
-        let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");
+        let style =
+            ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");
         let style = style.expect("the template is valid").progress_chars("=> ");
         Turns { bar: ProgressBar::new(total as u64).with_style(style), begun: 0 }
     }

@@ -63,14 +63,23 @@ pub struct Calls {
 impl Calls {
     /// None without a call.
     fn new(seconds: Vec<f64>, flops: f64) -> Option<Calls> {
-        (!seconds.is_empty())
-            .then(|| Calls { median: median(&seconds), p95: p95(&seconds), seconds, flops })
+        (!seconds.is_empty()).then(|| Calls {
+            median: median(&seconds),
+            p95: p95(&seconds),
+            seconds,
+            flops,
+        })
     }
 
     /// FLOPs per second of a median call.
     pub fn rate(&self) -> f64 {
         self.flops / self.median
     }
+}
+
+/// Whether the large product is a limit to `stage`: it is what the linears of the blocks compute.
+pub fn limited(stage: Stage) -> bool {
+    matches!(stage, Stage::Encoder | Stage::Core | Stage::Decoder)
 }
 
 impl Report {
@@ -98,9 +107,10 @@ impl Report {
         let setup = &self.setups[variant.setup];
         let (full, reused) = step_costs(setup.manifest(), &setup.request);
         let allowed = speed_up(full, reused, &variant.plan);
-        let twin = self.variants.iter().find(|twin| {
-            twin.setup == variant.setup && twin.policy == CachePolicy::Off
-        });
+        let twin = self
+            .variants
+            .iter()
+            .find(|twin| twin.setup == variant.setup && twin.policy == CachePolicy::Off);
         let off = match twin {
             None => None,
             Some(twin) => {

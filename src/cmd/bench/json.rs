@@ -7,7 +7,7 @@ use hydit::report::Stage;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use super::figures::{Cache, Calls, Spread};
+use super::figures::{Cache, Calls, Spread, limited};
 use super::measure::{Round, Variant};
 use super::setup::Setup;
 
@@ -32,7 +32,7 @@ fn of_setup(report: &Report, index: usize, setup: &Setup) -> Value {
     let limit = product.as_ref().map(Calls::rate);
     let graph = |&(stage, _): &(Stage, &str)| {
         let calls = report.calls(index, stage)?;
-        let share = limit.map(|limit| calls.rate() / limit);
+        let share = limit.filter(|_| limited(stage)).map(|limit| calls.rate() / limit);
         Some(json!({
             "stage": stage,
             "calls": calls.seconds.len(),

@@ -110,7 +110,8 @@ impl Setup {
     /// The flags of `hydit-serve generate` that draw the picture of a variant.
     pub fn flags(&self, policy: CachePolicy, output: &Path) -> Vec<OsString> {
         let Setup { request, options, .. } = self;
-        let mut flags: Vec<OsString> = ["generate", "--json", "--image-size"].map(Into::into).into();
+        let mut flags: Vec<OsString> =
+            ["generate", "--json", "--image-size"].map(Into::into).into();
         flags.extend([request.height, request.width].map(|side| side.to_string().into()));
         let mut add = |flag: &str, value: OsString| {
             let mut joined = OsString::from(format!("--{flag}="));

@@ -9,19 +9,46 @@ use hydit::probe::Probe;
 use hydit::report::Stage;
 
 use super::Report;
-use super::figures::Calls;
+use super::figures::{Calls, limited};
 use super::setup::Setup;
 
 const SPEED: [&str; 13] = [
-    "model", "engine", "threads", "policy", "core runs", "loop, s", "steps/s", "images/s",
-    "overhead", "speed-up", "low to high", "allowed", "reached",
+    "model",
+    "engine",
+    "threads",
+    "policy",
+    "core runs",
+    "loop, s",
+    "steps/s",
+    "images/s",
+    "overhead",
+    "speed-up",
+    "low to high",
+    "allowed",
+    "reached",
 ];
 const MEMORY: [&str; 10] = [
-    "model", "engine", "threads", "policy", "PSNR, dB", "SSIM", "start, s", "peak, MiB",
-    "weights, MiB", "peak / weights",
+    "model",
+    "engine",
+    "threads",
+    "policy",
+    "PSNR, dB",
+    "SSIM",
+    "start, s",
+    "peak, MiB",
+    "weights, MiB",
+    "peak / weights",
 ];
 const GRAPHS: [&str; 10] = [
-    "model", "engine", "threads", "graph", "calls", "median, ms", "p95, ms", "GFLOP", "GFLOP/s",
+    "model",
+    "engine",
+    "threads",
+    "graph",
+    "calls",
+    "median, ms",
+    "p95, ms",
+    "GFLOP",
+    "GFLOP/s",
     "of MatMul",
 ];
 /// Columns that name something; the others are figures.
@@ -75,9 +102,11 @@ pub fn text(report: &Report) -> Result<String> {
     for (i, setup) in report.setups.iter().enumerate() {
         let product = report.products(i);
         let limit = product.as_ref().map(Calls::rate);
-        let calls = Stage::ALL.map(|(stage, name)| Some((name, report.calls(i, stage)?)));
-        let calls = calls.into_iter().flatten().chain(product.map(|calls| ("MatMul", calls)));
-        for (name, calls) in calls {
+        let calls = Stage::ALL.map(|(stage, name)| {
+            Some((name, report.calls(i, stage)?, limit.filter(|_| limited(stage))))
+        });
+        let product = product.map(|calls| ("MatMul", calls, limit));
+        for (name, calls, limit) in calls.into_iter().flatten().chain(product) {
             let rate = calls.rate();
             let own = [
                 name.to_string(),
@@ -156,8 +185,8 @@ fn legend(report: &Report) -> String {
     let mut out = format!(
         "Loop: the denoising loop, median over rounds; overhead: its share outside the engine. Speed-up: over the\n\
          first line, paired by round. Allowed: over `off` by FLOPs; reached: the share of it. PSNR and SSIM: to `off`.\n\
-         Start, peak: of a process that draws once, until its first step; resident. Graphs: all calls of all policies.\n\
-         MatMul: one product of {} in the model's precision, in turns with the rest: the limit.\n",
+         Start: seconds to the first step; peak: resident memory; both of a process that draws once. Graphs: all calls\n\
+         of all policies; MatMul: one product of {}, as the linears of the blocks compute theirs: a limit.\n",
         products.join(" or ")
     );
     let threads: BTreeSet<usize> =
