@@ -91,9 +91,9 @@ reference: tools ## make the reference files of the tests again, with diffusers
 	@scripts/setup-python .venv-reference tests/reference/requirements.txt
 	@.venv-reference/bin/python tests/reference/make_all.py
 
-cache-table: setup export-emoji ## measure cache policies on this machine, as a Markdown table
-	@python3 bench/cache_table.py --serve $(RELEASE)/hydit-serve --model artifacts/emoji --prompt '$(PROMPT)' \
-		--sampler $(SAMPLER) --infer-steps $(STEPS) --rounds $(ROUNDS)
+cache-table: setup export-emoji ## measure cache policies on this machine, as Markdown tables
+	@$(RELEASE)/hydit-serve bench --model artifacts/emoji --prompt '$(PROMPT)' --sampler $(SAMPLER) \
+		--infer-steps $(STEPS) --rounds $(ROUNDS) $(addprefix --policy ,off N1 N2 N3 N4 N5 N6)
 
 bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime and OpenVINO: demo/peers.md and .png
 	$(say) 'Python packages of the peers (torch is large)'

@@ -99,6 +99,7 @@ impl Pipeline {
             .map(|picture| TorchGenerator::new(request.seed + picture))
             .collect();
         let start = Instant::now();
+        timings.began = Some(start);
         let latents =
             self.denoise(request, &condition, &mut sampler, &plan, &mut noise, &mut timings, told)?;
         timings.denoise = start.elapsed();

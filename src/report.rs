@@ -40,10 +40,12 @@ impl Stage {
     ];
 }
 
-/// Calls and time of each stage, and of the denoising loop around them.
+/// Every call of each stage, and the denoising loop around them.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
-    stages: [(usize, Duration); Stage::ALL.len()],
+    stages: [Vec<Duration>; Stage::ALL.len()],
+    /// When the denoising loop began.
+    pub began: Option<Instant>,
     /// Wall time of the denoising loop.
     pub denoise: Duration,
 }
@@ -53,20 +55,23 @@ impl Timings {
     pub fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        let (calls, time) = &mut self.stages[stage as usize];
-        *calls += 1;
-        *time += start.elapsed();
+        self.stages[stage as usize].push(start.elapsed());
         result
+    }
+
+    /// The time of each call of `stage`.
+    pub fn each(&self, stage: Stage) -> &[Duration] {
+        &self.stages[stage as usize]
     }
 
     /// Calls of `stage`.
     pub fn calls(&self, stage: Stage) -> usize {
-        self.stages[stage as usize].0
+        self.each(stage).len()
     }
 
     /// Time of `stage`.
     pub fn of(&self, stage: Stage) -> Duration {
-        self.stages[stage as usize].1
+        self.each(stage).iter().sum()
     }
 
     /// Share of the denoising loop spent outside the engine.

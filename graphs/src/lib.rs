@@ -20,6 +20,7 @@ pub mod model;
 pub mod nn;
 pub mod onnx;
 mod ops;
+pub mod probe;
 pub mod scheduler;
 pub mod t5;
 mod target;

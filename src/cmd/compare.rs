@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use hydit::cache::{self, CachePolicy};
 use hydit::dit::step_costs;
-use hydit::image::{ImageError, psnr, ssim};
+use hydit::image::{Image, ImageError, psnr, ssim};
 use hydit::{Generated, Pipeline, Request};
 use hydit_graphs::Manifest;
 use serde_json::{Value, json};
@@ -45,19 +45,22 @@ pub fn compare(
     side_by_side: PathBuf,
 ) -> Result<Comparison, ImageError> {
     let (full, reused) = step_costs(manifest, request);
-    let mut comparison = Comparison {
+    let (psnr, ssim) = likeness(&uncached.images, &cached.images)?;
+    Ok(Comparison {
         uncached_seconds: uncached.timings.denoise.as_secs_f64(),
         cached_seconds: cached.timings.denoise.as_secs_f64(),
         allowed: cache::speed_up(full, reused, &cached.plan),
-        psnr: f64::INFINITY,
-        ssim: 1.0,
+        psnr,
+        ssim,
         side_by_side,
-    };
-    for (a, b) in uncached.images.iter().zip(&cached.images) {
-        comparison.psnr = comparison.psnr.min(psnr(a, b)?);
-        comparison.ssim = comparison.ssim.min(ssim(a, b)?);
-    }
-    Ok(comparison)
+    })
+}
+
+/// PSNR in dB, infinite for equal pictures, and SSIM: of the worst of two batches.
+pub fn likeness(one: &[Image], other: &[Image]) -> Result<(f64, f64), ImageError> {
+    one.iter().zip(other).try_fold((f64::INFINITY, 1.0f64), |(worst_psnr, worst_ssim), (a, b)| {
+        Ok((worst_psnr.min(psnr(a, b)?), worst_ssim.min(ssim(a, b)?)))
+    })
 }
 
 impl Comparison {

@@ -12,9 +12,19 @@ use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
 
-/// What to draw. Where a flag is not given, the picture of `--from` or the model's defaults hold.
+/// What to draw and when the deep core runs. Where a flag is not given, the picture of `--from` or
+/// the model's defaults hold.
 #[derive(Args)]
 pub struct RequestFlags {
+    #[command(flatten)]
+    picture: PictureFlags,
+    #[command(flatten)]
+    cache: CacheFlags,
+}
+
+/// What to draw.
+#[derive(Args)]
+pub struct PictureFlags {
     /// Picture size in pixels, multiples of 16.
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
     image_size: Option<Vec<usize>>,
@@ -39,8 +49,6 @@ pub struct RequestFlags {
     /// Pictures.
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    #[command(flatten)]
-    cache: CacheFlags,
 }
 
 /// When the deep core runs.
@@ -95,6 +103,15 @@ impl RequestFlags {
             request.seed = from.seed;
             request.cache = from.cache_policy.parse().context("cache policy of --from")?;
         }
+        self.picture.set(&mut request, manifest, negative);
+        set(&mut request.cache, self.cache.policy());
+        Ok(request)
+    }
+}
+
+impl PictureFlags {
+    /// Sets what the flags name in a `request` of the model of `manifest`.
+    pub fn set(&self, request: &mut Request, manifest: &Manifest, negative: Option<&str>) {
         if let Some(negative) = negative {
             request.negative = negative.to_string();
         }
@@ -111,8 +128,6 @@ impl RequestFlags {
         set(&mut request.guidance_rescale, self.guidance_rescale);
         set(&mut request.seed, self.seed);
         set(&mut request.batch_size, self.batch_size);
-        set(&mut request.cache, self.cache.policy());
-        Ok(request)
     }
 }
 

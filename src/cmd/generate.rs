@@ -1,12 +1,14 @@
 //! `hydit-serve generate`: a prompt in, PNG files out.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CachePolicy, Decision, refreshes};
 use hydit::image::{Image, Parameters, Texts, read_png, write_png};
+use hydit::machine::peak_memory;
 use hydit::report::{Stage, Timings};
 use hydit::runtime::Backend;
 use hydit::{Generated, Pipeline, Request};
@@ -49,11 +51,11 @@ pub struct Generate {
 }
 
 impl Generate {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, started: Instant) -> Result<()> {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
         let artifacts = Artifacts::open(&self.model)?;
         let request = self.resolve(&artifacts, from.as_ref())?;
-        check_writable(&self.output)?;
+        check_writable("--output", &self.output)?;
 
         let backend = Backend::open(&self.engine.options())?;
         eprintln!("engine    {}", backend.describe());
@@ -71,7 +73,19 @@ impl Generate {
             Some(uncached) => Some(self.compare(&pipeline, &request, uncached, &made)?),
             None => None,
         };
-        let report = Report { request: &request, made: &made, paths: &paths, comparison };
+        let start_seconds = match self.compare {
+            true => None, // the uncached picture came first
+            false => made.timings.began.map(|began| (began - started).as_secs_f64()),
+        };
+        let peak_memory = peak_memory();
+        let report = Report {
+            request: &request,
+            made: &made,
+            paths: &paths,
+            comparison,
+            start_seconds,
+            peak_memory,
+        };
         match self.json {
             true => println!("{:#}", report.json(&pipeline)),
             false => print!("{}", report.text()),
@@ -165,20 +179,17 @@ fn parameters(artifacts: &Artifacts, request: &Request, picture: usize) -> Param
     }
 }
 
-/// Fails before any work if no file can be made at `path`.
-fn check_writable(path: &Path) -> Result<()> {
+/// Fails before any work if no file can be made at `path`, which `flag` names.
+pub fn check_writable(flag: &str, path: &Path) -> Result<()> {
     if path.is_dir() {
-        bail!("--output: {} is a folder; name a file in it", path.display());
+        bail!("{flag}: {} is a folder; name a file in it", path.display());
     }
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     tempfile::tempfile_in(folder).with_context(|| {
-        format!(
-            "--output: cannot write into {}; choose a folder you may write to",
-            folder.display()
-        )
+        format!("{flag}: cannot write into {}; choose a folder you may write to", folder.display())
     })?;
     Ok(())
 }
@@ -195,6 +206,9 @@ struct Report<'a> {
     made: &'a Generated,
     paths: &'a [PathBuf],
     comparison: Option<Comparison>,
+    /// From the start of the program to the first denoising step.
+    start_seconds: Option<f64>,
+    peak_memory: Option<u64>,
 }
 
 impl Report<'_> {
@@ -208,6 +222,13 @@ impl Report<'_> {
             plan.len()
         );
         out += &table(timings);
+        if let Some(seconds) = self.start_seconds {
+            out += &format!("first step after          {seconds:5.2} s\n");
+        }
+        if let Some(bytes) = self.peak_memory {
+            out += &format!("peak memory               {:5} MiB\n", bytes >> 20);
+        }
+        out += "\n";
         if let Some(comparison) = &self.comparison {
             out += &comparison.text();
         }
@@ -240,6 +261,8 @@ impl Report<'_> {
             "stages": Stage::ALL.iter().map(stage).collect::<Vec<_>>(),
             "denoise_seconds": timings.denoise.as_secs_f64(),
             "overhead": timings.overhead(),
+            "start_seconds": self.start_seconds,
+            "peak_memory_bytes": self.peak_memory,
         });
         if let Some(comparison) = &self.comparison {
             out["compare"] = comparison.json();
@@ -257,7 +280,7 @@ fn table(timings: &Timings) -> String {
         out += &format!("{name:16} {calls:6}  {:8.1} ms {each:8.2} ms\n", 1e3 * seconds);
     }
     out += &format!(
-        "denoising loop            {:5.1} ms, {:.2}% outside the engine\n\n",
+        "denoising loop            {:5.1} ms, {:.2}% outside the engine\n",
         1e3 * timings.denoise.as_secs_f64(),
         100.0 * timings.overhead()
     );

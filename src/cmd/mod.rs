@@ -1,5 +1,6 @@
 //! The subcommands of `hydit-serve`, one file each.
 
+mod bench;
 mod compare;
 mod doctor;
 mod flags;
@@ -9,6 +10,8 @@ mod plan;
 mod progress;
 mod verify;
 
+use std::time::Instant;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -16,6 +19,8 @@ use clap::Subcommand;
 pub enum Command {
     /// Draw pictures of a prompt.
     Generate(generate::Generate),
+    /// Measure models, engines and cache policies beside each other on this machine.
+    Bench(bench::Bench),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),
     /// Print the parameters kept in a PNG.
@@ -27,9 +32,11 @@ pub enum Command {
 }
 
 impl Command {
-    pub fn run(self) -> Result<()> {
+    /// Runs it; `started` is when the program did.
+    pub fn run(self, started: Instant) -> Result<()> {
         match self {
-            Command::Generate(command) => command.run(),
+            Command::Generate(command) => command.run(started),
+            Command::Bench(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),

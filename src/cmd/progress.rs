@@ -1,4 +1,4 @@
-//! The progress bar of a request: one mark a step, full where the deep core ran.
+//! Progress bars: of a request, one mark a step, full where the deep core ran; of many requests.
 
 use std::time::{Duration, Instant};
 
@@ -54,5 +54,34 @@ impl Progress {
     /// Leaves the finished bar on the screen.
     pub fn finish(self) {
         self.bar.abandon();
+    }
+}
+
+/// The bar of many requests. It is drawn between them only, so that it costs none of them time.
+pub struct Turns {
+    bar: ProgressBar,
+    begun: usize,
+}
+
+impl Turns {
+    /// A bar of `total` requests on standard error; nothing where that is no terminal.
+    pub fn new(total: usize) -> Turns {
+        let style =
+            ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");
+        let style = style.expect("the template is valid").progress_chars("=> ");
+        Turns { bar: ProgressBar::new(total as u64).with_style(style), begun: 0 }
+    }
+
+    /// The next request begins.
+    pub fn next(&mut self, what: &str) {
+        self.bar.set_position(self.begun as u64);
+        self.bar.set_message(what.to_string());
+        self.bar.tick();
+        self.begun += 1;
+    }
+
+    /// Takes the bar off the screen.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -1,12 +1,13 @@
 //! PNG with text, written whole or not at all, read with bounds.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
 use super::{Image, ImageError};
+use crate::file::write_whole;
 
 /// Keys and texts of a PNG, in order.
 pub type Texts = Vec<(String, String)>;
@@ -53,21 +54,7 @@ fn is_latin1(c: char) -> bool {
 /// # Errors
 /// As [`encode_png`], or when the folder cannot be written; with the path.
 pub fn write_png(path: &Path, image: &Image, texts: &[(String, String)]) -> Result<(), ImageError> {
-    let write = || {
-        let bytes = encode_png(image, texts)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // Temporary files are private by default; a picture has the permissions of any new file.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(&bytes)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
+    let write = || Ok(write_whole(path, &encode_png(image, texts)?)?);
     write().map_err(|e: ImageError| at(path, e))
 }
 

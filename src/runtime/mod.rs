@@ -136,6 +136,22 @@ impl Backend {
         }
     }
 
+    /// As [`describe`](Backend::describe), without where the library lies.
+    pub fn name(&self) -> String {
+        match self {
+            Backend::Ort(runtime) => runtime.engine(),
+            Backend::Tract(_) => format!("tract {}", tract::VERSION),
+        }
+    }
+
+    /// Threads for the work inside one node.
+    pub fn threads(&self) -> usize {
+        match self {
+            Backend::Ort(runtime) => runtime.threads(),
+            Backend::Tract(_) => 1,
+        }
+    }
+
     /// The provider in use, never another than was asked for. tract's is the CPU.
     pub fn provider(&self) -> Provider {
         match self {

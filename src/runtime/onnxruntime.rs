@@ -124,7 +124,13 @@ impl OnnxRuntime {
         &self.loaded.version
     }
 
-    fn engine(&self) -> String {
+    /// Threads for the work inside one node.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// "ONNX Runtime 1.31.1, cpu provider"
+    pub(super) fn engine(&self) -> String {
         format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
     }
 

@@ -1,0 +1,60 @@
+//! The machine and this process, as Linux tells them in `/proc`; nothing where there is none.
+
+use std::fs::read_to_string;
+
+/// The most memory in bytes that this process had resident at a time, mapped files included.
+pub fn peak_memory() -> Option<u64> {
+    high_water(&read_to_string("/proc/self/status").ok()?)
+}
+
+/// The processor's name.
+pub fn processor() -> Option<String> {
+    model_name(&read_to_string("/proc/cpuinfo").ok()?)
+}
+
+/// Mean number of processes that wanted to run in the last minute.
+pub fn load_average() -> Option<f64> {
+    read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// `VmHWM:     1234 kB`
+fn high_water(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// `model name : AMD EPYC`
+fn model_name(cpuinfo: &str) -> Option<String> {
+    let (_, name) = cpuinfo.lines().find_map(|line| {
+        line.split_once(':').filter(|(key, _)| matches!(key.trim(), "model name" | "Model"))
+    })?;
+    Some(name.trim().to_string()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_read_in_bytes() {
+        let status = "Name:\thydit\nVmPeak:\t  9000 kB\nVmHWM:\t  1234 kB\nVmRSS:\t 12 kB\n";
+        assert_eq!(high_water(status), Some(1234 * 1024));
+        assert_eq!(high_water("Name:\thydit\n"), None);
+    }
+
+    #[test]
+    fn the_processor_is_called_by_its_name() {
+        let table = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel name\t: B\n";
+        assert_eq!(model_name(table).as_deref(), Some("AMD EPYC"));
+        assert_eq!(model_name("processor : 0\n"), None);
+    }
+
+    #[test]
+    fn memory_that_was_used_once_stays_in_the_peak() {
+        let Some(before) = peak_memory() else { return };
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
+        drop(block);
+        assert!(peak_memory().expect("read before") >= before.max(64 << 20));
+    }
+}
