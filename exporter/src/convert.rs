@@ -1,13 +1,16 @@
 //! One tensor at a time: element type and transpose.
 
-use half::{bf16, f16};
+use std::borrow::Cow;
+use std::thread;
+
+use half::{bf16, f16, slice::HalfFloatSliceExt, vec::HalfFloatVecExt};
 use hydit_graphs::{DType, Transform};
 use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
 
 /// Elements converted at once where no transpose needs the whole tensor.
-const CHUNK: usize = 1 << 18;
+const CHUNK: usize = 1 << 20;
 
 /// Gives the elements of `tensor`, of shape `dims`, transformed and as `dtype`, little-endian, piece
 /// by piece to `sink`. All but [`Transform::Keep`] need the whole tensor in memory.
@@ -19,35 +22,31 @@ pub fn convert<E: From<String>>(
     dims: &[usize],
     transform: Transform,
     dtype: DType,
-    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    mut sink: impl FnMut(Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if transform == Transform::Keep {
-        let mut pieces = tensor.bytes.chunks(CHUNK * width(tensor.dtype));
-        return pieces.try_for_each(|piece| sink(&encode(&floats(piece, tensor.dtype), dtype)?));
-    }
-    let values = floats(tensor.bytes, tensor.dtype);
-    let (rows, columns) = (dims[0], dims[1]);
-    let scales = || -> Result<Vec<f32>, String> {
-        check_finite(&values)?;
-        Ok(values.chunks(columns).map(scale).collect())
-    };
+    let Tensor { dtype: stored, bytes } = *tensor;
+    let scales = |values: &[f32]| -> Vec<f32> { values.chunks(dims[1]).map(scale).collect() };
     match transform {
-        Transform::Scales => sink(&encode(&scales()?, dtype)?),
-        Transform::Quantize => {
-            let scales = scales()?;
-            let quantized: Vec<i8> = values
-                .chunks(columns)
-                .zip(&scales)
-                .flat_map(|(row, scale)| row.iter().map(move |v| (v / scale).round() as i8))
-                .collect();
-            let bytes: Vec<u8> =
-                transpose(&quantized, rows, columns).iter().map(|&v| v as u8).collect();
-            sink(&bytes)
+        Transform::Keep => {
+            let mut pieces = bytes.chunks(CHUNK * width(stored));
+            pieces.try_for_each(|piece| sink(encoded(piece, stored, dtype)?.into_owned()))
         }
-        _ => {
-            let turned = transpose(&values, rows, columns);
-            drop(values);
-            turned.chunks(CHUNK).try_for_each(|piece| sink(&encode(piece, dtype)?))
+        Transform::Transpose => {
+            let (bytes, [rows, columns]) = (encoded(bytes, stored, dtype)?, [dims[0], dims[1]]);
+            match dtype.size() {
+                2 => sink(transpose(bytes.as_chunks::<2>().0, rows, columns).into_flattened()),
+                _ => sink(transpose(bytes.as_chunks::<4>().0, rows, columns).into_flattened()),
+            }
+        }
+        Transform::Scales => sink(encode(&scales(&floats(bytes, stored)?), dtype)?),
+        Transform::Quantize => {
+            let values = floats(bytes, stored)?;
+            let channels = values.chunks(dims[1]).zip(scales(&values));
+            let round = |v: f32, scale: f32| (v / scale).round() as i8 as u8;
+            let quantized: Vec<u8> = channels
+                .flat_map(|(row, scale)| row.iter().map(move |&v| round(v, scale)))
+                .collect();
+            sink(transpose(&quantized, dims[0], dims[1]))
         }
     }
 }
@@ -58,19 +57,34 @@ fn scale(channel: &[f32]) -> f32 {
     if largest == 0.0 { 1.0 } else { largest / 127.0 }
 }
 
-/// `[rows, columns]` -> `[columns, rows]`, by tiles that stay in the cache.
-fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+/// `[rows, columns]` -> `[columns, rows]`, by tiles that stay in the cache, on all cores.
+fn transpose<T: Copy + Default + Send + Sync>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     const TILE: usize = 32;
     let mut turned = vec![T::default(); values.len()];
-    for row in (0..rows).step_by(TILE) {
-        for column in (0..columns).step_by(TILE) {
-            for r in row..rows.min(row + TILE) {
-                for c in column..columns.min(column + TILE) {
-                    turned[c * rows + r] = values[r * columns + c];
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = columns.div_ceil(threads).next_multiple_of(TILE);
+    let turn = |first: usize, turned: &mut [T]| {
+        for (band, turned) in turned.chunks_mut(TILE * rows).enumerate() {
+            let column = first + band * TILE;
+            for row in (0..rows).step_by(TILE) {
+                let mut tile = [[T::default(); TILE]; TILE];
+                let (height, width) = (TILE.min(rows - row), TILE.min(columns - column));
+                for (r, line) in tile.iter_mut().take(height).enumerate() {
+                    let start = (row + r) * columns + column;
+                    line[..width].copy_from_slice(&values[start..start + width]);
+                }
+                for (c, line) in turned.chunks_exact_mut(rows).enumerate() {
+                    let line = &mut line[row..row + height];
+                    line.iter_mut().zip(&tile).for_each(|(slot, from)| *slot = from[c]);
                 }
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        for (i, turned) in turned.chunks_mut(share * rows).enumerate() {
+            scope.spawn(move || turn(i * share, turned));
+        }
+    });
     turned
 }
 
@@ -78,53 +92,81 @@ fn width(dtype: Dtype) -> usize {
     if dtype == Dtype::F32 { 4 } else { 2 }
 }
 
-fn floats(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+/// The same numbers as `to`, little-endian.
+fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, String> {
+    let same = matches!(
+        (from, to),
+        (Dtype::F32, DType::F32) | (Dtype::F16, DType::F16) | (Dtype::BF16, DType::BF16)
+    );
+    let values = if same && all_finite(bytes, from) {
+        return Ok(Cow::Borrowed(bytes));
+    } else {
+        floats(bytes, from)?
+    };
+    Ok(Cow::Owned(encode(&values, to)?))
+}
+
+/// Whether no exponent is all ones.
+fn all_finite(bytes: &[u8], dtype: Dtype) -> bool {
+    // Not `any`: without an early end it runs on vectors.
+    let halves = |ones: u16| {
+        let words = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
+        words.fold(true, |finite, word| finite & (word & ones != ones))
+    };
     match dtype {
-        Dtype::F32 => elements(bytes, f32::from_le_bytes),
-        Dtype::F16 => elements(bytes, |b| f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => elements(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-        other => unreachable!("{other:?} was refused before"),
+        Dtype::F16 => halves(0x7c00),
+        Dtype::BF16 => halves(0x7f80),
+        _ => {
+            let words = bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
+            words.fold(true, |finite, word| finite & (word & 0x7f80_0000 != 0x7f80_0000))
+        }
     }
 }
 
-fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).collect()
-}
-
-fn check_finite(values: &[f32]) -> Result<(), String> {
+/// # Errors
+/// If one is not finite.
+fn floats(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, String> {
+    let halves = bytes.as_chunks::<2>().0.iter();
+    let values: Vec<f32> = match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => {
+            let halves: Vec<f16> = halves.map(|b| f16::from_le_bytes(*b)).collect();
+            halves.to_f32_vec()
+        }
+        Dtype::BF16 => halves.map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        other => unreachable!("{other:?} was refused before"),
+    };
     match values.iter().find(|v| !v.is_finite()) {
         Some(bad) => Err(format!("has the value {bad}; the file is damaged or training diverged")),
-        None => Ok(()),
+        None => Ok(values),
     }
 }
 
+/// Rounds finite `values` to the nearest of type `dtype`, to the even one of two.
+///
+/// # Errors
+/// If one becomes infinite.
 fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
-    check_finite(values)?;
-    match dtype {
-        DType::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        DType::F16 => narrow(values, "fp16", f16::from_f32, f16::is_finite, f16::to_le_bytes),
-        DType::BF16 => narrow(values, "bf16", bf16::from_f32, bf16::is_finite, bf16::to_le_bytes),
+    let (name, bytes) = match dtype {
+        DType::F32 => return Ok(bytes_of(values.iter().map(|v| v.to_le_bytes()))),
+        DType::F16 => {
+            let halves = Vec::<f16>::from_f32_slice(values);
+            ("fp16", bytes_of(halves.iter().map(|v| v.to_le_bytes())))
+        }
+        DType::BF16 => ("bf16", bytes_of(values.iter().map(|v| bf16::from_f32(*v).to_le_bytes()))),
         other => unreachable!("weights are never {other:?}"),
+    };
+    let narrow = if dtype == DType::F16 { Dtype::F16 } else { Dtype::BF16 };
+    if all_finite(&bytes, narrow) {
+        return Ok(bytes);
     }
+    let largest = values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
+    let largest = largest.expect("an infinite value");
+    Err(format!("has the value {largest}, beyond {name}; export with --dtype fp32"))
 }
 
-/// Rounds to the nearest of a narrower type, to the even one of two; what becomes infinite is refused.
-fn narrow<T: Copy>(
-    values: &[f32],
-    name: &str,
-    round: impl Fn(f32) -> T,
-    is_finite: impl Fn(T) -> bool,
-    bytes: impl Fn(T) -> [u8; 2],
-) -> Result<Vec<u8>, String> {
-    let mut narrow = Vec::with_capacity(2 * values.len());
-    for &value in values {
-        let rounded = round(value);
-        if !is_finite(rounded) {
-            return Err(format!("has the value {value}, beyond {name}; export with --dtype fp32"));
-        }
-        narrow.extend(bytes(rounded));
-    }
-    Ok(narrow)
+fn bytes_of<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
+    values.collect::<Vec<_>>().into_flattened()
 }
 
 #[cfg(test)]
@@ -141,7 +183,7 @@ mod tests {
         let mut out = Vec::new();
         let tensor = Tensor { dtype: from, bytes };
         convert::<String>(&tensor, dims, transform, to, |piece| {
-            out.extend_from_slice(piece);
+            out.extend_from_slice(&piece);
             Ok(())
         })
         .expect("converts");

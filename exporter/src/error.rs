@@ -22,6 +22,9 @@ pub enum Error {
     Flag { flag: &'static str, message: String },
     #[error("{0}")]
     Tensors(crate::checkpoint::Report),
+    /// Replaced by the reason before anyone sees it.
+    #[error("writing has stopped")]
+    Stopped,
     #[error("tensor `{name}` of {component}: {message}")]
     Values { component: &'static str, name: String, message: String },
 }

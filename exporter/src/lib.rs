@@ -253,7 +253,7 @@ pub fn write_graph(
         for (initializer, extent) in graph.layout() {
             sink.pad_to(extent.offset)?;
             match &initializer.source {
-                Source::Constant(bytes) => sink.put(bytes)?,
+                Source::Constant(bytes) => sink.put(bytes.clone())?,
                 Source::Checkpoint { tensor, dims, transform } => {
                     let value = weights.tensor(tensor);
                     convert::convert(&value, dims, *transform, initializer.dtype, |piece| {
@@ -267,7 +267,7 @@ pub fn write_graph(
         }
         Ok(())
     })?;
-    folder.write(&graph.file(), |sink| sink.put(&graph.encode()))
+    folder.write(&graph.file(), |sink| sink.put(graph.encode()))
 }
 
 /// What stops a conversion: the values, or the disk.
@@ -316,7 +316,7 @@ fn copy_licences(root: &Path, folder: &mut Folder) -> Result<()> {
         if upper.starts_with("LICENSE") || upper.starts_with("NOTICE") {
             let path = root.join(&name);
             let text = std::fs::read(&path).map_err(error::io(&path))?;
-            folder.write(&name, |sink| sink.put(&text))?;
+            folder.write(&name, |sink| sink.put(text))?;
         }
     }
     let notice = concat!(

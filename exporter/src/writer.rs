@@ -8,6 +8,8 @@ use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
 
 use hydit_graphs::manifest::{self, FileEntry, Manifest};
 use sha2::{Digest, Sha256};
@@ -16,6 +18,12 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, Result, io};
 
 const PREFIX: &str = ".hydit-export-";
+
+/// Bytes hashed and written at once: they stay in the processor's cache in between.
+const CHUNK: usize = 1 << 18;
+
+/// Bytes of a file after which the disk is told to begin.
+const SYNC_EVERY: u64 = 128 << 20;
 
 /// Files waiting for [`Folder::commit`]; dropped without it, nothing stays.
 pub struct Folder {
@@ -69,14 +77,15 @@ impl Folder {
             .tempfile_in(&self.path)
             .map_err(io(&path))?;
         let handle = file.reopen().map_err(io(&path))?;
-        let mut sink = Sink {
-            path: path.clone(),
-            out: BufWriter::with_capacity(1 << 20, handle),
-            hash: Sha256::new(),
-            bytes: 0,
-        };
-        fill(&mut sink)?;
-        let entry = sink.finish()?;
+        // The next piece is made while this one is hashed and written.
+        let (queue, pieces) = mpsc::sync_channel(2);
+        let (filled, written) = thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&handle, pieces));
+            let filled = fill(&mut Sink { queue, bytes: 0 });
+            (filled, writer.join().expect("writing does not panic"))
+        });
+        let entry = written.map_err(io(&path))?;
+        filled?;
         self.files.insert(name.to_string(), entry);
         self.waiting.push((name.to_string(), file));
         Ok(())
@@ -135,32 +144,51 @@ impl Drop for Folder {
     }
 }
 
-/// A file being written: counts and hashes what goes in.
+/// A file being written.
 pub struct Sink {
-    path: PathBuf,
-    out: BufWriter<File>,
-    hash: Sha256,
+    queue: SyncSender<Vec<u8>>,
     bytes: u64,
 }
 
 impl Sink {
     /// Appends `bytes`.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] once writing has failed; [`Folder::write`] gives the reason.
+    pub fn put(&mut self, bytes: impl Into<Vec<u8>>) -> Result<()> {
+        let bytes = bytes.into();
         self.bytes += bytes.len() as u64;
-        self.out.write_all(bytes).map_err(io(&self.path))
+        self.queue.send(bytes).map_err(|_| Error::Stopped)
     }
 
     /// Appends zeros up to `offset`.
     pub fn pad_to(&mut self, offset: u64) -> Result<()> {
         let gap = offset.checked_sub(self.bytes).expect("offsets grow");
-        self.put(&vec![0; gap as usize])
+        self.put(vec![0; gap as usize])
     }
+}
 
-    fn finish(mut self) -> Result<FileEntry> {
-        self.out.flush().map_err(io(&self.path))?;
-        self.out.get_ref().sync_all().map_err(io(&self.path))?;
-        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(FileEntry { bytes: self.bytes, sha256 })
-    }
+/// Hashes and writes `pieces` until there are no more. The disk is kept busy from the start, so
+/// that the sync at the end finds little left to do.
+fn write(file: &File, pieces: Receiver<Vec<u8>>) -> std::io::Result<FileEntry> {
+    let (mut hash, mut bytes, mut synced) = (Sha256::new(), 0, 0);
+    let mut out = BufWriter::with_capacity(CHUNK, file);
+    thread::scope(|scope| {
+        let (behind, ticks) = mpsc::sync_channel::<()>(0);
+        scope.spawn(move || ticks.iter().try_for_each(|()| file.sync_data()));
+        for piece in pieces {
+            for chunk in piece.chunks(CHUNK) {
+                hash.update(chunk);
+                out.write_all(chunk)?;
+            }
+            bytes += piece.len() as u64;
+            if bytes - synced >= SYNC_EVERY && behind.try_send(()).is_ok() {
+                synced = bytes;
+            }
+        }
+        out.flush()
+    })?;
+    file.sync_all()?;
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(FileEntry { bytes, sha256 })
 }
