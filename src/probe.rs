@@ -41,6 +41,7 @@ impl Probe {
         let x: Vec<f32> = values.iter().copied().cycle().take(shape.iter().product()).collect();
         let x = match graph.inputs[0].dtype {
             DType::F16 => backend.tensor_f16(&shape, &x)?,
+            DType::BF16 => backend.tensor_bf16(&shape, &x)?,
             _ => backend.tensor_f32(&shape, &x)?,
         };
         Ok(Probe { session, x: backend.place(x)? })
