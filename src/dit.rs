@@ -43,7 +43,7 @@ impl Dit {
         let mut decoder = load("shallow-decoder")?;
         decoder.outputs_to_host(&["noise_pred"])?;
         Ok(Dit {
-            conditioner: load("conditioner")?,
+            conditioner: backend.load_seldom(&artifacts.graph("conditioner")?)?,
             encoder: load("shallow-encoder")?,
             core: load("deep-core")?,
             decoder,
@@ -146,11 +146,9 @@ pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
 
 /// Each row `times` times: `a b` -> `a a b b`.
 fn repeat(backend: &Backend, encoded: &Encoded, times: usize) -> Result<(Value, Value)> {
-    let mut shape = encoded.states.shape();
-    let rows = shape[0];
-    shape[0] *= times;
-    let states = encoded.states.read_f32()?;
-    let states = backend.tensor_f32(&shape, &repeat_rows(&states, rows, times))?;
+    let [rows, length, width] = encoded.shape;
+    let shape = [rows * times, length, width];
+    let states = backend.tensor_f32(&shape, &repeat_rows(&encoded.states, rows, times))?;
     let mask = backend.tensor_i64(&shape[..2], &repeat_rows(&encoded.mask, rows, times))?;
     Ok((states, mask))
 }

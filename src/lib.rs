@@ -11,11 +11,13 @@
 
 pub mod artifacts;
 pub mod cache;
+pub mod denoise;
 pub mod dit;
 pub mod error;
 pub mod guidance;
 pub mod image;
 pub mod noise;
+pub mod part;
 pub mod pipeline;
 pub mod report;
 pub mod request;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::verify::{Tensors, Tolerance, split_against_full};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -34,9 +34,7 @@ impl Verify {
     }
 
     fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
-        let open = |backend| {
-            Backend::open(&RuntimeOptions { backend, provider: Provider::Cpu, threads: None })
-        };
+        let open = |backend| Backend::open(&RuntimeOptions { backend, ..Default::default() });
         let asked = match self.backend {
             BackendChoice::Auto => vec![open(BackendChoice::Ort)?, open(BackendChoice::Tract)?],
             one => vec![open(one)?],
