@@ -11,6 +11,7 @@
 
 pub mod artifacts;
 pub mod cache;
+pub mod denoise;
 pub mod dit;
 pub mod error;
 pub mod file;
@@ -18,6 +19,7 @@ pub mod guidance;
 pub mod image;
 pub mod machine;
 pub mod noise;
+pub mod part;
 pub mod pipeline;
 pub mod probe;
 pub mod report;

@@ -3,30 +3,28 @@
 //! Follows `HunyuanDiTPipeline.__call__` of diffusers, with the transformer cut for Skip-Cache.
 
 use std::path::Path;
-use std::time::Instant;
 
 use hydit_graphs::Manifest;
 
 use crate::artifacts::Artifacts;
 use crate::cache::Decision;
-use crate::dit::{Condition, Dit, SkipCache, sizes};
-use crate::error::{Error, Result};
-use crate::guidance::guide;
+use crate::denoise::{Denoised, Denoising};
+use crate::dit::{Dit, sizes};
+use crate::error::Result;
 use crate::image::Image;
-use crate::noise::TorchGenerator;
+use crate::part::Part;
 use crate::report::{Stage, Timings};
 use crate::request::Request;
 use crate::runtime::{Backend, Session};
-use crate::sampler::Sampler;
-use crate::text::TextEncoders;
+use crate::text::{PromptEmbeds, TextEncoders};
 
 /// A loaded model. One request at a time; nothing of a request stays in it.
 pub struct Pipeline {
     artifacts: Artifacts,
     backend: Backend,
-    text: TextEncoders,
-    dit: Dit,
-    vae: Session,
+    text: Part<TextEncoders>,
+    dit: Part<Dit>,
+    vae: Part<Session>,
 }
 
 /// One step of a request, told when it is done.
@@ -50,10 +48,13 @@ pub struct Generated {
     pub plan: Vec<Decision>,
     /// Where the time went.
     pub timings: Timings,
+    /// Whether the deep core's kept output lay in the host's memory, not in a GPU's.
+    pub deep_on_host: bool,
 }
 
 impl Pipeline {
-    /// Loads all graphs of the artifact folder `path`, after checking that none was changed.
+    /// Loads all graphs of the artifact folder `path`, after checking that none was changed. On a
+    /// [low-memory](Backend::low_memory) engine every request loads them, part by part.
     pub fn load(path: &Path, backend: Backend) -> Result<Pipeline> {
         Pipeline::open(Artifacts::open(path)?, backend)
     }
@@ -62,10 +63,9 @@ impl Pipeline {
     pub fn open(artifacts: Artifacts, backend: Backend) -> Result<Pipeline> {
         artifacts.check_engine(&backend)?;
         artifacts.check_code()?;
-        let text = TextEncoders::load(&artifacts, &backend)?;
-        let dit = Dit::load(&artifacts, &backend)?;
-        let mut vae = backend.load(&artifacts.graph("vae-decoder")?)?;
-        vae.outputs_to_host(&["image"])?;
+        let text = Part::new(TextEncoders::load, &artifacts, &backend)?;
+        let dit = Part::new(Dit::load, &artifacts, &backend)?;
+        let vae = Part::new(load_vae, &artifacts, &backend)?;
         Ok(Pipeline { artifacts, backend, text, dit, vae })
     }
 
@@ -87,101 +87,36 @@ impl Pipeline {
     /// Draws the pictures of `request`; `told` hears of every step.
     ///
     /// # Errors
-    /// [`Error::Request`] before any work if a field is out of range; [`Error::NotFinite`] rather
+    /// [`Error::Request`](crate::Error::Request) before any work if a field is out of range; [`Error::NotFinite`](crate::Error::NotFinite) rather
     /// than a black picture; what the engine says otherwise.
     pub fn generate(&mut self, request: &Request, told: &mut dyn FnMut(Step)) -> Result<Generated> {
         let mut sampler = request.check(&self.artifacts.manifest)?;
         let plan = request.cache.plan(sampler.timesteps());
         let mut timings = Timings::default();
 
-        let condition = self.condition(request, &mut timings)?;
-        let mut noise: Vec<TorchGenerator> = (0..request.batch_size as u64)
-            .map(|picture| TorchGenerator::new(request.seed + picture))
-            .collect();
-        let start = Instant::now();
-        timings.began = Some(start);
-        let latents =
-            self.denoise(request, &condition, &mut sampler, &plan, &mut noise, &mut timings, told)?;
-        timings.denoise = start.elapsed();
+        let prompt = self.encode(request, &mut timings)?;
+        let Pipeline { artifacts, backend, dit, .. } = self;
+        let manifest = &artifacts.manifest;
+        let denoised = dit.lend(artifacts, backend, &mut timings, |dit, timings| {
+            let conditions = timings
+                .time(Stage::Conditioner, || dit.condition(backend, manifest, &prompt, request))?;
+            let (conditions, sampler, plan) = (&conditions[..], &mut sampler, &plan[..]);
+            Denoising { backend, manifest, dit, request, conditions, sampler, plan }
+                .run(timings, told)
+        })?;
+        let Denoised { latents, deep_on_host } = denoised;
         let images = self.decode(request, latents, &mut timings)?;
-        Ok(Generated { images, timesteps: sampler.timesteps().to_vec(), plan, timings })
+        let timesteps = sampler.timesteps().to_vec();
+        Ok(Generated { images, timesteps, plan, timings, deep_on_host })
     }
 
-    fn condition(&mut self, request: &Request, timings: &mut Timings) -> Result<Condition> {
-        let Pipeline { artifacts, backend, text, dit, .. } = self;
+    fn encode(&mut self, request: &Request, timings: &mut Timings) -> Result<PromptEmbeds> {
+        let Pipeline { artifacts, backend, text, .. } = self;
         let both = [request.negative.as_str(), request.prompt.as_str()];
         let texts = if request.guided() { &both[..] } else { &both[1..] };
-        let prompt = timings.time(Stage::TextEncoders, || text.encode(backend, texts))?;
-        timings.time(Stage::Conditioner, || {
-            dit.condition(backend, &artifacts.manifest, &prompt, request)
+        text.lend(artifacts, backend, timings, |text, timings| {
+            timings.time(Stage::TextEncoders, || text.encode(backend, texts))
         })
-    }
-
-    /// Latents `[pictures, channels, h, w]` from noise to clean.
-    #[allow(clippy::too_many_arguments)] // the request's whole state, owned by `generate`
-    fn denoise(
-        &mut self,
-        request: &Request,
-        condition: &Condition,
-        sampler: &mut Sampler,
-        plan: &[Decision],
-        noise: &mut [TorchGenerator],
-        timings: &mut Timings,
-        told: &mut dyn FnMut(Step),
-    ) -> Result<Vec<f32>> {
-        let dit = &self.artifacts.manifest.model.transformer;
-        let sizes = sizes(&self.artifacts.manifest, request);
-        let picture = dit.in_channels * sizes.height * sizes.width;
-        let mut latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(picture)).collect();
-
-        // With guidance the batch is [negative rows, positive rows] over the same latents.
-        let copies = sizes.batch / request.batch_size;
-        let shape = [sizes.batch, dit.in_channels, sizes.height, sizes.width];
-        let mut input = latents.repeat(copies);
-        let mut latents_value = self.backend.tensor_f32(&shape, &input)?;
-        let mut timestep = self.backend.tensor_f32(&[sizes.batch], &vec![0.0; sizes.batch])?;
-        let mut guided = vec![0.0; latents.len()];
-        let mut cache = SkipCache::default();
-
-        for (index, &decision) in plan.iter().enumerate() {
-            let t = sampler.timesteps()[index] as f32;
-            timestep.write_f32(&vec![t; sizes.batch])?;
-            input.chunks_mut(latents.len()).for_each(|half| half.copy_from_slice(&latents));
-            latents_value.write_f32(&input)?;
-            let predicted = self.dit.predict(
-                &latents_value,
-                &timestep,
-                condition,
-                decision,
-                &mut cache,
-                timings,
-            )?;
-            let predicted = predicted.read_f32()?;
-            timings.time(Stage::Sampler, || {
-                // The learned variance behind the first channels is not used.
-                let row = predicted.len() / sizes.batch;
-                for (i, out) in guided.chunks_mut(picture).enumerate() {
-                    let rows = |i: usize| &predicted[i * row..][..picture];
-                    match request.guided() {
-                        true => guide(
-                            rows(i),
-                            rows(request.batch_size + i),
-                            request.guidance_scale,
-                            request.guidance_rescale,
-                            out,
-                        ),
-                        false => out.copy_from_slice(rows(i)),
-                    }
-                }
-                if !guided.iter().all(|v| v.is_finite()) {
-                    return Err(Error::NotFinite { step: index + 1, steps: plan.len() });
-                }
-                sampler.step(index, &guided, &mut latents, noise);
-                Ok(())
-            })?;
-            told(Step { index, total: plan.len(), decision });
-        }
-        Ok(latents)
     }
 
     fn decode(
@@ -190,19 +125,26 @@ impl Pipeline {
         mut latents: Vec<f32>,
         timings: &mut Timings,
     ) -> Result<Vec<Image>> {
-        let manifest = &self.artifacts.manifest;
-        let (dit, vae) = (&manifest.model.transformer, &manifest.model.vae);
-        let sizes = sizes(manifest, request);
-        latents.iter_mut().for_each(|v| *v /= vae.scaling_factor);
-        let picture = dit.in_channels * sizes.height * sizes.width;
-        let shape = [1, dit.in_channels, sizes.height, sizes.width];
-        let mut images = Vec::new();
-        for latents in latents.chunks(picture) {
-            let latents = self.backend.tensor_f32(&shape, latents)?;
-            let outputs = timings.time(Stage::Vae, || self.vae.run(&[("latents", &latents)]))?;
-            let pixels = outputs[0].read_f32()?;
-            images.push(Image::from_decoder(&pixels, request.width, request.height)?);
-        }
-        Ok(images)
+        let Pipeline { artifacts, backend, vae, .. } = self;
+        let model = &artifacts.manifest.model;
+        let sizes = sizes(&artifacts.manifest, request);
+        latents.iter_mut().for_each(|v| *v /= model.vae.scaling_factor);
+        let shape = [1, model.transformer.in_channels, sizes.height, sizes.width];
+        vae.lend(artifacts, backend, timings, |vae, timings| {
+            let mut images = Vec::new();
+            for latents in latents.chunks(shape.iter().product()) {
+                let latents = backend.tensor_f32(&shape, latents)?;
+                let outputs = timings.time(Stage::Vae, || vae.run(&[("latents", &latents)]))?;
+                let pixels = outputs[0].read_f32()?;
+                images.push(Image::from_decoder(&pixels, request.width, request.height)?);
+            }
+            Ok(images)
+        })
     }
+}
+
+fn load_vae(artifacts: &Artifacts, backend: &Backend) -> Result<Session> {
+    let mut vae = backend.load_seldom(&artifacts.graph("vae-decoder")?)?;
+    vae.outputs_to_host(&["image"])?;
+    Ok(vae)
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// Loading graphs within a request, which a low-memory engine does.
+    Load,
     /// Both text encoders and tokenizers.
     TextEncoders,
     /// The conditioner.
@@ -28,7 +30,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order they run.
-    pub const ALL: [(Stage, &'static str); 8] = [
+    pub const ALL: [(Stage, &'static str); 9] = [
+        (Stage::Load, "loading"),
         (Stage::TextEncoders, "text encoders"),
         (Stage::Conditioner, "conditioner"),
         (Stage::Encoder, "shallow encoder"),

@@ -8,7 +8,7 @@ use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, Tr
 
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Session, Value};
+use crate::runtime::{Backend, Session};
 
 /// The two text encoders with their tokenizers.
 pub struct TextEncoders {
@@ -24,10 +24,12 @@ pub struct PromptEmbeds {
     pub t5: Encoded,
 }
 
-/// States of one encoder.
+/// States of one encoder, on the host: the encoders need not stay for them.
 pub struct Encoded {
-    /// `[rows, length, width]`, fp32.
-    pub states: Value,
+    /// Rows, tokens of a row, channels of a token.
+    pub shape: [usize; 3],
+    /// `[rows, length, width]`.
+    pub states: Vec<f32>,
     /// `[rows, length]`: 1 for a token, 0 for padding.
     pub mask: Vec<i64>,
 }
@@ -58,7 +60,7 @@ impl TextEncoders {
         let tokenizers = &artifacts.manifest.tokenizers;
         let load = |entry: &TokenizerEntry, graph: &str| -> Result<Encoder> {
             let tokenizer = PaddedTokenizer::load(&artifacts.path, entry)?;
-            Ok(Encoder { tokenizer, session: backend.load(&artifacts.graph(graph)?)? })
+            Ok(Encoder { tokenizer, session: backend.load_seldom(&artifacts.graph(graph)?)? })
         };
         Ok(TextEncoders {
             bert: load(&tokenizers.text_encoder, "text-encoder")?,
@@ -78,12 +80,14 @@ impl TextEncoders {
 impl Encoder {
     fn encode(&mut self, backend: &Backend, texts: &[&str]) -> Result<Encoded> {
         let Tokens { ids, mask } = self.tokenizer.tokenize(texts)?;
-        let shape = [texts.len(), self.tokenizer.length];
+        let (rows, length) = (texts.len(), self.tokenizer.length);
+        let shape = [rows, length];
         let ids = backend.tensor_i64(&shape, &ids)?;
         let mask_value = backend.tensor_i64(&shape, &mask)?;
         let inputs = [("input_ids", &ids), ("attention_mask", &mask_value)];
-        let mut outputs = self.session.run(&inputs)?;
-        Ok(Encoded { states: outputs.remove(0), mask })
+        let outputs = self.session.run(&inputs)?;
+        let states = outputs[0].read_f32()?.into_owned();
+        Ok(Encoded { shape: [rows, length, states.len() / (rows * length)], states, mask })
     }
 }
 

@@ -6,7 +6,7 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::{CachePolicy, refreshes};
 use hydit::report::Stage;
 use hydit::request::spacing_of;
-use hydit::runtime::BackendChoice;
+use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit::{Pipeline, Request};
 
@@ -48,6 +48,29 @@ fn nothing_of_a_request_stays_for_the_next() {
     let wide = Request { width: 192, steps: 5, ..cached.clone() };
     rgb(&mut pipeline, &wide);
     assert_eq!(first, rgb(&mut pipeline, &cached));
+}
+
+#[test]
+fn low_memory_draws_the_same_pictures_one_request_after_another() {
+    let artifacts = emoji::artifacts(1);
+    for backend in [BackendChoice::Ort, BackendChoice::Tract] {
+        let options = RuntimeOptions { backend, threads: Some(2), ..RuntimeOptions::default() };
+        let open = |low_memory| {
+            let backend = Backend::open(&RuntimeOptions { low_memory, ..options.clone() });
+            Pipeline::load(artifacts.path(), backend.expect("an engine")).expect("it loads")
+        };
+        let (mut all, mut low) = (open(false), open(true));
+        let cat = Request { cache: policy("N2"), ..emoji::cat(all.manifest(), 3) };
+        let two = Request { batch_size: 2, guidance_scale: 1.0, width: 96, ..cat.clone() };
+        for request in [&cat, &two, &cat] {
+            assert_eq!(rgb(&mut all, request), rgb(&mut low, request), "{backend}");
+        }
+        let loads = |pipeline: &mut Pipeline| {
+            let made = pipeline.generate(&cat, &mut emoji::ignore).expect("it draws");
+            made.timings.calls(Stage::Load)
+        };
+        assert_eq!([loads(&mut all), loads(&mut low)], [0, 3], "{backend}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn a_provider_library_that_does_not_load_is_named_with_the_loaders_words() {
     let places =
         Places { variable: None, folders: vec![(Place::System, folder.path().to_owned())] };
     for backend in [BackendChoice::Auto, BackendChoice::Ort] {
-        let options = RuntimeOptions { backend, provider: Provider::Cuda, threads: None };
+        let options = RuntimeOptions { backend, provider: Provider::Cuda, ..Default::default() };
         let message = Backend::open_in(&options, &places).err().expect("a refusal").to_string();
         assert!(
             message

@@ -13,7 +13,7 @@ fn open(
     provider: Provider,
     places: &Places,
 ) -> Result<Backend, RuntimeError> {
-    Backend::open_in(&RuntimeOptions { backend, provider, threads: None }, places)
+    Backend::open_in(&RuntimeOptions { backend, provider, ..Default::default() }, places)
 }
 
 fn refusal(backend: BackendChoice, provider: Provider, places: &Places) -> String {

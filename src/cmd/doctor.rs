@@ -36,7 +36,7 @@ impl Doctor {
             ("ort, tensorrt", BackendChoice::Ort, Provider::TensorRt),
             ("tract", BackendChoice::Tract, Provider::Cpu),
         ] {
-            let options = RuntimeOptions { backend, provider, threads: None };
+            let options = RuntimeOptions { backend, provider, ..Default::default() };
             match Backend::open(&options) {
                 Ok(backend) => println!("  + {name:14} {}", backend.describe()),
                 Err(error) => {

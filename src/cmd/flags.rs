@@ -149,12 +149,15 @@ pub struct EngineFlags {
     /// Threads of ONNX Runtime; all physical cores if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Memory before speed: hold one part of the model at a time, load each when it is needed.
+    #[arg(long)]
+    low_memory: bool,
 }
 
 impl EngineFlags {
     /// As options of the runtime.
     pub fn options(&self) -> RuntimeOptions {
-        let EngineFlags { backend, provider, threads } = *self;
-        RuntimeOptions { backend, provider, threads }
+        let EngineFlags { backend, provider, threads, low_memory } = *self;
+        RuntimeOptions { backend, provider, threads, low_memory }
     }
 }

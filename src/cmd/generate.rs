@@ -256,6 +256,7 @@ impl Report<'_> {
             "backend": pipeline.backend().describe(),
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),
+            "deep_on_host": self.made.deep_on_host,
             "refresh": refresh,
             "timesteps": timesteps,
             "stages": Stage::ALL.iter().map(stage).collect::<Vec<_>>(),
@@ -276,7 +277,10 @@ fn table(timings: &Timings) -> String {
     let mut out = String::from("stage             calls       total    per call\n");
     for (stage, name) in Stage::ALL {
         let (calls, seconds) = (timings.calls(stage), timings.of(stage).as_secs_f64());
-        let each = 1e3 * seconds / calls.max(1) as f64;
+        if calls == 0 {
+            continue;
+        }
+        let each = 1e3 * seconds / calls as f64;
         out += &format!("{name:16} {calls:6}  {:8.1} ms {each:8.2} ms\n", 1e3 * seconds);
     }
     out += &format!(

@@ -37,8 +37,9 @@ impl Verify {
     }
 
     fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
-        let open =
-            |backend, provider| Backend::open(&RuntimeOptions { backend, provider, threads: None });
+        let open = |backend, provider| {
+            Backend::open(&RuntimeOptions { backend, provider, ..Default::default() })
+        };
         let asked = match (self.backend, self.provider) {
             (BackendChoice::Auto, Provider::Cpu) => vec![
                 open(BackendChoice::Ort, Provider::Cpu)?,

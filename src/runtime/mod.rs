@@ -30,7 +30,7 @@ pub use self::{
 };
 use self::{
     library::{Places, SearchReport},
-    onnxruntime::NotOpened,
+    onnxruntime::{NotOpened, Runs},
     session::Engine,
     value::{Inner, check_length, narrow},
 };
@@ -75,6 +75,8 @@ pub struct RuntimeOptions {
     pub provider: Provider,
     /// Threads for the work inside one node; the physical cores when `None`. tract has one.
     pub threads: Option<usize>,
+    /// Memory before speed: see [`Backend::low_memory`].
+    pub low_memory: bool,
 }
 
 /// An opened engine.
@@ -102,17 +104,17 @@ impl Backend {
     /// # Errors
     /// As [`open`](Backend::open).
     pub fn open_in(options: &RuntimeOptions, places: &Places) -> Result<Backend, RuntimeError> {
-        let provider = options.provider;
+        let &RuntimeOptions { provider, low_memory, .. } = options;
         if options.backend == BackendChoice::Tract {
             if provider == Provider::Cpu {
-                return Ok(Backend::Tract(Tract { notice: String::new() }));
+                return Ok(Backend::Tract(Tract { notice: String::new(), low_memory }));
             }
             let reason = "tract computes on the CPU only".into();
             let mend = "leave out --backend tract, or use --provider cpu".into();
             return Err(RuntimeError::Provider { provider, reason, mend });
         }
         let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        let report = match OnnxRuntime::open(provider, threads, places) {
+        let report = match OnnxRuntime::open(provider, threads, low_memory, places) {
             Ok(runtime) => return Ok(Backend::Ort(runtime)),
             Err(NotOpened::Refused(error)) => return Err(error),
             Err(NotOpened::Missing(report)) => report,
@@ -123,7 +125,9 @@ impl Backend {
             return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
         }
         match options.backend {
-            BackendChoice::Auto => Ok(Backend::Tract(Tract { notice: notice(&report) })),
+            BackendChoice::Auto => {
+                Ok(Backend::Tract(Tract { notice: notice(&report), low_memory }))
+            }
             _ => Err(RuntimeError::NoLibrary { refused: report.refused() }),
         }
     }
@@ -168,15 +172,38 @@ impl Backend {
         }
     }
 
-    /// Loads an `.onnx` file, with its external data beside it.
+    /// Whether memory comes before speed. ONNX Runtime then gives back what a run on the CPU has
+    /// allocated at its end, and a [`Pipeline`](crate::Pipeline) holds one part of the model at a
+    /// time. The numbers are the same.
+    pub fn low_memory(&self) -> bool {
+        match self {
+            Backend::Ort(runtime) => runtime.low_memory(),
+            Backend::Tract(tract) => tract.low_memory,
+        }
+    }
+
+    /// Loads an `.onnx` file that is run again and again, with its external data beside it.
     ///
     /// # Errors
     /// [`RuntimeError::Load`] with the engine's reason; for a GPU provider also when a node would
     /// have to run on the CPU.
     pub fn load(&self, graph: &Path) -> Result<Session, RuntimeError> {
+        self.load_for(graph, Runs::Many)
+    }
+
+    /// As [`load`](Backend::load), for a graph that runs now and then: ONNX Runtime keeps no memory
+    /// for its next run on the CPU.
+    ///
+    /// # Errors
+    /// As [`load`](Backend::load).
+    pub fn load_seldom(&self, graph: &Path) -> Result<Session, RuntimeError> {
+        self.load_for(graph, Runs::Few)
+    }
+
+    fn load_for(&self, graph: &Path, runs: Runs) -> Result<Session, RuntimeError> {
         let (engine, inputs, outputs) = match self {
             Backend::Ort(runtime) => {
-                let (engine, inputs, outputs) = runtime.load(graph)?;
+                let (engine, inputs, outputs) = runtime.load(graph, runs)?;
                 (Engine::Ort(engine), inputs, outputs)
             }
             Backend::Tract(tract) => {
@@ -336,7 +363,8 @@ mod tests {
     #[test]
     fn tract_refuses_a_gpu_by_name() {
         for provider in [Provider::Cuda, Provider::TensorRt] {
-            let options = RuntimeOptions { backend: BackendChoice::Tract, provider, threads: None };
+            let options =
+                RuntimeOptions { backend: BackendChoice::Tract, provider, ..Default::default() };
             let message = Backend::open(&options).err().expect("a refusal").to_string();
             assert!(message.contains(&format!("the {provider} provider")), "{message}");
             assert!(message.contains("tract computes on the CPU only"), "{message}");

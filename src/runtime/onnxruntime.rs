@@ -9,6 +9,11 @@
 //! - A new session builder asks ONNX Runtime to pick a provider by itself (`MaxEfficiency`); that
 //!   is turned off.
 //! - Without `error_on_failure` a provider that does not register is passed over.
+//! - Each session has an arena, which doubles whenever it grows and keeps what it has. With memory
+//!   patterns, which are for inputs of one shape, a second run takes as much again: they are off.
+//!   The arena shrinks after a run where that is asked for; without one it is malloc that keeps the
+//!   memory, and more of it.
+//! - An output keeps its session in memory, weights included.
 //! - An `IoBinding` hands out the same output buffers in every run: one that lived on would
 //!   overwrite a kept output.
 
@@ -22,7 +27,7 @@ use ort::{
     logging::LogLevel,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{
-        Session,
+        RunOptions, Session,
         builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
     },
     value::{DynTensor, DynTensorValueType, Outlet, ValueType},
@@ -49,6 +54,14 @@ pub struct OnnxRuntime {
     loaded: Loaded,
     provider: Provider,
     threads: usize,
+    low_memory: bool,
+}
+
+/// How often a graph runs in a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    Many,
+    Few,
 }
 
 /// Why ONNX Runtime did not open.
@@ -70,6 +83,7 @@ impl OnnxRuntime {
     pub(super) fn open(
         provider: Provider,
         threads: usize,
+        low_memory: bool,
         places: &Places,
     ) -> Result<OnnxRuntime, NotOpened> {
         // The lock guards one assignment: a panic elsewhere leaves it whole.
@@ -98,7 +112,7 @@ impl OnnxRuntime {
             }
         };
         drop(slot);
-        let runtime = OnnxRuntime { loaded, provider, threads };
+        let runtime = OnnxRuntime { loaded, provider, threads, low_memory };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -112,6 +126,11 @@ impl OnnxRuntime {
     /// The provider that its sessions use.
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// Whether memory comes before speed.
+    pub(super) fn low_memory(&self) -> bool {
+        self.low_memory
     }
 
     /// The file that was loaded.
@@ -151,7 +170,9 @@ impl OnnxRuntime {
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(refused("the optimisation level"))?
             .with_deterministic_compute(true)
-            .map_err(refused("deterministic computation"))?;
+            .map_err(refused("deterministic computation"))?
+            .with_memory_pattern(false)
+            .map_err(refused("no memory patterns"))?;
         if self.threads != self.loaded.threads {
             // The shared pool has the size that the first backend of the process asked for. Pools of
             // sessions that run in turn must not spin against each other.
@@ -178,6 +199,7 @@ impl OnnxRuntime {
     pub(super) fn load(
         &self,
         graph: &Path,
+        runs: Runs,
     ) -> Result<(Engine, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
         let failed = |error: ort::Error| RuntimeError::Load {
             graph: graph.to_owned(),
@@ -192,7 +214,11 @@ impl OnnxRuntime {
             .map(|output| Ok((output.name.clone(), memory(self.device())?)))
             .collect::<Result<_, ort::Error>>()
             .map_err(failed)?;
-        Ok((Engine { session, outputs, describe: self.engine() }, inputs, declared))
+        let mut options = RunOptions::new().map_err(failed)?;
+        if self.provider == Provider::Cpu && (self.low_memory || runs == Runs::Few) {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(failed)?;
+        }
+        Ok((Engine { session, options, outputs, describe: self.engine() }, inputs, declared))
     }
 
     /// Moves a tensor to where the sessions compute; on the CPU it is there already.
@@ -274,6 +300,7 @@ fn info(outlet: &Outlet) -> TensorInfo {
 /// A graph loaded in ONNX Runtime.
 pub struct Engine {
     session: Session,
+    options: RunOptions,
     /// The name of each output, and the memory in which it is wanted.
     outputs: Vec<(String, MemoryInfo<'static>)>,
     /// The engine and its provider, for messages.
@@ -304,7 +331,7 @@ impl Engine {
             binding.bind_output_to_device(name.as_str(), memory)?;
         }
         binding.synchronize_inputs()?;
-        let outputs = self.session.run_binding(&binding)?;
+        let outputs = self.session.run_binding_with_options(&binding, &self.options)?;
         outputs.into_iter().map(|(_, value)| value.downcast::<DynTensorValueType>()).collect()
     }
 }

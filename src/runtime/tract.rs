@@ -27,6 +27,8 @@ const PLANS: usize = 4;
 pub struct Tract {
     /// Why ONNX Runtime is not used instead; empty when tract was asked for.
     pub(super) notice: String,
+    /// Whether memory comes before speed.
+    pub(super) low_memory: bool,
 }
 
 impl Tract {
@@ -157,7 +159,8 @@ mod tests {
     fn plans_are_kept_per_shape_and_bounded() {
         let graph =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/runtime/attention.onnx");
-        let (mut engine, ..) = Tract { notice: String::new() }.load(&graph).expect("a graph");
+        let tract = Tract { notice: String::new(), low_memory: false };
+        let (mut engine, ..) = tract.load(&graph).expect("a graph");
         let x = |tokens: usize| Arc::new(Tensor::zero::<f32>(&[1, tokens, 8]).expect("a tensor"));
         for tokens in [1, 2, 1, 3, 4, 1, 5] {
             engine.run(vec![x(tokens)]).expect("a run");

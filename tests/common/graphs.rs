@@ -33,7 +33,12 @@ pub fn engines() -> &'static [BackendChoice] {
 
 /// Opens an engine. ONNX Runtime must be there: run scripts/setup-ort.
 pub fn open(engine: BackendChoice) -> Backend {
-    let options = RuntimeOptions { backend: engine, provider: provider(), threads: Some(1) };
+    let options = RuntimeOptions {
+        backend: engine,
+        provider: provider(),
+        threads: Some(1),
+        ..Default::default()
+    };
     Backend::open(&options).unwrap_or_else(|error| panic!("{engine}: {error}"))
 }
 

@@ -26,8 +26,18 @@ pub fn export_with(branch: usize, target: Target) -> TempDir {
 }
 
 pub fn try_export(out: &Path, branch: usize, target: Target) -> hydit_export::Result<Manifest> {
+    export_from(&checkpoint(), out, branch, target)
+}
+
+/// As [`try_export`], of another checkpoint.
+pub fn export_from(
+    checkpoint: &Path,
+    out: &Path,
+    branch: usize,
+    target: Target,
+) -> hydit_export::Result<Manifest> {
     let options = Options {
-        checkpoint: checkpoint(),
+        checkpoint: checkpoint.to_path_buf(),
         out: out.to_path_buf(),
         cache_at_branch: branch,
         precision: target.precision,

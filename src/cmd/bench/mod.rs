@@ -113,7 +113,7 @@ impl Bench {
         for &backend in &self.backend {
             for &provider in &self.provider {
                 for &threads in &threads {
-                    engines.push(RuntimeOptions { backend, provider, threads });
+                    engines.push(RuntimeOptions { backend, provider, threads, low_memory: false });
                 }
             }
         }
