@@ -89,7 +89,7 @@ impl Dit {
     ) -> Result<Vec<Condition>> {
         let sizes = sizes(manifest, request);
         let texts = 0..prompt.bert.shape[0];
-        let rows: Vec<Vec<usize>> = match rows_together(backend, &sizes) {
+        let rows: Vec<Vec<usize>> = match rows_together(backend.provider(), &sizes) {
             1 => texts.map(|text| vec![text]).collect(),
             _ => vec![texts.flat_map(|text| vec![text; request.batch_size]).collect()],
         };
@@ -174,9 +174,9 @@ impl Dit {
 const APART_FROM: usize = 1024;
 
 /// How many rows of the batch run together: all of them, or one.
-pub fn rows_together(backend: &Backend, sizes: &Sizes) -> usize {
+pub fn rows_together(provider: Provider, sizes: &Sizes) -> usize {
     let tokens = sizes.grid_height * sizes.grid_width;
-    match backend.provider() == Provider::Cpu && tokens >= APART_FROM {
+    match provider == Provider::Cpu && tokens >= APART_FROM {
         true => 1,
         false => sizes.batch,
     }

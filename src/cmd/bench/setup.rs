@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
-use hydit::dit::sizes;
+use hydit::dit::{rows_together, sizes};
 use hydit::report::Stage;
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit::{Pipeline, Request};
@@ -95,12 +95,15 @@ impl Setup {
         let texts = if self.request.guided() { 2 } else { 1 };
         let (graphs, batch): (&[&str], usize) = match stage {
             Stage::TextEncoders => (&["text-encoder", "text-encoder-2"], texts),
-            Stage::Conditioner => (&["conditioner"], sizes.batch),
+            Stage::Conditioner => match rows_together(self.options.provider, &sizes) {
+                1 => (&["conditioner"], texts),
+                all => (&["conditioner"], all),
+            },
             Stage::Encoder => (&["shallow-encoder"], sizes.batch),
             Stage::Core => (&["deep-core"], sizes.batch),
             Stage::Decoder => (&["shallow-decoder"], sizes.batch),
             Stage::Vae => (&["vae-decoder"], 1), // picture by picture
-            Stage::Sampler | Stage::Png => return None,
+            Stage::Sampler | Stage::Png | Stage::Load => return None,
         };
         let of = |name: &&str| self.manifest().graph(name).ok().map(|graph| &graph.flops);
         let sizes = Sizes { batch, ..sizes };
