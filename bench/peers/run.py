@@ -46,11 +46,13 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--base", default=BASE, metavar="NAME", help="the peer that speed-ups and PSNR refer to")
+    parser.add_argument("--once", action="store_true", help="a turn draws once, not twice: for pictures of minutes")
     for flag in ("--table", "--json", "--plot"):
         parser.add_argument(flag, type=pathlib.Path, metavar="FILE")
     arguments = parser.parse_args()
-    if BASE not in arguments.peers:
-        arguments.peers.insert(0, BASE)
+    if arguments.base not in arguments.peers:
+        arguments.peers.insert(0, arguments.base)
     # A made-up checkpoint has no encoder in its VAE, and diffusers does not load it: the transformer alone, then.
     weights = arguments.checkpoint / "vae/diffusion_pytorch_model.safetensors"
     arguments.transformer_only = not weights.exists() or b'"encoder.conv_in.weight"' not in header(weights)
@@ -66,7 +68,7 @@ class Worker:
     """A peer in Python; None from draw() when it failed, and then the reason in `failure`."""
 
     def __init__(self, name, arguments, folder, full_steps):
-        self.name, self.folder, self.failure = name, folder, None
+        self.name, self.folder, self.failure, self.once = name, folder, None, arguments.once
         graphs = [path for path in arguments.artifacts if (path / "full.onnx").exists()]
         if not name.startswith("diffusers") and not graphs:
             self.failure = "no export with full.onnx was given"
@@ -100,7 +102,8 @@ class Worker:
         return json.loads(line)
 
     def turn(self):
-        self.draw()
+        if not self.once:
+            self.draw()
         drawn = self.draw()
         return {self.name: drawn} if drawn else {}
 
@@ -176,7 +179,7 @@ def main():
         print("\r" + " " * 72 + "\r", end="", file=sys.stderr)
         order = arguments.peers + [row for hydit in ours for row in (hydit.off, hydit.cached)]
         failures = {worker.name: worker.failure for worker in workers if worker.failure}
-        report.write(arguments, order, rounds, failures, folder, engine, BASE)
+        report.write(arguments, order, rounds, failures, folder, engine, arguments.base)
 
 
 if __name__ == "__main__":
