@@ -23,10 +23,9 @@ impl<T> Part<T> {
         Ok(Part { load, kept })
     }
 
-    /// Lends the part to `work`.
-    ///
-    /// What `work` returns should hold no [`Value`](crate::runtime::Value) that the part made: ONNX
-    /// Runtime keeps a graph in memory as long as one of its outputs.
+    /// Lends the part to `work`. What `work` returns had better hold no
+    /// [`Value`](crate::runtime::Value) that the part made: it keeps the memory that the part's runs
+    /// have allocated.
     pub fn lend<R>(
         &mut self,
         artifacts: &Artifacts,

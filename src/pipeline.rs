@@ -87,8 +87,11 @@ impl Pipeline {
     /// Draws the pictures of `request`; `told` hears of every step.
     ///
     /// # Errors
-    /// [`Error::Request`](crate::Error::Request) before any work if a field is out of range; [`Error::NotFinite`](crate::Error::NotFinite) rather
+    /// [`Error::Request`] before any work if a field is out of range; [`Error::NotFinite`] rather
     /// than a black picture; what the engine says otherwise.
+    ///
+    /// [`Error::Request`]: crate::Error::Request
+    /// [`Error::NotFinite`]: crate::Error::NotFinite
     pub fn generate(&mut self, request: &Request, told: &mut dyn FnMut(Step)) -> Result<Generated> {
         let mut sampler = request.check(&self.artifacts.manifest)?;
         let plan = request.cache.plan(sampler.timesteps());

@@ -24,7 +24,7 @@ pub struct PromptEmbeds {
     pub t5: Encoded,
 }
 
-/// States of one encoder, on the host: the encoders need not stay for them.
+/// States of one encoder, on the host: nothing of the encoder stays with them.
 pub struct Encoded {
     /// Rows, tokens of a row, channels of a token.
     pub shape: [usize; 3],

@@ -13,7 +13,7 @@
 //!   patterns, which are for inputs of one shape, a second run takes as much again: they are off.
 //!   The arena shrinks after a run where that is asked for; without one it is malloc that keeps the
 //!   memory, and more of it.
-//! - An output keeps its session in memory, weights included.
+//! - An output keeps the arena of its session in memory, though not its weights.
 //! - An `IoBinding` hands out the same output buffers in every run: one that lived on would
 //!   overwrite a kept output.
 
