@@ -9,6 +9,7 @@ use hydit::request::spacing_of;
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit::{Pipeline, Request};
+use hydit_graphs::{Form, Precision, Target};
 
 fn policy(text: &str) -> CachePolicy {
     text.parse().expect("a policy")
@@ -71,6 +72,27 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
         };
         assert_eq!([loads(&mut all), loads(&mut low)], [0, 3], "{backend}");
     }
+}
+
+/// In int8 the activations of a run share one scale, so there a row that ran beside others would
+/// show it.
+#[test]
+fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
+    let target = Target { precision: Precision::Int8, form: Form::OrtCpu };
+    let artifacts = emoji::export_with(1, target);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let cached = Request { cache: policy("N2-0-0"), ..emoji::cat(pipeline.manifest(), 4) };
+    let large = Request { width: 512, height: 512, ..cached };
+    let beside = Request { batch_size: 2, ..large.clone() };
+    let alone = Request { seed: large.seed + 1, ..large };
+    let made = pipeline.generate(&beside, &mut emoji::ignore).expect("it draws");
+    assert_eq!(made.timings.calls(Stage::Core), refreshes(&made.plan), "a call is one step");
+    assert!(made.images[1].rgb == rgb(&mut pipeline, &alone)[0], "it depends on its neighbour");
+    assert!(made.images[0].rgb != made.images[1].rgb, "other seeds, other pictures");
+
+    let small = |request: &Request| Request { width: 128, height: 128, ..request.clone() };
+    let together = rgb(&mut pipeline, &small(&beside));
+    assert!(together[1] != rgb(&mut pipeline, &small(&alone))[0], "small rows run together");
 }
 
 #[test]
