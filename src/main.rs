@@ -3,7 +3,8 @@
 
 mod cmd;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::Parser;
@@ -16,7 +17,22 @@ struct Cli {
     command: cmd::Command,
 }
 
+/// Unless it is in the environment, ONNX Runtime 1.31 keeps a telemetry database in the home folder,
+/// even where its interface has switched telemetry off.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
+/// Becomes the same program with the variable set; returns where that cannot be done.
+fn without_telemetry() {
+    if std::env::var_os(NO_TELEMETRY).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        let _ =
+            Command::new(program).args(std::env::args_os().skip(1)).env(NO_TELEMETRY, "1").exec();
+    }
+}
+
 fn main() -> ExitCode {
+    without_telemetry();
     let started = Instant::now();
     match Cli::parse().command.run(started) {
         Ok(()) => ExitCode::SUCCESS,

@@ -228,3 +228,18 @@ fn what_cannot_be_done_is_said_in_one_line_and_leaves_nothing() {
     }
     assert_eq!(place.out.path().read_dir().expect("readable").count(), 0);
 }
+
+#[test]
+fn nothing_is_left_in_the_home_folder() {
+    let home = tempfile::tempdir().expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_hydit-serve"))
+        .arg("doctor") // it opens ONNX Runtime, which has a telemetry database
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("HOME", home.path())
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .output()
+        .expect("it starts");
+    assert!(text(&output.stdout).contains("+ ort, cpu"), "{}", text(&output.stdout));
+    let left: Vec<_> = home.path().read_dir().expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
