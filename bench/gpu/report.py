@@ -20,7 +20,7 @@ def main():
     rows = [("", "step, ms", "TFLOP/s", "over PyTorch eager")]
 
     def row(name, seconds, flop):
-        rate = f"{flop / seconds / 1e12:.2f}" if flop else ""
+        rate = f"{flop / seconds / 1e12:.3g}" if flop else ""
         rows.append((name, f"{1e3 * seconds:.2f}", rate, f"{eager / seconds:.2f}" if eager else ""))
 
     setup = bench["setups"][0]
@@ -42,10 +42,10 @@ def main():
         if i == 0:
             print("| " + " | ".join("-" * width for width in widths) + " |")
 
-    print(f"\na guided step of this size: {full / 1e12:.2f} TFLOP")
+    print(f"\na guided step of this size: {full / 1e12:.3g} TFLOP")
     share = step["core"].get("of_matmul")
     if share:
-        print(f"deep core: {step['core']['gflops'] / 1e3:.2f} TFLOP/s, {share:.2f} of one large MatMul's rate here")
+        print(f"deep core: {step['core']['gflops'] / 1e3:.3g} TFLOP/s, {share:.2f} of one large MatMul's rate here")
     place = "the host" if drawn["deep_on_host"] else "the GPU"
     print(f"the kept deep tensor lies in the memory of {place}")
     memory = folder / "gpu-memory.txt"

@@ -31,7 +31,7 @@ def inputs(config, height, width, dtype, device):
     crops = ((0, 0), grid)
     tables = get_2d_rotary_pos_embed(config.attention_head_dim, crops, grid, output_type="pt")
     latents = torch.randn(2, config.in_channels, height // 8, width // 8, generator=noise)
-    return given | {"hidden_states": latents.to(device, dtype), "timestep": torch.full((2,), 500, device=device),
+    return given | {"hidden_states": latents.to(device, dtype), "timestep": torch.full((2,), 500.0).to(device, dtype),
                     "image_rotary_emb": tuple(table.to(device) for table in tables), "return_dict": False}
 
 
