@@ -90,7 +90,19 @@ impl Provider {
                 }
             }
         };
-        RuntimeError::Provider { provider: self, reason, mend: self.mend().into() }
+        let mend = self.mend_of(&reason).into();
+        RuntimeError::Provider { provider: self, reason, mend }
+    }
+
+    /// As [`mend`](Provider::mend); another where the driver is missing, which pip cannot install.
+    fn mend_of(self, reason: &str) -> &'static str {
+        match reason.contains("libcuda.so") {
+            true => {
+                "libcuda.so comes with NVIDIA's driver: install it, on a machine with an NVIDIA GPU; \
+                 or leave out --provider"
+            }
+            false => self.mend(),
+        }
     }
 }
 
@@ -162,5 +174,13 @@ mod tests {
             message.contains("file too short") || message.contains("invalid ELF header"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_missing_driver_is_not_mended_with_pip() {
+        let missing =
+            |library: &str| format!("dlopen failed: {library}: cannot open shared object");
+        assert!(Provider::Cuda.mend_of(&missing("libcuda.so.1")).contains("driver"));
+        assert_eq!(Provider::Cuda.mend_of(&missing("libcublas.so.13")), Provider::Cuda.mend());
     }
 }
