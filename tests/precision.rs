@@ -80,8 +80,11 @@ fn int8_pictures_stay_close() {
 
 #[test]
 fn fp16_pictures_stay_close() {
-    let (mean, lowest, _) = quality(Target::from(Precision::Fp16));
-    assert!(mean >= 50.0 && lowest >= 40.0, "{mean}, {lowest} dB");
+    for form in [Form::Portable, Form::OrtCuda] {
+        let (mean, lowest, _) = quality(Target { precision: Precision::Fp16, form });
+        assert!(mean >= 50.0 && lowest >= 40.0, "{mean}, {lowest} dB");
+        assert!(mean < 80.0, "{mean} dB is too good for fp16");
+    }
 }
 
 #[test]
