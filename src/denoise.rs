@@ -9,11 +9,21 @@ use crate::dit::{Condition, Dit, Lane, sizes};
 use crate::error::{Error, Result};
 use crate::guidance::guide;
 use crate::noise::TorchGenerator;
-use crate::pipeline::Step;
 use crate::report::{Stage, Timings};
 use crate::request::Request;
 use crate::runtime::Backend;
 use crate::sampler::Sampler;
+
+/// One step of a request, told when it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Counted from 0.
+    pub index: usize,
+    /// Steps in all.
+    pub total: usize,
+    /// Whether the deep core ran.
+    pub decision: Decision,
+}
 
 /// What the loop of one request works with.
 pub struct Denoising<'a> {

@@ -30,6 +30,7 @@ pub mod sampler;
 pub mod text;
 pub mod verify;
 
+pub use denoise::Step;
 pub use error::{Error, Result};
-pub use pipeline::{Generated, Pipeline, Step};
+pub use pipeline::{Generated, Pipeline};
 pub use request::Request;

@@ -21,14 +21,21 @@ struct Cli {
 /// even where its interface has switched telemetry off.
 const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
-/// Becomes the same program with the variable set; returns where that cannot be done.
+/// Becomes the same program with the variable set: only a new one can be given it safely. Where that
+/// cannot be done, says so and goes on.
 fn without_telemetry() {
-    if std::env::var_os(NO_TELEMETRY).is_none()
-        && let Ok(program) = std::env::current_exe()
-    {
-        let _ =
-            Command::new(program).args(std::env::args_os().skip(1)).env(NO_TELEMETRY, "1").exec();
+    if std::env::var_os(NO_TELEMETRY).is_some() {
+        return;
     }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let failure = match std::env::current_exe() {
+        Ok(program) => {
+            Command::new(program).arg0(name).args(arguments).env(NO_TELEMETRY, "1").exec()
+        }
+        Err(failure) => failure,
+    };
+    eprintln!("note: set {NO_TELEMETRY}=1 to keep ONNX Runtime from its telemetry ({failure})");
 }
 
 fn main() -> ExitCode {

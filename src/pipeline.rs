@@ -8,7 +8,7 @@ use hydit_graphs::Manifest;
 
 use crate::artifacts::Artifacts;
 use crate::cache::Decision;
-use crate::denoise::{Denoised, Denoising};
+use crate::denoise::{Denoised, Denoising, Step};
 use crate::dit::{Dit, sizes};
 use crate::error::Result;
 use crate::image::Image;
@@ -25,17 +25,6 @@ pub struct Pipeline {
     text: Part<TextEncoders>,
     dit: Part<Dit>,
     vae: Part<Session>,
-}
-
-/// One step of a request, told when it is done.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// Counted from 0.
-    pub index: usize,
-    /// Steps in all.
-    pub total: usize,
-    /// Whether the deep core ran.
-    pub decision: Decision,
 }
 
 /// The pictures of a request and how they were made.

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use half::f16;
+use half::{bf16, f16};
 use hydit_graphs::probe::{WIDTH, matmul};
 use hydit_graphs::{DType, GraphDef, Initializer, Precision, Sizes};
 
@@ -85,10 +85,10 @@ fn write(graph: &GraphDef, folder: &Path, values: &[f32]) -> std::io::Result<std
 
 fn bytes(initializer: &Initializer, values: &[f32]) -> Vec<u8> {
     let values = values.iter().cycle().take(initializer.elements());
-    match initializer.dtype.size() {
-        1 => values.map(|v| (v * 40.0) as i8 as u8).collect(),
-        // As bfloat16 these bits are other numbers, but numbers.
-        2 => values.flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+    match initializer.dtype {
+        DType::I8 => values.map(|v| (v * 40.0) as i8 as u8).collect(),
+        DType::F16 => values.flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        DType::BF16 => values.flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
         _ => values.flat_map(|v| v.to_le_bytes()).collect(),
     }
 }

@@ -34,7 +34,7 @@ def torch_onnx(checkpoint, out):
     tables = get_2d_rotary_pos_embed(config.attention_head_dim, ((0, 0), (8, 8)), (8, 8), output_type="pt")
     given = {
         "hidden_states": torch.randn(rows, config.in_channels, 16, 16).half(),
-        "timestep": torch.full((rows,), 500),
+        "timestep": torch.full((rows,), 500.0).half(),
         "encoder_hidden_states": torch.randn(rows, config.text_len, config.cross_attention_dim).half(),
         "text_embedding_mask": torch.ones(rows, config.text_len, dtype=torch.int64),
         "encoder_hidden_states_t5": torch.randn(rows, config.text_len_t5, config.cross_attention_dim_t5).half(),
@@ -131,6 +131,8 @@ def main():
         {"torch.onnx": torch_onnx, "mobius": mobius}[arguments.one](arguments.checkpoint, arguments.out)
         os.sync()
         return
+    if arguments.out.exists():
+        sys.exit(f"--out: {arguments.out} exists, and would be removed: name another")
     samples = {name: [] for name in arguments.names}
     for _ in range(arguments.rounds):
         for name in arguments.names:

@@ -48,12 +48,20 @@ def main():
         print(f"deep core: {step['core']['gflops'] / 1e3:.3g} TFLOP/s, {share:.2f} of one large MatMul's rate here")
     place = "the host" if drawn["deep_on_host"] else "the GPU"
     print(f"the kept deep tensor lies in the memory of {place}")
-    memory = folder / "gpu-memory.txt"
+    memory = folder / "gpu-memory.log"
     if memory.exists():
-        print(f"GPU memory in use at most, all programs, while hydit drew: {memory.read_text().strip()} MiB")
+        most = max(int(line) for line in memory.read_text().split())
+        print(f"GPU memory in use at most, all programs, while hydit drew: {most} MiB")
     for name in ("eager", "compile"):
         if "peak_memory_bytes" in torch.get(name, {}):
             print(f"PyTorch {name}: {torch[name]['peak_memory_bytes'] / 2**20:.0f} MiB of GPU memory at most")
+    wrong = []
+    if setup["provider"] != "cpu" and drawn["deep_on_host"]:
+        wrong.append("the kept deep tensor should have stayed on the GPU")
+    wrong += [f"the pictures of {variant['policy']} do not repeat"
+              for variant in bench["variants"] if not variant["pictures_repeat"]]
+    if wrong:
+        sys.exit("not accepted: " + "; ".join(wrong))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ fn write(file: &File, pieces: Receiver<Vec<u8>>) -> std::io::Result<FileEntry> {
     let mut out = BufWriter::with_capacity(CHUNK, file);
     thread::scope(|scope| {
         let (behind, ticks) = mpsc::sync_channel::<()>(0);
-        scope.spawn(move || ticks.iter().try_for_each(|()| file.sync_data()));
+        let syncing = scope.spawn(move || ticks.iter().try_for_each(|()| file.sync_data()));
         for piece in pieces {
             for chunk in piece.chunks(CHUNK) {
                 hash.update(chunk);
@@ -186,6 +186,9 @@ fn write(file: &File, pieces: Receiver<Vec<u8>>) -> std::io::Result<FileEntry> {
                 synced = bytes;
             }
         }
+        drop(behind);
+        // A failure is told once: the sync below would know nothing of it.
+        syncing.join().expect("syncing does not panic")?;
         out.flush()
     })?;
     file.sync_all()?;

@@ -3,7 +3,6 @@
 use crate::builder::{Graph, GraphDef};
 use crate::dim::{Dim, Symbol};
 use crate::target::Precision;
-use crate::tensor::DType;
 
 /// Rows and columns of the weight.
 pub const WIDTH: usize = 2048;
@@ -13,9 +12,7 @@ pub const WIDTH: usize = 2048;
 pub fn matmul(precision: Precision) -> GraphDef {
     let graph = Graph::new("matmul", precision);
     let tokens = Dim::from(Symbol::GridHeight) * Dim::from(Symbol::GridWidth);
-    // The host makes tensors of these two types; any other is cast here.
-    let dtype = if graph.compute() == DType::F16 { DType::F16 } else { DType::F32 };
-    let x = graph.input("x", dtype, &[Symbol::Batch.into(), tokens, WIDTH.into()]);
+    let x = graph.input("x", graph.compute(), &[Symbol::Batch.into(), tokens, WIDTH.into()]);
     graph.output("product", x.linear_no_bias(&graph.root(), "to_q", WIDTH));
     graph.finish()
 }
@@ -32,6 +29,7 @@ mod tests {
         };
         assert_eq!(operators(Precision::Fp32), ["MatMul"]);
         assert_eq!(operators(Precision::Fp16), ["MatMul"]);
+        assert_eq!(operators(Precision::Bf16), ["MatMul"]);
         let integer = ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"];
         assert_eq!(operators(Precision::Int8), integer);
     }

@@ -50,8 +50,9 @@ impl Verify {
             }
             (one, provider) => vec![open(one, provider)?],
         };
-        if asked.iter().all(|engine| artifacts.check_engine(engine).is_err()) {
-            artifacts.check_engine(&asked[0])?;
+        let none_fits = asked.iter().all(|engine| artifacts.check_engine(engine).is_err());
+        if self.provider != Provider::Cpu || none_fits {
+            artifacts.check_engine(&asked[0])?; // what was named is never left out
         }
         let mut engines = Vec::new();
         for engine in asked {
