@@ -4,6 +4,7 @@ mod emoji;
 
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CachePolicy, refreshes};
+use hydit::image::psnr;
 use hydit::report::Stage;
 use hydit::request::spacing_of;
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
@@ -93,6 +94,32 @@ fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
     let small = |request: &Request| Request { width: 128, height: 128, ..request.clone() };
     let together = rgb(&mut pipeline, &small(&beside));
     assert!(together[1] != rgb(&mut pipeline, &small(&alone))[0], "small rows run together");
+}
+
+/// With a guidance scale of little more than 1 the negative prompt counts for nothing, so rows or
+/// texts that were mixed up would show.
+#[test]
+fn rows_that_run_apart_keep_their_places() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let unguided = Request {
+        width: 512,
+        height: 512,
+        batch_size: 2,
+        negative: "a green tree".to_string(),
+        guidance_scale: 1.0,
+        ..emoji::cat(pipeline.manifest(), 3)
+    };
+    let guided = Request { guidance_scale: 1.0 + 1e-4, ..unguided.clone() };
+    let mut draw =
+        |request| pipeline.generate(request, &mut emoji::ignore).expect("it draws").images;
+    let (unguided, guided) = (draw(&unguided), draw(&guided));
+    for (a, b) in unguided.iter().zip(&guided) {
+        let level = psnr(a, b).expect("one size");
+        assert!(level >= 60.0, "{level} dB");
+    }
+    let other = psnr(&unguided[0], &guided[1]).expect("one size");
+    assert!(other < 40.0, "{other} dB between pictures of other seeds");
 }
 
 #[test]
