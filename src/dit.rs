@@ -230,10 +230,7 @@ fn style(
 /// FLOPs of a step of `request` that refreshes, and of one that reuses.
 pub fn step_costs(manifest: &Manifest, request: &Request) -> (f64, f64) {
     let sizes = sizes(manifest, request);
-    let of = |name: &str| {
-        let graph = manifest.graphs.iter().find(|graph| graph.name == name);
-        graph.map_or(0.0, |graph| graph.flops.at(&sizes) as f64)
-    };
+    let of = |graph: &str| manifest.flops(graph, &sizes);
     let shallow = of("shallow-encoder") + of("shallow-decoder");
     (shallow + of("deep-core"), shallow)
 }

@@ -1,27 +1,15 @@
 //! `hydit-serve bench` on the small model: its figures agree with each other and with the plan.
 
 mod emoji;
+mod serve;
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use hydit::probe::Probe;
 use hydit::runtime::BackendChoice;
 use hydit_graphs::{Form, Precision, Sizes, Target};
 use serde_json::Value;
-
-/// Runs `hydit-serve` in the repository, where `.runtime/` is.
-fn serve(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hydit-serve"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("it starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use serve::{serve, text};
 
 fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("JSON")

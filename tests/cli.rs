@@ -1,27 +1,16 @@
 //! `hydit-serve` as a person runs it: exit codes, one-line errors, files.
 
 mod emoji;
+mod serve;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use hydit::image::{Parameters, read_png};
 use hydit_graphs::{Form, Precision, Target};
 use serde_json::Value;
+use serve::{command, serve, text};
 use tempfile::TempDir;
-
-/// Runs `hydit-serve` in the repository, where `.runtime/` is.
-fn serve(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hydit-serve"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("it starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -232,9 +221,7 @@ fn what_cannot_be_done_is_said_in_one_line_and_leaves_nothing() {
 #[test]
 fn nothing_is_left_in_the_home_folder() {
     let home = tempfile::tempdir().expect("a folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_hydit-serve"))
-        .arg("doctor") // it opens ONNX Runtime, which has a telemetry database
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+    let output = command(&["doctor"]) // it opens ONNX Runtime, which has a telemetry database
         .env("HOME", home.path())
         .env_remove("ORT_DISABLE_TELEMETRY")
         .output()

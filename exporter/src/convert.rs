@@ -98,24 +98,22 @@ fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, String
         (from, to),
         (Dtype::F32, DType::F32) | (Dtype::F16, DType::F16) | (Dtype::BF16, DType::BF16)
     );
-    let values = if same && all_finite(bytes, from) {
+    if same && all_finite(bytes, to) {
         return Ok(Cow::Borrowed(bytes));
-    } else {
-        floats(bytes, from)?
-    };
-    Ok(Cow::Owned(encode(&values, to)?))
+    }
+    encode(&floats(bytes, from)?, to).map(Cow::Owned)
 }
 
 /// Whether no exponent is all ones.
-fn all_finite(bytes: &[u8], dtype: Dtype) -> bool {
+fn all_finite(bytes: &[u8], dtype: DType) -> bool {
     // Not `any`: without an early end it runs on vectors.
     let halves = |ones: u16| {
         let words = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
         words.fold(true, |finite, word| finite & (word & ones != ones))
     };
     match dtype {
-        Dtype::F16 => halves(0x7c00),
-        Dtype::BF16 => halves(0x7f80),
+        DType::F16 => halves(0x7c00),
+        DType::BF16 => halves(0x7f80),
         _ => {
             let words = bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
             words.fold(true, |finite, word| finite & (word & 0x7f80_0000 != 0x7f80_0000))
@@ -156,8 +154,7 @@ fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
         DType::BF16 => ("bf16", bytes_of(values.iter().map(|v| bf16::from_f32(*v).to_le_bytes()))),
         other => unreachable!("weights are never {other:?}"),
     };
-    let narrow = if dtype == DType::F16 { Dtype::F16 } else { Dtype::BF16 };
-    if all_finite(&bytes, narrow) {
+    if all_finite(&bytes, dtype) {
         return Ok(bytes);
     }
     let largest = values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));

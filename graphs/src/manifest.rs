@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use crate::dim::Cost;
+use crate::dim::{Cost, Sizes};
 use crate::scheduler::NoiseSchedule;
 use crate::target::{Form, Precision};
 use crate::tensor::TensorSpec;
@@ -160,6 +160,11 @@ impl Manifest {
     pub fn graph(&self, name: &str) -> Result<&GraphEntry, ManifestError> {
         let graph = self.graphs.iter().find(|graph| graph.name == name);
         graph.ok_or_else(|| ManifestError::Graph(name.to_string()))
+    }
+
+    /// FLOPs of one call of the graph `name` at `sizes`; 0 where there is no such graph.
+    pub fn flops(&self, name: &str, sizes: &Sizes) -> f64 {
+        self.graph(name).map_or(0.0, |graph| graph.flops.at(sizes) as f64)
     }
 
     fn check_names(&self) -> Result<(), ManifestError> {

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::target::by_name;
+
 /// How the timesteps of a run are spread over the training timesteps: diffusers' `timestep_spacing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,8 +40,7 @@ impl FromStr for Spacing {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|spacing| spacing.to_string() == name);
-        found.ok_or_else(|| format!("`{name}` is not one of leading, linspace, trailing"))
+        by_name(name, &Self::ALL)
     }
 }
 

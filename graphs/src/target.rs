@@ -149,7 +149,8 @@ impl FromStr for Form {
     }
 }
 
-fn by_name<T: Copy + fmt::Display>(name: &str, all: &[T]) -> Result<T, String> {
+/// The one of `all` that is shown as `name`.
+pub(crate) fn by_name<T: Copy + fmt::Display>(name: &str, all: &[T]) -> Result<T, String> {
     all.iter().copied().find(|one| one.to_string() == name).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(T::to_string).collect();
         format!("`{name}` is not one of {}", names.join(", "))

@@ -105,9 +105,8 @@ impl Setup {
             Stage::Vae => (&["vae-decoder"], 1), // picture by picture
             Stage::Sampler | Stage::Png | Stage::Load => return None,
         };
-        let of = |name: &&str| self.manifest().graph(name).ok().map(|graph| &graph.flops);
         let sizes = Sizes { batch, ..sizes };
-        Some(graphs.iter().filter_map(of).map(|flops| flops.at(&sizes) as f64).sum())
+        Some(graphs.iter().map(|graph| self.manifest().flops(graph, &sizes)).sum())
     }
 
     /// The flags of `hydit-serve generate` that draw the picture of a variant.
