@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use hydit_graphs::Manifest;
 
-use crate::cache::Decision;
+use crate::cache::{Decision, Plan};
 use crate::dit::{Condition, Dit, Lane, sizes};
 use crate::error::{Error, Result};
 use crate::guidance::guide;
 use crate::noise::TorchGenerator;
 use crate::report::{Stage, Timings};
 use crate::request::Request;
-use crate::runtime::Backend;
+use crate::runtime::{Backend, Value};
 use crate::sampler::Sampler;
 
 /// One step of a request, told when it is done.
@@ -25,53 +25,64 @@ pub struct Step {
     pub decision: Decision,
 }
 
-/// What the loop of one request works with.
-pub struct Denoising<'a> {
-    /// The engine of `dit`.
-    pub backend: &'a Backend,
-    /// What the model is.
-    pub manifest: &'a Manifest,
-    /// The transformer.
-    pub dit: &'a mut Dit,
-    /// What is drawn.
-    pub request: &'a Request,
-    /// The request's prompt and size, as the transformer reads them: of all rows, or of those of one
-    /// text each, negative ones first.
-    pub conditions: &'a [Condition],
-    /// The request's sampler.
-    pub sampler: &'a mut Sampler,
-    /// At which steps the deep core runs.
-    pub plan: &'a [Decision],
-}
-
 /// What the loop has made.
 pub struct Denoised {
     /// `[pictures, channels, h, w]`, clean.
     pub latents: Vec<f32>,
-    /// Whether the kept output of the deep core lay in the host's memory.
+    /// What was done at each step.
+    pub decisions: Vec<Decision>,
+    /// Whether the kept outputs of the deep core lay in the host's memory.
     pub deep_on_host: bool,
 }
 
-impl Denoising<'_> {
-    /// From noise to clean latents; `told` hears of every step.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`], or what the engine says.
-    pub fn run(self, timings: &mut Timings, told: &mut dyn FnMut(Step)) -> Result<Denoised> {
-        let start = Instant::now();
-        timings.began = Some(start);
-        let Denoising { backend, manifest, dit, request, conditions, sampler, plan } = self;
+/// A request on its way down the timesteps: where it is, and the tensors that the model reads there.
+pub struct Walk<'a> {
+    request: &'a Request,
+    /// Rows that run together, their latents as of the last [`Walk::arrive`].
+    pub lanes: Vec<Lane<'a>>,
+    /// `[rows]`, likewise.
+    pub timestep: Value,
+    /// Where it is.
+    pub place: Place,
+    /// Numbers of one picture's latents.
+    picture: usize,
+    /// Latents of all rows of the batch.
+    input: Vec<f32>,
+    predicted: Vec<f32>,
+}
+
+/// All that a step changes.
+#[derive(Clone)]
+pub struct Place {
+    /// Index of the step that comes next.
+    pub step: usize,
+    /// `[pictures, channels, h, w]`.
+    pub latents: Vec<f32>,
+    sampler: Sampler,
+    noise: Vec<TorchGenerator>,
+}
+
+impl<'a> Walk<'a> {
+    /// At the first step, with the latents that the request's seeds give. `conditions` are its prompt
+    /// and size as the transformer reads them: of all rows, or of those of one text each, negative
+    /// ones first.
+    pub fn new(
+        backend: &Backend,
+        manifest: &Manifest,
+        request: &'a Request,
+        conditions: &'a [Condition],
+        sampler: Sampler,
+    ) -> Result<Walk<'a>> {
         let channels = manifest.model.transformer.in_channels;
         let sizes = sizes(manifest, request);
         let picture = channels * sizes.height * sizes.width;
         let mut noise: Vec<TorchGenerator> = (0..request.batch_size as u64)
             .map(|picture| TorchGenerator::new(request.seed + picture))
             .collect();
-        let mut latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(picture)).collect();
+        let latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(picture)).collect();
 
         // With guidance the batch is [negative rows, positive rows] over the same latents.
-        let copies = sizes.batch / request.batch_size;
-        let mut input = latents.repeat(copies);
+        let input = latents.repeat(sizes.batch / request.batch_size);
         let rows = conditions[0].rows();
         let shape = [rows, channels, sizes.height, sizes.width];
         let mut lanes = Vec::new();
@@ -79,47 +90,100 @@ impl Denoising<'_> {
             let condition = &conditions[i * rows * conditions.len() / sizes.batch];
             lanes.push(Lane::new(condition, backend.tensor_f32(&shape, latents)?));
         }
-        let mut times = vec![0.0; rows];
-        let mut timestep = backend.tensor_f32(&[rows], &times)?;
-        let (mut predicted, mut guided) = (Vec::new(), vec![0.0; latents.len()]);
+        let timestep = backend.tensor_f32(&[rows], &vec![0.0; rows])?;
+        let place = Place { step: 0, latents, sampler, noise };
+        Ok(Walk { request, lanes, timestep, place, picture, input, predicted: Vec::new() })
+    }
 
-        for (index, &decision) in plan.iter().enumerate() {
-            times.fill(sampler.timesteps()[index] as f32);
-            timestep.write_f32(&times)?;
-            input.chunks_mut(latents.len()).for_each(|half| half.copy_from_slice(&latents));
-            for (lane, latents) in lanes.iter_mut().zip(input.chunks(rows * picture)) {
-                lane.latents.write_f32(latents)?;
+    /// The timesteps it visits.
+    pub fn timesteps(&self) -> &[u32] {
+        self.place.sampler.timesteps()
+    }
+
+    /// How many there are.
+    pub fn steps(&self) -> usize {
+        self.timesteps().len()
+    }
+
+    /// Gives the lanes the latents and the timestep of where it is.
+    pub fn arrive(&mut self) -> Result<()> {
+        let Walk { lanes, timestep, place, input, .. } = self;
+        let now = place.sampler.timesteps()[place.step] as f32;
+        timestep.write_f32(&vec![now; timestep.shape()[0]])?;
+        input.chunks_mut(place.latents.len()).for_each(|half| half.copy_from_slice(&place.latents));
+        let rows = input.len() / lanes.len();
+        for (lane, latents) in lanes.iter_mut().zip(input.chunks(rows)) {
+            lane.latents.write_f32(latents)?;
+        }
+        Ok(())
+    }
+
+    /// The guided prediction `[pictures, channels, h, w]` of what the decoder made of each lane.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], or what the engine says.
+    pub fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
+        let Walk { request, place, picture, predicted, .. } = self;
+        predicted.clear();
+        for rows in predictions {
+            predicted.extend_from_slice(&rows.read_f32()?);
+        }
+        // The learned variance behind the first channels is not used.
+        let batch = self.input.len() / *picture;
+        let row = predicted.len() / batch;
+        let mut guided = vec![0.0; place.latents.len()];
+        for (i, out) in guided.chunks_mut(*picture).enumerate() {
+            let rows = |i: usize| &predicted[i * row..][..*picture];
+            let Request { batch_size, guidance_scale, guidance_rescale, .. } = **request;
+            match request.guided() {
+                true => guide(rows(i), rows(batch_size + i), guidance_scale, guidance_rescale, out),
+                false => out.copy_from_slice(rows(i)),
             }
-            predicted.clear();
-            for rows in dit.predict(&mut lanes, &timestep, decision, timings)? {
-                predicted.extend_from_slice(&rows.read_f32()?);
-            }
-            timings.time(Stage::Sampler, || {
-                // The learned variance behind the first channels is not used.
-                let row = predicted.len() / sizes.batch;
-                for (i, out) in guided.chunks_mut(picture).enumerate() {
-                    let rows = |i: usize| &predicted[i * row..][..picture];
-                    match request.guided() {
-                        true => guide(
-                            rows(i),
-                            rows(request.batch_size + i),
-                            request.guidance_scale,
-                            request.guidance_rescale,
-                            out,
-                        ),
-                        false => out.copy_from_slice(rows(i)),
-                    }
-                }
-                if !guided.iter().all(|v| v.is_finite()) {
-                    return Err(Error::NotFinite { step: index + 1, steps: plan.len() });
-                }
-                sampler.step(index, &guided, &mut latents, &mut noise);
+        }
+        match guided.iter().all(|v| v.is_finite()) {
+            true => Ok(guided),
+            false => Err(Error::NotFinite { step: place.step + 1, steps: self.steps() }),
+        }
+    }
+
+    /// Goes one step on with the prediction `guided`.
+    pub fn advance(&mut self, guided: &[f32]) {
+        let Place { step, latents, sampler, noise } = &mut self.place;
+        sampler.step(*step, guided, latents, noise);
+        *step += 1;
+    }
+
+    /// From noise to clean latents, as `plan` decides; `told` hears of every step.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], or what the engine says.
+    pub fn run(
+        mut self,
+        backend: &Backend,
+        dit: &mut Dit,
+        mut plan: Plan,
+        timings: &mut Timings,
+        told: &mut dyn FnMut(Step),
+    ) -> Result<Denoised> {
+        dit.prepare(backend, plan.keeps(), plan.planned().is_none())?;
+        let start = Instant::now();
+        timings.began = Some(start);
+        let total = self.steps();
+        let mut decisions = Vec::with_capacity(total);
+        for index in 0..total {
+            self.arrive()?;
+            let (predictions, decision) =
+                dit.predict(&mut self.lanes, &self.timestep, index, &mut plan, timings)?;
+            timings.time(Stage::Sampler, || -> Result<()> {
+                let guided = self.guided(&predictions)?;
+                self.advance(&guided);
                 Ok(())
             })?;
-            told(Step { index, total: plan.len(), decision });
+            decisions.push(decision);
+            told(Step { index, total, decision });
         }
         timings.denoise = start.elapsed();
-        let deep_on_host = lanes.iter().all(|lane| lane.deep_on_host() == Some(true));
-        Ok(Denoised { latents, deep_on_host })
+        let deep_on_host = self.lanes.iter().all(|lane| lane.deep_on_host() == Some(true));
+        Ok(Denoised { latents: self.place.latents, decisions, deep_on_host })
     }
 }

@@ -1,25 +1,29 @@
 //! The cut transformer: conditioner once per request, then encoder, core and decoder per step.
 
+use std::collections::VecDeque;
+
 use hydit_graphs::hunyuan_dit::skip_name;
 use hydit_graphs::variant::Reading;
 use hydit_graphs::{Manifest, Sizes};
 
 use crate::artifacts::Artifacts;
-use crate::cache::Decision;
+use crate::cache::{Decision, Forecast, Plan};
 use crate::error::Result;
+use crate::feature::Features;
 use crate::report::{Stage, Timings};
 use crate::request::Request;
 use crate::rope;
 use crate::runtime::{Backend, Provider, Session, Value};
 use crate::text::{Encoded, PromptEmbeds};
 
-/// The four graphs of the transformer.
+/// The four graphs of the transformer, and the arithmetic of cache policies.
 pub struct Dit {
     conditioner: Session,
     encoder: Session,
     core: Session,
     decoder: Session,
     skips: Vec<String>,
+    features: Features,
 }
 
 /// What stays the same through a request for rows that run together, where the graphs read it.
@@ -31,13 +35,20 @@ pub struct Condition {
 }
 
 /// Rows of a request's batch that run together. With it go the latents they are given and the kept
-/// output of the deep core: a lane belongs to one request and is dropped with it.
+/// outputs of the deep core: a lane belongs to one request and is dropped with it.
 pub struct Lane<'a> {
     condition: &'a Condition,
     /// `[rows, channels, h, w]`, written before each step.
     pub latents: Value,
-    deep: Option<Value>,
+    /// The core's outputs, the latest first.
+    kept: VecDeque<Value>,
+    /// What the core was or would have been given at the step before.
+    before: Option<Value>,
 }
+
+/// What the shallow encoder makes of a lane: the skips, what the core reads being the last of them,
+/// and `temb` behind.
+pub struct Shallow(Vec<Value>);
 
 impl Condition {
     /// How many rows it is for.
@@ -49,17 +60,43 @@ impl Condition {
 impl<'a> Lane<'a> {
     /// Nothing is kept yet.
     pub fn new(condition: &'a Condition, latents: Value) -> Lane<'a> {
-        Lane { condition, latents, deep: None }
+        Lane { condition, latents, kept: VecDeque::new(), before: None }
     }
 
-    /// Whether the kept output of the core lies in the host's memory; `None` if nothing is kept.
+    /// The core's kept outputs, the latest first.
+    pub fn kept(&self) -> &VecDeque<Value> {
+        &self.kept
+    }
+
+    /// Keeps an output of the core beside those before it, `keeps` in all.
+    pub fn keep(&mut self, deep: Value, keeps: usize) {
+        self.kept.truncate(keeps - 1);
+        self.kept.push_front(deep);
+    }
+
+    /// Whether the kept outputs of the core lie in the host's memory; `None` if nothing is kept.
     pub fn deep_on_host(&self) -> Option<bool> {
-        self.deep.as_ref().map(Value::on_host)
+        self.kept.front().map(Value::on_host)
     }
 
     fn shared<'b>(&'b self, temb: &'b Value) -> [(&'static str, &'b Value); 4] {
         let Condition { text_states, cos, sin, .. } = self.condition;
         [("temb", temb), ("text_states", text_states), ("cos", cos), ("sin", sin)]
+    }
+}
+
+impl Shallow {
+    /// What the core reads.
+    fn x(&self) -> &Value {
+        &self.0[self.0.len() - 2]
+    }
+
+    fn temb(&self) -> &Value {
+        &self.0[self.0.len() - 1]
+    }
+
+    fn into_x(mut self) -> Value {
+        self.0.swap_remove(self.0.len() - 2)
     }
 }
 
@@ -75,6 +112,7 @@ impl Dit {
             core: load("deep-core")?,
             decoder,
             skips: (0..artifacts.manifest.cache_at_branch).map(skip_name).collect(),
+            features: Features::new(&artifacts.manifest),
         })
     }
 
@@ -118,50 +156,112 @@ impl Dit {
         rows.into_iter().map(&mut condition).collect()
     }
 
-    /// One prediction `[rows, out_channels, h, w]` for each lane. The core runs if `decision` says so
-    /// or if nothing is kept yet; its output never leaves the engine.
+    /// Loads what forecasts from up to `keeps` outputs of the core need beside the model, and what
+    /// watching the encoder's output needs, if it is `watched`.
+    pub fn prepare(&mut self, backend: &Backend, keeps: usize, watched: bool) -> Result<()> {
+        self.features.prepare(backend, keeps, watched)
+    }
+
+    /// One prediction `[rows, out_channels, h, w]` for each lane at `step`, as `plan` decides. What
+    /// is kept of the core never leaves the engine.
     pub fn predict(
         &mut self,
         lanes: &mut [Lane<'_>],
         timestep: &Value,
-        decision: Decision,
+        step: usize,
+        plan: &mut Plan,
         timings: &mut Timings,
-    ) -> Result<Vec<Value>> {
-        let Dit { encoder, core, decoder, skips, .. } = self;
-        let mut encode = |lane: &Lane<'_>| {
-            let Condition { text_states, extra, cos, sin } = lane.condition;
-            encoder.run(&[
-                ("latents", &lane.latents),
-                ("timestep", timestep),
-                ("extra", extra),
-                ("text_states", text_states),
-                ("cos", cos),
-                ("sin", sin),
-            ])
-        };
-        // Of each lane the skips, and temb last.
-        let encoded: Vec<Vec<Value>> = timings.time(Stage::Encoder, || {
-            lanes.iter().map(&mut encode).collect::<std::result::Result<_, _>>()
+    ) -> Result<(Vec<Value>, Decision)> {
+        let encoded: Vec<Shallow> = timings.time(Stage::Encoder, || {
+            lanes.iter().map(|lane| self.encode(lane, timestep)).collect::<Result<_>>()
         })?;
-        let last = skips.len();
-        if decision == Decision::Refresh || lanes.iter().any(|lane| lane.deep.is_none()) {
-            timings.time(Stage::Core, || -> Result<()> {
-                for (lane, encoded) in lanes.iter_mut().zip(&encoded) {
-                    lane.deep = None; // its memory serves the new one
-                    let mut inputs = vec![(skips[last - 1].as_str(), &encoded[last - 1])];
-                    inputs.extend(lane.shared(&encoded[last]));
-                    lane.deep = Some(core.run(&inputs)?.remove(0));
-                }
-                Ok(())
-            })?;
-        }
-        let mut decode = |(lane, encoded): (&Lane<'_>, &Vec<Value>)| -> Result<Value> {
-            let mut inputs = vec![("deep", lane.deep.as_ref().expect("the core has run"))];
-            inputs.extend(skips.iter().map(String::as_str).zip(encoded));
-            inputs.extend(lane.shared(&encoded[last]));
-            Ok(decoder.run(&inputs)?.remove(0))
+        let keeps = plan.keeps();
+        let reactive = plan.planned().is_none();
+        let decision = match plan {
+            Plan::Planned(decisions) => decisions[step],
+            Plan::Reactive(watch) => timings.time(Stage::Policy, || -> Result<Decision> {
+                Ok(watch.decide(step, self.change(lanes, &encoded)?))
+            })?,
         };
-        timings.time(Stage::Decoder, || lanes.iter().zip(&encoded).map(&mut decode).collect())
+        let forecasts = match decision {
+            Decision::Refresh => {
+                timings.time(Stage::Core, || -> Result<()> {
+                    for (lane, encoded) in lanes.iter_mut().zip(&encoded) {
+                        lane.kept.truncate(keeps - 1); // their memory serves the new one
+                        let deep = self.core(lane, encoded)?;
+                        lane.keep(deep, keeps);
+                    }
+                    Ok(())
+                })?;
+                None
+            }
+            Decision::Reuse(Forecast::LAST) => None,
+            Decision::Reuse(forecast) => Some(timings.time(Stage::Policy, || {
+                let forecast = |lane: &Lane<'_>| self.forecast(lane, forecast);
+                lanes.iter().map(forecast).collect::<Result<Vec<Value>>>()
+            })?),
+        };
+        let predictions = timings.time(Stage::Decoder, || {
+            let lanes = lanes.iter().zip(&encoded).enumerate();
+            let decode = |(i, (lane, encoded)): (usize, (&Lane<'_>, &Shallow))| {
+                let deep = forecasts.as_ref().map_or(&lane.kept[0], |forecasts| &forecasts[i]);
+                self.decode(lane, encoded, deep)
+            };
+            lanes.map(decode).collect::<Result<_>>()
+        })?;
+        if reactive {
+            lanes
+                .iter_mut()
+                .zip(encoded)
+                .for_each(|(lane, encoded)| lane.before = Some(encoded.into_x()));
+        }
+        Ok((predictions, decision))
+    }
+
+    /// Runs the shallow encoder.
+    pub fn encode(&mut self, lane: &Lane<'_>, timestep: &Value) -> Result<Shallow> {
+        let Condition { text_states, extra, cos, sin } = lane.condition;
+        Ok(Shallow(self.encoder.run(&[
+            ("latents", &lane.latents),
+            ("timestep", timestep),
+            ("extra", extra),
+            ("text_states", text_states),
+            ("cos", cos),
+            ("sin", sin),
+        ])?))
+    }
+
+    /// Runs the deep core; it keeps nothing.
+    pub fn core(&mut self, lane: &Lane<'_>, encoded: &Shallow) -> Result<Value> {
+        let last = self.skips.last().expect("the cut leaves a block on each side");
+        let mut inputs = vec![(last.as_str(), encoded.x())];
+        inputs.extend(lane.shared(encoded.temb()));
+        Ok(self.core.run(&inputs)?.remove(0))
+    }
+
+    /// Runs the shallow decoder on `deep`, the core's output or what stands for it.
+    pub fn decode(&mut self, lane: &Lane<'_>, encoded: &Shallow, deep: &Value) -> Result<Value> {
+        let mut inputs = vec![("deep", deep)];
+        inputs.extend(self.skips.iter().map(String::as_str).zip(&encoded.0));
+        inputs.extend(lane.shared(encoded.temb()));
+        Ok(self.decoder.run(&inputs)?.remove(0))
+    }
+
+    /// The weighted sum of a lane's kept outputs.
+    pub fn forecast(&mut self, lane: &Lane<'_>, forecast: Forecast) -> Result<Value> {
+        self.features.blend(&lane.kept, forecast.weights())
+    }
+
+    /// How far the encoder's output has moved since the step before, the mean of the lanes; 0 at the
+    /// first.
+    fn change(&mut self, lanes: &[Lane<'_>], encoded: &[Shallow]) -> Result<f32> {
+        let mut sum = 0.0;
+        for (lane, encoded) in lanes.iter().zip(encoded) {
+            if let Some(before) = &lane.before {
+                sum += self.features.change(encoded.x(), before)?;
+            }
+        }
+        Ok(sum / lanes.len() as f32)
     }
 }
 

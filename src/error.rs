@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hydit_graphs::manifest::ManifestError;
 
+use crate::cache::PolicyError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
@@ -24,6 +25,8 @@ pub enum Error {
     Image(#[from] ImageError),
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error("{field}: {message}")]
     Request { field: &'static str, message: String },
     #[error("the prompt cannot be tokenized: {0}")]

@@ -11,9 +11,11 @@
 
 pub mod artifacts;
 pub mod cache;
+pub mod calibrate;
 pub mod denoise;
 pub mod dit;
 pub mod error;
+pub mod feature;
 pub mod file;
 pub mod guidance;
 pub mod image;

@@ -7,15 +7,16 @@ use std::path::Path;
 use hydit_graphs::Manifest;
 
 use crate::artifacts::Artifacts;
-use crate::cache::Decision;
-use crate::denoise::{Denoised, Denoising, Step};
-use crate::dit::{Dit, sizes};
+use crate::cache::{Decision, Plan, Run};
+use crate::denoise::{Denoised, Step, Walk};
+use crate::dit::{Condition, Dit, sizes};
 use crate::error::Result;
 use crate::image::Image;
 use crate::part::Part;
 use crate::report::{Stage, Timings};
 use crate::request::Request;
 use crate::runtime::{Backend, Session};
+use crate::sampler::Sampler;
 use crate::text::{PromptEmbeds, TextEncoders};
 
 /// A loaded model. One request at a time; nothing of a request stays in it.
@@ -31,6 +32,8 @@ pub struct Pipeline {
 pub struct Generated {
     /// Pictures; the seed of picture i is the request's plus i.
     pub images: Vec<Image>,
+    /// Clean, `[pictures, channels, h, w]`, before the image decoder's scale.
+    pub latents: Vec<f32>,
     /// The timesteps visited.
     pub timesteps: Vec<u32>,
     /// What was done at each.
@@ -82,24 +85,67 @@ impl Pipeline {
     /// [`Error::Request`]: crate::Error::Request
     /// [`Error::NotFinite`]: crate::Error::NotFinite
     pub fn generate(&mut self, request: &Request, told: &mut dyn FnMut(Step)) -> Result<Generated> {
-        let mut sampler = request.check(&self.artifacts.manifest)?;
-        let plan = request.cache.plan(sampler.timesteps());
-        let mut timings = Timings::default();
+        let sampler = request.check(&self.artifacts.manifest)?;
+        let plan = request.cache.plan(&Run::new(&self.artifacts, request, &sampler))?;
+        self.follow(request, plan, told)
+    }
 
-        let prompt = self.encode(request, &mut timings)?;
+    /// As [`Pipeline::generate`], by `plan` instead of the request's cache policy.
+    pub fn draw(&mut self, request: &Request, plan: Plan) -> Result<Generated> {
+        self.follow(request, plan, &mut |_| {})
+    }
+
+    fn follow(
+        &mut self,
+        request: &Request,
+        plan: Plan,
+        told: &mut dyn FnMut(Step),
+    ) -> Result<Generated> {
+        let mut timings = Timings::default();
+        let (timesteps, denoised) = self.walks(
+            std::slice::from_ref(request),
+            &mut timings,
+            |backend, dit, mut walks, timings| {
+                let walk = walks.remove(0);
+                let timesteps = walk.timesteps().to_vec();
+                Ok((timesteps, walk.run(backend, dit, plan, timings, told)?))
+            },
+        )?;
+        let Denoised { latents, decisions: plan, deep_on_host } = denoised;
+        let images = self.decode(request, &latents, &mut timings)?;
+        Ok(Generated { images, latents, timesteps, plan, timings, deep_on_host })
+    }
+
+    /// Lends `work` the transformer, and `requests` on their ways, each at its first step.
+    ///
+    /// # Errors
+    /// [`Error::Request`](crate::Error::Request) before any work if a field is out of range; what the
+    /// engine and `work` say otherwise.
+    pub fn walks<R>(
+        &mut self,
+        requests: &[Request],
+        timings: &mut Timings,
+        work: impl FnOnce(&Backend, &mut Dit, Vec<Walk<'_>>, &mut Timings) -> Result<R>,
+    ) -> Result<R> {
+        let check = |request: &Request| request.check(&self.artifacts.manifest);
+        let samplers: Vec<Sampler> = requests.iter().map(check).collect::<Result<_>>()?;
+        let prompts: Vec<PromptEmbeds> =
+            requests.iter().map(|request| self.encode(request, timings)).collect::<Result<_>>()?;
         let Pipeline { artifacts, backend, dit, .. } = self;
         let manifest = &artifacts.manifest;
-        let denoised = dit.lend(artifacts, backend, &mut timings, |dit, timings| {
-            let conditions = timings
-                .time(Stage::Conditioner, || dit.condition(backend, manifest, &prompt, request))?;
-            let (conditions, sampler, plan) = (&conditions[..], &mut sampler, &plan[..]);
-            Denoising { backend, manifest, dit, request, conditions, sampler, plan }
-                .run(timings, told)
-        })?;
-        let Denoised { latents, deep_on_host } = denoised;
-        let images = self.decode(request, latents, &mut timings)?;
-        let timesteps = sampler.timesteps().to_vec();
-        Ok(Generated { images, timesteps, plan, timings, deep_on_host })
+        dit.lend(artifacts, backend, timings, |dit, timings| {
+            let mut condition = |(prompt, request): (&PromptEmbeds, &Request)| {
+                timings
+                    .time(Stage::Conditioner, || dit.condition(backend, manifest, prompt, request))
+            };
+            let conditions: Vec<Vec<Condition>> =
+                prompts.iter().zip(requests).map(&mut condition).collect::<Result<_>>()?;
+            let mut walks = Vec::with_capacity(requests.len());
+            for ((request, conditions), sampler) in requests.iter().zip(&conditions).zip(samplers) {
+                walks.push(Walk::new(backend, manifest, request, conditions, sampler)?);
+            }
+            work(backend, dit, walks, timings)
+        })
     }
 
     fn encode(&mut self, request: &Request, timings: &mut Timings) -> Result<PromptEmbeds> {
@@ -114,18 +160,19 @@ impl Pipeline {
     fn decode(
         &mut self,
         request: &Request,
-        mut latents: Vec<f32>,
+        latents: &[f32],
         timings: &mut Timings,
     ) -> Result<Vec<Image>> {
         let Pipeline { artifacts, backend, vae, .. } = self;
         let model = &artifacts.manifest.model;
         let sizes = sizes(&artifacts.manifest, request);
-        latents.iter_mut().for_each(|v| *v /= model.vae.scaling_factor);
         let shape = [1, model.transformer.in_channels, sizes.height, sizes.width];
         vae.lend(artifacts, backend, timings, |vae, timings| {
             let mut images = Vec::new();
             for latents in latents.chunks(shape.iter().product()) {
-                let latents = backend.tensor_f32(&shape, latents)?;
+                let scale = model.vae.scaling_factor;
+                let latents: Vec<f32> = latents.iter().map(|v| v / scale).collect();
+                let latents = backend.tensor_f32(&shape, &latents)?;
                 let outputs = timings.time(Stage::Vae, || vae.run(&[("latents", &latents)]))?;
                 let pixels = outputs[0].read_f32()?;
                 images.push(Image::from_decoder(&pixels, request.width, request.height)?);

@@ -16,6 +16,8 @@ pub enum Stage {
     Conditioner,
     /// The shallow encoder.
     Encoder,
+    /// What a cache policy computes: the change that it watches, and forecasts.
+    Policy,
     /// The deep core.
     Core,
     /// The shallow decoder.
@@ -30,11 +32,12 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order they run.
-    pub const ALL: [(Stage, &'static str); 9] = [
+    pub const ALL: [(Stage, &'static str); 10] = [
         (Stage::Load, "loading"),
         (Stage::TextEncoders, "text encoders"),
         (Stage::Conditioner, "conditioner"),
         (Stage::Encoder, "shallow encoder"),
+        (Stage::Policy, "cache policy"),
         (Stage::Core, "deep core"),
         (Stage::Decoder, "shallow decoder"),
         (Stage::Sampler, "sampler"),

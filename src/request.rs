@@ -61,7 +61,7 @@ impl Request {
             spacing: spacing_of(manifest, sampler),
             seed: 42,
             batch_size: 1,
-            cache: CachePolicy::Off,
+            cache: CachePolicy::off(),
         })
     }
 

@@ -6,7 +6,7 @@ mod emoji;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use hydit::cache::{CachePolicy, Decision};
+use hydit::cache::{CachePolicy, Decision, Forecast};
 use hydit::image::{Image, psnr, read_png};
 use hydit::request::spacing_of;
 use hydit::runtime::BackendChoice;
@@ -65,10 +65,8 @@ impl Reference {
             seed: self.seeds[0],
             batch_size: self.seeds.len(),
             cache: match self.cache {
-                None => CachePolicy::Off,
-                Some(Cache { gap, start, close, .. }) => {
-                    CachePolicy::Interval { gap, start, close }
-                }
+                None => CachePolicy::off(),
+                Some(Cache { gap, start, close, .. }) => CachePolicy::interval(gap, start, close),
             },
         }
     }
@@ -79,8 +77,9 @@ impl Reference {
         let made = pipeline.generate(&request, &mut emoji::ignore).expect("it draws");
         assert_eq!(made.timesteps, self.timesteps, "{}", self.name);
         if let Some(full_steps) = &self.full_steps {
-            let refreshed =
-                |&full: &u8| if full == 1 { Decision::Refresh } else { Decision::Reuse };
+            let refreshed = |&full: &u8| {
+                if full == 1 { Decision::Refresh } else { Decision::Reuse(Forecast::LAST) }
+            };
             assert_eq!(made.plan, full_steps.iter().map(refreshed).collect::<Vec<_>>());
         }
         let compare = |(ours, file): (&Image, &String)| {

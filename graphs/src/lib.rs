@@ -14,6 +14,7 @@ mod builder;
 pub mod config;
 mod dim;
 mod embedders;
+pub mod feature;
 pub mod hunyuan_dit;
 pub mod manifest;
 pub mod model;
@@ -27,7 +28,7 @@ mod target;
 mod tensor;
 pub mod vae;
 pub mod variant;
-mod yaml;
+pub mod yaml;
 
 pub use builder::{Graph, GraphDef, Scope, Var, Weights};
 pub use dim::{Cost, Dim, Sizes, Symbol};

@@ -1,62 +1,200 @@
-//! Cache policies: at which steps the deep core runs, and at which its kept output is used again.
+//! Cache policies: at which steps the deep core runs, and what stands in for its output at the others.
 //!
-//! A policy is a value with pure functions: no tensors, no clock, no randomness. Its plan is made from a request's
-//! timesteps before the first step, so it can be printed, priced and compared; nothing outlives the request.
+//! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's timesteps it makes a
+//! [`Plan`]: decided before the first step, or step by step from how far the shallow encoder's output has moved. No
+//! tensors, no clock, no randomness; nothing outlives the request. A policy is one file that implements [`Rule`] and
+//! one line of [`SYNTAX`].
 
+mod calibrated;
+mod forecast;
 mod interval;
+mod off;
+mod probe;
+mod schedule;
+mod taylor;
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::artifacts::Artifacts;
+use crate::request::Request;
+use crate::sampler::{Sampler, SamplerKind, Spacing};
+
+pub use calibrated::calibration_file;
+pub use forecast::{Forecast, KEPT};
+pub use schedule::{Measured, Schedule, Schedules};
 
 /// What to do with the deep core at one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decision {
     /// Run the core and keep its output.
     Refresh,
-    /// Do not run it: the decoder gets the kept output.
-    Reuse,
+    /// Do not run it: the decoder gets a forecast made of kept outputs.
+    Reuse(Forecast),
 }
 
-/// A rule that decides which steps refresh. Its text form is what `--cache-policy` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CachePolicy {
-    /// `off`: every step refreshes.
-    Off,
-    /// `N<gap>-<start>-<close>`: Skip-Cache (arXiv 2411.17616), every `gap`-th step refreshes, and all the early and the
-    /// late ones. `N<gap>` is short for `N<gap>-700-50`, the values of the reference.
-    Interval {
-        /// Steps from one refresh to the next. 1 is the same as `off`.
-        gap: NonZeroU32,
-        /// Steps at this timestep or above refresh.
-        start: u32,
-        /// Steps after one at this timestep or below refresh.
-        close: u32,
-    },
+/// The text of a policy, and what reads it.
+type Syntax = (&'static str, fn(&str) -> Option<Arc<dyn Rule>>);
+
+/// Every policy, a line each.
+const SYNTAX: [Syntax; 5] = [
+    ("off", |text| arc(off::parse(text)?)),
+    ("N<gap> or N<gap>-<start>-<close>, such as N3-700-50", |text| arc(interval::parse(text)?)),
+    ("schedule:<file>, a file of hydit-serve calibrate", |text| arc(schedule::parse(text)?)),
+    ("probe:<threshold>, such as probe:0.3", |text| arc(probe::parse(text)?)),
+    ("auto:<quality>dB or auto:<n>runs, such as auto:35dB", |text| arc(calibrated::parse(text)?)),
+];
+
+fn arc(rule: impl Rule + 'static) -> Option<Arc<dyn Rule>> {
+    Some(Arc::new(rule))
+}
+
+/// A rule that decides which steps refresh.
+#[derive(Clone, Debug)]
+pub struct CachePolicy(Arc<dyn Rule>);
+
+/// What a policy does. Its [`Display`](fmt::Display) is its text form.
+pub trait Rule: fmt::Debug + fmt::Display + Send + Sync {
+    /// What to do in `run`.
+    ///
+    /// # Errors
+    /// When a file that the policy names does not fit the run.
+    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError>;
+
+    /// Whether every step refreshes, by definition.
+    fn is_off(&self) -> bool {
+        false
+    }
+}
+
+/// All that a policy may know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The timesteps visited, descending.
+    pub timesteps: &'a [u32],
+    /// Who visits them.
+    pub sampler: SamplerKind,
+    /// How they were chosen.
+    pub spacing: Spacing,
+    /// The artifact folder, where calibrations lie.
+    pub folder: &'a Path,
+    /// Hash of its manifest.
+    pub manifest_sha256: &'a str,
+}
+
+/// The decisions of one request.
+pub enum Plan {
+    /// Known before the first step; the first is a refresh.
+    Planned(Vec<Decision>),
+    /// Made step by step.
+    Reactive(Box<dyn Watch>),
+}
+
+/// Decides step by step. Made for one request.
+pub trait Watch: Send {
+    /// The decision for `step`, asked in order from 0, where it must be a refresh. `change` is how far the shallow
+    /// encoder's output is from that of the step before, relative to it; 0 at step 0.
+    fn decide(&mut self, step: usize, change: f32) -> Decision;
+
+    /// How many outputs of the core its forecasts need at most.
+    fn keeps(&self) -> usize;
+}
+
+/// Why a policy cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[error("cache policy {policy}: {message}")]
+pub struct PolicyError {
+    /// The policy's text.
+    pub policy: String,
+    /// What is wrong, and what to do.
+    pub message: String,
 }
 
 /// A policy's text is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "cache policy {0:?} is not understood: it must be off, N<gap> or N<gap>-<start>-<close> with a gap of 1 or more, \
-     such as N3 or N2-700-50"
-)]
+#[error("cache policy {0:?} is not understood: it must be {choices}", choices = choices())]
 pub struct ParsePolicyError(pub String);
 
-impl CachePolicy {
-    /// The decision for each of a request's timesteps (descending, all of them, in order). The first is always
-    /// [`Decision::Refresh`].
-    pub fn plan(&self, timesteps: &[u32]) -> Vec<Decision> {
-        match *self {
-            Self::Off => vec![Decision::Refresh; timesteps.len()],
-            Self::Interval { gap, start, close } => interval::plan(gap, start, close, timesteps),
+fn choices() -> String {
+    let choices: Vec<&str> = SYNTAX.iter().map(|(text, _)| *text).collect();
+    format!("{}; all but off may end in +taylor1 or +taylor2", choices.join("; "))
+}
+
+impl<'a> Run<'a> {
+    /// The run of `request`, whose sampler is `sampler`, on a model.
+    pub fn new(artifacts: &'a Artifacts, request: &Request, sampler: &'a Sampler) -> Run<'a> {
+        Run {
+            timesteps: sampler.timesteps(),
+            sampler: request.sampler,
+            spacing: request.spacing,
+            folder: &artifacts.path,
+            manifest_sha256: &artifacts.hash,
         }
     }
 }
 
+impl CachePolicy {
+    /// Every step refreshes.
+    pub fn off() -> CachePolicy {
+        CachePolicy(Arc::new(off::Off))
+    }
+
+    /// Skip-Cache's fixed rule: every `gap`-th step refreshes, all from timestep `start` up, and those after one at
+    /// `close` or below.
+    pub fn interval(gap: NonZeroU32, start: u32, close: u32) -> CachePolicy {
+        CachePolicy(Arc::new(interval::Interval { gap, start, close }))
+    }
+
+    /// Whether it is [`off`](CachePolicy::off).
+    pub fn is_off(&self) -> bool {
+        self.0.is_off()
+    }
+
+    /// What to do in `run`.
+    ///
+    /// # Errors
+    /// When a file that the policy names does not fit the run.
+    pub fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
+        self.0.plan(run).map_err(|error| PolicyError { policy: self.to_string(), ..error })
+    }
+}
+
+impl Plan {
+    /// The decisions, where they are known before the first step.
+    pub fn planned(&self) -> Option<&[Decision]> {
+        match self {
+            Plan::Planned(decisions) => Some(decisions),
+            Plan::Reactive(_) => None,
+        }
+    }
+
+    /// How many of the core's outputs to keep.
+    pub fn keeps(&self) -> usize {
+        match self {
+            Plan::Planned(decisions) => decisions.iter().map(needs).max().unwrap_or(1),
+            Plan::Reactive(watch) => watch.keeps(),
+        }
+    }
+}
+
+fn needs(decision: &Decision) -> usize {
+    match decision {
+        Decision::Refresh => 1,
+        Decision::Reuse(forecast) => forecast.weights().len(),
+    }
+}
+
+/// The steps of a plan that run the core.
+pub fn refreshed(plan: &[Decision]) -> Vec<usize> {
+    (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect()
+}
+
 /// The number of steps of a plan that run the core.
 pub fn refreshes(plan: &[Decision]) -> usize {
-    plan.iter().filter(|decision| **decision == Decision::Refresh).count()
+    refreshed(plan).len()
 }
 
 /// How many times faster a plan is than one that always refreshes, from the cost of a full step and of a cached one in
@@ -70,12 +208,15 @@ pub fn speed_up(full_cost: f64, cached_cost: f64, plan: &[Decision]) -> f64 {
     plan.len() as f64 * full_cost / cost
 }
 
+impl PartialEq for CachePolicy {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
 impl fmt::Display for CachePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::Interval { gap, start, close } => write!(f, "N{gap}-{start}-{close}"),
-        }
+        self.0.fmt(f)
     }
 }
 
@@ -83,9 +224,13 @@ impl FromStr for CachePolicy {
     type Err = ParsePolicyError;
 
     fn from_str(text: &str) -> Result<Self, ParsePolicyError> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        interval::parse(text).ok_or_else(|| ParsePolicyError(text.to_owned()))
+        let read = |text: &str| SYNTAX.iter().find_map(|(_, parse)| parse(text));
+        let policy = match text.rsplit_once("+taylor") {
+            Some((rule, order)) => read(rule)
+                .and_then(|rule| taylor::Taylor::parse(rule, order))
+                .map(|rule| CachePolicy(Arc::new(rule))),
+            None => read(text).map(CachePolicy),
+        };
+        policy.ok_or_else(|| ParsePolicyError(text.to_owned()))
     }
 }

@@ -27,10 +27,10 @@ pub struct Comparison {
 /// Draws `request` without the cache, after a short run that warms the engine up.
 pub fn uncached(pipeline: &mut Pipeline, request: &Request) -> Result<Generated> {
     let steps = request.steps.min(2);
-    let warm_up = Request { cache: CachePolicy::Off, steps, ..request.clone() };
+    let warm_up = Request { cache: CachePolicy::off(), steps, ..request.clone() };
     pipeline.generate(&warm_up, &mut |_| {})?;
     let mut progress = Progress::new("uncached");
-    let uncached = Request { cache: CachePolicy::Off, ..request.clone() };
+    let uncached = Request { cache: CachePolicy::off(), ..request.clone() };
     let made = pipeline.generate(&uncached, &mut |step| progress.step(step))?;
     progress.finish();
     Ok(made)

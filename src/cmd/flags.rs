@@ -74,11 +74,9 @@ pub struct CacheFlags {
 impl CacheFlags {
     /// The policy asked for, if any was.
     fn policy(&self) -> Option<CachePolicy> {
-        self.cache_policy.or(self.use_cache.then_some(CachePolicy::Interval {
-            gap: self.cache_step,
-            start: self.cache_start,
-            close: self.cache_close,
-        }))
+        let CacheFlags { use_cache, cache_step, cache_start, cache_close, .. } = *self;
+        let interval = || CachePolicy::interval(cache_step, cache_start, cache_close);
+        self.cache_policy.clone().or_else(|| use_cache.then(interval))
     }
 }
 

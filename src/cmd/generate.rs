@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{CachePolicy, Decision, refreshes};
+use hydit::cache::{Run, refreshed, refreshes};
 use hydit::image::{Image, Parameters, Texts, read_png, write_png};
 use hydit::machine::peak_memory;
 use hydit::report::{Stage, Timings};
@@ -101,10 +101,11 @@ impl Generate {
         let prompt = prompt.unwrap_or_default();
         let manifest = &artifacts.manifest;
         let request = self.request.request(manifest, prompt, self.negative.as_deref(), from)?;
-        if self.compare && request.cache == CachePolicy::Off {
+        if self.compare && request.cache.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
-        request.check(manifest)?;
+        let sampler = request.check(manifest)?;
+        request.cache.plan(&Run::new(artifacts, &request, &sampler))?;
         Ok(request)
     }
 
@@ -240,8 +241,6 @@ impl Report<'_> {
 
     fn json(&self, pipeline: &Pipeline) -> Value {
         let Generated { plan, timings, timesteps, .. } = self.made;
-        let refresh: Vec<usize> =
-            (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect();
         let image = |(i, path): (usize, &PathBuf)| json!({ "path": path, "seed": self.request.seed + i as u64 });
         let stage = |&(stage, _): &(Stage, &str)| {
             json!({
@@ -257,7 +256,7 @@ impl Report<'_> {
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),
             "deep_on_host": self.made.deep_on_host,
-            "refresh": refresh,
+            "refresh": refreshed(plan),
             "timesteps": timesteps,
             "stages": Stage::ALL.iter().map(stage).collect::<Vec<_>>(),
             "denoise_seconds": timings.denoise.as_secs_f64(),

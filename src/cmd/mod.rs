@@ -1,6 +1,7 @@
 //! The subcommands of `hydit-serve`, one file each.
 
 mod bench;
+mod calibrate;
 mod compare;
 mod doctor;
 mod flags;
@@ -21,6 +22,8 @@ pub enum Command {
     Generate(generate::Generate),
     /// Measure models, engines and cache policies beside each other on this machine.
     Bench(bench::Bench),
+    /// Find the cache schedules that keep most quality for the fewest core runs.
+    Calibrate(calibrate::Calibrate),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),
     /// Print the parameters kept in a PNG.
@@ -37,6 +40,7 @@ impl Command {
         match self {
             Command::Generate(command) => command.run(started),
             Command::Bench(command) => command.run(),
+            Command::Calibrate(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Decision, refreshes, speed_up};
+use hydit::cache::{Decision, Forecast, Run, refreshed, speed_up};
 use hydit::dit::step_costs;
 use serde_json::json;
 
@@ -31,11 +31,16 @@ impl Plan {
         let request = self.request.request(manifest, "", None, None)?;
         let sampler = request.check(manifest)?;
         let timesteps = sampler.timesteps();
-        let plan = request.cache.plan(timesteps);
-        let refresh: Vec<usize> =
-            (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect();
+        let plan = request.cache.plan(&Run::new(&artifacts, &request, &sampler))?;
+        let Some(plan) = plan.planned() else {
+            bail!(
+                "{} decides while the picture is drawn: generate shows what it did",
+                request.cache
+            );
+        };
+        let refresh = refreshed(plan);
         let (full, reused) = step_costs(manifest, &request);
-        let allowed = speed_up(full, reused, &plan);
+        let allowed = speed_up(full, reused, plan);
         if self.json {
             let plan = json!({
                 "model": manifest.variant.name,
@@ -64,7 +69,11 @@ impl Plan {
             request.steps,
             request.cache
         );
-        println!("{} refresh, {} reuse\n", mark(Decision::Refresh), mark(Decision::Reuse));
+        println!(
+            "{} refresh, {} reuse\n",
+            mark(Decision::Refresh),
+            mark(Decision::Reuse(Forecast::LAST))
+        );
         for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
             let step = |(i, &decision): (usize, &Decision)| {
                 format!("{:>5}{}", timesteps[first + i], mark(decision))
@@ -73,7 +82,7 @@ impl Plan {
         }
         println!(
             "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one",
-            refreshes(&plan),
+            refresh.len(),
             plan.len(),
             100.0 * reused / full
         );

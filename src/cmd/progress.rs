@@ -22,7 +22,7 @@ pub struct Progress {
 pub fn mark(decision: Decision) -> char {
     match decision {
         Decision::Refresh => '●',
-        Decision::Reuse => '○',
+        Decision::Reuse(_) => '○',
     }
 }
 
@@ -70,6 +70,11 @@ impl Turns {
             ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");
         let style = style.expect("the template is valid").progress_chars("=> ");
         Turns { bar: ProgressBar::new(total as u64).with_style(style), begun: 0 }
+    }
+
+    /// A bar of which a part is done already.
+    pub fn from(done: usize, total: usize) -> Turns {
+        Turns { begun: done, ..Turns::new(total) }
     }
 
     /// The next request begins.

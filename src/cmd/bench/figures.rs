@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hydit::cache::{CachePolicy, speed_up};
+use hydit::cache::speed_up;
 use hydit::dit::step_costs;
 use hydit::probe::Probe;
 use hydit::report::Stage;
@@ -101,16 +101,14 @@ impl Report {
     }
 
     fn cache(&self, variant: &Variant) -> Result<Option<Cache>> {
-        if variant.policy == CachePolicy::Off {
+        if variant.policy.is_off() {
             return Ok(None);
         }
         let setup = &self.setups[variant.setup];
         let (full, reused) = step_costs(setup.manifest(), &setup.request);
         let allowed = speed_up(full, reused, &variant.plan);
-        let twin = self
-            .variants
-            .iter()
-            .find(|twin| twin.setup == variant.setup && twin.policy == CachePolicy::Off);
+        let twin =
+            self.variants.iter().find(|twin| twin.setup == variant.setup && twin.policy.is_off());
         let off = match twin {
             None => None,
             Some(twin) => {

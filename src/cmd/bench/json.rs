@@ -1,7 +1,7 @@
 //! What was measured, as data: the figures, and every sample they were made of.
 
 use anyhow::Result;
-use hydit::cache::{Decision, refreshes};
+use hydit::cache::{refreshed, refreshes};
 use hydit::probe::Probe;
 use hydit::report::Stage;
 use serde_json::{Map, Value, json};
@@ -82,14 +82,13 @@ fn of_variant(report: &Report, index: usize, variant: &Variant) -> Result<Value>
     let figures = report.figures(index)?;
     let weights = report.setups[variant.setup].weights();
     let plan = &variant.plan;
-    let refresh: Vec<usize> = (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect();
     let peak = variant.alone.peak_memory;
     Ok(json!({
         "setup": variant.setup,
         "policy": variant.policy.to_string(),
         "steps": plan.len(),
         "core_runs": refreshes(plan),
-        "refresh": refresh,
+        "refresh": refreshed(plan),
         "denoise_seconds": spread(figures.denoise),
         "total_seconds": spread(figures.total),
         "steps_per_second": figures.steps_per_second,

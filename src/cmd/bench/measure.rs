@@ -56,7 +56,7 @@ struct Loaded {
 pub fn measure(setups: &[Setup], policies: &[CachePolicy], rounds: usize) -> Result<Vec<Variant>> {
     let count = setups.len() * policies.len();
     let mut bar = Turns::new(count * (rounds + 2));
-    let pairs = || (0..setups.len()).flat_map(|i| policies.iter().map(move |&policy| (i, policy)));
+    let pairs = || (0..setups.len()).flat_map(|i| policies.iter().map(move |policy| (i, policy)));
 
     // Before the setups are loaded, since all of them stay in memory then.
     let mut alone = Vec::with_capacity(count);
@@ -75,7 +75,7 @@ pub fn measure(setups: &[Setup], policies: &[CachePolicy], rounds: usize) -> Res
             // Each round begins one variant later, so that none always follows the same work.
             let variant = &mut variants[(round + turn) % count];
             let setup = &setups[variant.setup];
-            let name = name(setup, variant.policy);
+            let name = name(setup, &variant.policy);
             bar.next(&format!("round {} of {rounds}: {name}", round + 1));
             loaded[variant.setup].turn(setup, variant)?;
         }
@@ -85,11 +85,11 @@ pub fn measure(setups: &[Setup], policies: &[CachePolicy], rounds: usize) -> Res
 }
 
 /// "artifacts/emoji, N3-700-50"
-fn name(setup: &Setup, policy: CachePolicy) -> String {
+fn name(setup: &Setup, policy: &CachePolicy) -> String {
     format!("{}, {policy}", setup.artifacts.path.display())
 }
 
-fn alone_in_process(setup: &Setup, policy: CachePolicy) -> Result<Alone> {
+fn alone_in_process(setup: &Setup, policy: &CachePolicy) -> Result<Alone> {
     let folder = tempfile::tempdir()?;
     let program = std::env::current_exe()?;
     let output = Command::new(&program)
@@ -120,14 +120,14 @@ impl Loaded {
         &mut self,
         index: usize,
         setup: &Setup,
-        policy: CachePolicy,
+        policy: &CachePolicy,
         alone: Alone,
     ) -> Result<Variant> {
         let made = self.pipeline.generate(&request(setup, policy), &mut |_| {})?;
         self.probe.run()?;
         Ok(Variant {
             setup: index,
-            policy,
+            policy: policy.clone(),
             plan: made.plan,
             alone,
             pictures: made.images,
@@ -137,7 +137,7 @@ impl Loaded {
     }
 
     fn turn(&mut self, setup: &Setup, variant: &mut Variant) -> Result<()> {
-        let request = request(setup, variant.policy);
+        let request = request(setup, &variant.policy);
         let start = Instant::now();
         let made = self.pipeline.generate(&request, &mut |_| {})?;
         let total = start.elapsed();
@@ -148,6 +148,6 @@ impl Loaded {
     }
 }
 
-fn request(setup: &Setup, policy: CachePolicy) -> Request {
-    Request { cache: policy, ..setup.request.clone() }
+fn request(setup: &Setup, policy: &CachePolicy) -> Request {
+    Request { cache: policy.clone(), ..setup.request.clone() }
 }

@@ -103,14 +103,14 @@ impl Setup {
             Stage::Core => (&["deep-core"], sizes.batch),
             Stage::Decoder => (&["shallow-decoder"], sizes.batch),
             Stage::Vae => (&["vae-decoder"], 1), // picture by picture
-            Stage::Sampler | Stage::Png | Stage::Load => return None,
+            Stage::Load | Stage::Policy | Stage::Sampler | Stage::Png => return None,
         };
         let sizes = Sizes { batch, ..sizes };
         Some(graphs.iter().map(|graph| self.manifest().flops(graph, &sizes)).sum())
     }
 
     /// The flags of `hydit-serve generate` that draw the picture of a variant.
-    pub fn flags(&self, policy: CachePolicy, output: &Path) -> Vec<OsString> {
+    pub fn flags(&self, policy: &CachePolicy, output: &Path) -> Vec<OsString> {
         let Setup { request, options, .. } = self;
         let mut flags: Vec<OsString> =
             ["generate", "--json", "--image-size"].map(Into::into).into();

@@ -1,0 +1,36 @@
+//! What the decoder gets at a step that does not run the core.
+
+/// Most outputs of the core that are kept.
+pub const KEPT: usize = 3;
+
+/// How far the weights of a forecast may be from summing to 1.
+const TOLERANCE: f32 = 1e-3;
+
+/// A weighted sum of the core's last outputs. The weights sum to 1, so that outputs that are equal
+/// are forecast to stay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Of the latest output first; those not used are 0.
+    weights: [f32; KEPT],
+}
+
+impl Forecast {
+    /// The latest output as it is.
+    pub const LAST: Forecast = Forecast { weights: [1.0, 0.0, 0.0] };
+
+    /// `None` unless there are 1 to [`KEPT`] finite weights, the latest output's first, that sum
+    /// to 1.
+    pub fn new(weights: &[f32]) -> Option<Forecast> {
+        let fit = (1..=KEPT).contains(&weights.len())
+            && (weights.iter().sum::<f32>() - 1.0).abs() <= TOLERANCE;
+        let mut all = [0.0; KEPT];
+        fit.then(|| all[..weights.len()].copy_from_slice(weights))
+            .map(|()| Forecast { weights: all })
+    }
+
+    /// The weights of the outputs it needs, the latest first: at least one.
+    pub fn weights(&self) -> &[f32] {
+        let used = self.weights.iter().rposition(|&w| w != 0.0).unwrap_or(0);
+        &self.weights[..=used]
+    }
+}

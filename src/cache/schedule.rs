@@ -1,0 +1,212 @@
+//! `schedule:<file>` or `schedule:<file>#<runs>`: explicit refresh steps, and how the core's output is forecast between
+//! them. `hydit-serve calibrate` writes such files; [`Schedules`] is their form.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hydit_graphs::yaml;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Decision, Forecast, Plan, PolicyError, Rule, Run};
+use crate::sampler::{SamplerKind, Spacing};
+
+/// Schedules for one model, sampler and number of steps. A field that is given must fit the run.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedules {
+    /// Hash of the manifest of the export they were made on.
+    pub manifest_sha256: Option<String>,
+    /// The sampler.
+    pub sampler: Option<SamplerKind>,
+    /// Its timestep spacing.
+    pub spacing: Option<Spacing>,
+    /// Steps of a run.
+    pub steps: usize,
+    /// What they were made with, for people.
+    #[serde(default)]
+    pub made_with: BTreeMap<String, String>,
+    /// Each with another number of core runs.
+    pub schedules: Vec<Schedule>,
+}
+
+/// The steps that run the core, and the forecasts at the others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Counted from 0, which is one of them, ascending.
+    pub refresh: Vec<usize>,
+    /// Weights of the last outputs of the core, the latest first, at steps that use more than the
+    /// latest.
+    #[serde(default)]
+    pub forecast: BTreeMap<usize, Vec<f32>>,
+    /// How near its pictures are to the uncached ones.
+    pub measured: Option<Measured>,
+}
+
+/// Pictures of a schedule beside the uncached ones of the same prompts and seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Mean PSNR in dB.
+    pub psnr: f64,
+    /// The PSNR that nine of ten pictures reach.
+    pub psnr_p10: f64,
+    /// Mean SSIM.
+    pub ssim: f64,
+    /// Mean relative error of the latents.
+    pub latent_error: f64,
+}
+
+impl Schedules {
+    /// Reads `path` and checks that it fits `run`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or was made for something else.
+    pub fn read(path: &Path, run: &Run<'_>) -> Result<Schedules, PolicyError> {
+        let refuse = |message: String| refuse(format!("{}: {message}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let found: Schedules = yaml::parse(&text).map_err(refuse)?;
+        let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
+            Err(refuse(format!(
+                "made for {what} {made}, not {now}: make one that fits with hydit-serve calibrate"
+            )))
+        };
+        match &found {
+            Schedules { steps, .. } if *steps != run.timesteps.len() => {
+                return differ("steps", steps, &run.timesteps.len());
+            }
+            Schedules { sampler: Some(made), .. } if *made != run.sampler => {
+                return differ("the sampler", made, &run.sampler);
+            }
+            Schedules { spacing: Some(made), .. } if *made != run.spacing => {
+                return differ("the spacing", made, &run.spacing);
+            }
+            Schedules { manifest_sha256: Some(made), .. } if made != run.manifest_sha256 => {
+                return differ("the export with the manifest hash", made, &run.manifest_sha256);
+            }
+            _ => {}
+        }
+        for (i, schedule) in found.schedules.iter().enumerate() {
+            schedule.check(found.steps).map_err(|e| refuse(format!("schedules[{i}]: {e}")))?;
+        }
+        Ok(found)
+    }
+}
+
+impl Schedules {
+    /// The text of a file: a line each for the refreshes, the forecasts and the figures of a
+    /// schedule.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::from("# Cache schedules, made by hydit-serve calibrate.\n");
+        let mut field = |name: &str, value: Option<String>| {
+            value.into_iter().for_each(|value| out += &format!("{name}: {value}\n"));
+        };
+        field("manifest_sha256", self.manifest_sha256.clone());
+        field("sampler", self.sampler.map(|sampler| sampler.to_string()));
+        field("spacing", self.spacing.map(|spacing| spacing.to_string()));
+        field("steps", Some(self.steps.to_string()));
+        let line = |(name, value): (&String, &String)| format!("  {name}: {}\n", json!(value));
+        out += "made_with:\n";
+        out.extend(self.made_with.iter().map(line));
+        out += "schedules:\n";
+        for Schedule { refresh, forecast, measured } in &self.schedules {
+            out += &format!("- refresh: {refresh:?}\n");
+            if !forecast.is_empty() {
+                out += &format!("  forecast: {forecast:?}\n");
+            }
+            if let Some(Measured { psnr, psnr_p10, ssim, latent_error }) = measured {
+                out += &format!(
+                    "  measured: {{psnr: {psnr:.2}, psnr_p10: {psnr_p10:.2}, ssim: {ssim:.4}, \
+                     latent_error: {latent_error:.5}}}\n"
+                );
+            }
+        }
+        out
+    }
+}
+
+impl Schedule {
+    /// The decisions at each of `steps`.
+    pub fn plan(&self, steps: usize) -> Vec<Decision> {
+        let decide = |step: usize| match self.forecast.get(&step) {
+            _ if self.refresh.binary_search(&step).is_ok() => Decision::Refresh,
+            weights => {
+                let forecast = weights.and_then(|weights| Forecast::new(weights));
+                Decision::Reuse(forecast.unwrap_or(Forecast::LAST))
+            }
+        };
+        (0..steps).map(decide).collect()
+    }
+
+    fn check(&self, steps: usize) -> Result<(), String> {
+        let Schedule { refresh, forecast, .. } = self;
+        if refresh.first() != Some(&0) {
+            return Err("refresh: the first step, 0, must be one of them".into());
+        }
+        if !refresh.is_sorted_by(|a, b| a < b) || refresh.iter().any(|&step| step >= steps) {
+            return Err(format!("refresh: expected ascending steps below {steps}"));
+        }
+        for (step, weights) in forecast {
+            let kept = refresh.iter().filter(|refresh| *refresh < step).count();
+            if *step >= steps || refresh.contains(step) {
+                return Err(format!("forecast: step {step} is not one that reuses"));
+            }
+            if Forecast::new(weights).is_none() || weights.len() > kept {
+                return Err(format!(
+                    "forecast: step {step} has {weights:?}; expected 1 to {} weights that sum to 1",
+                    kept.min(super::KEPT)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FromFile {
+    path: PathBuf,
+    /// Core runs of the one to take, where the file has several.
+    runs: Option<usize>,
+}
+
+/// `schedule:FILE` or `schedule:FILE#8`.
+pub(super) fn parse(text: &str) -> Option<FromFile> {
+    let text = text.strip_prefix("schedule:").filter(|path| !path.is_empty())?;
+    let runs = text.rsplit_once('#').and_then(|(path, runs)| Some((path, runs.parse().ok()?)));
+    let (path, runs) = runs.map_or((text, None), |(path, runs)| (path, Some(runs)));
+    Some(FromFile { path: path.into(), runs })
+}
+
+impl fmt::Display for FromFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "schedule:{}", self.path.display())?;
+        self.runs.map_or(Ok(()), |runs| write!(f, "#{runs}"))
+    }
+}
+
+impl Rule for FromFile {
+    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
+        let found = Schedules::read(&self.path, run)?;
+        let mut fitting = found
+            .schedules
+            .iter()
+            .filter(|schedule| self.runs.is_none_or(|runs| schedule.refresh.len() == runs));
+        match (fitting.next(), fitting.next()) {
+            (Some(schedule), None) => Ok(Plan::Planned(schedule.plan(found.steps))),
+            _ => {
+                let runs = found.schedules.iter().map(|s| s.refresh.len().to_string());
+                let runs = runs.collect::<Vec<_>>().join(", ");
+                Err(refuse(format!(
+                    "name one of its schedules by its core runs, #<n> with n = {runs}"
+                )))
+            }
+        }
+    }
+}
+
+/// An error whose policy the caller names.
+pub(super) fn refuse(message: String) -> PolicyError {
+    PolicyError { policy: String::new(), message }
+}

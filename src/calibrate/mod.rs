@@ -1,0 +1,191 @@
+//! Finds, for one model, sampler and number of steps, the best cache schedule for each number of core runs.
+//!
+//! 1. [`record`]: uncached pictures of the first half of the prompts tell what reusing the core's output of step i at
+//!    step j does to the prediction, and how much an error of each step matters for the finished picture.
+//! 2. [`schedules`]: dynamic programming over the product of the two.
+//! 3. [`follow`], with [`fit`]: forecasts for each schedule, fitted while following it.
+//! 4. Real runs on the second half of the prompts measure each schedule with and without its forecasts; the better one
+//!    is kept.
+
+mod fit;
+mod follow;
+mod record;
+mod schedules;
+mod walk;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
+use crate::error::{Error, Result};
+use crate::file::write_whole;
+use crate::image::{psnr, ssim};
+use crate::report::Timings;
+use crate::{Generated, Pipeline, Request};
+use record::{Record, square};
+
+/// The PSNR of equal pictures in a mean.
+pub const EQUAL: f64 = 99.0;
+
+/// What to calibrate for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sampler, steps, size, guidance; its seed is the first, its batch the seeds of each prompt.
+    pub request: Request,
+    /// To learn from.
+    pub learn: Vec<String>,
+    /// To measure on.
+    pub check: Vec<String>,
+    /// Numbers of core runs.
+    pub runs: Vec<usize>,
+}
+
+/// How far it is: `done` of `total` parts of about equal length, and what comes next.
+pub struct Progress {
+    /// Parts done.
+    pub done: usize,
+    /// Parts in all.
+    pub total: usize,
+    /// The next part.
+    pub next: String,
+}
+
+/// What is kept between an interrupted calibration and the next.
+#[derive(Serialize, Deserialize)]
+struct Partial {
+    /// Of what.
+    key: String,
+    record: Record,
+    recorded: usize,
+    schedules: Vec<Schedule>,
+}
+
+/// The default numbers of core runs for `steps` steps: each about a tenth above the one before.
+pub fn default_runs(steps: usize) -> Vec<usize> {
+    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.1).round() as usize));
+    std::iter::successors(Some(4), next).take_while(|runs| 4 * runs <= 3 * steps).collect()
+}
+
+/// Calibrates. What is done is kept in the file `partial` until the end, and taken up from there if
+/// it is of the same model and settings.
+///
+/// # Errors
+/// [`Error::Request`] if a field is out of range, [`Error::Io`] of `partial`, or what the engine says.
+pub fn calibrate(
+    pipeline: &mut Pipeline,
+    settings: &Settings,
+    partial: &Path,
+    told: &mut dyn FnMut(Progress),
+) -> Result<Vec<Schedule>> {
+    let Settings { request, learn, check, runs } = settings;
+    let steps = request.steps;
+    let mut state = Partial::open(partial, pipeline, settings);
+    let checks = requests(request, check, learn.len());
+    let learn = requests(request, learn, 0);
+    let total = learn.len() + 1 + runs.len();
+    let mut tell = |done, next: String| told(Progress { done, total, next });
+
+    for (i, request) in learn.iter().enumerate().skip(state.recorded) {
+        tell(i, format!("learning from prompt {} of {}", i + 1, learn.len()));
+        let one = std::slice::from_ref(request);
+        pipeline.walks(one, &mut Timings::default(), |_, dit, walks, _| {
+            walks.into_iter().try_for_each(|walk| state.record.add(dit, walk))
+        })?;
+        state.recorded = i + 1;
+        state.save(partial)?;
+    }
+    tell(learn.len(), "drawing what to compare with".to_string());
+    let uncached = checks
+        .iter()
+        .map(|request| pipeline.draw(request, planned(vec![Decision::Refresh; steps])))
+        .collect::<Result<Vec<_>>>()?;
+    let best = schedules::schedules(&state.record.cost());
+    for (i, &runs) in runs.iter().enumerate().skip(state.schedules.len()) {
+        tell(learn.len() + 1 + i, format!("{runs} core runs"));
+        let plain = Schedule { refresh: best[runs - 1].clone(), ..Schedule::default() };
+        let fitted =
+            pipeline.walks(&learn, &mut Timings::default(), |backend, dit, walks, _| {
+                dit.prepare(backend, KEPT, false)?;
+                follow::follow(dit, walks, &plain.refresh)
+            })?;
+        let mut measured = Vec::new();
+        for mut schedule in [fitted, plain] {
+            schedule.measured = Some(measure(pipeline, &schedule, &checks, &uncached)?);
+            measured.push(schedule);
+        }
+        let quality = |schedule: &Schedule| schedule.measured.map_or(0.0, |m| m.psnr + m.psnr_p10);
+        measured.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+        state.schedules.push(measured.swap_remove(0));
+        state.save(partial)?;
+    }
+    std::fs::remove_file(partial)
+        .map_err(|source| Error::Io { path: partial.to_path_buf(), source })?;
+    Ok(state.schedules)
+}
+
+/// `request` for each prompt, no seed twice; `first` prompts come before them.
+fn requests(request: &Request, prompts: &[String], first: usize) -> Vec<Request> {
+    let seed = |i: usize| request.seed + ((first + i) * request.batch_size) as u64;
+    let request = |(i, prompt): (usize, &String)| Request {
+        prompt: prompt.clone(),
+        seed: seed(i),
+        ..request.clone()
+    };
+    prompts.iter().enumerate().map(request).collect()
+}
+
+fn planned(decisions: Vec<Decision>) -> Plan {
+    Plan::Planned(decisions)
+}
+
+/// Draws `requests` by `schedule` and compares with the uncached pictures.
+fn measure(
+    pipeline: &mut Pipeline,
+    schedule: &Schedule,
+    requests: &[Request],
+    uncached: &[Generated],
+) -> Result<Measured> {
+    let (mut psnrs, mut ssims, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, uncached) in requests.iter().zip(uncached) {
+        let made = pipeline.draw(request, planned(schedule.plan(request.steps)))?;
+        for (a, b) in uncached.images.iter().zip(&made.images) {
+            psnrs.push(psnr(a, b)?.min(EQUAL));
+            ssims.push(ssim(a, b)?);
+        }
+        let size = square(&uncached.latents, &vec![0.0; uncached.latents.len()]);
+        errors.push((square(&made.latents, &uncached.latents) / size).sqrt());
+    }
+    psnrs.sort_by(f64::total_cmp);
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    Ok(Measured {
+        psnr: mean(&psnrs),
+        psnr_p10: psnrs[psnrs.len() / 10],
+        ssim: mean(&ssims),
+        latent_error: mean(&errors),
+    })
+}
+
+impl Partial {
+    /// What `path` holds of the same calibration, or nothing done yet.
+    fn open(path: &Path, pipeline: &Pipeline, settings: &Settings) -> Partial {
+        let Settings { request, learn, check, runs } = settings;
+        let hash = &pipeline.artifacts().hash;
+        let engine = pipeline.backend().describe();
+        let key = format!("{hash} {engine} {request:?} {learn:?} {check:?} {runs:?}");
+        let found = std::fs::read(path).ok();
+        let found = found.and_then(|bytes| serde_json::from_slice::<Partial>(&bytes).ok());
+        found.filter(|found| found.key == key).unwrap_or_else(|| Partial {
+            key,
+            record: Record::new(request.steps),
+            recorded: 0,
+            schedules: Vec::new(),
+        })
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let bytes = serde_json::to_vec(self).map_err(|error| io(error.into()))?;
+        write_whole(path, &bytes).map_err(io)
+    }
+}

@@ -1,0 +1,91 @@
+//! Arithmetic on image tokens where they lie, for cache policies: graphs of a few nodes, made in
+//! memory, on the engine of the model.
+
+use std::collections::VecDeque;
+
+use hydit_graphs::feature::{blend, change};
+use hydit_graphs::{GraphDef, Manifest, Precision};
+
+use crate::error::{Error, Result};
+use crate::runtime::{Backend, Session, Value};
+
+/// The graphs that were needed so far, and what they are made from.
+pub struct Features {
+    precision: Precision,
+    hidden: usize,
+    /// For 2 terms, 3, ...: the session, and its weights.
+    blends: Vec<Blend>,
+    change: Option<Session>,
+}
+
+struct Blend {
+    session: Session,
+    weights: Vec<Value>,
+    names: Vec<[String; 2]>,
+}
+
+impl Features {
+    /// Nothing is loaded yet.
+    pub fn new(manifest: &Manifest) -> Features {
+        let hidden = manifest.model.transformer.hidden_size;
+        Features { precision: manifest.precision, hidden, blends: Vec::new(), change: None }
+    }
+
+    /// Loads what blends of up to `terms` tensors need, and [`Features::change`] if it is `watched`.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be written, or what the engine says.
+    pub fn prepare(&mut self, backend: &Backend, terms: usize, watched: bool) -> Result<()> {
+        for terms in self.blends.len() + 2..=terms {
+            let session = load(backend, &blend(self.precision, self.hidden, terms))?;
+            let weight = |_| Ok(backend.tensor_f32(&[1], &[0.0])?);
+            let weights = (0..terms).map(weight).collect::<Result<_>>()?;
+            let names = (0..terms).map(|i| [format!("deep_{i}"), format!("weight_{i}")]).collect();
+            self.blends.push(Blend { session, weights, names });
+        }
+        if watched && self.change.is_none() {
+            let mut session = load(backend, &change(self.precision, self.hidden))?;
+            session.outputs_to_host(&["change"])?;
+            self.change = Some(session);
+        }
+        Ok(())
+    }
+
+    /// The sum of the first `weights.len()` of `features`, each times its weight.
+    ///
+    /// # Panics
+    /// With fewer than 2 weights, fewer features, or if it was not prepared for.
+    #[track_caller]
+    pub fn blend(&mut self, features: &VecDeque<Value>, weights: &[f32]) -> Result<Value> {
+        let Blend { session, weights: values, names } = &mut self.blends[weights.len() - 2];
+        for (value, weight) in values.iter_mut().zip(weights) {
+            value.write_f32(&[*weight])?;
+        }
+        let terms = names.iter().zip(features).zip(&*values);
+        let inputs: Vec<(&str, &Value)> = terms
+            .flat_map(|(([deep, weight], feature), value)| {
+                [(deep.as_str(), feature), (weight.as_str(), value)]
+            })
+            .collect();
+        Ok(session.run(&inputs)?.remove(0))
+    }
+
+    /// How far `now` is from `before`: root mean square of the difference over that of `before`.
+    ///
+    /// # Panics
+    /// If it was not prepared for.
+    #[track_caller]
+    pub fn change(&mut self, now: &Value, before: &Value) -> Result<f32> {
+        let session = self.change.as_mut().expect("prepared");
+        Ok(session.run(&[("now", now), ("before", before)])?[0].read_f32()?[0])
+    }
+}
+
+/// Loads a graph without weights.
+fn load(backend: &Backend, graph: &GraphDef) -> Result<Session> {
+    let io = |source| Error::Io { path: std::env::temp_dir(), source };
+    let folder = tempfile::tempdir().map_err(io)?;
+    let path = folder.path().join(graph.file());
+    std::fs::write(&path, graph.encode()).map_err(io)?;
+    Ok(backend.load(&path)?)
+}
