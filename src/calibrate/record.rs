@@ -77,12 +77,13 @@ impl Record {
         entry.into_iter().for_each(|entry| entry.1 += error);
     }
 
-    /// The squared error of the finished latents that comes of each reuse alone: the error there
-    /// times the sensitivity of the step.
-    pub fn cost(&self) -> Cost {
+    /// The squared error of the finished latents that comes of each reuse alone, the error there
+    /// times the sensitivity of the step; to `power`.
+    pub fn cost(&self, power: f64) -> Cost {
         let weights: Vec<f64> =
             (0..self.errors.len()).map(|step| self.sensitivity_at(step)).collect();
-        let row = |row: &Vec<f64>| row.iter().zip(&weights).map(|(error, w)| error * w).collect();
+        let cost = |(error, weight): (&f64, &f64)| (error * weight).powf(power);
+        let row = |row: &Vec<f64>| row.iter().zip(&weights).map(cost).collect();
         self.errors.iter().map(row).collect()
     }
 
@@ -145,8 +146,9 @@ mod tests {
         record.errors = vec![vec![0.0, 1.0, 2.0, 3.0]; 4];
         record.sensitivity = vec![(1, 2.0, 2.0), (3, 1.0, 4.0)];
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        let cost = record.cost();
+        let cost = record.cost(1.0);
         assert!(near(cost[0][1], 1.0) && near(cost[0][3], 12.0), "{cost:?}");
         assert!(near(cost[0][2], 4.0), "the geometric mean of 1 and 4, times 2");
+        assert!(near(record.cost(0.5)[0][2], 2.0));
     }
 }

@@ -1,0 +1,111 @@
+"""Judges the cache policies of a calibrated model on prompts it was not calibrated with, and prints a table.
+
+    bench/cache/run.py --serve target/release/hydit-serve --model artifacts/emoji \
+        --prompts bench/cache/prompts/emoji-heldout.txt --out demo/cache
+
+For each sampler and number of steps: Skip-Cache's rule with gaps 2 to 6; the calibrated schedules with as many core
+runs, with 0.7 of those of gap 2, with 6, and as auto:30dB chooses; and uncached pictures with as few steps as there
+are core runs. Needs `hydit-serve calibrate` to have run for each. What is measured already is not measured again.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import statistics
+import subprocess
+from collections import defaultdict
+
+GAPS = range(2, 7)
+#: Equal pictures have no PSNR; in a mean they count as so many dB.
+EQUAL = 99.0
+
+
+def main():
+    arguments = parse()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print("| sampler, steps | contender | core runs | PSNR, dB | p10 | rule | gain | fewer steps | gain |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for steps in arguments.steps:
+        for sampler in arguments.samplers:
+            Case(arguments, sampler, steps).report()
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", required=True, help="the program hydit-serve")
+    parser.add_argument("--model", required=True, type=pathlib.Path, help="artifact folder")
+    parser.add_argument("--prompts", required=True, help="text file, a prompt a line")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for sheets, plots and CSV files")
+    parser.add_argument("--seeds", default="2", help="pictures of each prompt")
+    parser.add_argument("--samplers", nargs="+", default=["dpmms", "ddim", "ddpm"])
+    parser.add_argument("--steps", nargs="+", type=int, default=[25, 50])
+    parser.add_argument("--threads", default="2")
+    return parser.parse_args()
+
+
+class Case:
+    """A model with one sampler and one number of steps."""
+
+    def __init__(self, arguments, sampler, steps):
+        self.arguments = arguments
+        self.flags = ["--model", str(arguments.model), "--sampler", sampler, "--infer-steps", str(steps)]
+        self.name = f"{sampler}, {steps}"
+        self.base = arguments.out / f"{sampler}-{steps}"
+        self.rule_runs = {gap: self.runs(f"N{gap}-700-50") for gap in GAPS}
+        few = {6, int(0.7 * self.rule_runs[2])}
+        self.counts = sorted(set(self.rule_runs.values()) | few, reverse=True)
+
+    def runs(self, policy):
+        command = [self.arguments.serve, "plan", *self.flags, "--cache-policy", policy, "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["core_runs"]
+
+    def report(self):
+        found = self.measure()
+        rules = {runs: f"N{gap}-700-50" for gap, runs in self.rule_runs.items()}
+        for gap, runs in self.rule_runs.items():
+            rule = found[f"N{gap}-700-50"]
+            self.row(found, f"auto:{runs}runs", runs, f"N{gap}", rule)
+        for runs in self.counts:
+            if runs not in rules:
+                self.row(found, f"auto:{runs}runs", runs, "", None)
+        self.row(found, "auto:30dB", None, "", None)
+
+    def row(self, found, contender, runs, rule_name, rule):
+        own = found[contender]
+        fewer = found.get(f"off, {runs} steps")
+        cells = [self.name, contender, f"{own.runs:.0f}", f"{own.mean:.1f}", f"{own.p10:.1f}"]
+        for other in (rule, fewer):
+            label = f"{rule_name} " if other is rule and rule else ""
+            cells += [f"{label}{other.mean:.1f}", f"{own.mean - other.mean:+.1f}"] if other else ["", ""]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+    def measure(self):
+        path = self.base.with_suffix(".csv")
+        if not path.exists():
+            policies = [f"N{gap}-700-50" for gap in GAPS]
+            policies += [f"auto:{runs}runs" for runs in self.counts] + ["auto:30dB"]
+            command = [self.arguments.serve, "sheet", *self.flags, "--prompts", self.arguments.prompts]
+            command += ["--seeds", self.arguments.seeds, "--threads", self.arguments.threads]
+            command += ["--policy", ",".join(policies), "--control", ",".join(map(str, self.counts))]
+            command += ["-o", f"{self.base}-sheet.png", "--plot", f"{self.base}.svg", "--csv", str(path)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        rows = defaultdict(list)
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                rows[row["policy"]].append(row)
+        return {policy: Figures(rows) for policy, rows in rows.items()}
+
+
+class Figures:
+    """Means of a contender over prompts and seeds."""
+
+    def __init__(self, rows):
+        psnrs = sorted(min(float(row["psnr"] or EQUAL), EQUAL) for row in rows)
+        self.runs = statistics.mean(float(row["core_runs"]) for row in rows)
+        self.mean = statistics.mean(psnrs)
+        self.p10 = psnrs[len(psnrs) // 10]
+
+
+if __name__ == "__main__":
+    main()
