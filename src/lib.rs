@@ -14,6 +14,7 @@ pub mod cache;
 pub mod denoise;
 pub mod dit;
 pub mod error;
+pub mod evaluate;
 pub mod file;
 pub mod guidance;
 pub mod image;

@@ -31,6 +31,8 @@ pub struct Pipeline {
 pub struct Generated {
     /// Pictures; the seed of picture i is the request's plus i.
     pub images: Vec<Image>,
+    /// `[pictures, channels, h, w]`, clean, before the image decoder's scaling.
+    pub latents: Vec<f32>,
     /// The timesteps visited.
     pub timesteps: Vec<u32>,
     /// What was done at each.
@@ -97,9 +99,9 @@ impl Pipeline {
                 .run(timings, told)
         })?;
         let Denoised { latents, deep_on_host } = denoised;
-        let images = self.decode(request, latents, &mut timings)?;
+        let images = self.decode(request, &latents, &mut timings)?;
         let timesteps = sampler.timesteps().to_vec();
-        Ok(Generated { images, timesteps, plan, timings, deep_on_host })
+        Ok(Generated { images, latents, timesteps, plan, timings, deep_on_host })
     }
 
     fn encode(&mut self, request: &Request, timings: &mut Timings) -> Result<PromptEmbeds> {
@@ -114,17 +116,17 @@ impl Pipeline {
     fn decode(
         &mut self,
         request: &Request,
-        mut latents: Vec<f32>,
+        latents: &[f32],
         timings: &mut Timings,
     ) -> Result<Vec<Image>> {
         let Pipeline { artifacts, backend, vae, .. } = self;
         let model = &artifacts.manifest.model;
         let sizes = sizes(&artifacts.manifest, request);
-        latents.iter_mut().for_each(|v| *v /= model.vae.scaling_factor);
+        let scaled: Vec<f32> = latents.iter().map(|v| v / model.vae.scaling_factor).collect();
         let shape = [1, model.transformer.in_channels, sizes.height, sizes.width];
         vae.lend(artifacts, backend, timings, |vae, timings| {
             let mut images = Vec::new();
-            for latents in latents.chunks(shape.iter().product()) {
+            for latents in scaled.chunks(shape.iter().product()) {
                 let latents = backend.tensor_f32(&shape, latents)?;
                 let outputs = timings.time(Stage::Vae, || vae.run(&[("latents", &latents)]))?;
                 let pixels = outputs[0].read_f32()?;
