@@ -6,8 +6,10 @@ mod doctor;
 mod flags;
 mod generate;
 mod info;
+mod markdown;
 mod plan;
 mod progress;
+mod statistics;
 mod verify;
 
 use std::time::Instant;
