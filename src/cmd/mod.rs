@@ -9,6 +9,7 @@ mod info;
 mod markdown;
 mod plan;
 mod progress;
+mod sheet;
 mod statistics;
 mod verify;
 
@@ -23,6 +24,8 @@ pub enum Command {
     Generate(generate::Generate),
     /// Measure models, engines and cache policies beside each other on this machine.
     Bench(bench::Bench),
+    /// Judge cache policies over prompts and seeds: a sheet of pictures, a plot, a table.
+    Sheet(sheet::Sheet),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),
     /// Print the parameters kept in a PNG.
@@ -39,6 +42,7 @@ impl Command {
         match self {
             Command::Generate(command) => command.run(started),
             Command::Bench(command) => command.run(),
+            Command::Sheet(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),

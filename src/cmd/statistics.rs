@@ -16,6 +16,11 @@ pub fn percentile(samples: &[f64], percent: usize) -> f64 {
     sorted[(percent * sorted.len()).div_ceil(100) - 1]
 }
 
+/// The mean; not a number without samples.
+pub fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len() as f64
+}
+
 fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
