@@ -15,6 +15,7 @@ pub mod calibrate;
 pub mod denoise;
 pub mod dit;
 pub mod error;
+pub mod evaluate;
 pub mod feature;
 pub mod file;
 pub mod guidance;

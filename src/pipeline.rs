@@ -7,7 +7,7 @@ use std::path::Path;
 use hydit_graphs::Manifest;
 
 use crate::artifacts::Artifacts;
-use crate::cache::{Decision, Plan, Run};
+use crate::cache::{Decision, Plan};
 use crate::denoise::{Denoised, Step, Walk};
 use crate::dit::{Condition, Dit, sizes};
 use crate::error::Result;
@@ -85,8 +85,7 @@ impl Pipeline {
     /// [`Error::Request`]: crate::Error::Request
     /// [`Error::NotFinite`]: crate::Error::NotFinite
     pub fn generate(&mut self, request: &Request, told: &mut dyn FnMut(Step)) -> Result<Generated> {
-        let sampler = request.check(&self.artifacts.manifest)?;
-        let plan = request.cache.plan(&Run::new(&self.artifacts, request, &sampler))?;
+        let (_, plan) = request.plan(&self.artifacts)?;
         self.follow(request, plan, told)
     }
 

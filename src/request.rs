@@ -3,7 +3,8 @@
 use hydit_graphs::Manifest;
 use hydit_graphs::variant::Variant;
 
-use crate::cache::CachePolicy;
+use crate::artifacts::Artifacts;
+use crate::cache::{CachePolicy, Plan, Run};
 use crate::error::{Error, Result};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
@@ -68,6 +69,23 @@ impl Request {
     /// Whether the negative prompt is drawn away from: two rows per picture instead of one.
     pub fn guided(&self) -> bool {
         self.guidance_scale > 1.0
+    }
+
+    /// Checks every field; gives the sampler, and what the cache policy does.
+    ///
+    /// # Errors
+    /// [`Error::Request`] of a field, [`Error::Policy`] of a file that the policy names.
+    pub fn plan(&self, artifacts: &Artifacts) -> Result<(Sampler, Plan)> {
+        let sampler = self.check(&artifacts.manifest)?;
+        let run = Run {
+            timesteps: sampler.timesteps(),
+            sampler: self.sampler,
+            spacing: self.spacing,
+            folder: &artifacts.path,
+            manifest_sha256: &artifacts.hash,
+        };
+        let plan = self.cache.plan(&run)?;
+        Ok((sampler, plan))
     }
 
     /// Checks every field; gives the sampler.

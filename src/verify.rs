@@ -138,7 +138,7 @@ fn random(
 }
 
 /// `|a - b| / |b|`
-fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let difference = squares(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
     (difference / squares(&mut b.iter().map(|&b| f64::from(b))).max(f64::MIN_POSITIVE)).sqrt()

@@ -19,9 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::artifacts::Artifacts;
-use crate::request::Request;
-use crate::sampler::{Sampler, SamplerKind, Spacing};
+use crate::sampler::{SamplerKind, Spacing};
 
 pub use calibrated::calibration_file;
 pub use forecast::{Forecast, KEPT};
@@ -121,19 +119,6 @@ pub struct ParsePolicyError(pub String);
 fn choices() -> String {
     let choices: Vec<&str> = SYNTAX.iter().map(|(text, _)| *text).collect();
     format!("{}; all but off may end in +taylor1 or +taylor2", choices.join("; "))
-}
-
-impl<'a> Run<'a> {
-    /// The run of `request`, whose sampler is `sampler`, on a model.
-    pub fn new(artifacts: &'a Artifacts, request: &Request, sampler: &'a Sampler) -> Run<'a> {
-        Run {
-            timesteps: sampler.timesteps(),
-            sampler: request.sampler,
-            spacing: request.spacing,
-            folder: &artifacts.path,
-            manifest_sha256: &artifacts.hash,
-        }
-    }
 }
 
 impl CachePolicy {

@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 use crate::file::write_whole;
 use crate::image::{psnr, ssim};
 use crate::report::Timings;
+use crate::verify::relative_error;
 use crate::{Generated, Pipeline, Request};
-use record::{Record, square};
+use record::Record;
 
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
 const POWERS: [f64; 4] = [1.0, 0.75, 0.5, 0.35];
@@ -171,10 +172,8 @@ fn best<'a>(
     Ok(best.expect("one candidate or more").1)
 }
 
-/// Relative error of the latents.
 fn error(made: &Generated, uncached: &Generated) -> f64 {
-    let size = square(&uncached.latents, &vec![0.0; uncached.latents.len()]);
-    (square(&made.latents, &uncached.latents) / size).sqrt()
+    relative_error(&made.latents, &uncached.latents)
 }
 
 /// Draws `requests` by `schedule` and compares with the uncached pictures.

@@ -122,7 +122,7 @@ fn measured(steps: usize) -> Vec<usize> {
 }
 
 /// `|a - b|^2`
-pub fn square(a: &[f32], b: &[f32]) -> f64 {
+fn square(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }
 

@@ -1,6 +1,6 @@
 //! `hydit-serve calibrate`: the best cache schedules of a model, for `--cache-policy auto:...`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -15,6 +15,7 @@ use hydit::{Pipeline, Request};
 use super::flags::{EngineFlags, PictureFlags};
 use super::generate::check_writable;
 use super::progress::Turns;
+use super::prompts;
 
 #[derive(Args)]
 pub struct Calibrate {
@@ -43,7 +44,7 @@ pub struct Calibrate {
 impl Calibrate {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
-        let prompts = read_prompts(&self.prompts)?;
+        let prompts = prompts::read(&self.prompts)?;
         let settings = self.settings(&artifacts, prompts)?;
         let Request { sampler, steps, .. } = settings.request;
         let file = self.output.unwrap_or_else(|| calibration_file(&artifacts.path, sampler, steps));
@@ -93,13 +94,6 @@ impl Calibrate {
         runs.dedup();
         Ok(Settings { request, learn, check, runs })
     }
-}
-
-/// Prompts of a text file, a line each; empty lines and those that begin with # are left out.
-pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let lines = text.lines().map(str::trim);
-    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from).collect())
 }
 
 fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Schedule>) -> Schedules {

@@ -46,8 +46,8 @@ pub struct PictureFlags {
     /// Seed of the first picture, as torch.Generator("cpu").manual_seed; picture i has seed + i.
     #[arg(long)]
     seed: Option<u64>,
-    /// Pictures.
-    #[arg(long, value_name = "N")]
+    /// Pictures, each of its own seed.
+    #[arg(long, visible_alias = "seeds", value_name = "N")]
     batch_size: Option<usize>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Run, refreshed, refreshes};
+use hydit::cache::{refreshed, refreshes};
 use hydit::image::{Image, Parameters, Texts, read_png, write_png};
 use hydit::machine::peak_memory;
 use hydit::report::{Stage, Timings};
@@ -104,8 +104,7 @@ impl Generate {
         if self.compare && request.cache.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
-        let sampler = request.check(manifest)?;
-        request.cache.plan(&Run::new(artifacts, &request, &sampler))?;
+        request.plan(artifacts)?;
         Ok(request)
     }
 

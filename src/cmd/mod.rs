@@ -7,8 +7,12 @@ mod doctor;
 mod flags;
 mod generate;
 mod info;
+mod markdown;
 mod plan;
 mod progress;
+mod prompts;
+mod sheet;
+mod statistics;
 mod verify;
 
 use std::time::Instant;
@@ -24,6 +28,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Find the cache schedules that keep most quality for the fewest core runs.
     Calibrate(calibrate::Calibrate),
+    /// Judge cache policies over prompts and seeds: a sheet of pictures, a plot, a table.
+    Sheet(sheet::Sheet),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),
     /// Print the parameters kept in a PNG.
@@ -41,6 +47,7 @@ impl Command {
             Command::Generate(command) => command.run(started),
             Command::Bench(command) => command.run(),
             Command::Calibrate(command) => command.run(),
+            Command::Sheet(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Decision, Forecast, Run, refreshed, speed_up};
+use hydit::cache::{Decision, Forecast, refreshed, speed_up};
 use hydit::dit::step_costs;
 use serde_json::json;
 
@@ -29,9 +29,8 @@ impl Plan {
         let artifacts = Artifacts::open(&self.model)?;
         let manifest = &artifacts.manifest;
         let request = self.request.request(manifest, "", None, None)?;
-        let sampler = request.check(manifest)?;
+        let (sampler, plan) = request.plan(&artifacts)?;
         let timesteps = sampler.timesteps();
-        let plan = request.cache.plan(&Run::new(&artifacts, &request, &sampler))?;
         let Some(plan) = plan.planned() else {
             bail!(
                 "{} decides while the picture is drawn: generate shows what it did",

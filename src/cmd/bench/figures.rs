@@ -11,6 +11,7 @@ use hydit::report::Stage;
 use super::Report;
 use super::measure::{Round, Variant};
 use crate::cmd::compare::likeness;
+use crate::cmd::statistics::{median, percentile};
 
 /// The middle of samples, and their ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +66,7 @@ impl Calls {
     fn new(seconds: Vec<f64>, flops: f64) -> Option<Calls> {
         (!seconds.is_empty()).then(|| Calls {
             median: median(&seconds),
-            p95: p95(&seconds),
+            p95: percentile(&seconds, 95),
             seconds,
             flops,
         })
@@ -162,47 +163,9 @@ impl Spread {
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
-fn median(samples: &[f64]) -> f64 {
-    let sorted = sorted(samples);
-    let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
-}
-
-/// The smallest sample that 95% of all do not exceed.
-fn p95(samples: &[f64]) -> f64 {
-    let sorted = sorted(samples);
-    sorted[(95 * sorted.len()).div_ceil(100) - 1]
-}
-
-fn sorted(samples: &[f64]) -> Vec<f64> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_middle_ones() {
-        assert_eq!(median(&[3.0]), 3.0);
-        assert_eq!(median(&[9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[9.0, 1.0, 4.0, 2.0]), 3.0);
-    }
-
-    #[test]
-    fn one_sample_in_twenty_may_exceed_the_95th_percentile() {
-        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(p95(&hundred), 95.0);
-        assert_eq!(p95(&hundred[80..]), 19.0, "of 1 to 20");
-        assert_eq!(p95(&hundred[81..]), 19.0, "of 1 to 19: the largest");
-        assert_eq!(p95(&[7.0]), 7.0);
-    }
 
     #[test]
     fn a_spread_has_the_ends_of_its_samples() {

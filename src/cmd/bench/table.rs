@@ -11,6 +11,7 @@ use hydit::report::Stage;
 use super::Report;
 use super::figures::{Calls, limited};
 use super::setup::Setup;
+use crate::cmd::markdown::markdown;
 
 const SPEED: [&str; 13] = [
     "model",
@@ -122,9 +123,9 @@ pub fn text(report: &Report) -> Result<String> {
     }
     Ok([
         circumstances(report),
-        markdown(&SPEED, &speed),
-        markdown(&MEMORY, &memory),
-        markdown(&GRAPHS, &graphs),
+        markdown(&SPEED, NAMES, &speed),
+        markdown(&MEMORY, NAMES, &memory),
+        markdown(&GRAPHS, NAMES, &graphs),
         legend(report),
     ]
     .join("\n"))
@@ -235,30 +236,6 @@ fn model(report: &Report, setup: &Setup) -> String {
     }
 }
 
-/// A table in columns that line up; a column without a single entry is left out.
-fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
-    let columns: Vec<usize> =
-        (0..header.len()).filter(|&i| rows.iter().any(|row| !row[i].is_empty())).collect();
-    let width = |i: usize| {
-        let cells = rows.iter().map(|row| row[i].chars().count());
-        cells.chain([header[i].len(), 4]).max().unwrap_or(0)
-    };
-    let line = |cell: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> = columns.iter().map(|&i| cell(i)).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let padded = |i: usize, text: &str| match i < NAMES {
-        true => format!("{text:<0$}", width(i)),
-        false => format!("{text:>0$}", width(i)),
-    };
-    let mut out = line(&|i| padded(i, header[i]));
-    out += &line(&|i| match i < NAMES {
-        true => "-".repeat(width(i)),
-        false => format!("{}:", "-".repeat(width(i) - 1)),
-    });
-    out + &rows.iter().map(|row| line(&|i| padded(i, &row[i]))).collect::<String>()
-}
-
 fn mebibytes(bytes: u64) -> String {
     format!("{:.0}", bytes as f64 / f64::from(1 << 20))
 }
@@ -272,18 +249,6 @@ fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_line_up_and_empty_ones_are_left_out() {
-        let header = ["model", "engine", "threads", "policy", "loop"];
-        let row = |policy: &str, time: &str| {
-            vec![String::new(), String::new(), String::new(), policy.to_string(), time.to_string()]
-        };
-        let expected = "| policy    |   loop |\n| --------- | -----: |\n\
-                        | off       |  1.000 |\n| N2-700-50 | 10.000 |\n";
-        let rows = [row("off", "1.000"), row("N2-700-50", "10.000")];
-        assert_eq!(markdown(&header, &rows), expected);
-    }
 
     #[test]
     fn three_digits_count() {

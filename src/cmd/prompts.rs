@@ -1,0 +1,25 @@
+//! The file of `--prompts`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// One prompt a line; empty lines and those that begin with # are skipped.
+pub fn read(path: &Path) -> Result<Vec<String>> {
+    let name = || format!("--prompts: {}", path.display());
+    let bytes = std::fs::read(path).with_context(name)?;
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text.trim_start_matches('\u{feff}'),
+        Err(error) => {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+            bail!("{}: line {line} is not UTF-8; save the file as UTF-8", name());
+        }
+    };
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let prompts: Vec<String> = lines.map(str::to_string).collect();
+    if prompts.is_empty() {
+        bail!("{}: no prompt in it; write one a line", name());
+    }
+    Ok(prompts)
+}

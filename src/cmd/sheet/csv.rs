@@ -1,0 +1,37 @@
+//! The figures of every picture, as comma-separated values (RFC 4180).
+
+use super::Report;
+
+const HEADER: &str =
+    "prompt,seed,sampler,steps,policy,core_runs,speed_up,seconds,psnr,ssim,latent_error\n";
+
+/// One line for each prompt, contender and seed; PSNR is empty when the pictures are equal.
+pub fn csv(report: &Report) -> String {
+    let mut out = HEADER.to_string();
+    for sample in &report.samples {
+        let psnr = sample.psnr.is_finite().then_some(sample.psnr as f32);
+        let fields = [
+            quoted(&report.prompts[sample.prompt]),
+            sample.seed.to_string(),
+            report.request.sampler.to_string(),
+            sample.steps.to_string(),
+            quoted(&report.contenders[sample.contender].to_string()),
+            sample.core_runs.to_string(),
+            (sample.speed_up as f32).to_string(), // in the fewest digits
+            (sample.seconds as f32).to_string(),
+            psnr.map_or(String::new(), |psnr| psnr.to_string()),
+            (sample.ssim as f32).to_string(),
+            (sample.latent_error as f32).to_string(),
+        ];
+        out += &fields.join(",");
+        out.push('\n');
+    }
+    out
+}
+
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_string(),
+    }
+}

@@ -1,0 +1,66 @@
+//! The means, for people and as data.
+
+use serde_json::{Value, json};
+
+use super::Report;
+use super::figures::{Means, count};
+use crate::cmd::markdown::markdown;
+
+const HEADER: [&str; 7] =
+    ["policy", "core runs", "speed-up", "PSNR, dB", "p10, dB", "SSIM", "latent error"];
+
+/// A table, after a line that says of what.
+pub fn text(report: &Report) -> String {
+    let psnr =
+        |psnr: f64| if psnr.is_finite() { format!("{psnr:.1}") } else { "equal".to_string() };
+    let row = |means: Means| {
+        vec![
+            means.label,
+            format!("{} of {}", count(means.core_runs), means.steps),
+            format!("{:.2}", means.speed_up),
+            psnr(means.psnr),
+            psnr(means.p10),
+            format!("{:.4}", means.ssim),
+            format!("{:.4}", means.latent_error),
+        ]
+    };
+    let rows: Vec<Vec<String>> = report.means().into_iter().map(row).collect();
+    let of = format!(
+        "{}, {}, {} steps, {}: means over {} pictures a line, beside the uncached ones\n\n",
+        report.model,
+        report.request.sampler,
+        report.request.steps,
+        report.extent(),
+        report.pictures()
+    );
+    of + &markdown(&HEADER, 1, &rows)
+}
+
+/// The same; PSNR is null when the pictures are equal.
+pub fn json(report: &Report) -> Value {
+    let policy = |means: &Means| {
+        json!({
+            "policy": means.label,
+            "family": means.family,
+            "core_runs": means.core_runs,
+            "steps": means.steps,
+            "speed_up": means.speed_up,
+            "seconds": means.seconds,
+            "psnr": means.psnr.is_finite().then_some(means.psnr),
+            "psnr_p10": means.p10.is_finite().then_some(means.p10),
+            "ssim": means.ssim,
+            "latent_error": means.latent_error,
+        })
+    };
+    json!({
+        "model": report.model,
+        "sampler": report.request.sampler,
+        "steps": report.request.steps,
+        "height": report.request.height,
+        "width": report.request.width,
+        "seed": report.request.seed,
+        "prompts": report.prompts,
+        "pictures": report.pictures(),
+        "policies": report.means().iter().map(policy).collect::<Vec<_>>(),
+    })
+}
