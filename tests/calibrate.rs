@@ -11,6 +11,7 @@ use hydit::image::psnr;
 use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
 use hydit::{Pipeline, Request};
+use serde_json::Value;
 use serve::{serve, text};
 
 const PROMPTS: &str = "# two to learn from, two to measure on\na rocket on a black background\n\n蓝色背景上的猫\n\
@@ -24,8 +25,15 @@ fn auto_follows_what_calibrate_writes() {
     std::fs::write(&prompts, PROMPTS).expect("it is written");
     let flags = ["--model", model, "--sampler", "ddim", "--infer-steps", "10", "--backend", "ort"];
     let file = prompts.to_str().expect("a plain path");
+    let usual = || {
+        let plan = serve(&[&["plan", "--use-cache", "--json"], &flags[..6]].concat());
+        let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+        plan["cache_policy"].as_str().expect("a text").to_string()
+    };
+    assert_eq!(usual(), "N2-700-50");
     let made = serve(&[&["calibrate", "--prompts", file, "--runs", "4,7"], &flags[..]].concat());
     assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(usual(), "auto:35dB");
     let table = text(&made.stdout);
     assert!(table.contains("core runs  speed-up    PSNR     p10    SSIM  forecasts"), "{table}");
     let yaml = std::fs::read_to_string(artifacts.path().join("calibration-ddim-10.yaml"));

@@ -19,6 +19,9 @@ pub(super) enum Auto {
     Runs(usize),
 }
 
+/// A quality at which differences are hard to see.
+pub(super) const USUAL: Auto = Auto::Quality(35.0);
+
 /// `auto:35dB` or `auto:8runs`.
 pub(super) fn parse(text: &str) -> Option<Auto> {
     let text = text.strip_prefix("auto:")?;

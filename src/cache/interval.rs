@@ -7,9 +7,12 @@ use std::num::NonZeroU32;
 
 use super::{Decision, Forecast, Plan, PolicyError, Rule, Run};
 
-/// `start` and `close` of the reference, constants there.
-const START: u32 = 700;
-const CLOSE: u32 = 50;
+/// The reference's default gap.
+pub const GAP: NonZeroU32 = NonZeroU32::new(2).expect("not zero");
+/// `start` of the reference, a constant there.
+pub const START: u32 = 700;
+/// `close` of the reference, a constant there.
+pub const CLOSE: u32 = 50;
 
 #[derive(Debug)]
 pub(super) struct Interval {

@@ -23,6 +23,7 @@ use crate::sampler::{SamplerKind, Spacing};
 
 pub use calibrated::calibration_file;
 pub use forecast::{Forecast, KEPT};
+pub use interval::{CLOSE, GAP, START};
 pub use schedule::{Measured, Schedule, Schedules};
 
 /// What to do with the deep core at one step.
@@ -131,6 +132,15 @@ impl CachePolicy {
     /// `close` or below.
     pub fn interval(gap: NonZeroU32, start: u32, close: u32) -> CachePolicy {
         CachePolicy(Arc::new(interval::Interval { gap, start, close }))
+    }
+
+    /// What a cache is with nothing more said: `auto:35dB` if the model in `folder` was calibrated
+    /// for `sampler` and `steps`, else the reference's default, `N2-700-50`.
+    pub fn usual(folder: &Path, sampler: SamplerKind, steps: usize) -> CachePolicy {
+        match calibration_file(folder, sampler, steps).exists() {
+            true => CachePolicy(Arc::new(calibrated::USUAL)),
+            false => CachePolicy::interval(GAP, START, CLOSE),
+        }
     }
 
     /// Whether it is [`off`](CachePolicy::off).

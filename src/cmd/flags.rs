@@ -1,11 +1,13 @@
 //! Flags shared by subcommands, resolved once into a [`Request`] and [`RuntimeOptions`].
 
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use hydit::Request;
-use hydit::cache::CachePolicy;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{CLOSE, CachePolicy, GAP, START};
 use hydit::image::Parameters;
 use hydit::request::spacing_of;
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
@@ -54,41 +56,55 @@ pub struct PictureFlags {
 /// When the deep core runs.
 #[derive(Args)]
 pub struct CacheFlags {
-    /// Reuse the deep core's output between refresh steps (Skip-Cache).
+    /// Reuse the deep core's output between refresh steps (Skip-Cache). With nothing more said:
+    /// auto:35dB if the model was calibrated for the sampler and the steps, else N2.
     #[arg(long)]
     pub use_cache: bool,
-    /// Refresh every N-th step.
-    #[arg(long, value_name = "N", default_value = "2", requires = "use_cache")]
-    cache_step: NonZeroU32,
-    /// Refresh all steps at this timestep or above.
-    #[arg(long, value_name = "T", default_value_t = 700, requires = "use_cache")]
-    cache_start: u32,
-    /// Refresh all steps after one at this timestep or below.
-    #[arg(long, value_name = "T", default_value_t = 50, requires = "use_cache")]
-    cache_close: u32,
-    /// The same in one word: off, N2 or N2-700-50.
+    /// Refresh every N-th step [default: 2].
+    #[arg(long, value_name = "N", requires = "use_cache")]
+    cache_step: Option<NonZeroU32>,
+    /// Refresh all steps at this timestep or above [default: 700].
+    #[arg(long, value_name = "T", requires = "use_cache")]
+    cache_start: Option<u32>,
+    /// Refresh all steps after one at this timestep or below [default: 50].
+    #[arg(long, value_name = "T", requires = "use_cache")]
+    cache_close: Option<u32>,
+    /// Any policy: off, N2-700-50, auto:35dB, auto:8runs, schedule:FILE, probe:0.3; all but off may
+    /// end in +taylor1 or +taylor2.
     #[arg(long, value_name = "POLICY", conflicts_with = "use_cache")]
     cache_policy: Option<CachePolicy>,
 }
 
 impl CacheFlags {
-    /// The policy asked for, if any was.
-    fn policy(&self) -> Option<CachePolicy> {
-        let CacheFlags { use_cache, cache_step, cache_start, cache_close, .. } = *self;
-        let interval = || CachePolicy::interval(cache_step, cache_start, cache_close);
-        self.cache_policy.clone().or_else(|| use_cache.then(interval))
+    /// The policy asked for of the model in `folder`, if any was.
+    fn policy(&self, folder: &Path, request: &Request) -> Option<CachePolicy> {
+        let policy = || match *self {
+            CacheFlags { cache_step: None, cache_start: None, cache_close: None, .. } => {
+                CachePolicy::usual(folder, request.sampler, request.steps)
+            }
+            CacheFlags { cache_step, cache_start, cache_close, .. } => {
+                let gap = cache_step.unwrap_or(GAP);
+                CachePolicy::interval(
+                    gap,
+                    cache_start.unwrap_or(START),
+                    cache_close.unwrap_or(CLOSE),
+                )
+            }
+        };
+        self.cache_policy.clone().or_else(|| self.use_cache.then(policy))
     }
 }
 
 impl RequestFlags {
-    /// The request these flags ask of the model of `manifest`.
+    /// The request these flags ask of the model of `artifacts`.
     pub fn request(
         &self,
-        manifest: &Manifest,
+        artifacts: &Artifacts,
         prompt: &str,
         negative: Option<&str>,
         from: Option<&Parameters>,
     ) -> Result<Request> {
+        let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, prompt)?;
         if let Some(from) = from {
             request.negative.clone_from(&from.negative_prompt);
@@ -102,7 +118,8 @@ impl RequestFlags {
             request.cache = from.cache_policy.parse().context("cache policy of --from")?;
         }
         self.picture.set(&mut request, manifest, negative);
-        set(&mut request.cache, self.cache.policy());
+        let policy = self.cache.policy(&artifacts.path, &request);
+        set(&mut request.cache, policy);
         Ok(request)
     }
 }

@@ -99,8 +99,7 @@ impl Generate {
         }
         let prompt = self.prompt.as_deref().or(from.map(|from| from.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();
-        let manifest = &artifacts.manifest;
-        let request = self.request.request(manifest, prompt, self.negative.as_deref(), from)?;
+        let request = self.request.request(artifacts, prompt, self.negative.as_deref(), from)?;
         if self.compare && request.cache.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }

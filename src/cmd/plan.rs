@@ -28,7 +28,7 @@ impl Plan {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
         let manifest = &artifacts.manifest;
-        let request = self.request.request(manifest, "", None, None)?;
+        let request = self.request.request(&artifacts, "", None, None)?;
         let (sampler, plan) = request.plan(&artifacts)?;
         let timesteps = sampler.timesteps();
         let Some(plan) = plan.planned() else {
@@ -68,11 +68,14 @@ impl Plan {
             request.steps,
             request.cache
         );
-        println!(
-            "{} refresh, {} reuse\n",
-            mark(Decision::Refresh),
-            mark(Decision::Reuse(Forecast::LAST))
-        );
+        let line = Forecast::new(&[2.0, -1.0]).expect("weights that sum to 1");
+        let marks = [
+            (Decision::Refresh, "refresh"),
+            (Decision::Reuse(Forecast::LAST), "reuse"),
+            (Decision::Reuse(line), "forecast"),
+        ];
+        let legend = marks.map(|(decision, name)| format!("{} {name}", mark(decision)));
+        println!("{}\n", legend.join(", "));
         for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
             let step = |(i, &decision): (usize, &Decision)| {
                 format!("{:>5}{}", timesteps[first + i], mark(decision))

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hydit::Step;
-use hydit::cache::Decision;
+use hydit::cache::{Decision, Forecast};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Marks shown at once; of a longer run the latest.
@@ -22,7 +22,8 @@ pub struct Progress {
 pub fn mark(decision: Decision) -> char {
     match decision {
         Decision::Refresh => '●',
-        Decision::Reuse(_) => '○',
+        Decision::Reuse(Forecast::LAST) => '○',
+        Decision::Reuse(_) => '◌',
     }
 }
 
