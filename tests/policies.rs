@@ -110,9 +110,9 @@ fn a_probe_decides_by_the_picture_and_again_the_same() {
     assert!(first.images == again.images, "the same bytes after another request");
     assert_ne!(first.plan, other.plan, "another picture moves otherwise");
 
-    let never = Request { cache: policy("probe:1e9-99"), ..cat.clone() };
+    let never = Request { cache: policy("probe:1000000-99"), ..cat.clone() };
     assert_eq!(refreshed(&draw(&mut pipeline, &never).plan), [0]);
-    let always = Request { cache: policy("probe:1e-9"), ..cat.clone() };
+    let always = Request { cache: policy("probe:0.000001"), ..cat.clone() };
     let off = Request { cache: CachePolicy::off(), ..cat };
     let (always, off) = (draw(&mut pipeline, &always), draw(&mut pipeline, &off));
     assert!(always.images == off.images, "every step refreshed is no cache");
