@@ -17,7 +17,7 @@ ROUNDS ?= 5
 
 say = @printf '== %s\n'
 
-.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table bench clean
+.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table sheet bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,16 @@ reference: tools ## make the reference files of the tests again, with diffusers
 cache-table: setup export-emoji ## measure cache policies on this machine, as Markdown tables
 	@$(RELEASE)/hydit-serve bench --model artifacts/emoji --prompt '$(PROMPT)' --sampler $(SAMPLER) \
 		--infer-steps $(STEPS) --rounds $(ROUNDS) $(addprefix --policy ,off N1 N2 N3 N4 N5 N6)
+
+sheet: setup export-emoji ## calibrate the small model, then demo/sheet.png, .svg and .csv: policies beside each other
+	@test -f artifacts/emoji/calibration-$(SAMPLER)-$(STEPS).yaml || \
+		$(RELEASE)/hydit-serve calibrate --model artifacts/emoji --sampler $(SAMPLER) --infer-steps $(STEPS) \
+			--prompts bench/cache/prompts/emoji-calibrate.txt --batch-size 2
+	@mkdir -p demo
+	@$(RELEASE)/hydit-serve sheet --model artifacts/emoji --sampler $(SAMPLER) --infer-steps $(STEPS) \
+		--prompts bench/cache/prompts/emoji-heldout.txt --show 5 --control 6,8,11,14,17 \
+		--policy N2,N3,N4,N6,auto:17runs,auto:14runs,auto:11runs,auto:8runs,auto:6runs \
+		-o demo/sheet.png --plot demo/sheet.svg --csv demo/sheet.csv
 
 bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime and OpenVINO: demo/peers.md and .png
 	$(say) 'Python packages of the peers (torch is large)'
