@@ -10,11 +10,15 @@ use crate::dit::Dit;
 use crate::error::Result;
 
 /// The schedule that refreshes at `refresh`, with the forecasts that suit `walks`, which are at their
-/// first step.
+/// first step; and the clean latents of each walk that comes of it.
 ///
 /// Forecasts fitted to uncached pictures would be too bold: on a cached way an extrapolation feeds
 /// its own error back.
-pub fn follow(dit: &mut Dit, mut walks: Vec<Walk<'_>>, refresh: &[usize]) -> Result<Schedule> {
+pub fn follow(
+    dit: &mut Dit,
+    mut walks: Vec<Walk<'_>>,
+    refresh: &[usize],
+) -> Result<(Schedule, Vec<Vec<f32>>)> {
     let mut forecasts = BTreeMap::new();
     let steps = walks.iter().map(Walk::steps).min().unwrap_or(0);
     for step in 0..steps {
@@ -46,5 +50,6 @@ pub fn follow(dit: &mut Dit, mut walks: Vec<Walk<'_>>, refresh: &[usize]) -> Res
             walk.advance(&guided);
         }
     }
-    Ok(Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None })
+    let schedule = Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None };
+    Ok((schedule, walks.into_iter().map(|walk| walk.place.latents).collect()))
 }

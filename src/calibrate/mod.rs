@@ -4,8 +4,9 @@
 //!    step j does to the prediction, and how much an error of each step matters for the finished picture.
 //! 2. [`schedules`]: dynamic programming over the product of the two. How the errors of single steps add up is not
 //!    known beforehand: as energies if they are independent, as amplitudes if they point the same way. So there are a
-//!    few candidates, and the one that draws the learned pictures best is taken.
-//! 3. [`follow`], with [`fit`]: forecasts for each schedule, fitted while following it.
+//!    few candidates.
+//! 3. [`follow`], with [`fit`]: forecasts for each candidate, fitted while following it; the one that then draws the
+//!    learned pictures best is taken.
 //! 4. Real runs on the second half of the prompts measure each schedule with and without its forecasts; the better one
 //!    is kept.
 
@@ -29,7 +30,7 @@ use crate::{Generated, Pipeline, Request};
 use record::Record;
 
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
-const POWERS: [f64; 4] = [1.0, 0.75, 0.5, 0.35];
+const POWERS: [f64; 3] = [1.0, 0.7, 0.4];
 
 /// The PSNR of equal pictures in a mean.
 pub const EQUAL: f64 = 99.0;
@@ -109,12 +110,8 @@ pub fn calibrate(
     for (i, &runs) in runs.iter().enumerate().skip(state.schedules.len()) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
         let candidates = candidates.iter().map(|best| &best[runs - 1]);
-        let plain = best(pipeline, candidates, &learn, &learned)?;
-        let fitted =
-            pipeline.walks(&learn, &mut Timings::default(), |backend, dit, walks, _| {
-                dit.prepare(backend, KEPT, false)?;
-                follow::follow(dit, walks, &plain.refresh)
-            })?;
+        let fitted = best(pipeline, candidates, &learn, &learned)?;
+        let plain = Schedule { refresh: fitted.refresh.clone(), ..Schedule::default() };
         let mut measured = Vec::new();
         for mut schedule in [fitted, plain] {
             schedule.measured = Some(measure(pipeline, &schedule, &checks, &uncached)?);
@@ -150,7 +147,8 @@ fn draw(
     requests.iter().map(|request| pipeline.draw(request, plan())).collect()
 }
 
-/// The one of some lists of refreshes whose pictures of `requests` are nearest to the uncached ones.
+/// The one of some lists of refreshes whose pictures of `requests`, with the forecasts fitted to them, are nearest to
+/// the uncached ones.
 fn best<'a>(
     pipeline: &mut Pipeline,
     candidates: impl Iterator<Item = &'a Vec<usize>>,
@@ -162,18 +160,18 @@ fn best<'a>(
         if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
             continue;
         }
-        let schedule = Schedule { refresh: refresh.clone(), ..Schedule::default() };
-        let made = draw(pipeline, requests, &schedule.plan(requests[0].steps))?;
+        let (schedule, latents) =
+            pipeline.walks(requests, &mut Timings::default(), |backend, dit, walks, _| {
+                dit.prepare(backend, KEPT, false)?;
+                follow::follow(dit, walks, refresh)
+            })?;
         // The mean of logarithms is that of decibels.
-        let error = made.iter().zip(uncached).map(|(a, b)| error(a, b).ln()).sum();
-        tried.push((error, schedule));
+        let pairs = latents.iter().zip(uncached);
+        let error = pairs.map(|(made, uncached)| relative_error(made, &uncached.latents).ln());
+        tried.push((error.sum(), schedule));
     }
     let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     Ok(best.expect("one candidate or more").1)
-}
-
-fn error(made: &Generated, uncached: &Generated) -> f64 {
-    relative_error(&made.latents, &uncached.latents)
 }
 
 /// Draws `requests` by `schedule` and compares with the uncached pictures.
@@ -190,7 +188,7 @@ fn measure(
             psnrs.push(psnr(a, b)?.min(EQUAL));
             ssims.push(ssim(a, b)?);
         }
-        errors.push(error(made, uncached));
+        errors.push(relative_error(&made.latents, &uncached.latents));
     }
     psnrs.sort_by(f64::total_cmp);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
