@@ -1,11 +1,11 @@
-"""Judges the cache policies of a calibrated model on prompts it was not calibrated with, and prints a table.
+"""Judges the cache policies of a calibrated model on prompts it was not calibrated with, and prints tables.
 
     bench/cache/run.py --serve target/release/hydit-serve --model artifacts/emoji \
         --prompts bench/cache/prompts/emoji-heldout.txt --out demo/cache
 
-For each sampler and number of steps: Skip-Cache's rule with gaps 2 to 6; the calibrated schedules with as many core
-runs, with 0.7 of those of gap 2, with 6, and as auto:30dB chooses; and uncached pictures with as few steps as there
-are core runs. Needs `hydit-serve calibrate` to have run for each. What is measured already is not measured again.
+For each sampler and number of steps the mean PSNR in dB of: Skip-Cache's rule with gaps 2 to 6; the calibrated
+schedules with as many core runs, with 0.7 of those of gap 2, with 6, and as auto:30dB chooses; and uncached pictures
+with as few steps as there are core runs. The columns name the number of core runs. Needs `hydit-serve calibrate` to have run for each. What is measured already is not measured again.
 """
 
 import argparse
@@ -24,8 +24,6 @@ EQUAL = 99.0
 def main():
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print("| sampler, steps | contender | core runs | PSNR, dB | p10 | rule | gain | fewer steps | gain |")
-    print("|---|---|---|---|---|---|---|---|---|")
     for steps in arguments.steps:
         for sampler in arguments.samplers:
             Case(arguments, sampler, steps).report()
@@ -61,24 +59,24 @@ class Case:
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["core_runs"]
 
     def report(self):
+        """Three lines: the rule, calibrated schedules, fewer steps; a column for each number of core runs."""
         found = self.measure()
-        rules = {runs: f"N{gap}-700-50" for gap, runs in self.rule_runs.items()}
-        for gap, runs in self.rule_runs.items():
-            rule = found[f"N{gap}-700-50"]
-            self.row(found, f"auto:{runs}runs", runs, f"N{gap}", rule)
-        for runs in self.counts:
-            if runs not in rules:
-                self.row(found, f"auto:{runs}runs", runs, "", None)
-        self.row(found, "auto:30dB", None, "", None)
+        columns = [(f"N{gap}, {runs}", f"N{gap}-700-50", runs) for gap, runs in self.rule_runs.items()]
+        named = {runs for _, _, runs in columns}
+        columns += [(str(runs), None, runs) for runs in self.counts if runs not in named]
+        chosen = found["auto:30dB"]
 
-    def row(self, found, contender, runs, rule_name, rule):
-        own = found[contender]
-        fewer = found.get(f"off, {runs} steps")
-        cells = [self.name, contender, f"{own.runs:.0f}", f"{own.mean:.1f}", f"{own.p10:.1f}"]
-        for other in (rule, fewer):
-            label = f"{rule_name} " if other is rule and rule else ""
-            cells += [f"{label}{other.mean:.1f}", f"{own.mean - other.mean:+.1f}"] if other else ["", ""]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        def line(name, contender, last=""):
+            cells = [found.get(contender(rule, runs)) for _, rule, runs in columns]
+            cells = [f"{cell.mean:.1f}" if cell else "" for cell in cells]
+            print("| " + " | ".join([name, *cells, last]) + " |", flush=True)
+
+        print("\n| " + " | ".join([self.name, *(head for head, _, _ in columns), "auto:30dB"]) + " |")
+        print("| --- " + "| --: " * (len(columns) + 1) + "|")
+        line("Skip-Cache's rule", lambda rule, runs: rule)
+        last = f"{chosen.runs:.0f} runs: {chosen.mean:.1f}, p10 {chosen.p10:.1f}"
+        line("calibrated", lambda rule, runs: f"auto:{runs}runs", last)
+        line("fewer steps", lambda rule, runs: f"off, {runs} steps")
 
     def measure(self):
         path = self.base.with_suffix(".csv")

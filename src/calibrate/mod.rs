@@ -1,11 +1,11 @@
 //! Finds, for one model, sampler and number of steps, the best cache schedule for each number of core runs.
 //!
-//! 1. [`record`]: uncached pictures of the first half of the prompts tell what reusing the core's output of step i at
+//! 1. `record`: uncached pictures of the first half of the prompts tell what reusing the core's output of step i at
 //!    step j does to the prediction, and how much an error of each step matters for the finished picture.
-//! 2. [`schedules`]: dynamic programming over the product of the two. How the errors of single steps add up is not
+//! 2. `schedules`: dynamic programming over the product of the two. How the errors of single steps add up is not
 //!    known beforehand: as energies if they are independent, as amplitudes if they point the same way. So there are a
 //!    few candidates.
-//! 3. [`follow`], with [`fit`]: forecasts for each candidate, fitted while following it; the one that then draws the
+//! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that then draws the
 //!    learned pictures best is taken.
 //! 4. Real runs on the second half of the prompts measure each schedule with and without its forecasts; the better one
 //!    is kept.
