@@ -3,7 +3,7 @@
 //! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's timesteps it makes a
 //! [`Plan`]: decided before the first step, or step by step from how far the shallow encoder's output has moved. No
 //! tensors, no clock, no randomness; nothing outlives the request. A policy is one file that implements [`Rule`] and
-//! one line of [`SYNTAX`].
+//! one line of `SYNTAX`.
 
 mod calibrated;
 mod forecast;
