@@ -71,6 +71,13 @@ def linear(x, *layers):
     return F.linear(x, torch.cat([m.weight for m in layers]), torch.cat([m.bias for m in layers]))
 
 
+def attend(q, k, v, bias):
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=bias)
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # at these sizes the fused kernel's backward pass is slower on a CPU
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
+
+
 def attention(attn, x, text, cos, sin, bias):
     n = attn.heads
     if text is None:
@@ -81,7 +88,7 @@ def attention(attn, x, text, cos, sin, bias):
         k, v = (heads(t, n) for t in linear(text, attn.to_k, attn.to_v).chunk(2, -1))
         k = norm(attn.norm_k, k)
     q = turn(norm(attn.norm_q, q), cos, sin)
-    out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=bias)
+    out = attend(q, k, v, bias)
     return linear(out.transpose(1, 2).flatten(2), attn.to_out[0])
 
 
@@ -101,7 +108,7 @@ def pool(pooler, t5, texts: Texts):
     q = heads(linear(x[:, :1], pooler.q_proj), pooler.num_heads)
     k, v = (heads(t, pooler.num_heads) for t in linear(x, pooler.k_proj, pooler.v_proj).chunk(2, -1))
     bias = texts.pool_bias.to(v.dtype) if texts.short else None
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    out = attend(q, k, v, bias)
     return linear(out.transpose(1, 2).flatten(2), pooler.c_proj)[:, 0]
 
 
