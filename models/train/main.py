@@ -36,8 +36,8 @@ def arguments():
     p.add_argument("--work", type=Path, default=HERE / ".work", help="folder for downloads, checkpoints, log, previews")
     p.add_argument("--parts", type=Path, default=HERE.parent / "emoji", help="tokenizers, scheduler and configs; also VAE")
     p.add_argument("--minutes", type=float, default=70, help="of the transformer's training")
-    p.add_argument("--vae-minutes", type=float, default=7)
-    p.add_argument("--vae-from-scratch", action="store_true", help="give it some 25 minutes then")
+    p.add_argument("--vae-minutes", type=float, default=15)
+    p.add_argument("--vae-from-scratch", action="store_true", help="not from the one in --parts; give it 30 minutes then")
     p.add_argument("--warm-text", action="store_true", help="start from the text encoders in --parts")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--workers", type=int, help="threads that share a batch; one per core on a CPU, 1 on cuda")
@@ -80,11 +80,12 @@ def run(args):
 
     warm = None if args.vae_from_scratch else args.parts / "vae"
     config = AutoencoderKL.load_config(args.parts / "vae")
+    threads = 1 if args.workers > 1 else os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    vae = autoencoder.train(args.work, warm, config, subjects, args.vae_minutes * 60, 32, args.workers, args.device, log)
     torch.set_num_threads(os.cpu_count() or 1)
-    vae = autoencoder.train(args.work, warm, config, subjects, args.vae_minutes * 60, 16, args.device, log)
     latents, factor = autoencoder.bank(args.work / "latents.pt", vae, subjects, args.per_pair, args.device, log)
 
-    threads = 1 if args.workers > 1 else os.cpu_count() or 1
     torch.set_num_threads(threads)
     trainer = Trainer(args, args.parts, captions, latents, factor, log)
 

@@ -66,7 +66,8 @@ def load(place: Path, device) -> HunyuanDiTPipeline:
     return pipe.to(device)
 
 
-def grid(pipe, prompts, file: Path, columns: int, steps=None, seed=0):
+def grid(pipe, prompts, file: Path | None, columns: int, steps=None, seed=0):
+    """Draws the prompts, one seed after the other; the pictures, which are also put side by side in `file`."""
     pictures = []
     for i, prompt in enumerate(prompts):
         random = torch.Generator("cpu").manual_seed(seed + i)
@@ -74,6 +75,8 @@ def grid(pipe, prompts, file: Path, columns: int, steps=None, seed=0):
             prompt, negative_prompt="", height=data.SIZE, width=data.SIZE, num_inference_steps=steps or STEPS,
             guidance_scale=GUIDANCE, generator=random, use_resolution_binning=False,
         ).images
+    if file is None:
+        return pictures
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * data.SIZE, rows * data.SIZE), (255, 255, 255))
     for i, picture in enumerate(pictures):
@@ -81,3 +84,4 @@ def grid(pipe, prompts, file: Path, columns: int, steps=None, seed=0):
     partial = file.with_name(file.name + ".partial.png")
     sheet.save(partial, optimize=True)
     partial.replace(file)
+    return pictures

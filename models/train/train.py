@@ -1,14 +1,10 @@
 """The transformer and its text encoders: the loop.
 
 Two phases, by time: texts cut short with the encoders in training, then full length with the encoders as they are.
-
-On a CPU a batch is shared by threads, each with its own replica of the modules on the same weights and with one core:
-many small operations run faster so than each of them split over cores.
 """
 
 import copy
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +15,7 @@ import checkpoint
 import model as dit
 import text
 from muon import Muon
+from replicas import Replicas
 
 EMPTY = 0.1  # share of pictures whose caption is left out, for guidance
 DECAY = 0.999
@@ -39,8 +36,7 @@ class Trainer:
         self.all = torch.nn.ModuleDict({"transformer": model, "text_encoder": bert, "text_encoder_2": t5})
         self.all.to(self.device)
         self.average = copy.deepcopy(self.all).requires_grad_(False)
-        self.replicas = [self.all] + [self.replica() for _ in range(args.workers - 1)]
-        self.pool = ThreadPoolExecutor(args.workers)
+        self.replicas = Replicas(self.all, args.workers)
 
         alphas = DDPMScheduler.from_pretrained(parts / "scheduler").alphas_cumprod.to(self.device)
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
@@ -67,13 +63,6 @@ class Trainer:
         self.random = torch.Generator().manual_seed(args.seed + self.step)
         self.enter(self.phase)
 
-    def replica(self):
-        """The same weights with gradients of their own."""
-        other = copy.deepcopy(self.all)
-        for mine, its in zip(self.all.parameters(), other.parameters(), strict=True):
-            its.data = mine.data
-        return other
-
     def keep(self):
         names = ("step", "spent", "seen", "phase")
         state = {"all": self.all.state_dict(), "average": self.average.state_dict()}
@@ -87,8 +76,7 @@ class Trainer:
         if phase == "full":
             for name in ("text_encoder", "text_encoder_2"):
                 self.all[name].load_state_dict(self.average[name].state_dict())
-                for r in self.replicas:
-                    r[name].requires_grad_(False)
+                self.replicas.freeze(name)
             self.encoded = text.encode_all((self.all["text_encoder"], self.all["text_encoder_2"]), self.captions, self.device)
 
     def batch(self):
@@ -103,8 +91,8 @@ class Trainer:
         x = latents[pairs.to(self.device), pictures.to(self.device)]
         return x, rows, t.to(self.device), torch.randn(x.shape, generator=self.random).to(self.device)
 
-    def gradients(self, replica, x, rows, t, noise):
-        """Of this part's share of the batch's mean loss; returns that share."""
+    def loss_of(self, replica, x, rows, t, noise):
+        """This share's part of the batch's mean loss."""
         a, s = (v[t].view(-1, 1, 1, 1) for v in (self.signal, self.noise))
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.args.bf16):
             if self.phase == "short":
@@ -114,27 +102,17 @@ class Trainer:
                 texts = [e[rows].to(self.device) for e in self.encoded]
             noisy, features = a * x + s * noise, dit.time_features_of(t)
             out = dit.forward(replica["transformer"], self.texts, noisy, features, *texts, *self.rotary)
-        loss = (out.float() - (a * noise - s * x)).pow(2).mean() * (len(x) / self.args.batch)
-        loss.backward()
-        return loss.detach()
+        return (out.float() - (a * noise - s * x)).pow(2).mean() * (len(x) / self.args.batch)
 
     def update(self):
         """One step; returns its loss."""
-        workers = self.args.workers
-        shares = [[v[i::workers] for v in self.batch()] for i in range(workers)]
-        parts = zip(self.replicas, shares)
-        loss = sum(self.pool.map(lambda part: self.gradients(part[0], *part[1]), parts))
-        with torch.no_grad():
-            for other in self.replicas[1:]:
-                both = [(m, o) for m, o in zip(self.all.parameters(), other.parameters()) if o.grad is not None]
-                torch._foreach_add_([m.grad for m, _ in both], [o.grad for _, o in both])
-                other.zero_grad()
+        loss = self.replicas.gradients(self.loss_of, self.replicas.split(*self.batch()))
         torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
         factor = self.rate()
         for o in self.optimisers:
             for group in o.param_groups:
                 group["lr"] = (self.args.lr_muon if o in self.muons else self.args.lr_adam) * factor
-        list(self.pool.map(lambda o: o.step(), self.optimisers))
+        list(self.replicas.threads.map(lambda o: o.step(), self.optimisers))
         self.all.zero_grad()
         decay = min(DECAY, (self.step + 1) / (self.step + 10))
         with torch.no_grad():

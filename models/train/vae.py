@@ -10,10 +10,27 @@ from diffusers import AutoencoderKL
 
 import checkpoint
 import data
+from replicas import Replicas
 
 
 def gradients(x):
     return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+class GroupNorm(torch.nn.GroupNorm):
+    """The same sums by way of layer_norm, whose backward pass is several times as fast on a CPU."""
+
+    def forward(self, x):
+        y = F.layer_norm(x.reshape(len(x), self.num_groups, -1), (x[0].numel() // self.num_groups,), eps=self.eps)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return y.view(x.shape) * self.weight.view(shape) + self.bias.view(shape)
+
+
+def quicken(vae):
+    for module in vae.modules():
+        if type(module) is torch.nn.GroupNorm:
+            module.__class__ = GroupNorm
+    return vae
 
 
 def loss_of(vae, pictures, kl_weight=1e-6):
@@ -21,7 +38,7 @@ def loss_of(vae, pictures, kl_weight=1e-6):
     decoded = vae.decode(posterior.sample()).sample
     edges = sum(F.l1_loss(a, b) for a, b in zip(gradients(decoded), gradients(pictures)))
     kl = posterior.kl().mean()
-    return F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + 0.5 * edges + kl_weight * kl
+    return F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + edges + kl_weight * kl
 
 
 def to_tensor(pictures: list[np.ndarray], device) -> torch.Tensor:
@@ -41,12 +58,13 @@ def crops(subjects, pool, rng, count, size):
     return out[:count]
 
 
-def train(folder: Path, warm: Path | None, config: dict, subjects, seconds, batch, device, log):
+def train(folder: Path, warm: Path | None, config: dict, subjects, seconds, batch, workers, device, log):
     """Trains for `seconds` in all, over any number of runs; returns the autoencoder of exponentially averaged weights."""
     vae = AutoencoderKL.from_pretrained(warm) if warm else AutoencoderKL.from_config(config)
-    vae = vae.to(device, torch.float32).train().to(memory_format=torch.channels_last)
+    vae = quicken(vae.to(device, torch.float32).train())
+    replicas = Replicas(vae, workers)
     kept = checkpoint.load(folder / "vae.pt") or {"step": 0, "spent": 0.0}
-    peak = 8e-4 if warm else 1e-3
+    peak = 1e-3
     optimiser = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.0)
     if "model" in kept:
         vae.load_state_dict(kept["model"])
@@ -66,20 +84,19 @@ def train(folder: Path, warm: Path | None, config: dict, subjects, seconds, batc
         for group in optimiser.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 20) * max(0.02, 1 - spent / seconds)
         whole = step % 4 == 3  # a quarter of the time on whole pictures: the middle's attention sees all of them
-        size, count = (data.SIZE, max(2, batch // 4)) if whole else (64, batch)
-        pictures = to_tensor(crops(subjects, pool, rng, count, size), device).to(memory_format=torch.channels_last)
-        loss = loss_of(vae, pictures)
-        optimiser.zero_grad()
-        loss.backward()
+        size, count = (data.SIZE, max(workers, batch // 4)) if whole else (64, batch)
+        pictures = to_tensor(crops(subjects, pool, rng, count, size), device)
+        loss = replicas.gradients(lambda m, x: loss_of(m, x) * (len(x) / count), replicas.split(pictures))
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
+        optimiser.zero_grad()
         decay = min(0.995, (step + 1) / (step + 10))
         for k, v in vae.state_dict().items():
             average[k].lerp_(v, 1 - decay)
         step += 1
         now = time.time()
         spent, last = spent + now - last, now
-        if step % 25 == 0:
+        if step % 100 == 0:
             log(f"vae: step {step}, {spent:.0f} of {seconds:.0f} s, loss {loss.item():.4f}")
         if now - saved > 120:
             keep()
