@@ -1,6 +1,6 @@
 """Trains a small Hunyuan-DiT from nothing but two npm packages, and saves it in diffusers' layout.
 
-    python models/train/main.py --minutes 70 --out models/badges
+    python models/train/main.py --minutes 45 --out models/badges
 
 Stopped at any moment, the same command goes on from the last checkpoint.
 """
@@ -35,7 +35,7 @@ def arguments():
     p.add_argument("--out", type=Path, help="folder to save the model in")
     p.add_argument("--work", type=Path, default=HERE / ".work", help="folder for downloads, checkpoints, log, previews")
     p.add_argument("--parts", type=Path, default=HERE.parent / "emoji", help="tokenizers, scheduler and configs; also VAE")
-    p.add_argument("--minutes", type=float, default=70, help="of the transformer's training")
+    p.add_argument("--minutes", type=float, default=45, help="of the transformer's training")
     p.add_argument("--vae-minutes", type=float, default=15)
     p.add_argument("--vae-from-scratch", action="store_true", help="not from the one in --parts; give it 30 minutes then")
     p.add_argument("--warm-text", action="store_true", help="start from the text encoders in --parts")
