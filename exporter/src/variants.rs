@@ -8,10 +8,11 @@ use hydit_graphs::variant::Variant;
 use crate::checkpoint::read_text;
 use crate::error::{Error, Result};
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("hunyuan-dit-v1.2", include_str!("../../models/hunyuan-dit-v1.2.yaml")),
     ("hunyuan-dit-v1.1", include_str!("../../models/hunyuan-dit-v1.1.yaml")),
     ("emoji", include_str!("../../models/emoji.yaml")),
+    ("badges", include_str!("../../models/badges.yaml")),
     ("generic", include_str!("../../models/generic.yaml")),
 ];
 
