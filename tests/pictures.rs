@@ -1,4 +1,4 @@
-//! Whole pictures against diffusers' `HunyuanDiTPipeline` on the trained checkpoint: same seed,
+//! Whole pictures against diffusers' `HunyuanDiTPipeline` on the trained checkpoints: same seed,
 //! same prompt, pixel by pixel. `tests/reference/make_pictures.py` made the references.
 
 mod emoji;
@@ -11,6 +11,7 @@ use hydit::image::{Image, psnr, read_png};
 use hydit::request::spacing_of;
 use hydit::runtime::BackendChoice;
 use hydit::{Pipeline, Request};
+use hydit_graphs::{Precision, Target};
 use serde::Deserialize;
 
 /// Both sides compute in fp32; a rounding difference of 1e-7 a step moves a channel value by 1 of
@@ -22,6 +23,7 @@ const WITHIN_ONE: f64 = 0.999;
 #[derive(Deserialize)]
 struct Reference {
     name: String,
+    model: String,
     files: Vec<String>,
     steps: usize,
     prompt: String,
@@ -110,12 +112,17 @@ fn references() -> Vec<Reference> {
 fn pictures_equal_diffusers_with_and_without_cache() {
     let references = references();
     assert!(references.len() >= 20, "the spread of references shrank");
-    for branch in [1, 2] {
-        let artifacts = emoji::artifacts(branch);
-        let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
-        for reference in references.iter().filter(|reference| reference.branch() == branch) {
-            reference.check(&mut pipeline);
-        }
+    for (model, branch) in [("emoji", 1), ("emoji", 2), ("badges", 1)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::from(Precision::Fp32);
+        let manifest =
+            emoji::export_from(&emoji::models().join(model), folder.path(), branch, target)
+                .expect("the checkpoint exports");
+        assert_eq!(manifest.variant.name, model);
+        let mut pipeline = emoji::pipeline(&folder, BackendChoice::Ort);
+        let own = |reference: &&Reference| reference.model == model && reference.branch() == branch;
+        let checked = references.iter().filter(own).map(|r| r.check(&mut pipeline)).count();
+        assert!(checked > 0, "{model}, {branch}");
     }
 }
 

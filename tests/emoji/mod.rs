@@ -9,8 +9,12 @@ use hydit_export::{Options, Progress, export};
 use hydit_graphs::{Manifest, Precision, Target};
 use tempfile::TempDir;
 
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
 pub fn checkpoint() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji")
+    models().join("emoji")
 }
 
 /// An export of the checkpoint, cut at `branch`; the folder goes with the value.

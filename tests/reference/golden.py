@@ -24,7 +24,8 @@ import synthetic
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-EMOJI = REPOSITORY / "models/emoji"
+MODELS = REPOSITORY / "models"
+EMOJI = MODELS / "emoji"
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 
 

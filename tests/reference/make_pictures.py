@@ -1,6 +1,6 @@
-"""Whole pictures by diffusers' HunyuanDiTPipeline on models/emoji -> pictures/*.png, pictures.json, latents.safetensors
+"""Whole pictures by diffusers' HunyuanDiTPipeline on the trained models -> pictures/*.png, pictures.json, latents.safetensors
 
-pictures.json lists, per picture, everything that was passed: sampler, steps, prompt, negative prompt, seed(s),
+pictures.json lists, per picture, the model and everything that was passed: sampler, steps, prompt, negative prompt, seed(s),
 guidance_scale, guidance_rescale, height, width, cache; and the timesteps and (with a cache) which steps were full.
 
 Throughout: fp32 on the CPU, `use_resolution_binning=False`, one CPU generator per image with manual_seed(seed), which draws
@@ -29,7 +29,7 @@ ROBOT, STRAWBERRY = "a robot on a yellow background", "绿色背景上的草莓"
 NOT_BLUE = "a cat on a blue background"
 
 # name: what differs from DEFAULTS
-DEFAULTS = dict(steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None)
+DEFAULTS = dict(model="emoji", steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None)
 PICTURES = {
     "ddpm-10-cat": dict(sampler="ddpm", steps=10),
     "ddim-10-cat": dict(sampler="ddim", steps=10),
@@ -58,6 +58,8 @@ PICTURES = {
     "ddim-25-rocket-N2-700-50": dict(sampler="ddim", prompt=ROCKET, cache=dict(gap=2, start=700, close=50, branch=1)),
     "ddpm-10-cat-N3-700-50": dict(sampler="ddpm", steps=10, cache=dict(gap=3, start=700, close=50, branch=1)),
     "ddim-25-cat-N3-700-50-branch2": dict(sampler="ddim", cache=dict(gap=3, start=700, close=50, branch=2)),
+    "badges-dpmms-25-bell": dict(model="badges", sampler="dpmms", prompt="蓝色圆里的铃铛"),
+    "badges-ddim-25-koala-N3-700-50": dict(model="badges", sampler="ddim", prompt="a koala in a red circle", cache=dict(gap=3, start=700, close=50, branch=1)),
 }
 LATENTS = ["ddpm-10-cat", "ddim-10-cat", "dpmms-10-cat", "ddpm-10-cat-batch", "dpmms-25-cat-128x192", "dpmms-25-rocket-rescale", "dpmms-25-cat-N2-700-50", "ddpm-10-cat-N3-700-50"]
 TRAJECTORIES = ["ddpm-10-cat", "dpmms-10-cat"]
@@ -99,16 +101,23 @@ def initial_latents(options: dict) -> torch.Tensor:
     return torch.cat([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(s)) for s in options["seeds"]])
 
 
-def main():
-    pipe = HunyuanDiTPipeline.from_pretrained(golden.EMOJI)
+def load(name: str):
+    """models/badges is stored as fp16, and computed in fp32 as any other."""
+    pipe = HunyuanDiTPipeline.from_pretrained(golden.MODELS / name, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    checkpoint_scheduler = pipe.scheduler
+    return pipe
+
+
+def main():
+    pipes = {name: load(name) for name in ("emoji", "badges")}
+    schedulers = {name: pipe.scheduler for name, pipe in pipes.items()}
     folder = golden.HERE / "pictures"
     folder.mkdir(exist_ok=True)
     listing, tensors = [], {}
     for name, changes in PICTURES.items():
         options = {**DEFAULTS, **changes}
-        set_sampler(pipe, checkpoint_scheduler, options["sampler"])
+        pipe = pipes[options["model"]]
+        set_sampler(pipe, schedulers[options["model"]], options["sampler"])
         images, latents, full = draw(pipe, options)
         files = [f"{name}.png"] if len(images) == 1 else [f"{name}-{i}.png" for i in range(len(images))]
         for image, file in zip(images, files):
