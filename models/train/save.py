@@ -18,7 +18,7 @@ STEPS, GUIDANCE = 20, 5.0
 
 def pipeline(parts: Path, trainer, vae, factor) -> HunyuanDiTPipeline:
     """Of the averaged weights; everything that was not trained comes from `parts`."""
-    vae.register_to_config(scaling_factor=factor)
+    vae.register_to_config(scaling_factor=factor, _name_or_path="vae")  # not the path of where it came from
     average = trainer.average
     if trainer.phase == "short":  # to be used at full length all the same
         spread_padding(average["transformer"], trainer.short)
@@ -55,6 +55,8 @@ def folder(place: Path, parts: Path, trainer, vae, factor, subjects, dtype=torch
     for name in ("LICENSE", "NOTICE", "README.md"):
         if (place / name).exists():
             shutil.copy(place / name, new / name)
+    for file in new.rglob("*.safetensors"):
+        file.chmod(0o644)
     checkpoint.replace_folder(new, place)
 
 
