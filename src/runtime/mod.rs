@@ -18,7 +18,6 @@ use std::{fmt, path::Path, str::FromStr};
 
 use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
-use tract_onnx::prelude::Tensor as TractTensor;
 
 pub use self::{
     error::RuntimeError,
@@ -263,24 +262,7 @@ impl Backend {
     where
         T: ort::value::PrimitiveTensorElementType + tract_onnx::prelude::Datum + Copy,
     {
-        check_length(shape, data.len())?;
-        let refused = |reason: String| RuntimeError::Access {
-            dtype: DType::from(T::datum_type()),
-            doing: "made",
-            reason,
-        };
-        Ok(Value(match self {
-            Backend::Ort(_) => {
-                let tensor = OrtTensor::from_array((shape, data))
-                    .map_err(|error| refused(error.to_string()))?;
-                Inner::Ort(tensor.upcast())
-            }
-            Backend::Tract(_) => {
-                let tensor = TractTensor::from_shape(shape, &data)
-                    .map_err(|error| refused(error.to_string()))?;
-                Inner::Tract(tensor.into())
-            }
-        }))
+        Value::make(matches!(self, Backend::Ort(_)), shape, data)
     }
 
     /// Moves an input that many runs share to where the sessions compute, so that no run uploads it

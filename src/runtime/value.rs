@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use half::{bf16, f16};
 use ort::{
     memory::AllocationDevice,
-    value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
+    value::{DynTensor, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType},
 };
 use tract_onnx::prelude::{Datum, DatumType, Tensor};
 
@@ -164,6 +164,46 @@ impl Value {
             doing: "written from f32",
             reason,
         })
+    }
+
+    /// The elements, where they are f32 in the memory of the host.
+    pub fn host_f32(&self) -> Option<&[f32]> {
+        let host = self.dtype() == DType::F32 && self.on_host();
+        host.then(|| self.slice::<f32>().ok()).flatten()
+    }
+
+    /// A host tensor of the same engine and shape, with other elements.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Length`] when `data` does not fill the shape, [`RuntimeError::Access`] when the
+    /// engine cannot make it.
+    pub fn with_f32(&self, data: Vec<f32>) -> Result<Value, RuntimeError> {
+        Value::make(matches!(self.0, Inner::Ort(_)), &self.shape(), data)
+    }
+
+    /// A host tensor of ONNX Runtime if `ort`, else of tract.
+    pub(super) fn make<T>(ort: bool, shape: &[usize], data: Vec<T>) -> Result<Value, RuntimeError>
+    where
+        T: PrimitiveTensorElementType + Datum + Copy,
+    {
+        check_length(shape, data.len())?;
+        let refused = |reason: String| RuntimeError::Access {
+            dtype: DType::from(T::datum_type()),
+            doing: "made",
+            reason,
+        };
+        Ok(Value(match ort {
+            true => {
+                let tensor = OrtTensor::from_array((shape, data))
+                    .map_err(|error| refused(error.to_string()))?;
+                Inner::Ort(tensor.upcast())
+            }
+            false => {
+                let tensor =
+                    Tensor::from_shape(shape, &data).map_err(|error| refused(error.to_string()))?;
+                Inner::Tract(tensor.into())
+            }
+        }))
     }
 
     /// The elements as f32, row by row: borrowed from an `F32` tensor on the host, converted from
