@@ -38,6 +38,7 @@ def parse():
     parser.add_argument("--seeds", default="2", help="pictures of each prompt")
     parser.add_argument("--samplers", nargs="+", default=["dpmms", "ddim", "ddpm"])
     parser.add_argument("--steps", nargs="+", type=int, default=[25, 50])
+    parser.add_argument("--control-every", type=int, default=1, help="fewer steps at every n-th number of core runs")
     parser.add_argument("--threads", default="2")
     return parser.parse_args()
 
@@ -87,7 +88,7 @@ class Case:
             command += ["--seeds", self.arguments.seeds, "--threads", self.arguments.threads]
             command += ["--policy", ",".join(policies)]
             if self.sampler != "ddpm":  # there fewer steps draw other noise
-                command += ["--control", ",".join(map(str, self.counts))]
+                command += ["--control", ",".join(map(str, self.counts[:: self.arguments.control_every]))]
             command += ["-o", f"{self.base}-sheet.png", "--plot", f"{self.base}.svg", "--csv", str(path)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         rows = defaultdict(list)
