@@ -163,7 +163,7 @@ impl Dit {
     }
 
     /// One prediction `[rows, out_channels, h, w]` for each lane at `step`, as `plan` decides. What
-    /// is kept of the core never leaves the engine.
+    /// is kept of the core stays where the engine has put it.
     pub fn predict(
         &mut self,
         lanes: &mut [Lane<'_>],

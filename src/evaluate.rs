@@ -110,7 +110,11 @@ impl fmt::Display for Contender {
     }
 }
 
-fn judge(uncached: &Generated, made: Generated) -> Result<Vec<Judged>> {
+/// The pictures of `made` beside those of `uncached`.
+///
+/// # Errors
+/// When they are not of one size.
+pub fn judge(uncached: &Generated, made: Generated) -> Result<Vec<Judged>> {
     let one = made.latents.len() / made.images.len();
     let latents = made.latents.chunks(one).zip(uncached.latents.chunks(one));
     let mut judged = Vec::with_capacity(made.images.len());

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use hydit_graphs::feature::{blend, change};
-use hydit_graphs::{GraphDef, Manifest, Precision};
+use hydit_graphs::{DType, GraphDef, Manifest, Precision};
 
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Session, Value};
+use crate::runtime::{Backend, Provider, Session, Value};
 
 /// Sums side by side, so that the processor can add several numbers at once.
 const LANES: usize = 16;
@@ -34,11 +34,15 @@ impl Features {
         Features { precision: manifest.precision, hidden, blends: Vec::new(), change: None }
     }
 
-    /// Loads what blends of up to `terms` tensors need, and [`Features::change`] if it is `watched`.
+    /// Loads what blends of up to `terms` tensors need, and [`Features::change`] if it is `watched`;
+    /// nothing where both are loops on the host.
     ///
     /// # Errors
     /// When the temporary folder cannot be written, or what the engine says.
     pub fn prepare(&mut self, backend: &Backend, terms: usize, watched: bool) -> Result<()> {
+        if self.precision.compute() == DType::F32 && backend.provider() == Provider::Cpu {
+            return Ok(());
+        }
         for terms in self.blends.len() + 2..=terms {
             let session = load(backend, &blend(self.precision, self.hidden, terms))?;
             let weight = |_| Ok(backend.tensor_f32(&[1], &[0.0])?);
@@ -60,6 +64,7 @@ impl Features {
     /// With fewer than 2 weights, fewer features, or if it was not prepared for.
     #[track_caller]
     pub fn blend(&mut self, features: &VecDeque<Value>, weights: &[f32]) -> Result<Value> {
+        assert!(features.len() >= weights.len(), "{} weights", weights.len());
         let terms = || features.iter().zip(weights);
         let host: Option<Vec<(&[f32], f32)>> =
             terms().map(|(feature, &weight)| Some((feature.host_f32()?, weight))).collect();

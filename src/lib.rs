@@ -30,6 +30,7 @@ pub mod request;
 pub mod rope;
 pub mod runtime;
 pub mod sampler;
+pub mod statistics;
 pub mod text;
 pub mod verify;
 

@@ -90,6 +90,13 @@ impl Pipeline {
     }
 
     /// As [`Pipeline::generate`], by `plan` instead of the request's cache policy.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    ///
+    /// # Panics
+    /// When the plan has fewer decisions than the request steps, does not begin with a refresh, or
+    /// forecasts from more outputs than it has refreshed by then.
     pub fn draw(&mut self, request: &Request, plan: Plan) -> Result<Generated> {
         self.follow(request, plan, &mut |_| {})
     }
@@ -128,8 +135,7 @@ impl Pipeline {
     ) -> Result<R> {
         let check = |request: &Request| request.check(&self.artifacts.manifest);
         let samplers: Vec<Sampler> = requests.iter().map(check).collect::<Result<_>>()?;
-        let prompts: Vec<PromptEmbeds> =
-            requests.iter().map(|request| self.encode(request, timings)).collect::<Result<_>>()?;
+        let prompts = self.encode(requests, timings)?;
         let Pipeline { artifacts, backend, dit, .. } = self;
         let manifest = &artifacts.manifest;
         dit.lend(artifacts, backend, timings, |dit, timings| {
@@ -147,12 +153,15 @@ impl Pipeline {
         })
     }
 
-    fn encode(&mut self, request: &Request, timings: &mut Timings) -> Result<PromptEmbeds> {
+    fn encode(&mut self, requests: &[Request], timings: &mut Timings) -> Result<Vec<PromptEmbeds>> {
         let Pipeline { artifacts, backend, text, .. } = self;
-        let both = [request.negative.as_str(), request.prompt.as_str()];
-        let texts = if request.guided() { &both[..] } else { &both[1..] };
         text.lend(artifacts, backend, timings, |text, timings| {
-            timings.time(Stage::TextEncoders, || text.encode(backend, texts))
+            let encode = |request: &Request| {
+                let both = [request.negative.as_str(), request.prompt.as_str()];
+                let texts = if request.guided() { &both[..] } else { &both[1..] };
+                timings.time(Stage::TextEncoders, || text.encode(backend, texts))
+            };
+            requests.iter().map(encode).collect()
         })
     }
 

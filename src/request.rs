@@ -81,6 +81,7 @@ impl Request {
             timesteps: sampler.timesteps(),
             sampler: self.sampler,
             spacing: self.spacing,
+            guidance_scale: self.guidance_scale,
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
         };

@@ -30,7 +30,7 @@ fn plan(text: &str, timesteps: &[u32]) -> Vec<Decision> {
 
 fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> Run<'a> {
     let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
-    Run { timesteps, sampler, spacing, folder, manifest_sha256: "1234" }
+    Run { timesteps, sampler, spacing, guidance_scale: 5.0, folder, manifest_sha256: "1234" }
 }
 
 /// The steps at which it runs the core.
@@ -151,6 +151,8 @@ fn a_policy_that_is_not_one_is_refused() {
         "auto:-3dB",
         "auto:nandB",
         "auto:0runs",
+        "auto:+8runs",
+        "probe:0.3-+4",
     ] {
         let error = text.parse::<CachePolicy>().expect_err("an error").to_string();
         assert!(error.starts_with(&format!("cache policy {text:?} is not understood")), "{error}");
@@ -228,6 +230,7 @@ fn a_probe_can_forecast() {
 const SCHEDULES: &str = "sampler: dpmms
 spacing: linspace
 steps: 6
+guidance_scale: 5.0
 manifest_sha256: \"1234\"
 schedules:
 - refresh: [0, 3]
@@ -241,7 +244,8 @@ const SIX: [u32; 6] = [900, 700, 500, 300, 100, 0];
 /// What `text`, FOLDER standing for a folder, makes of a calibration file in it.
 fn with_file(text: &str, file: &str, timesteps: &[u32]) -> Result<Vec<Decision>, String> {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = calibration_file(folder.path(), SamplerKind::Dpmms, timesteps.len());
+    let path =
+        calibration_file(folder.path(), SamplerKind::Dpmms, Spacing::Linspace, timesteps.len());
     std::fs::write(&path, file).expect("it is written");
     let text = text.replace("FILE", path.to_str().expect("a plain path"));
     let plan = policy(&text).plan(&run(timesteps, folder.path())).map_err(|e| e.to_string())?;
@@ -268,11 +272,44 @@ fn auto_takes_the_fewest_core_runs_that_keep_the_quality() {
     assert_eq!(taken("auto:29dB"), [0, 3]);
     assert_eq!(taken("auto:30dB"), [0, 2, 4], "one picture in ten of the other is below 27 dB");
     assert_eq!(taken("auto:33dB"), [0, 2, 4]);
-    assert_eq!(taken("auto:34dB"), [0, 1, 2, 3, 4, 5], "only every step keeps it");
+    let refused = with_file("auto:34dB", SCHEDULES, &SIX).expect_err("a refusal");
+    assert!(refused.contains("the best schedule has 33.0 dB, and 30.0 dB for nine"), "{refused}");
     assert_eq!(taken("auto:3runs"), [0, 2, 4]);
     assert_eq!(taken("auto:2runs"), [0, 3]);
     let refused = with_file("auto:1runs", SCHEDULES, &SIX).expect_err("a refusal");
-    assert!(refused.contains("has 2 core runs at least"), "{refused}");
+    assert!(
+        refused.contains("the fewest core runs it has a schedule for are 2: take auto:2runs"),
+        "{refused}"
+    );
+
+    let worse = SCHEDULES.replace("psnr: 33.0, psnr_p10: 30.0", "psnr: 30.0, psnr_p10: 26.0");
+    let best = with_file("auto:3runs", &worse, &SIX).expect("a plan");
+    assert_eq!(refreshed(&best), [0, 3], "more runs that measured worse are not better");
+    for nothing in ["auto:3dB", "auto:3runs", "schedule:FILE"] {
+        let error = with_file(nothing, "steps: 6\nschedules: []", &SIX).expect_err("a refusal");
+        assert!(error.contains("schedule in it") || error.contains("has no schedule"), "{error}");
+    }
+}
+
+#[test]
+fn auto_promises_no_quality_for_more_guidance_than_was_calibrated_with() {
+    let timid = SCHEDULES.replace("guidance_scale: 5.0", "guidance_scale: 4.0");
+    let refused = with_file("auto:29dB", &timid, &SIX).expect_err("a refusal");
+    assert!(refused.contains("made with guidance 4, and guidance 5 multiplies"), "{refused}");
+    assert!(with_file("auto:2runs", &timid, &SIX).is_ok(), "that promises nothing");
+    let bold = SCHEDULES.replace("guidance_scale: 5.0", "guidance_scale: 7.5");
+    assert!(with_file("auto:29dB", &bold, &SIX).is_ok(), "less guidance is easier");
+}
+
+#[test]
+fn a_schedule_keeps_its_own_forecasts_under_taylor() {
+    let plan = with_file("schedule:FILE#3+taylor1", SCHEDULES, &SIX);
+    // The suffix of a schedule's name would be its runs, so its taylor stands behind them.
+    let plan = plan.expect("a plan");
+    assert_eq!(weights(plan[5]), [1.5, -0.75, 0.25], "the file's");
+    assert_eq!(weights(plan[1]), [1.0]);
+    let two = with_file("schedule:FILE#2+taylor1", SCHEDULES, &SIX).expect("a plan");
+    assert_eq!(weights(two[4]), [1.0 + 200.0 / 600.0, -200.0 / 600.0], "a line where it has none");
 }
 
 #[test]
@@ -293,15 +330,21 @@ fn a_schedule_that_does_not_fit_is_refused() {
         ("-0.25]", "-0.5]", "step 3 has [1.25, -0.5]; expected 1 to 2 weights that sum to 1"),
         ("3: [1.25", "1: [1.25", "step 1 has [1.25, -0.25]; expected 1 to 1 weights"),
         ("[1.25, -0.25]", "[.nan, -0.25]", "step 3 has [NaN, -0.25]; expected"),
+        ("[0, 3]", "[0, 2, 5]", "another schedule has 3 core runs already"),
         ("refresh", "fresh", "fresh"),
     ] {
         let error = changed(old, new);
         assert!(error.starts_with("cache policy schedule:"), "{error}");
-        assert!(error.contains("calibration-dpmms-6.yaml"), "{error}");
+        assert!(error.contains("calibration-dpmms-linspace-6.yaml"), "{error}");
         assert!(error.contains(expected), "{error}");
     }
     let several = with_file("schedule:FILE", SCHEDULES, &SIX).expect_err("two schedules");
     assert!(several.contains("#<n> with n = 2, 3"), "{several}");
+    let none = with_file("schedule:FILE#9", SCHEDULES, &SIX).expect_err("no such schedule");
+    assert!(none.contains("no schedule with 9 core runs, but with: 2, 3"), "{none}");
+    let whole = "steps: 6\nschedules: [{refresh: [0, 5], forecast: {1: [1.0004]}}]";
+    let plan = with_file("schedule:FILE", whole, &SIX).expect("a plan");
+    assert_eq!(weights(plan[1]), [1.0], "no sum of one term");
 }
 
 #[test]
@@ -310,8 +353,9 @@ fn a_missing_calibration_is_told_with_the_command_that_makes_it() {
     let error = plan.err().expect("a refusal").to_string();
     assert_eq!(
         error,
-        "cache policy auto:35dB: no calibration for dpmms with 6 steps: make one with \
-         hydit-serve calibrate --model some/model --sampler dpmms --infer-steps 6"
+        "cache policy auto:35dB: no calibration for dpmms with linspace spacing and 6 steps: make one \
+         with hydit-serve calibrate --model some/model --prompts FILE --sampler dpmms --spacing linspace \
+         --infer-steps 6"
     );
 }
 

@@ -64,7 +64,8 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
         let (mut all, mut low) = (open(false), open(true));
         let cat = Request { cache: policy("N2"), ..emoji::cat(all.manifest(), 3) };
         let two = Request { batch_size: 2, guidance_scale: 1.0, width: 96, ..cat.clone() };
-        for request in [&cat, &two, &cat] {
+        let probe = Request { cache: policy("probe:0.5+taylor2"), steps: 6, ..two.clone() };
+        for request in [&cat, &two, &probe, &cat] {
             assert_eq!(rgb(&mut all, request), rgb(&mut low, request), "{backend}");
         }
         let loads = |pipeline: &mut Pipeline| {
@@ -82,7 +83,7 @@ fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
     let target = Target { precision: Precision::Int8, form: Form::OrtCpu };
     let artifacts = emoji::export_with(1, target);
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
-    let cached = Request { cache: policy("N2-0-0"), ..emoji::cat(pipeline.manifest(), 4) };
+    let cached = Request { cache: policy("N2-0-0+taylor1"), ..emoji::cat(pipeline.manifest(), 4) };
     let large = Request { width: 512, height: 512, ..cached };
     let beside = Request { batch_size: 2, ..large.clone() };
     let alone = Request { seed: large.seed + 1, ..large };

@@ -53,7 +53,7 @@ fn check(backend: &Backend, manifest: &Manifest) {
     };
     let kept: VecDeque<Value> = (0..3).map(value).collect();
     let bound = if fp16 { 2e-3 } else { 1e-6 };
-    for weights in [&[1.5, -0.5][..], &[1.75, -1.0, 0.25]] {
+    for weights in [&[1.5, -0.5][..], &[1.75, -1.0, 0.25], &[0.5, 0.5], &[2.0, -1.5, 0.5]] {
         let blend = features.blend(&kept, weights).expect("it runs");
         let blend = blend.read_f32().expect("numbers");
         for i in 0..size {
@@ -73,22 +73,29 @@ fn check(backend: &Backend, manifest: &Manifest) {
 }
 
 #[test]
-fn a_schedule_draws_what_the_rule_with_the_same_steps_draws() {
+fn a_schedule_draws_what_the_rule_with_the_same_decisions_draws() {
     let artifacts = emoji::artifacts(1);
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
-    for (rule, forecast) in [("N3", ""), ("N3+taylor1", ", forecast: {10: [1.5, -0.5]}")] {
-        let by_rule = request(&pipeline, rule, 12);
+    let off = request(&pipeline, "off", 12);
+    for rule in ["N3", "N3+taylor1", "N3+taylor2"] {
+        let by_rule = Request { cache: policy(rule), ..off.clone() };
         let rule = draw(&mut pipeline, &by_rule);
+        let weights: Vec<String> = (0..12)
+            .filter_map(|step| match rule.plan[step] {
+                Decision::Reuse(forecast) => Some(format!("{step}: {:?}", forecast.weights())),
+                Decision::Refresh => None,
+            })
+            .collect();
+        let (refresh, forecast) = (refreshed(&rule.plan), weights.join(", "));
         let text =
-            format!("steps: 12\nschedules: [{{refresh: {:?}{forecast}}}]", refreshed(&rule.plan));
+            format!("steps: 12\nschedules: [{{refresh: {refresh:?}, forecast: {{{forecast}}}}}]");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("it is written");
         let schedule = format!("schedule:{}", file.path().display());
-        let by_schedule = Request { cache: policy(&schedule), ..by_rule };
+        let by_schedule = Request { cache: policy(&schedule), ..off.clone() };
         let drawn = draw(&mut pipeline, &by_schedule);
-        // The forecasts of the rule differ from step to step; without any both are one picture.
-        assert_eq!(drawn.images == rule.images, forecast.is_empty(), "{schedule}");
-        assert_eq!(refreshed(&drawn.plan), refreshed(&rule.plan));
+        assert_eq!(drawn.plan, rule.plan);
+        assert!(drawn.images == rule.images, "{schedule}");
     }
 }
 

@@ -5,19 +5,21 @@
 
 For each sampler and number of steps the mean PSNR in dB of: Skip-Cache's rule with gaps 2 to 6; the calibrated
 schedules with as many core runs, with 0.7 of those of gap 2, with 6, and as auto:30dB chooses; and uncached pictures
-with as few steps as there are core runs. The columns name the number of core runs. Needs `hydit-serve calibrate` to have run for each. What is measured already is not measured again.
+with as few steps as there are core runs. The columns name the number of core runs; a schedule
+with fewer has its own behind it. Needs `hydit-serve calibrate` to have run for each. What is measured already is not measured again.
 """
 
 import argparse
 import csv
 import json
+import math
 import pathlib
 import statistics
 import subprocess
 from collections import defaultdict
 
 GAPS = range(2, 7)
-#: Equal pictures have no PSNR; in a mean they count as so many dB.
+#: Stands for the PSNR of equal pictures.
 EQUAL = 99.0
 
 
@@ -69,7 +71,8 @@ class Case:
 
         def line(name, contender, last=""):
             cells = [found.get(contender(rule, runs)) for _, rule, runs in columns]
-            cells = [f"{cell.mean:.1f}" if cell else "" for cell in cells]
+            less = [f" ({cell.runs:.0f})" if cell and cell.runs < column[2] else "" for cell, column in zip(cells, columns)]
+            cells = [f"{cell.mean:.1f}{note}" if cell else "" for cell, note in zip(cells, less)]
             print("| " + " | ".join([name, *cells, last]) + " |", flush=True)
 
         print("\n| " + " | ".join([self.name, *(head for head, _, _ in columns), "auto:30dB"]) + " |")
@@ -81,16 +84,18 @@ class Case:
 
     def measure(self):
         path = self.base.with_suffix(".csv")
-        if not path.exists():
-            policies = [f"N{gap}-700-50" for gap in GAPS]
-            policies += [f"auto:{runs}runs" for runs in self.counts] + ["auto:30dB"]
-            command = [self.arguments.serve, "sheet", *self.flags, "--prompts", self.arguments.prompts]
-            command += ["--seeds", self.arguments.seeds, "--threads", self.arguments.threads]
-            command += ["--policy", ",".join(policies)]
-            if self.sampler != "ddpm":  # there fewer steps draw other noise
-                command += ["--control", ",".join(map(str, self.counts[:: self.arguments.control_every]))]
-            command += ["-o", f"{self.base}-sheet.png", "--plot", f"{self.base}.svg", "--csv", str(path)]
+        done = self.base.with_suffix(".command")
+        policies = [f"N{gap}-700-50" for gap in GAPS]
+        policies += [f"auto:{runs}runs" for runs in self.counts] + ["auto:30dB"]
+        command = [self.arguments.serve, "sheet", *self.flags, "--prompts", self.arguments.prompts]
+        command += ["--seeds", self.arguments.seeds, "--threads", self.arguments.threads]
+        command += ["--policy", ",".join(policies)]
+        if self.sampler != "ddpm":  # there fewer steps draw other noise
+            command += ["--control", ",".join(map(str, self.counts[:: self.arguments.control_every]))]
+        command += ["-o", f"{self.base}-sheet.png", "--plot", f"{self.base}.svg", "--csv", str(path)]
+        if not path.exists() or not done.exists() or done.read_text(encoding="utf-8") != "\n".join(command):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            done.write_text("\n".join(command), encoding="utf-8")
         rows = defaultdict(list)
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
@@ -102,10 +107,11 @@ class Figures:
     """Means of a contender over prompts and seeds."""
 
     def __init__(self, rows):
-        psnrs = sorted(min(float(row["psnr"] or EQUAL), EQUAL) for row in rows)
+        psnrs = sorted(float(row["psnr"] or EQUAL) for row in rows)
+        differing = [float(row["psnr"]) for row in rows if row["psnr"]]
         self.runs = statistics.mean(float(row["core_runs"]) for row in rows)
-        self.mean = statistics.mean(psnrs)
-        self.p10 = psnrs[len(psnrs) // 10]
+        self.mean = statistics.mean(differing) if differing else EQUAL
+        self.p10 = psnrs[math.ceil(len(psnrs) / 10) - 1]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Graphs that are not the model: arithmetic on image tokens, for cache policies.
 //!
-//! They run on the engine that holds the tensors, so that none of them travels to the host.
+//! They run on the engine that holds the tensors, so that none of them travels to the host; for tensors in
+//! the host's memory a loop is quicker.
 
 use crate::builder::{Graph, GraphDef, Var};
 use crate::dim::{Dim, Symbol};

@@ -39,7 +39,7 @@ def main():
     p.add_argument("model", type=Path)
     p.add_argument("--work", type=Path, default=HERE / ".work")
     p.add_argument("--device", default="cpu")
-    p.add_argument("--steps", type=int, default=25)
+    p.add_argument("--steps", type=int, default=20)
     p.add_argument("--sheet", type=Path, help="PNG of all the pictures")
     args = p.parse_args()
     subjects = data.load_subjects(args.work / "packages", (HERE / "emoji.txt").read_text(encoding="utf-8").split())

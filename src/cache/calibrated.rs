@@ -4,9 +4,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::interval::number;
 use super::schedule::refuse;
-use super::{Decision, Plan, PolicyError, Rule, Run, Schedule, Schedules};
-use crate::sampler::SamplerKind;
+use super::{Measured, Plan, PolicyError, Rule, Run, Schedule, Schedules};
+use crate::sampler::{SamplerKind, Spacing};
 
 /// How many dB below the wanted mean one picture in ten may be.
 const TAIL: f64 = 3.0;
@@ -26,29 +27,62 @@ pub(super) const USUAL: Auto = Auto::Quality(35.0);
 pub(super) fn parse(text: &str) -> Option<Auto> {
     let text = text.strip_prefix("auto:")?;
     if let Some(runs) = text.strip_suffix("runs") {
-        return runs.parse().ok().filter(|&runs| runs > 0).map(Auto::Runs);
+        return number(runs).filter(|&runs| runs > 0).map(|runs| Auto::Runs(runs as usize));
     }
     let quality = text.strip_suffix("dB")?.parse().ok();
     quality.filter(|db: &f64| db.is_finite() && *db > 0.0).map(Auto::Quality)
 }
 
-/// Where the calibration of a sampler and a number of steps lies in an artifact folder.
-pub fn calibration_file(folder: &Path, sampler: SamplerKind, steps: usize) -> PathBuf {
-    folder.join(format!("calibration-{sampler}-{steps}.yaml"))
+/// Where the calibration of a sampler with a spacing and a number of steps lies in an artifact folder.
+pub fn calibration_file(
+    folder: &Path,
+    sampler: SamplerKind,
+    spacing: Spacing,
+    steps: usize,
+) -> PathBuf {
+    folder.join(format!("calibration-{sampler}-{spacing}-{steps}.yaml"))
 }
 
 impl Auto {
     fn choose<'a>(&self, schedules: &'a [Schedule]) -> Option<&'a Schedule> {
-        let runs = |schedule: &&Schedule| schedule.refresh.len();
+        let runs = |schedule: &Schedule| schedule.refresh.len();
         match *self {
-            Auto::Runs(most) => schedules.iter().filter(|s| runs(s) <= most).max_by_key(runs),
+            Auto::Runs(most) => {
+                let quality = |schedule: &Schedule| schedule.measured.map_or(0.0, |m| m.quality());
+                schedules.iter().filter(|schedule| runs(schedule) <= most).max_by(|a, b| {
+                    quality(a).total_cmp(&quality(b)).then_with(|| runs(a).cmp(&runs(b)))
+                })
+            }
             Auto::Quality(wanted) => {
-                let keeps = |schedule: &&Schedule| {
-                    schedule
-                        .measured
-                        .is_some_and(|m| m.psnr >= wanted && m.psnr_p10 >= wanted - TAIL)
-                };
-                schedules.iter().filter(keeps).min_by_key(runs)
+                let keeps = |m: Measured| m.psnr >= wanted && m.psnr_p10 >= wanted - TAIL;
+                let keep = schedules.iter().filter(|schedule| schedule.measured.is_some_and(keeps));
+                keep.min_by_key(|schedule| runs(schedule))
+            }
+        }
+    }
+
+    /// Why none of `schedules` was chosen, and what to do.
+    fn why_none(&self, schedules: &[Schedule]) -> String {
+        match self {
+            Auto::Runs(_) => {
+                let fewest = schedules.iter().map(|schedule| schedule.refresh.len()).min();
+                fewest.map_or("no schedule in it".to_string(), |fewest| {
+                    format!(
+                        "the fewest core runs it has a schedule for are {fewest}: take auto:{fewest}runs, or \
+                         calibrate with --runs"
+                    )
+                })
+            }
+            Auto::Quality(_) => {
+                let measured = schedules.iter().filter_map(|schedule| schedule.measured);
+                let best = measured.max_by(|a, b| a.quality().total_cmp(&b.quality()));
+                best.map_or("no measured schedule in it".to_string(), |best| {
+                    format!(
+                        "the best schedule has {:.1} dB, and {:.1} dB for nine pictures in ten: ask for less, \
+                         calibrate with more --runs, or use off",
+                        best.psnr, best.psnr_p10
+                    )
+                })
             }
         }
     }
@@ -64,26 +98,34 @@ impl fmt::Display for Auto {
 }
 
 impl Rule for Auto {
-    /// A quality above that of every schedule is kept by running the core at every step.
+    /// A quality is not promised for more guidance than was calibrated with, since guidance multiplies
+    /// what a cache gets wrong.
     fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
-        let Run { folder, sampler, .. } = *run;
+        let Run { folder, sampler, spacing, guidance_scale, .. } = *run;
         let steps = run.timesteps.len();
-        let path = calibration_file(folder, sampler, steps);
+        let path = calibration_file(folder, sampler, spacing, steps);
         if !path.exists() {
             return Err(refuse(format!(
-                "no calibration for {sampler} with {steps} steps: make one with hydit-serve \
-                 calibrate --model {} --sampler {sampler} --infer-steps {steps}",
+                "no calibration for {sampler} with {spacing} spacing and {steps} steps: make one with \
+                 hydit-serve calibrate --model {} --prompts FILE --sampler {sampler} --spacing {spacing} \
+                 --infer-steps {steps}",
                 folder.display()
             )));
         }
         let found = Schedules::read(&path, run)?;
-        match (self.choose(&found.schedules), self) {
-            (Some(schedule), _) => Ok(Plan::Planned(schedule.plan(steps))),
-            (None, Auto::Quality(_)) => Ok(Plan::Planned(vec![Decision::Refresh; steps])),
-            (None, Auto::Runs(_)) => {
-                let fewest = found.schedules.iter().map(|s| s.refresh.len()).min().unwrap_or(steps);
-                Err(refuse(format!("{} has {fewest} core runs at least", path.display())))
+        let refuse = |message: String| refuse(format!("{}: {message}", path.display()));
+        match (self, found.guidance_scale) {
+            (Auto::Quality(_), Some(made)) if guidance_scale > made => {
+                return Err(refuse(format!(
+                    "made with guidance {made}, and guidance {guidance_scale} multiplies what a cache gets \
+                     wrong: calibrate with --cfg-scale {guidance_scale}, or name the core runs, as in \
+                     auto:{steps}runs"
+                )));
             }
+            _ => {}
         }
+        let chosen = self.choose(&found.schedules);
+        let schedule = chosen.ok_or_else(|| refuse(self.why_none(&found.schedules)))?;
+        Ok(Plan::Planned(schedule.plan(steps)))
     }
 }

@@ -23,9 +23,16 @@ impl Forecast {
     pub fn new(weights: &[f32]) -> Option<Forecast> {
         let fit = (1..=KEPT).contains(&weights.len())
             && (weights.iter().sum::<f32>() - 1.0).abs() <= TOLERANCE;
+        if !fit {
+            return None;
+        }
+        // A latest output that is all but whole is whole.
+        if weights[1..].iter().all(|weight| *weight == 0.0) {
+            return Some(Forecast::LAST);
+        }
         let mut all = [0.0; KEPT];
-        fit.then(|| all[..weights.len()].copy_from_slice(weights))
-            .map(|()| Forecast { weights: all })
+        all[..weights.len()].copy_from_slice(weights);
+        Some(Forecast { weights: all })
     }
 
     /// The weights of the outputs it needs, the latest first: at least one.

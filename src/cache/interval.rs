@@ -36,7 +36,7 @@ pub(super) fn parse(text: &str) -> Option<Interval> {
 }
 
 /// Digits only: `parse` alone would take a sign.
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

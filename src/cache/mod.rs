@@ -78,6 +78,8 @@ pub struct Run<'a> {
     pub sampler: SamplerKind,
     /// How they were chosen.
     pub spacing: Spacing,
+    /// How far the prediction is drawn away from the negative prompt.
+    pub guidance_scale: f32,
     /// The artifact folder, where calibrations lie.
     pub folder: &'a Path,
     /// Hash of its manifest.
@@ -135,9 +137,14 @@ impl CachePolicy {
     }
 
     /// What a cache is with nothing more said: `auto:35dB` if the model in `folder` was calibrated
-    /// for `sampler` and `steps`, else the reference's default, `N2-700-50`.
-    pub fn usual(folder: &Path, sampler: SamplerKind, steps: usize) -> CachePolicy {
-        match calibration_file(folder, sampler, steps).exists() {
+    /// for `sampler`, `spacing` and `steps`, else the reference's default, `N2-700-50`.
+    pub fn usual(
+        folder: &Path,
+        sampler: SamplerKind,
+        spacing: Spacing,
+        steps: usize,
+    ) -> CachePolicy {
+        match calibration_file(folder, sampler, spacing, steps).exists() {
             true => CachePolicy(Arc::new(calibrated::USUAL)),
             false => CachePolicy::interval(GAP, START, CLOSE),
         }

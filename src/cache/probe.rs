@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::interval::number;
 use super::{Decision, Forecast, Plan, PolicyError, Rule, Run, Watch};
 
 /// Most reuses in a row where the policy does not say.
@@ -20,9 +21,9 @@ pub(super) struct Probe {
 /// `probe:0.2` or `probe:0.2-6`.
 pub(super) fn parse(text: &str) -> Option<Probe> {
     let text = text.strip_prefix("probe:")?;
-    let (threshold, longest) = match text.split_once('-') {
+    let (threshold, longest) = match text.rsplit_once('-') {
         None => (text, LONGEST),
-        Some((threshold, longest)) => (threshold, longest.parse().ok().filter(|&n| n > 0)?),
+        Some((threshold, longest)) => (threshold, number(longest).filter(|&n| n > 0)? as usize),
     };
     let threshold = threshold.parse().ok().filter(|t: &f32| t.is_finite() && *t > 0.0)?;
     Some(Probe { threshold, longest })

@@ -9,6 +9,7 @@ use hydit_graphs::yaml;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::interval::number;
 use super::{Decision, Forecast, Plan, PolicyError, Rule, Run};
 use crate::sampler::{SamplerKind, Spacing};
 
@@ -24,6 +25,8 @@ pub struct Schedules {
     pub spacing: Option<Spacing>,
     /// Steps of a run.
     pub steps: usize,
+    /// The guidance scale they were made with: with more, `auto:<quality>` does not hold.
+    pub guidance_scale: Option<f32>,
     /// What they were made with, for people.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
@@ -49,14 +52,21 @@ pub struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// Mean PSNR in dB.
+    /// Mean PSNR in dB, over the pictures that differ; 99 when none does.
     pub psnr: f64,
-    /// The PSNR that nine of ten pictures reach.
+    /// The PSNR that nine of ten pictures reach, 99 at most.
     pub psnr_p10: f64,
     /// Mean SSIM.
     pub ssim: f64,
     /// Mean relative error of the latents.
     pub latent_error: f64,
+}
+
+impl Measured {
+    /// The higher the better.
+    pub fn quality(&self) -> f64 {
+        self.psnr + self.psnr_p10
+    }
 }
 
 impl Schedules {
@@ -70,7 +80,8 @@ impl Schedules {
         let found: Schedules = yaml::parse(&text).map_err(refuse)?;
         let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
             Err(refuse(format!(
-                "made for {what} {made}, not {now}: make one that fits with hydit-serve calibrate"
+                "made for {what} {made}, not {now}: make one that fits with hydit-serve calibrate, or name \
+                 another cache policy"
             )))
         };
         match &found {
@@ -89,7 +100,14 @@ impl Schedules {
             _ => {}
         }
         for (i, schedule) in found.schedules.iter().enumerate() {
-            schedule.check(found.steps).map_err(|e| refuse(format!("schedules[{i}]: {e}")))?;
+            let refuse = |e: String| refuse(format!("schedules[{i}]: {e}"));
+            schedule.check(found.steps).map_err(refuse)?;
+            let runs = schedule.refresh.len();
+            if found.schedules[..i].iter().any(|other| other.refresh.len() == runs) {
+                return Err(refuse(format!(
+                    "refresh: another schedule has {runs} core runs already"
+                )));
+            }
         }
         Ok(found)
     }
@@ -107,6 +125,7 @@ impl Schedules {
         field("sampler", self.sampler.map(|sampler| sampler.to_string()));
         field("spacing", self.spacing.map(|spacing| spacing.to_string()));
         field("steps", Some(self.steps.to_string()));
+        field("guidance_scale", self.guidance_scale.map(|scale| scale.to_string()));
         let line = |(name, value): (&String, &String)| format!("  {name}: {}\n", json!(value));
         out += "made_with:\n";
         out.extend(self.made_with.iter().map(line));
@@ -174,7 +193,7 @@ pub(super) struct FromFile {
 /// `schedule:FILE` or `schedule:FILE#8`.
 pub(super) fn parse(text: &str) -> Option<FromFile> {
     let text = text.strip_prefix("schedule:").filter(|path| !path.is_empty())?;
-    let runs = text.rsplit_once('#').and_then(|(path, runs)| Some((path, runs.parse().ok()?)));
+    let runs = text.rsplit_once('#').and_then(|(path, runs)| Some((path, number(runs)? as usize)));
     let (path, runs) = runs.map_or((text, None), |(path, runs)| (path, Some(runs)));
     Some(FromFile { path: path.into(), runs })
 }
@@ -198,9 +217,15 @@ impl Rule for FromFile {
             _ => {
                 let runs = found.schedules.iter().map(|s| s.refresh.len().to_string());
                 let runs = runs.collect::<Vec<_>>().join(", ");
-                Err(refuse(format!(
-                    "name one of its schedules by its core runs, #<n> with n = {runs}"
-                )))
+                Err(refuse(match self.runs {
+                    Some(asked) => {
+                        format!("it has no schedule with {asked} core runs, but with: {runs}")
+                    }
+                    None if runs.is_empty() => "it has no schedule".to_string(),
+                    None => format!(
+                        "it has several schedules: name one by its core runs, #<n> with n = {runs}"
+                    ),
+                }))
             }
         }
     }

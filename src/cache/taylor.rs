@@ -81,10 +81,11 @@ impl Series {
                 self.refreshed.truncate(self.order + 1);
                 Decision::Refresh
             }
-            Decision::Reuse(_) => {
+            Decision::Reuse(Forecast::LAST) => {
                 let weights: Vec<f32> = lagrange(&self.refreshed, now);
                 Decision::Reuse(Forecast::new(&weights).unwrap_or(Forecast::LAST))
             }
+            forecast => forecast, // a schedule's own
         }
     }
 }

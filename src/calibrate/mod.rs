@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
+use crate::evaluate::{Judged, judge};
 use crate::file::write_whole;
-use crate::image::{psnr, ssim};
 use crate::report::Timings;
+use crate::statistics::{mean, mean_psnr, percentile};
 use crate::verify::relative_error;
 use crate::{Generated, Pipeline, Request};
 use record::Record;
@@ -32,8 +33,8 @@ use record::Record;
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
 const POWERS: [f64; 3] = [1.0, 0.7, 0.4];
 
-/// The PSNR of equal pictures in a mean.
-pub const EQUAL: f64 = 99.0;
+/// The PSNR of equal pictures in a file.
+const EQUAL: f64 = 99.0;
 
 /// What to calibrate for.
 #[derive(Clone, Debug)]
@@ -65,20 +66,23 @@ struct Partial {
     key: String,
     record: Record,
     recorded: usize,
+    /// How many of the numbers of core runs.
+    tried: usize,
     schedules: Vec<Schedule>,
 }
 
 /// The default numbers of core runs for `steps` steps: each about a tenth above the one before.
 pub fn default_runs(steps: usize) -> Vec<usize> {
-    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.1).round() as usize));
+    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.1) as usize));
     std::iter::successors(Some(4), next).take_while(|runs| 4 * runs <= 3 * steps).collect()
 }
 
-/// Calibrates. What is done is kept in the file `partial` until the end, and taken up from there if
-/// it is of the same model and settings.
+/// Calibrates. What is done is kept in the file `partial`, and taken up from there if it is of the
+/// same model, settings and version; the caller removes it when the schedules are safe.
 ///
 /// # Errors
 /// [`Error::Request`] if a field is out of range, [`Error::Io`] of `partial`, or what the engine says.
+/// Reuse that gives a prediction that is not finite is no error, but a schedule that is not taken.
 pub fn calibrate(
     pipeline: &mut Pipeline,
     settings: &Settings,
@@ -87,6 +91,7 @@ pub fn calibrate(
 ) -> Result<Vec<Schedule>> {
     let Settings { request, learn, check, runs } = settings;
     let steps = request.steps;
+    settings.check(pipeline)?;
     let mut state = Partial::open(partial, pipeline, settings);
     let checks = requests(request, check, learn.len());
     let learn = requests(request, learn, 0);
@@ -107,24 +112,60 @@ pub fn calibrate(
     let learned = draw(pipeline, &learn, &full)?;
     let uncached = draw(pipeline, &checks, &full)?;
     let candidates = POWERS.map(|power| schedules::schedules(&state.record.cost(power)));
-    for (i, &runs) in runs.iter().enumerate().skip(state.schedules.len()) {
+    for (i, &runs) in runs.iter().enumerate().skip(state.tried) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
         let candidates = candidates.iter().map(|best| &best[runs - 1]);
         let fitted = best(pipeline, candidates, &learn, &learned)?;
         let plain = Schedule { refresh: fitted.refresh.clone(), ..Schedule::default() };
-        let mut measured = Vec::new();
-        for mut schedule in [fitted, plain] {
-            schedule.measured = Some(measure(pipeline, &schedule, &checks, &uncached)?);
-            measured.push(schedule);
+        let mut measured: Vec<(Measured, Schedule)> = Vec::new();
+        for schedule in [fitted, plain] {
+            if let Some(found) = finite(measure(pipeline, &schedule, &checks, &uncached))? {
+                measured.push((found, schedule));
+            }
         }
-        let quality = |schedule: &Schedule| schedule.measured.map_or(0.0, |m| m.psnr + m.psnr_p10);
-        measured.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
-        state.schedules.push(measured.swap_remove(0));
+        let best =
+            measured.into_iter().max_by(|(a, _), (b, _)| a.quality().total_cmp(&b.quality()));
+        // Without one nothing is known of so few runs, and they are left out.
+        state.tried = i + 1;
+        state
+            .schedules
+            .extend(best.map(|(found, schedule)| Schedule { measured: Some(found), ..schedule }));
         state.save(partial)?;
     }
-    std::fs::remove_file(partial)
-        .map_err(|source| Error::Io { path: partial.to_path_buf(), source })?;
     Ok(state.schedules)
+}
+
+impl Settings {
+    fn check(&self, pipeline: &Pipeline) -> Result<()> {
+        let Settings { request, learn, check, runs } = self;
+        let refuse = |field, message: String| Err(Error::Request { field, message });
+        let prompts = learn.len() + check.len();
+        if learn.is_empty() || check.is_empty() {
+            return refuse("prompts", format!("{prompts}; expected 2 or more"));
+        }
+        if let Some(runs) = runs.iter().find(|runs| !(1..=request.steps).contains(*runs)) {
+            let steps = request.steps;
+            return refuse(
+                "runs",
+                format!("{runs} core runs of {steps} steps; expected 1 to {steps}"),
+            );
+        }
+        if request.seed.checked_add((prompts * request.batch_size) as u64).is_none() {
+            return refuse("seed", format!("{} + all pictures passes 2^64", request.seed));
+        }
+        for prompt in learn.iter().chain(check) {
+            Request { prompt: prompt.clone(), ..request.clone() }.check(pipeline.manifest())?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing where a prediction was not finite.
+fn finite<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::NotFinite { .. }) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// `request` for each prompt, no seed twice; `first` prompts come before them.
@@ -156,22 +197,25 @@ fn best<'a>(
     uncached: &[Generated],
 ) -> Result<Schedule> {
     let mut tried: Vec<(f64, Schedule)> = Vec::new();
+    let mut plain = Schedule::default();
     for refresh in candidates {
         if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
             continue;
         }
-        let (schedule, latents) =
+        plain.refresh.clone_from(refresh);
+        let followed =
             pipeline.walks(requests, &mut Timings::default(), |backend, dit, walks, _| {
                 dit.prepare(backend, KEPT, false)?;
                 follow::follow(dit, walks, refresh)
-            })?;
+            });
+        let Some((schedule, latents)) = finite(followed)? else { continue };
         // The mean of logarithms is that of decibels.
         let pairs = latents.iter().zip(uncached);
         let error = pairs.map(|(made, uncached)| relative_error(made, &uncached.latents).ln());
         tried.push((error.sum(), schedule));
     }
     let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(best.expect("one candidate or more").1)
+    Ok(best.map_or(plain, |(_, schedule)| schedule))
 }
 
 /// Draws `requests` by `schedule` and compares with the uncached pictures.
@@ -181,22 +225,18 @@ fn measure(
     requests: &[Request],
     uncached: &[Generated],
 ) -> Result<Measured> {
-    let (mut psnrs, mut ssims, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    let mut judged = Vec::new();
     let made = draw(pipeline, requests, &schedule.plan(requests[0].steps))?;
-    for (made, uncached) in made.iter().zip(uncached) {
-        for (a, b) in uncached.images.iter().zip(&made.images) {
-            psnrs.push(psnr(a, b)?.min(EQUAL));
-            ssims.push(ssim(a, b)?);
-        }
-        errors.push(relative_error(&made.latents, &uncached.latents));
+    for (made, uncached) in made.into_iter().zip(uncached) {
+        judged.extend(judge(uncached, made)?);
     }
-    psnrs.sort_by(f64::total_cmp);
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let all = |of: fn(&Judged) -> f64| judged.iter().map(of).collect::<Vec<f64>>();
+    let psnrs = all(|picture| picture.psnr);
     Ok(Measured {
-        psnr: mean(&psnrs),
-        psnr_p10: psnrs[psnrs.len() / 10],
-        ssim: mean(&ssims),
-        latent_error: mean(&errors),
+        psnr: mean_psnr(&psnrs).min(EQUAL),
+        psnr_p10: percentile(&psnrs, 10).min(EQUAL),
+        ssim: mean(&all(|picture| picture.ssim)),
+        latent_error: mean(&all(|picture| picture.latent_error)),
     })
 }
 
@@ -206,13 +246,15 @@ impl Partial {
         let Settings { request, learn, check, runs } = settings;
         let hash = &pipeline.artifacts().hash;
         let engine = pipeline.backend().describe();
-        let key = format!("{hash} {engine} {request:?} {learn:?} {check:?} {runs:?}");
+        let version = env!("CARGO_PKG_VERSION");
+        let key = format!("{version} {hash} {engine} {request:?} {learn:?} {check:?} {runs:?}");
         let found = std::fs::read(path).ok();
         let found = found.and_then(|bytes| serde_json::from_slice::<Partial>(&bytes).ok());
         found.filter(|found| found.key == key).unwrap_or_else(|| Partial {
             key,
             record: Record::new(request.steps),
             recorded: 0,
+            tried: 0,
             schedules: Vec::new(),
         })
     }

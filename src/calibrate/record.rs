@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::finite;
 use super::schedules::Cost;
 use crate::denoise::{Place, Walk};
 use crate::dit::Dit;
@@ -14,6 +15,8 @@ const GROWTH: f64 = 1.3;
 /// A step's sensitivity is measured with the error of reusing the core's output of so many steps
 /// before.
 const GAP: usize = 2;
+/// The squared error of a prediction that is not finite.
+const HOPELESS: f64 = 1e30;
 
 /// Sums over pictures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,7 +47,10 @@ impl Record {
             let exact = walk.decode(dit, &shallow, &outputs[step])?;
             let mut error = exact.clone();
             for (i, output) in outputs[..step].iter().enumerate() {
-                let reused = walk.decode(dit, &shallow, output)?;
+                let Some(reused) = finite(walk.decode(dit, &shallow, output))? else {
+                    self.errors[i][step] += HOPELESS;
+                    continue;
+                };
                 self.errors[i][step] += square(&reused, &exact);
                 if i == step.saturating_sub(GAP) {
                     error = reused;

@@ -17,6 +17,9 @@ use super::generate::check_writable;
 use super::progress::Turns;
 use super::prompts;
 
+/// Memory: the core's outputs of all steps of one request, and three of them for every prompt that
+/// is learned from. Time: for each prompt about four times its steps without a cache and, for two
+/// steps each, a run of the decoder; then up to three times its steps for each number of core runs.
 #[derive(Args)]
 pub struct Calibrate {
     /// Artifact folder of hydit-export; the calibration is written into it.
@@ -46,8 +49,10 @@ impl Calibrate {
         let artifacts = Artifacts::open(&self.model)?;
         let prompts = prompts::read(&self.prompts)?;
         let settings = self.settings(&artifacts, prompts)?;
-        let Request { sampler, steps, .. } = settings.request;
-        let file = self.output.unwrap_or_else(|| calibration_file(&artifacts.path, sampler, steps));
+        let Request { sampler, spacing, steps, .. } = settings.request;
+        let file = self
+            .output
+            .unwrap_or_else(|| calibration_file(&artifacts.path, sampler, spacing, steps));
         check_writable("--output", &file)?;
 
         let backend = Backend::open(&self.engine.options())?;
@@ -63,6 +68,7 @@ impl Calibrate {
         let found = schedules_file(&pipeline, &settings, schedules);
         write_whole(&file, found.to_yaml().as_bytes())
             .with_context(|| file.display().to_string())?;
+        std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
         print!("{}", table(&pipeline, &settings.request, &found));
         println!("\nwrote {}", file.display());
         Ok(())
@@ -76,6 +82,13 @@ impl Calibrate {
         let steps = request.steps;
         if learn.len() < 2 {
             bail!("{}: expected 2 prompts or more, a line each", self.prompts.display());
+        }
+        for prompt in &learn {
+            let request = Request { prompt: prompt.clone(), ..request.clone() };
+            request.check(manifest).with_context(|| {
+                let beginning: String = prompt.chars().take(20).collect();
+                format!("{}: \"{beginning}...\"", self.prompts.display())
+            })?;
         }
         let check = learn.split_off(learn.len().div_ceil(2));
         let mut runs = self.runs.clone();
@@ -100,7 +113,6 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
     let Settings { request, learn, check, .. } = settings;
     let made_with = [
         ("engine", pipeline.backend().name()),
-        ("guidance_scale", request.guidance_scale.to_string()),
         ("guidance_rescale", request.guidance_rescale.to_string()),
         ("image_size", format!("{}x{}", request.height, request.width)),
         ("learned_from", learn.join("; ")),
@@ -114,6 +126,7 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         sampler: Some(request.sampler),
         spacing: Some(request.spacing),
         steps: request.steps,
+        guidance_scale: Some(request.guidance_scale),
         made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
         schedules,
     }

@@ -80,7 +80,7 @@ impl CacheFlags {
     fn policy(&self, folder: &Path, request: &Request) -> Option<CachePolicy> {
         let policy = || match *self {
             CacheFlags { cache_step: None, cache_start: None, cache_close: None, .. } => {
-                CachePolicy::usual(folder, request.sampler, request.steps)
+                CachePolicy::usual(folder, request.sampler, request.spacing, request.steps)
             }
             CacheFlags { cache_step, cache_start, cache_close, .. } => {
                 let gap = cache_step.unwrap_or(GAP);

@@ -12,7 +12,6 @@ mod plan;
 mod progress;
 mod prompts;
 mod sheet;
-mod statistics;
 mod verify;
 
 use std::time::Instant;

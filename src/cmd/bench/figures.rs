@@ -11,7 +11,7 @@ use hydit::report::Stage;
 use super::Report;
 use super::measure::{Round, Variant};
 use crate::cmd::compare::likeness;
-use crate::cmd::statistics::{median, percentile};
+use hydit::statistics::{median, percentile};
 
 /// The middle of samples, and their ends.
 #[derive(Clone, Copy, Debug, PartialEq)]

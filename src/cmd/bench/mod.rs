@@ -12,8 +12,9 @@ mod table;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use hydit::Request;
 use hydit::cache::CachePolicy;
 use hydit::file::write_whole;
 use hydit::machine::{load_average, processor};
@@ -94,10 +95,14 @@ impl Bench {
         for model in &self.model {
             for options in &engines {
                 let setup = Setup::new(model, options, |manifest| {
-                    let mut request = hydit::Request::new(manifest, &self.prompt)?;
+                    let mut request = Request::new(manifest, &self.prompt)?;
                     self.picture.set(&mut request, manifest, self.negative.as_deref());
                     Ok(request)
                 })?;
+                for policy in &self.policy {
+                    let request = Request { cache: policy.clone(), ..setup.request.clone() };
+                    request.plan(&setup.artifacts).with_context(|| model.display().to_string())?;
+                }
                 setups.push(setup);
             }
         }

@@ -1,10 +1,10 @@
 //! From samples to the figures of a contender.
 
 use hydit::evaluate::Contender;
+use hydit::statistics::{mean, mean_psnr, percentile};
 
 use super::Report;
 use super::judge::Sample;
-use crate::cmd::statistics::{mean, percentile};
 
 /// The family of the controls.
 const CONTROL: &str = "fewer steps";
@@ -68,11 +68,6 @@ impl Means {
     }
 }
 
-fn mean_psnr(all: &[f64]) -> f64 {
-    let differing: Vec<f64> = all.iter().copied().filter(|psnr| psnr.is_finite()).collect();
-    if differing.is_empty() { f64::INFINITY } else { mean(&differing) }
-}
-
 /// What a policy shares with those that differ from it in their first number: `N3-700-50+taylor1` -> `N+taylor1`,
 /// since 700-50 is the usual window, `N3-1000-0` -> `N-1000-0`, `auto:35dB` -> `auto`.
 pub fn family(policy: &str) -> String {
@@ -120,11 +115,5 @@ mod tests {
         for (policy, expected) in families {
             assert_eq!(family(policy), expected, "{policy}");
         }
-    }
-
-    #[test]
-    fn equal_pictures_do_not_make_the_mean_infinite() {
-        assert_eq!(mean_psnr(&[30.0, f64::INFINITY, 40.0]), 35.0);
-        assert_eq!(mean_psnr(&[f64::INFINITY; 2]), f64::INFINITY);
     }
 }

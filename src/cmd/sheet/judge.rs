@@ -67,10 +67,10 @@ pub fn judge(
 fn samples_of(evaluation: &Evaluation, prompt: usize, request: &Request) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (contender, outcome) in evaluation.outcomes.iter().enumerate() {
-        for (seed, picture) in (request.seed..).zip(&outcome.pictures) {
+        for (i, picture) in outcome.pictures.iter().enumerate() {
             samples.push(Sample {
                 prompt,
-                seed,
+                seed: request.seed + i as u64,
                 contender,
                 core_runs: outcome.core_runs,
                 steps: outcome.steps,

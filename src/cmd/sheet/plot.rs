@@ -102,8 +102,9 @@ fn draw<B: DrawingBackend>(
             false => (Pos::new(HPos::Left, VPos::Bottom), at(6, -6)),
         };
         let whisker = color.mix(0.35).stroke_width(2 * scale);
-        let ends = |point: &&Means| vec![(point.speed_up, point.psnr), (point.speed_up, point.p10)];
-        chart.draw_series(points.iter().map(|p| PathElement::new(ends(p), whisker)))?;
+        let ends = |point: &Means| vec![(point.speed_up, point.psnr), (point.speed_up, point.p10)];
+        let below = points.iter().filter(|point| point.p10.is_finite());
+        chart.draw_series(below.map(|point| PathElement::new(ends(point), whisker)))?;
         let path: Vec<(f64, f64)> = points.iter().map(|p| (p.speed_up, p.psnr)).collect();
         let sample = move |(x, y)| {
             EmptyElement::at((x, y))

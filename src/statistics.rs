@@ -21,6 +21,12 @@ pub fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / samples.len() as f64
 }
 
+/// In dB, over the pictures that are not equal to what they are compared with; infinite when all are.
+pub fn mean_psnr(all: &[f64]) -> f64 {
+    let differing: Vec<f64> = all.iter().copied().filter(|psnr| psnr.is_finite()).collect();
+    if differing.is_empty() { f64::INFINITY } else { mean(&differing) }
+}
+
 fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -54,5 +60,11 @@ mod tests {
         assert_eq!(percentile(&twenty[15..], 10), 1.0, "of 1 to 5: the smallest");
         assert_eq!(percentile(&[f64::INFINITY, 30.0], 10), 30.0);
         assert_eq!(percentile(&[f64::INFINITY], 10), f64::INFINITY);
+    }
+
+    #[test]
+    fn equal_pictures_do_not_make_the_mean_infinite() {
+        assert_eq!(mean_psnr(&[30.0, f64::INFINITY, 40.0]), 35.0);
+        assert_eq!(mean_psnr(&[f64::INFINITY; 2]), f64::INFINITY);
     }
 }
