@@ -74,6 +74,11 @@ impl<'a> Lane<'a> {
         self.kept.push_front(deep);
     }
 
+    /// Drops all of them.
+    pub fn forget(&mut self) {
+        self.kept.clear();
+    }
+
     /// Whether the kept outputs of the core lie in the host's memory; `None` if nothing is kept.
     pub fn deep_on_host(&self) -> Option<bool> {
         self.kept.front().map(Value::on_host)

@@ -68,11 +68,11 @@ pub fn evaluate(
     told("uncached");
     let uncached = Request { cache: CachePolicy::off(), ..request.clone() };
     let uncached = pipeline.generate(&uncached, &mut |_| {})?;
+    let (full, reused) = step_costs(pipeline.manifest(), request);
     let mut outcomes = Vec::with_capacity(contenders.len());
     for contender in contenders {
         told(&contender.to_string());
         let made = pipeline.generate(&contender.request(request), &mut |_| {})?;
-        let (full, reused) = step_costs(pipeline.manifest(), request);
         let speed_up = match contender {
             Contender::Policy(_) => speed_up(full, reused, &made.plan),
             Contender::Steps(steps) => request.steps as f64 / *steps as f64,

@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 
 use hydit_graphs::feature::{blend, change};
-use hydit_graphs::{DType, GraphDef, Manifest, Precision};
+use hydit_graphs::{DType, Manifest, Precision};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::made;
 use crate::runtime::{Backend, Provider, Session, Value};
 
 /// Sums side by side, so that the processor can add several numbers at once.
@@ -44,14 +45,14 @@ impl Features {
             return Ok(());
         }
         for terms in self.blends.len() + 2..=terms {
-            let session = load(backend, &blend(self.precision, self.hidden, terms))?;
+            let session = made::load(backend, &blend(self.precision, self.hidden, terms), &[])?;
             let weight = |_| Ok(backend.tensor_f32(&[1], &[0.0])?);
             let weights = (0..terms).map(weight).collect::<Result<_>>()?;
             let names = (0..terms).map(|i| [format!("deep_{i}"), format!("weight_{i}")]).collect();
             self.blends.push(Blend { session, weights, names });
         }
         if watched && self.change.is_none() {
-            let mut session = load(backend, &change(self.precision, self.hidden))?;
+            let mut session = made::load(backend, &change(self.precision, self.hidden), &[])?;
             session.outputs_to_host(&["change"])?;
             self.change = Some(session);
         }
@@ -123,13 +124,4 @@ fn distance(now: &[f32], before: &[f32]) -> f32 {
     now_rest.iter().zip(before_rest).for_each(|(now, before)| add(0, *now, *before));
     let total = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
     (total(moved) / total(size)).sqrt() as f32
-}
-
-/// Loads a graph without weights.
-fn load(backend: &Backend, graph: &GraphDef) -> Result<Session> {
-    let io = |source| Error::Io { path: std::env::temp_dir(), source };
-    let folder = tempfile::tempdir().map_err(io)?;
-    let path = folder.path().join(graph.file());
-    std::fs::write(&path, graph.encode()).map_err(io)?;
-    Ok(backend.load(&path)?)
 }

@@ -21,6 +21,7 @@ pub mod file;
 pub mod guidance;
 pub mod image;
 pub mod machine;
+mod made;
 pub mod noise;
 pub mod part;
 pub mod pipeline;

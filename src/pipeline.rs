@@ -86,7 +86,7 @@ impl Pipeline {
     /// [`Error::NotFinite`]: crate::Error::NotFinite
     pub fn generate(&mut self, request: &Request, told: &mut dyn FnMut(Step)) -> Result<Generated> {
         let (_, plan) = request.plan(&self.artifacts)?;
-        self.follow(request, plan, told)
+        self.draw(request, plan, told)
     }
 
     /// As [`Pipeline::generate`], by `plan` instead of the request's cache policy.
@@ -97,11 +97,7 @@ impl Pipeline {
     /// # Panics
     /// When the plan has fewer decisions than the request steps, does not begin with a refresh, or
     /// forecasts from more outputs than it has refreshed by then.
-    pub fn draw(&mut self, request: &Request, plan: Plan) -> Result<Generated> {
-        self.follow(request, plan, &mut |_| {})
-    }
-
-    fn follow(
+    pub fn draw(
         &mut self,
         request: &Request,
         plan: Plan,

@@ -136,6 +136,7 @@ fn a_policy_that_is_not_one_is_refused() {
         "N3+taylor0",
         "N3+taylor3",
         "N3+taylor",
+        "N3+taylor+1",
         "off+taylor1",
         "+taylor1",
         "probe:",

@@ -6,35 +6,18 @@ mod serve;
 use std::path::Path;
 use std::process::Output;
 
+use emoji::Place;
 use hydit::image::{Parameters, read_png};
 use hydit_graphs::{Form, Precision, Target};
 use serde_json::Value;
 use serve::{command, serve, text};
-use tempfile::TempDir;
 
 fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON on standard output")
 }
 
-struct Place {
-    artifacts: TempDir,
-    out: TempDir,
-}
-
 impl Place {
-    fn new() -> Place {
-        Place { artifacts: emoji::artifacts(1), out: tempfile::tempdir().expect("a folder") }
-    }
-
-    fn model(&self) -> &str {
-        self.artifacts.path().to_str().expect("a plain path")
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.out.path().join(name).to_str().expect("a plain path").to_string()
-    }
-
     fn generate(&self, more: &[&str]) -> Output {
         let start = ["generate", "--model", self.model(), "--backend", "ort", "--infer-steps", "4"];
         serve(&[&start, more].concat())

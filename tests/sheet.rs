@@ -5,32 +5,15 @@ mod serve;
 
 use std::path::Path;
 
+use emoji::Place;
 use hydit::image::read_png;
 use serde_json::Value;
 use serve::{serve, text};
-use tempfile::TempDir;
 
 const STEPS: &str = "6";
 const PROMPTS: &str = "# two languages\n蓝色背景上的猫\n\n  a cat, \"red\"\n";
 
-struct Place {
-    artifacts: TempDir,
-    out: TempDir,
-}
-
 impl Place {
-    fn new() -> Place {
-        Place { artifacts: emoji::artifacts(1), out: tempfile::tempdir().expect("a folder") }
-    }
-
-    fn model(&self) -> &str {
-        self.artifacts.path().to_str().expect("a plain path")
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.out.path().join(name).to_str().expect("a plain path").to_string()
-    }
-
     fn holds(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         let path = self.file(name);
         std::fs::write(&path, bytes).expect("it can be written");

@@ -111,9 +111,7 @@ impl Schedules {
         }
         Ok(found)
     }
-}
 
-impl Schedules {
     /// The text of a file: a line each for the refreshes, the forecasts and the figures of a
     /// schedule.
     pub fn to_yaml(&self) -> String {

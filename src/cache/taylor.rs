@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::interval::number;
 use super::{Decision, Forecast, KEPT, Plan, PolicyError, Rule, Run, Watch};
 
 /// A rule whose reuses are forecast by a polynomial in the timestep.
@@ -17,8 +18,8 @@ pub(super) struct Taylor {
 impl Taylor {
     /// Of `rule`, from the digits behind `+taylor`.
     pub(super) fn parse(rule: Arc<dyn Rule>, order: &str) -> Option<Taylor> {
-        let order = order.parse().ok().filter(|order| (1..KEPT).contains(order))?;
-        (!rule.is_off()).then_some(Taylor { rule, order })
+        let order = number(order)? as usize;
+        ((1..KEPT).contains(&order) && !rule.is_off()).then_some(Taylor { rule, order })
     }
 }
 

@@ -9,16 +9,12 @@ use crate::denoise::Walk;
 use crate::dit::Dit;
 use crate::error::Result;
 
-/// The schedule that refreshes at `refresh`, with the forecasts that suit `walks`, which are at their
-/// first step; and the clean latents of each walk that comes of it.
+/// The schedule that refreshes at `refresh`, with the forecasts that suit `walks`, which go by it
+/// from their first step to the end.
 ///
 /// Forecasts fitted to uncached pictures would be too bold: on a cached way an extrapolation feeds
 /// its own error back.
-pub fn follow(
-    dit: &mut Dit,
-    mut walks: Vec<Walk<'_>>,
-    refresh: &[usize],
-) -> Result<(Schedule, Vec<Vec<f32>>)> {
+pub fn follow(dit: &mut Dit, walks: &mut [Walk<'_>], refresh: &[usize]) -> Result<Schedule> {
     let mut forecasts = BTreeMap::new();
     let steps = walks.iter().map(Walk::steps).min().unwrap_or(0);
     for step in 0..steps {
@@ -50,6 +46,5 @@ pub fn follow(
             walk.advance(&guided);
         }
     }
-    let schedule = Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None };
-    Ok((schedule, walks.into_iter().map(|walk| walk.place.latents).collect()))
+    Ok(Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None })
 }

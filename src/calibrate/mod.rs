@@ -21,6 +21,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
+use crate::denoise::Place;
 use crate::error::{Error, Result};
 use crate::evaluate::{Judged, judge};
 use crate::file::write_whole;
@@ -185,7 +186,7 @@ fn draw(
     decisions: &[Decision],
 ) -> Result<Vec<Generated>> {
     let plan = || Plan::Planned(decisions.to_vec());
-    requests.iter().map(|request| pipeline.draw(request, plan())).collect()
+    requests.iter().map(|request| pipeline.draw(request, plan(), &mut |_| {})).collect()
 }
 
 /// The one of some lists of refreshes whose pictures of `requests`, with the forecasts fitted to them, are nearest to
@@ -196,24 +197,29 @@ fn best<'a>(
     requests: &[Request],
     uncached: &[Generated],
 ) -> Result<Schedule> {
-    let mut tried: Vec<(f64, Schedule)> = Vec::new();
     let mut plain = Schedule::default();
-    for refresh in candidates {
-        if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
-            continue;
-        }
-        plain.refresh.clone_from(refresh);
-        let followed =
-            pipeline.walks(requests, &mut Timings::default(), |backend, dit, walks, _| {
-                dit.prepare(backend, KEPT, false)?;
-                follow::follow(dit, walks, refresh)
-            });
-        let Some((schedule, latents)) = finite(followed)? else { continue };
-        // The mean of logarithms is that of decibels.
-        let pairs = latents.iter().zip(uncached);
-        let error = pairs.map(|(made, uncached)| relative_error(made, &uncached.latents).ln());
-        tried.push((error.sum(), schedule));
-    }
+    let tried =
+        pipeline.walks(requests, &mut Timings::default(), |backend, dit, mut walks, _| {
+            dit.prepare(backend, KEPT, false)?;
+            let starts: Vec<Place> = walks.iter().map(|walk| walk.place.clone()).collect();
+            let mut tried: Vec<(f64, Schedule)> = Vec::new();
+            for refresh in candidates {
+                if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
+                    continue;
+                }
+                plain.refresh.clone_from(refresh);
+                walks.iter_mut().zip(&starts).for_each(|(walk, start)| walk.go_back(start));
+                let followed = follow::follow(dit, &mut walks, refresh);
+                let Some(schedule) = finite(followed)? else { continue };
+                // The mean of logarithms is that of decibels.
+                let pairs = walks.iter().zip(uncached);
+                let errors = pairs.map(|(walk, uncached)| {
+                    relative_error(&walk.place.latents, &uncached.latents).ln()
+                });
+                tried.push((errors.sum(), schedule));
+            }
+            Ok(tried)
+        })?;
     let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     Ok(best.map_or(plain, |(_, schedule)| schedule))
 }

@@ -65,7 +65,7 @@ impl Record {
         let clean = walk.place.latents.clone();
         for i in 0..self.sensitivity.len() {
             let step = self.sensitivity[i].0;
-            walk.place = places[step].clone();
+            walk.go_back(&places[step]);
             walk.advance(&errors[step]);
             while walk.place.step < walk.steps() {
                 let shallow = walk.encode(dit)?;

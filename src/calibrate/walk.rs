@@ -1,12 +1,18 @@
 //! The parts of a step one by one, on all lanes of a [`Walk`].
 
 use crate::cache::Forecast;
-use crate::denoise::Walk;
-use crate::dit::{Dit, Shallow};
+use crate::denoise::{Place, Walk};
+use crate::dit::{Dit, Lane, Shallow};
 use crate::error::Result;
 use crate::runtime::Value;
 
 impl Walk<'_> {
+    /// Back to `place`, with nothing kept.
+    pub(super) fn go_back(&mut self, place: &Place) {
+        self.place = place.clone();
+        self.lanes.iter_mut().for_each(Lane::forget);
+    }
+
     /// The shallow encoder's output where the walk is.
     pub(super) fn encode(&mut self, dit: &mut Dit) -> Result<Vec<Shallow>> {
         self.arrive()?;

@@ -83,13 +83,7 @@ impl Calibrate {
         if learn.len() < 2 {
             bail!("{}: expected 2 prompts or more, a line each", self.prompts.display());
         }
-        for prompt in &learn {
-            let request = Request { prompt: prompt.clone(), ..request.clone() };
-            request.check(manifest).with_context(|| {
-                let beginning: String = prompt.chars().take(20).collect();
-                format!("{}: \"{beginning}...\"", self.prompts.display())
-            })?;
-        }
+        prompts::check(&learn, &format!("{}:", self.prompts.display()), &request, manifest)?;
         let check = learn.split_off(learn.len().div_ceil(2));
         let mut runs = self.runs.clone();
         if let Some(runs) = runs.iter().find(|runs| !(1..=steps).contains(*runs)) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{refreshed, refreshes};
+use hydit::cache::{Plan, refreshed, refreshes};
 use hydit::image::{Image, Parameters, Texts, read_png, write_png};
 use hydit::machine::peak_memory;
 use hydit::report::{Stage, Timings};
@@ -54,7 +54,7 @@ impl Generate {
     pub fn run(self, started: Instant) -> Result<()> {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
         let artifacts = Artifacts::open(&self.model)?;
-        let request = self.resolve(&artifacts, from.as_ref())?;
+        let (request, plan) = self.resolve(&artifacts, from.as_ref())?;
         check_writable("--output", &self.output)?;
 
         let backend = Backend::open(&self.engine.options())?;
@@ -65,7 +65,7 @@ impl Generate {
             false => None,
         };
         let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });
-        let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
+        let mut made = pipeline.draw(&request, plan, &mut |step| progress.step(step))?;
         progress.finish();
 
         let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
@@ -93,7 +93,7 @@ impl Generate {
         Ok(())
     }
 
-    fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<Request> {
+    fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<(Request, Plan)> {
         if let Some(from) = from.filter(|from| from.manifest_sha256 != artifacts.hash) {
             eprintln!("note: that picture was drawn with another export, of {}", from.model);
         }
@@ -103,8 +103,8 @@ impl Generate {
         if self.compare && request.cache.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
-        request.plan(artifacts)?;
-        Ok(request)
+        let (_, plan) = request.plan(artifacts)?;
+        Ok((request, plan))
     }
 
     fn write(

@@ -1,8 +1,10 @@
-//! The file of `--prompts`.
+//! The prompts of a file.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hydit::Request;
+use hydit_graphs::Manifest;
 
 /// One prompt a line; empty lines and those that begin with # are skipped.
 pub fn read(path: &Path) -> Result<Vec<String>> {
@@ -22,4 +24,21 @@ pub fn read(path: &Path) -> Result<Vec<String>> {
         bail!("{}: no prompt in it; write one a line", name());
     }
     Ok(prompts)
+}
+
+/// Fails if `request` cannot be drawn with one of `prompts`, which stand in what `source` names.
+pub fn check(
+    prompts: &[String],
+    source: &str,
+    request: &Request,
+    manifest: &Manifest,
+) -> Result<()> {
+    for prompt in prompts {
+        let request = Request { prompt: prompt.clone(), ..request.clone() };
+        request.check(manifest).with_context(|| {
+            let beginning: String = prompt.chars().take(20).collect();
+            format!("{source} \"{beginning}...\"")
+        })?;
+    }
+    Ok(())
 }

@@ -52,6 +52,26 @@ pub fn export_from(
     export(&options, &mut Silent)
 }
 
+/// An export, and a folder to write into.
+pub struct Place {
+    pub artifacts: TempDir,
+    pub out: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place { artifacts: artifacts(1), out: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub fn model(&self) -> &str {
+        self.artifacts.path().to_str().expect("a plain path")
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.out.path().join(name).to_str().expect("a plain path").to_string()
+    }
+}
+
 struct Silent;
 
 impl Progress for Silent {

@@ -180,10 +180,5 @@ fn check_requests(
     for contender in contenders {
         contender.request(request).plan(artifacts).with_context(|| contender.to_string())?;
     }
-    for prompt in prompts {
-        let beginning: String = prompt.chars().take(20).collect();
-        let request = Request { prompt: prompt.clone(), ..request.clone() };
-        request.check(&artifacts.manifest).with_context(|| format!("prompt \"{beginning}...\""))?;
-    }
-    Ok(())
+    prompts::check(prompts, "prompt", request, &artifacts.manifest)
 }
