@@ -31,6 +31,7 @@ pub mod request;
 pub mod rope;
 pub mod runtime;
 pub mod sampler;
+pub mod server;
 pub mod statistics;
 pub mod text;
 pub mod verify;

@@ -1,0 +1,121 @@
+//! Errors in OpenAI's shape.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::server::engine::{Failure, Refusal};
+
+/// An answer that is no success.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// The field that is wrong.
+    pub param: Option<String>,
+    /// A word for programs.
+    pub code: &'static str,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorObject,
+}
+
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
+pub struct ErrorObject {
+    /// What is wrong and what to do.
+    message: String,
+    /// `invalid_request_error`, `authentication_error`, `rate_limit_error` or `server_error`.
+    r#type: &'static str,
+    /// The field that is wrong.
+    param: Option<String>,
+    /// A word for programs.
+    code: &'static str,
+}
+
+impl ApiError {
+    /// An error without a field.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, message: message.into(), param: None, code, retry_after: None }
+    }
+
+    /// The field `param` cannot be what it is.
+    pub fn field(param: &str, message: impl Into<String>) -> ApiError {
+        let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message);
+        ApiError { param: Some(param.to_string()), ..error }
+    }
+
+    /// As JSON text, for events of a stream.
+    pub fn json(&self) -> String {
+        serde_json::to_string(&self.body()).expect("strings are valid JSON")
+    }
+
+    fn body(&self) -> ErrorBody {
+        let r#type = match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        let (message, param) = (self.message.clone(), self.param.clone());
+        ErrorBody { error: ErrorObject { message, r#type, param, code: self.code } }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let (status, code, wait) = match &refusal {
+            Refusal::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found", None),
+            Refusal::Full { retry_after, .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "queue_full", Some(*retry_after))
+            }
+            Refusal::Share { retry_after, .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "key_queue_full", Some(*retry_after))
+            }
+            Refusal::Unready { retry_after, .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_ready", Some(*retry_after))
+            }
+        };
+        let param = (code == "model_not_found").then(|| "model".to_string());
+        ApiError { status, message: refusal.to_string(), param, code, retry_after: wait }
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> ApiError {
+        let (status, code, wait) = match &failure {
+            Failure::Cancelled => (StatusCode::CONFLICT, "cancelled", None),
+            Failure::Expired => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", None),
+            Failure::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "shutting_down", Some(Duration::from_secs(10)))
+            }
+            Failure::Engine(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "engine_failed", Some(Duration::from_secs(5)))
+            }
+            Failure::Draw(_) => (StatusCode::INTERNAL_SERVER_ERROR, "drawing_failed", None),
+        };
+        ApiError { retry_after: wait, ..ApiError::new(status, code, failure.to_string()) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,1 @@
+//! The fields of a picture, common to all APIs.

@@ -1,0 +1,1 @@
+//! Log lines: `tracing`, as text or JSON.
