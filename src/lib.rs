@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod artifacts;
+pub mod batch;
 pub mod cache;
 pub mod calibrate;
 pub mod denoise;
