@@ -26,6 +26,7 @@ mod made;
 pub mod noise;
 pub mod part;
 pub mod pipeline;
+pub mod preview;
 pub mod probe;
 pub mod report;
 pub mod request;

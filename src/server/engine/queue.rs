@@ -79,8 +79,7 @@ impl Queue {
     pub fn wait(&self) -> Option<Waiting> {
         let state = self.lock();
         let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
-        let mut state =
-            self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         state.take()
     }
 
@@ -147,9 +146,10 @@ impl Queue {
         let mut state = self.lock();
         let mut taken = Vec::new();
         for (_, orders) in &mut state.lines {
-            let (out, rest) = std::mem::take(orders).into_iter().partition(&which);
+            let (out, rest): (VecDeque<Waiting>, _) =
+                std::mem::take(orders).into_iter().partition(&which);
             *orders = rest;
-            taken.extend::<Vec<Waiting>>(out);
+            taken.extend(out);
         }
         state.lines.retain(|(_, orders)| !orders.is_empty());
         taken
