@@ -2,45 +2,57 @@
 //! colour that it comes to on average.
 //!
 //! Every image decoder has its own channels, so the map from channels to colours is fitted, by least
-//! squares, to a picture that the decoder has made.
+//! squares, to the pictures that the decoder has made, and grows better with each.
 
 use crate::image::Image;
+
+/// Weight of what was learned before a picture.
+const MEMORY: f64 = 0.8;
 
 /// An affine map from the channels of a place to red, green and blue in [0, 255].
 #[derive(Clone, Debug)]
 pub struct Colours {
     channels: usize,
+    /// The normal equations: products of channels with channels, then with colours.
+    sums: Vec<Vec<f64>>,
     /// Of red, green and blue: a weight for each channel, and what is added.
     weights: [Vec<f64>; 3],
 }
 
 impl Colours {
-    /// Fits the map to `latents`, `[channels, h, w]`, and the picture that the decoder made of them.
+    /// Everything is black until a picture was learned.
+    pub fn new(channels: usize) -> Colours {
+        let n = channels + 1;
+        let weights = [(); 3].map(|()| vec![0.0; n]);
+        Colours { channels, sums: vec![vec![0.0; n + 3]; n], weights }
+    }
+
+    /// Learns from `latents`, `[channels, h, w]`, and the picture that the decoder made of them.
     ///
     /// # Panics
     /// When the picture is not a whole multiple of the latents.
     #[track_caller]
-    pub fn fit(latents: &[f32], channels: usize, image: &Image) -> Colours {
-        let plane = latents.len() / channels;
-        let factor = ((image.width * image.height / plane) as f64).sqrt() as usize;
-        let (width, height) = (image.width / factor, image.height / factor);
-        assert_eq!(width * height * channels, latents.len(), "{width} x {height} places");
-        let n = channels + 1;
-        let mut normal = vec![vec![0.0; n + 3]; n];
-        for place in 0..plane {
-            let row: Vec<f64> = row(latents, channels, place).collect();
+    pub fn learn(&mut self, latents: &[f32], image: &Image) {
+        let places = latents.len() / self.channels;
+        let factor = ((image.width * image.height / places) as f64).sqrt() as usize;
+        let width = image.width / factor;
+        assert_eq!(width * (image.height / factor), places, "places of the latents");
+        self.sums.iter_mut().flatten().for_each(|sum| *sum *= MEMORY);
+        for place in 0..places {
+            let row: Vec<f64> = row(latents, self.channels, place).collect();
             let colour = mean(image, place % width * factor, place / width * factor, factor);
-            for (i, line) in normal.iter_mut().enumerate() {
+            for (line, own) in self.sums.iter_mut().zip(&row) {
                 for (sum, x) in line.iter_mut().zip(row.iter().chain(&colour)) {
-                    *sum += row[i] * x;
+                    *sum += own * x / places as f64;
                 }
             }
         }
+        let n = self.channels + 1;
+        let mut normal = self.sums.clone();
         // A little ridge: channels of a plain picture may not tell themselves apart.
-        (0..n).for_each(|i| normal[i][i] += 1e-3 * plane as f64);
+        (0..n).for_each(|i| normal[i][i] += 1e-3);
         solve(&mut normal);
-        let weights = [0, 1, 2].map(|colour| normal.iter().map(|line| line[n + colour]).collect());
-        Colours { channels, weights }
+        self.weights = [0, 1, 2].map(|colour| normal.iter().map(|line| line[n + colour]).collect());
     }
 
     /// The small picture of `latents`, `[channels, height, width]`.
@@ -111,7 +123,9 @@ mod tests {
         let rgb =
             (0..wide * high).flat_map(|i| colour(i / wide / 2 * width + i % wide / 2)).collect();
         let image = Image { width: wide, height: high, rgb };
-        let shown = Colours::fit(&latents, channels, &image).show(&latents, width, height);
+        let mut colours = Colours::new(channels);
+        colours.learn(&latents, &image);
+        let shown = colours.show(&latents, width, height);
         for (place, found) in shown.rgb.chunks(3).enumerate() {
             let far = found.iter().zip(colour(place)).any(|(a, b)| a.abs_diff(b) > 2);
             assert!(!far, "{found:?} for {:?}", colour(place));

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::preview::Colours;
 use crate::report::Timings;
 use crate::runtime::{Backend, RuntimeOptions};
+use crate::sampler::SamplerKind;
 use crate::server::metrics;
 use crate::{Pipeline, Request};
 
@@ -89,7 +90,8 @@ impl Models {
         let mut pipeline = Pipeline::load(folder, backend)?;
         let manifest = pipeline.manifest();
         let cache = "N2-0-0".parse().expect("a policy");
-        let request = Request { steps: WARM_UP, cache, ..Request::new(manifest, "猫")? };
+        let sampler = SamplerKind::Ddim; // whose pictures of few steps are like others
+        let request = Request { steps: WARM_UP, cache, sampler, ..Request::new(manifest, "猫")? };
         let channels = manifest.model.transformer.in_channels;
         self.pulse.work_on(name, manifest, &sizes(manifest, &request));
         let mut timings = Timings::observed(self.pulse.clone());
@@ -101,7 +103,8 @@ impl Models {
         })?;
         let latents = walk.place.latents;
         let picture = pipeline.decode(&request, &latents, &mut timings)?.remove(0);
-        let colours = Colours::fit(&latents, channels, &picture);
+        let mut colours = Colours::new(channels);
+        colours.learn(&latents, &picture);
         let seconds = start.elapsed().as_secs_f64();
         tracing::info!(model = name, engine, seconds, "loaded and warm");
         Ok(Loaded { name: name.to_string(), pipeline, colours, bytes })

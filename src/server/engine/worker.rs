@@ -231,6 +231,7 @@ impl Worker {
             Err(error) => return self.fail(&order.id, &error),
         };
         metrics::pictures(images.len());
+        model.colours.learn(&latents[..latents.len() / images.len()], &images[0]);
         let drawing = active.begun.elapsed();
         self.shared.pace.drew(drawing);
         let drawn = Drawn {
