@@ -1,6 +1,8 @@
 //! What clients see. One file per API; [`router`] puts them together.
 
+mod encode;
 mod error;
+mod fields;
 mod jobs;
 mod oip;
 mod openai;
@@ -12,7 +14,10 @@ use std::sync::Arc;
 
 use axum::Router;
 
+pub use encode::{Format, Output};
 pub use error::ApiError;
+pub use fields::Fields;
+pub use picture::PictureFields;
 
 use super::engine::Engine;
 use super::jobs::Jobs;
