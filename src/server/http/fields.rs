@@ -133,24 +133,9 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
                 "the body must be JSON, with the header content-type: application/json",
             ));
         }
-        Fields::parse(&body(request, state).await?)
+        let body = Bytes::from_request(request, state).await;
+        Fields::parse(&body.expect("the body was read before the handler"))
     }
-}
-
-/// All of a body.
-pub async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "the body is larger than this server takes",
-        ),
-        _ => ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_incomplete",
-            "the body did not arrive whole in time",
-        ),
-    })
 }
 
 fn kind(value: &Value) -> &'static str {
