@@ -1,7 +1,9 @@
 //! What clients see. One file per API; [`router`] puts them together.
 
 mod body;
+mod encode;
 mod error;
+mod fields;
 mod guard;
 mod jobs;
 pub mod listen;
@@ -21,7 +23,10 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use encode::{Format, Output};
 pub use error::ApiError;
+pub use fields::Fields;
+pub use picture::PictureFields;
 
 use self::body::Bounds;
 use self::guard::Guard;
