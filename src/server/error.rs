@@ -13,6 +13,8 @@ pub enum ServeError {
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Model(#[from] crate::Error),
+    #[error("{0}")]
+    Start(String),
     #[error(
         "cut off after --drain-timeout {} ms: {connections} connections and what was drawn",
         timeout.as_millis()
