@@ -173,3 +173,24 @@ impl Default for Options {
             .expect("no setting is required, and every default is one of its setting's values")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_one_name_in_all_its_places() {
+        let command = Options::augment(clap::Command::new("settings"));
+        let keys = serde_json::to_value(Options::default()).expect("plain values");
+        let keys = keys.as_object().expect("a struct");
+        let arguments: Vec<_> = command.get_arguments().collect();
+        assert_eq!(arguments.len(), keys.len());
+        for argument in arguments {
+            let id = argument.get_id().as_str();
+            assert!(keys.contains_key(id), "{id}");
+            assert_eq!(argument.get_long(), Some(id.replace('_', "-").as_str()));
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            assert_eq!(variable, Some(format!("HYDIT_{}", id.to_uppercase()).as_str()));
+        }
+    }
+}
