@@ -75,12 +75,16 @@ where
     let guard = Arc::new(Guard::new(settings));
     let (limits, connections) = (settings.limits, settings.connections);
     let bounds = Bounds { bytes: limits.max_body, time: connections.body_timeout };
-    router
+    let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(bounds, body::read))
-        .layer(from_fn_with_state(Arc::clone(&guard), guard::key))
-        .layer(guard.cors())
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::key));
+    let router = match guard.cors() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe::observe))
