@@ -1,5 +1,6 @@
 //! The denoising loop of a request: from noise to clean latents.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use hydit_graphs::Manifest;
@@ -36,14 +37,20 @@ pub struct Denoised {
 }
 
 /// A request on its way down the timesteps: where it is, and the tensors that the model reads there.
-pub struct Walk<'a> {
-    request: &'a Request,
+pub struct Walk {
+    request: Request,
     /// Rows that run together, their latents as of the last [`Walk::arrive`].
-    pub lanes: Vec<Lane<'a>>,
+    pub lanes: Vec<Lane>,
     /// `[rows]`, likewise.
     pub timestep: Value,
     /// Where it is.
     pub place: Place,
+    /// Which of its texts were longer than the text encoders read.
+    pub truncated: Vec<&'static str>,
+    /// Whether [`Walk::clean`] is wanted.
+    pub shown: bool,
+    /// What clean latents the last prediction meant, laid out as the latents.
+    pub clean: Vec<f32>,
     /// Numbers of one picture's latents.
     picture: usize,
     /// Latents of all rows of the batch.
@@ -62,17 +69,17 @@ pub struct Place {
     noise: Vec<TorchGenerator>,
 }
 
-impl<'a> Walk<'a> {
+impl Walk {
     /// At the first step, with the latents that the request's seeds give. `conditions` are its prompt
     /// and size as the transformer reads them: of all rows, or of those of one text each, negative
     /// ones first.
     pub fn new(
         backend: &Backend,
         manifest: &Manifest,
-        request: &'a Request,
-        conditions: &'a [Condition],
+        request: &Request,
+        conditions: Vec<Condition>,
         sampler: Sampler,
-    ) -> Result<Walk<'a>> {
+    ) -> Result<Walk> {
         let channels = manifest.model.transformer.in_channels;
         let sizes = sizes(manifest, request);
         let picture = channels * sizes.height * sizes.width;
@@ -85,14 +92,26 @@ impl<'a> Walk<'a> {
         let input = latents.repeat(sizes.batch / request.batch_size);
         let rows = conditions[0].rows();
         let shape = [rows, channels, sizes.height, sizes.width];
+        let conditions: Vec<Rc<Condition>> = conditions.into_iter().map(Rc::new).collect();
         let mut lanes = Vec::new();
         for (i, latents) in input.chunks(rows * picture).enumerate() {
             let condition = &conditions[i * rows * conditions.len() / sizes.batch];
-            lanes.push(Lane::new(condition, backend.tensor_f32(&shape, latents)?));
+            lanes.push(Lane::new(condition.clone(), backend.tensor_f32(&shape, latents)?));
         }
         let timestep = backend.tensor_f32(&[rows], &vec![0.0; rows])?;
         let place = Place { step: 0, latents, sampler, noise };
-        Ok(Walk { request, lanes, timestep, place, picture, input, predicted: Vec::new() })
+        Ok(Walk {
+            request: request.clone(),
+            lanes,
+            timestep,
+            place,
+            truncated: Vec::new(),
+            shown: false,
+            clean: Vec::new(),
+            picture,
+            input,
+            predicted: Vec::new(),
+        })
     }
 
     /// The timesteps it visits.
@@ -123,18 +142,18 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// [`Error::NotFinite`], or what the engine says.
     pub fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
-        let Walk { request, place, picture, predicted, .. } = self;
+        let Walk { request, place, picture, input, predicted, .. } = self;
         predicted.clear();
         for rows in predictions {
             predicted.extend_from_slice(&rows.read_f32()?);
         }
         // The learned variance behind the first channels is not used.
-        let batch = self.input.len() / *picture;
+        let batch = input.len() / *picture;
         let row = predicted.len() / batch;
         let mut guided = vec![0.0; place.latents.len()];
         for (i, out) in guided.chunks_mut(*picture).enumerate() {
             let rows = |i: usize| &predicted[i * row..][..*picture];
-            let Request { batch_size, guidance_scale, guidance_rescale, .. } = **request;
+            let Request { batch_size, guidance_scale, guidance_rescale, .. } = *request;
             match request.guided() {
                 true => guide(rows(i), rows(batch_size + i), guidance_scale, guidance_rescale, out),
                 false => out.copy_from_slice(rows(i)),
@@ -149,8 +168,56 @@ impl<'a> Walk<'a> {
     /// Goes one step on with the prediction `guided`.
     pub fn advance(&mut self, guided: &[f32]) {
         let Place { step, latents, sampler, noise } = &mut self.place;
+        if self.shown {
+            self.clean = sampler.clean(*step, guided, latents);
+        }
         sampler.step(*step, guided, latents, noise);
         *step += 1;
+    }
+
+    /// The request it is on the way for.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Whether it has arrived.
+    pub fn is_done(&self) -> bool {
+        self.place.step == self.steps()
+    }
+
+    /// The rows of the batch it runs.
+    pub fn rows(&self) -> usize {
+        self.input.len() / self.picture
+    }
+
+    /// Goes one step on as `plan` decides.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], or what the engine says.
+    pub fn step(
+        &mut self,
+        dit: &mut Dit,
+        plan: &mut Plan,
+        timings: &mut Timings,
+    ) -> Result<Decision> {
+        self.arrive()?;
+        let step = self.place.step;
+        let (predictions, decision) =
+            dit.predict(&mut self.lanes, &self.timestep, step, plan, timings)?;
+        self.follow(&predictions, timings)?;
+        Ok(decision)
+    }
+
+    /// Goes one step on with what the decoder made of each lane.
+    ///
+    /// # Errors
+    /// As [`Walk::guided`].
+    pub fn follow(&mut self, predictions: &[Value], timings: &mut Timings) -> Result<()> {
+        timings.time(Stage::Sampler, || {
+            let guided = self.guided(predictions)?;
+            self.advance(&guided);
+            Ok(())
+        })
     }
 
     /// From noise to clean latents, as `plan` decides; `told` hears of every step.
@@ -171,14 +238,7 @@ impl<'a> Walk<'a> {
         let total = self.steps();
         let mut decisions = Vec::with_capacity(total);
         for index in 0..total {
-            self.arrive()?;
-            let (predictions, decision) =
-                dit.predict(&mut self.lanes, &self.timestep, index, &mut plan, timings)?;
-            timings.time(Stage::Sampler, || -> Result<()> {
-                let guided = self.guided(&predictions)?;
-                self.advance(&guided);
-                Ok(())
-            })?;
+            let decision = self.step(dit, &mut plan, timings)?;
             decisions.push(decision);
             told(Step { index, total, decision });
         }

@@ -1,6 +1,7 @@
 //! The cut transformer: conditioner once per request, then encoder, core and decoder per step.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use hydit_graphs::hunyuan_dit::skip_name;
 use hydit_graphs::variant::Reading;
@@ -28,16 +29,16 @@ pub struct Dit {
 
 /// What stays the same through a request for rows that run together, where the graphs read it.
 pub struct Condition {
-    text_states: Value,
-    extra: Value,
-    cos: Value,
-    sin: Value,
+    pub(crate) text_states: Value,
+    pub(crate) extra: Value,
+    pub(crate) cos: Rc<Value>,
+    pub(crate) sin: Rc<Value>,
 }
 
 /// Rows of a request's batch that run together. With it go the latents they are given and the kept
 /// outputs of the deep core: a lane belongs to one request and is dropped with it.
-pub struct Lane<'a> {
-    condition: &'a Condition,
+pub struct Lane {
+    pub(crate) condition: Rc<Condition>,
     /// `[rows, channels, h, w]`, written before each step.
     pub latents: Value,
     /// The core's outputs, the latest first.
@@ -48,7 +49,7 @@ pub struct Lane<'a> {
 
 /// What the shallow encoder makes of a lane: the skips, what the core reads being the last of them,
 /// and `temb` behind.
-pub struct Shallow(Vec<Value>);
+pub struct Shallow(pub(crate) Vec<Value>);
 
 impl Condition {
     /// How many rows it is for.
@@ -57,9 +58,9 @@ impl Condition {
     }
 }
 
-impl<'a> Lane<'a> {
+impl Lane {
     /// Nothing is kept yet.
-    pub fn new(condition: &'a Condition, latents: Value) -> Lane<'a> {
+    pub fn new(condition: Rc<Condition>, latents: Value) -> Lane {
         Lane { condition, latents, kept: VecDeque::new(), before: None }
     }
 
@@ -85,18 +86,18 @@ impl<'a> Lane<'a> {
     }
 
     fn shared<'b>(&'b self, temb: &'b Value) -> [(&'static str, &'b Value); 4] {
-        let Condition { text_states, cos, sin, .. } = self.condition;
+        let Condition { text_states, cos, sin, .. } = &*self.condition;
         [("temb", temb), ("text_states", text_states), ("cos", cos), ("sin", sin)]
     }
 }
 
 impl Shallow {
     /// What the core reads.
-    fn x(&self) -> &Value {
+    pub(crate) fn x(&self) -> &Value {
         &self.0[self.0.len() - 2]
     }
 
-    fn temb(&self) -> &Value {
+    pub(crate) fn temb(&self) -> &Value {
         &self.0[self.0.len() - 1]
     }
 
@@ -139,7 +140,10 @@ impl Dit {
         let head_dim = manifest.model.transformer.attention_head_dim;
         let shape = [sizes.grid_height, sizes.grid_width, head_dim];
         let (cos, sin) = rope::tables(shape[0], shape[1], head_dim, manifest.variant.reading);
-        let place = |table: &[f32]| backend.place(backend.tensor_f32(&shape, table)?);
+        let place = |table: &[f32]| -> Result<Rc<Value>> {
+            Ok(Rc::new(backend.place(backend.tensor_f32(&shape, table)?)?))
+        };
+        let (cos, sin) = (place(&cos)?, place(&sin)?);
         let mut condition = |rows: Vec<usize>| -> Result<Condition> {
             let (bert, bert_mask) = choose(backend, &prompt.bert, &rows)?;
             let (t5, t5_mask) = choose(backend, &prompt.t5, &rows)?;
@@ -156,7 +160,7 @@ impl Dit {
             let mut outputs = self.conditioner.run(&inputs)?.into_iter();
             let mut next = || outputs.next().expect("the conditioner has two outputs");
             let (text_states, extra) = (next(), next());
-            Ok(Condition { text_states, extra, cos: place(&cos)?, sin: place(&sin)? })
+            Ok(Condition { text_states, extra, cos: cos.clone(), sin: sin.clone() })
         };
         rows.into_iter().map(&mut condition).collect()
     }
@@ -171,7 +175,7 @@ impl Dit {
     /// is kept of the core stays where the engine has put it.
     pub fn predict(
         &mut self,
-        lanes: &mut [Lane<'_>],
+        lanes: &mut [Lane],
         timestep: &Value,
         step: usize,
         plan: &mut Plan,
@@ -202,13 +206,13 @@ impl Dit {
             }
             Decision::Reuse(Forecast::LAST) => None,
             Decision::Reuse(forecast) => Some(timings.time(Stage::Policy, || {
-                let forecast = |lane: &Lane<'_>| self.forecast(lane, forecast);
+                let forecast = |lane: &Lane| self.forecast(lane, forecast);
                 lanes.iter().map(forecast).collect::<Result<Vec<Value>>>()
             })?),
         };
         let predictions = timings.time(Stage::Decoder, || {
             let lanes = lanes.iter().zip(&encoded).enumerate();
-            let decode = |(i, (lane, encoded)): (usize, (&Lane<'_>, &Shallow))| {
+            let decode = |(i, (lane, encoded)): (usize, (&Lane, &Shallow))| {
                 let deep = forecasts.as_ref().map_or(&lane.kept[0], |forecasts| &forecasts[i]);
                 self.decode(lane, encoded, deep)
             };
@@ -224,8 +228,8 @@ impl Dit {
     }
 
     /// Runs the shallow encoder.
-    pub fn encode(&mut self, lane: &Lane<'_>, timestep: &Value) -> Result<Shallow> {
-        let Condition { text_states, extra, cos, sin } = lane.condition;
+    pub fn encode(&mut self, lane: &Lane, timestep: &Value) -> Result<Shallow> {
+        let Condition { text_states, extra, cos, sin } = &*lane.condition;
         Ok(Shallow(self.encoder.run(&[
             ("latents", &lane.latents),
             ("timestep", timestep),
@@ -237,7 +241,7 @@ impl Dit {
     }
 
     /// Runs the deep core; it keeps nothing.
-    pub fn core(&mut self, lane: &Lane<'_>, encoded: &Shallow) -> Result<Value> {
+    pub fn core(&mut self, lane: &Lane, encoded: &Shallow) -> Result<Value> {
         let last = self.skips.last().expect("the cut leaves a block on each side");
         let mut inputs = vec![(last.as_str(), encoded.x())];
         inputs.extend(lane.shared(encoded.temb()));
@@ -245,7 +249,7 @@ impl Dit {
     }
 
     /// Runs the shallow decoder on `deep`, the core's output or what stands for it.
-    pub fn decode(&mut self, lane: &Lane<'_>, encoded: &Shallow, deep: &Value) -> Result<Value> {
+    pub fn decode(&mut self, lane: &Lane, encoded: &Shallow, deep: &Value) -> Result<Value> {
         let mut inputs = vec![("deep", deep)];
         inputs.extend(self.skips.iter().map(String::as_str).zip(&encoded.0));
         inputs.extend(lane.shared(encoded.temb()));
@@ -253,13 +257,13 @@ impl Dit {
     }
 
     /// The weighted sum of a lane's kept outputs.
-    pub fn forecast(&mut self, lane: &Lane<'_>, forecast: Forecast) -> Result<Value> {
+    pub fn forecast(&mut self, lane: &Lane, forecast: Forecast) -> Result<Value> {
         self.features.blend(&lane.kept, forecast.weights())
     }
 
     /// How far the encoder's output has moved since the step before, the mean of the lanes; 0 at the
     /// first.
-    fn change(&mut self, lanes: &[Lane<'_>], encoded: &[Shallow]) -> Result<f32> {
+    fn change(&mut self, lanes: &[Lane], encoded: &[Shallow]) -> Result<f32> {
         let mut sum = 0.0;
         for (lane, encoded) in lanes.iter().zip(encoded) {
             if let Some(before) = &lane.before {
@@ -280,11 +284,15 @@ const APART_FROM: usize = 1024;
 
 /// How many rows of the batch run together: all of them, or one.
 pub fn rows_together(provider: Provider, sizes: &Sizes) -> usize {
-    let tokens = sizes.grid_height * sizes.grid_width;
-    match provider == Provider::Cpu && tokens >= APART_FROM {
+    match rows_apart(provider, sizes) {
         true => 1,
         false => sizes.batch,
     }
+}
+
+/// Whether each row of a batch runs alone.
+pub fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
+    provider == Provider::Cpu && sizes.grid_height * sizes.grid_width >= APART_FROM
 }
 
 /// The sizes of a request's tensors, for shapes and costs.

@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod artifacts;
+pub mod batch;
 pub mod cache;
 pub mod calibrate;
 pub mod denoise;
@@ -25,6 +26,7 @@ mod made;
 pub mod noise;
 pub mod part;
 pub mod pipeline;
+pub mod preview;
 pub mod probe;
 pub mod report;
 pub mod request;

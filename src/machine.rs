@@ -4,7 +4,12 @@ use std::fs::read_to_string;
 
 /// The most memory in bytes that this process had resident at a time, mapped files included.
 pub fn peak_memory() -> Option<u64> {
-    high_water(&read_to_string("/proc/self/status").ok()?)
+    kibibytes(&read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The memory in bytes that this process has resident now, mapped files included.
+pub fn resident_memory() -> Option<u64> {
+    kibibytes(&read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
 /// The processor's name.
@@ -18,8 +23,8 @@ pub fn load_average() -> Option<f64> {
 }
 
 /// `VmHWM:     1234 kB`
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn kibibytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kibibytes << 10)
 }
@@ -37,10 +42,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_high_water_mark_is_read_in_bytes() {
+    fn memory_is_read_in_bytes() {
         let status = "Name:\thydit\nVmPeak:\t  9000 kB\nVmHWM:\t  1234 kB\nVmRSS:\t 12 kB\n";
-        assert_eq!(high_water(status), Some(1234 * 1024));
-        assert_eq!(high_water("Name:\thydit\n"), None);
+        assert_eq!(kibibytes(status, "VmHWM:"), Some(1234 * 1024));
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(12 * 1024));
+        assert_eq!(kibibytes("Name:\thydit\n", "VmHWM:"), None);
     }
 
     #[test]

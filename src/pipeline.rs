@@ -9,7 +9,7 @@ use hydit_graphs::Manifest;
 use crate::artifacts::Artifacts;
 use crate::cache::{Decision, Plan};
 use crate::denoise::{Denoised, Step, Walk};
-use crate::dit::{Condition, Dit, sizes};
+use crate::dit::{Dit, sizes};
 use crate::error::Result;
 use crate::image::Image;
 use crate::part::Part;
@@ -42,6 +42,8 @@ pub struct Generated {
     pub timings: Timings,
     /// Whether the deep core's kept output lay in the host's memory, not in a GPU's.
     pub deep_on_host: bool,
+    /// Which texts were longer than the text encoders read.
+    pub truncated: Vec<&'static str>,
 }
 
 impl Pipeline {
@@ -104,18 +106,19 @@ impl Pipeline {
         told: &mut dyn FnMut(Step),
     ) -> Result<Generated> {
         let mut timings = Timings::default();
-        let (timesteps, denoised) = self.walks(
+        let (timesteps, truncated, denoised) = self.walks(
             std::slice::from_ref(request),
             &mut timings,
             |backend, dit, mut walks, timings| {
                 let walk = walks.remove(0);
                 let timesteps = walk.timesteps().to_vec();
-                Ok((timesteps, walk.run(backend, dit, plan, timings, told)?))
+                let truncated = walk.truncated.clone();
+                Ok((timesteps, truncated, walk.run(backend, dit, plan, timings, told)?))
             },
         )?;
         let Denoised { latents, decisions: plan, deep_on_host } = denoised;
         let images = self.decode(request, &latents, &mut timings)?;
-        Ok(Generated { images, latents, timesteps, plan, timings, deep_on_host })
+        Ok(Generated { images, latents, timesteps, plan, timings, deep_on_host, truncated })
     }
 
     /// Lends `work` the transformer, and `requests` on their ways, each at its first step.
@@ -127,7 +130,7 @@ impl Pipeline {
         &mut self,
         requests: &[Request],
         timings: &mut Timings,
-        work: impl FnOnce(&Backend, &mut Dit, Vec<Walk<'_>>, &mut Timings) -> Result<R>,
+        work: impl FnOnce(&Backend, &mut Dit, Vec<Walk>, &mut Timings) -> Result<R>,
     ) -> Result<R> {
         let check = |request: &Request| request.check(&self.artifacts.manifest);
         let samplers: Vec<Sampler> = requests.iter().map(check).collect::<Result<_>>()?;
@@ -135,18 +138,39 @@ impl Pipeline {
         let Pipeline { artifacts, backend, dit, .. } = self;
         let manifest = &artifacts.manifest;
         dit.lend(artifacts, backend, timings, |dit, timings| {
-            let mut condition = |(prompt, request): (&PromptEmbeds, &Request)| {
-                timings
-                    .time(Stage::Conditioner, || dit.condition(backend, manifest, prompt, request))
-            };
-            let conditions: Vec<Vec<Condition>> =
-                prompts.iter().zip(requests).map(&mut condition).collect::<Result<_>>()?;
             let mut walks = Vec::with_capacity(requests.len());
-            for ((request, conditions), sampler) in requests.iter().zip(&conditions).zip(samplers) {
-                walks.push(Walk::new(backend, manifest, request, conditions, sampler)?);
+            for ((request, prompt), sampler) in requests.iter().zip(&prompts).zip(samplers) {
+                let conditions = timings.time(Stage::Conditioner, || {
+                    dit.condition(backend, manifest, prompt, request)
+                })?;
+                let mut walk = Walk::new(backend, manifest, request, conditions, sampler)?;
+                walk.truncated = prompt.truncated(request);
+                walks.push(walk);
             }
             work(backend, dit, walks, timings)
         })
+    }
+
+    /// Puts `request` at its first step.
+    ///
+    /// # Errors
+    /// As [`Pipeline::walks`].
+    pub fn enter(&mut self, request: &Request, timings: &mut Timings) -> Result<Walk> {
+        let requests = std::slice::from_ref(request);
+        self.walks(requests, timings, |_, _, mut walks, _| Ok(walks.remove(0)))
+    }
+
+    /// Lends `work` the transformer.
+    ///
+    /// # Errors
+    /// What the engine and `work` say.
+    pub fn transformer<R>(
+        &mut self,
+        timings: &mut Timings,
+        work: impl FnOnce(&Backend, &mut Dit, &mut Timings) -> Result<R>,
+    ) -> Result<R> {
+        let Pipeline { artifacts, backend, dit, .. } = self;
+        dit.lend(artifacts, backend, timings, |dit, timings| work(backend, dit, timings))
     }
 
     fn encode(&mut self, requests: &[Request], timings: &mut Timings) -> Result<Vec<PromptEmbeds>> {
@@ -161,7 +185,11 @@ impl Pipeline {
         })
     }
 
-    fn decode(
+    /// The pictures of clean `latents`, `[pictures, channels, h, w]`.
+    ///
+    /// # Errors
+    /// When a picture is not finite, or what the engine says.
+    pub fn decode(
         &mut self,
         request: &Request,
         latents: &[f32],

@@ -1,5 +1,6 @@
 //! Where the time of a request went.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -44,12 +45,37 @@ impl Stage {
         (Stage::Vae, "vae decoder"),
         (Stage::Png, "png"),
     ];
+
+    /// A word for programs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Stage::Load => "load",
+            Stage::TextEncoders => "text-encoders",
+            Stage::Conditioner => "conditioner",
+            Stage::Encoder => "encoder",
+            Stage::Policy => "policy",
+            Stage::Core => "core",
+            Stage::Decoder => "decoder",
+            Stage::Sampler => "sampler",
+            Stage::Vae => "vae",
+            Stage::Png => "png",
+        }
+    }
+}
+
+/// Hears of every call while it is made.
+pub trait Observer: Send + Sync {
+    /// A call begins.
+    fn began(&self, stage: Stage);
+    /// It has ended.
+    fn ended(&self, stage: Stage, took: Duration);
 }
 
 /// Every call of each stage, and the denoising loop around them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Timings {
     stages: [Vec<Duration>; Stage::ALL.len()],
+    observer: Option<Arc<dyn Observer>>,
     /// When the denoising loop began.
     pub began: Option<Instant>,
     /// Wall time of the denoising loop.
@@ -57,11 +83,24 @@ pub struct Timings {
 }
 
 impl Timings {
+    /// `observer` hears of every call.
+    pub fn observed(observer: Arc<dyn Observer>) -> Timings {
+        Timings { observer: Some(observer), ..Timings::default() }
+    }
+
     /// Runs `work` and books its time under `stage`.
     pub fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let _span = tracing::debug_span!("stage", name = stage.label()).entered();
+        if let Some(observer) = &self.observer {
+            observer.began(stage);
+        }
         let start = Instant::now();
         let result = work();
-        self.stages[stage as usize].push(start.elapsed());
+        let took = start.elapsed();
+        if let Some(observer) = &self.observer {
+            observer.ended(stage, took);
+        }
+        self.stages[stage as usize].push(took);
         result
     }
 

@@ -6,6 +6,7 @@ use hydit_graphs::variant::Variant;
 use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Plan, Run};
 use crate::error::{Error, Result};
+use crate::image::Parameters;
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in bytes; the encoders read 77 and 256 tokens of it.
@@ -69,6 +70,26 @@ impl Request {
     /// Whether the negative prompt is drawn away from: two rows per picture instead of one.
     pub fn guided(&self) -> bool {
         self.guidance_scale > 1.0
+    }
+
+    /// How picture `picture` of it is made with the model of `artifacts`.
+    pub fn parameters(&self, artifacts: &Artifacts, picture: usize) -> Parameters {
+        Parameters {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative.clone(),
+            width: self.width,
+            height: self.height,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale,
+            sampler: self.sampler,
+            spacing: self.spacing,
+            seed: self.seed + picture as u64,
+            cache_policy: self.cache.to_string(),
+            model: artifacts.manifest.variant.name.clone(),
+            manifest_sha256: artifacts.hash.clone(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        }
     }
 
     /// Checks every field; gives the sampler, and what the cache policy does.

@@ -8,6 +8,7 @@ use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, Tr
 
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
+use crate::request::Request;
 use crate::runtime::{Backend, Session};
 
 /// The two text encoders with their tokenizers.
@@ -32,6 +33,8 @@ pub struct Encoded {
     pub states: Vec<f32>,
     /// `[rows, length]`: 1 for a token, 0 for padding.
     pub mask: Vec<i64>,
+    /// Of each row, whether its text had more tokens than that.
+    pub cut: Vec<bool>,
 }
 
 /// Token ids of some texts, cut or padded to one length.
@@ -41,6 +44,8 @@ pub struct Tokens {
     pub ids: Vec<i64>,
     /// 1 for a token, 0 for padding.
     pub mask: Vec<i64>,
+    /// Of each text, whether it was cut.
+    pub cut: Vec<bool>,
 }
 
 struct Encoder {
@@ -52,6 +57,16 @@ struct Encoder {
 pub struct PaddedTokenizer {
     tokenizer: Tokenizer,
     length: usize,
+}
+
+impl PromptEmbeds {
+    /// Which texts of `request` were cut for the first text encoder or the second.
+    pub fn truncated(&self, request: &Request) -> Vec<&'static str> {
+        let fields =
+            if request.guided() { &["negative_prompt", "prompt"][..] } else { &["prompt"] };
+        let cut = self.bert.cut.iter().zip(&self.t5.cut).map(|(bert, t5)| *bert || *t5);
+        fields.iter().zip(cut).filter(|(_, cut)| *cut).map(|(field, _)| *field).collect()
+    }
 }
 
 impl TextEncoders {
@@ -79,7 +94,7 @@ impl TextEncoders {
 
 impl Encoder {
     fn encode(&mut self, backend: &Backend, texts: &[&str]) -> Result<Encoded> {
-        let Tokens { ids, mask } = self.tokenizer.tokenize(texts)?;
+        let Tokens { ids, mask, cut } = self.tokenizer.tokenize(texts)?;
         let (rows, length) = (texts.len(), self.tokenizer.length);
         let shape = [rows, length];
         let ids = backend.tensor_i64(&shape, &ids)?;
@@ -87,7 +102,7 @@ impl Encoder {
         let inputs = [("input_ids", &ids), ("attention_mask", &mask_value)];
         let outputs = self.session.run(&inputs)?;
         let states = outputs[0].read_f32()?.into_owned();
-        Ok(Encoded { shape: [rows, length, states.len() / (rows * length)], states, mask })
+        Ok(Encoded { shape: [rows, length, states.len() / (rows * length)], states, mask, cut })
     }
 }
 
@@ -113,12 +128,13 @@ impl PaddedTokenizer {
 
     /// Ids and mask of `texts`.
     pub fn tokenize(&self, texts: &[&str]) -> Result<Tokens> {
-        let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new() };
+        let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new(), cut: Vec::new() };
         for text in texts {
             let encoding = self
                 .tokenizer
                 .encode(*text, true)
                 .map_err(|error| Error::Tokenizer(error.to_string()))?;
+            tokens.cut.push(!encoding.get_overflowing().is_empty());
             tokens.ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
             tokens.mask.extend(encoding.get_attention_mask().iter().map(|&m| i64::from(m)));
         }

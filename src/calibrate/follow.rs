@@ -14,7 +14,7 @@ use crate::error::Result;
 ///
 /// Forecasts fitted to uncached pictures would be too bold: on a cached way an extrapolation feeds
 /// its own error back.
-pub fn follow(dit: &mut Dit, walks: &mut [Walk<'_>], refresh: &[usize]) -> Result<Schedule> {
+pub fn follow(dit: &mut Dit, walks: &mut [Walk], refresh: &[usize]) -> Result<Schedule> {
     let mut forecasts = BTreeMap::new();
     let steps = walks.iter().map(Walk::steps).min().unwrap_or(0);
     for step in 0..steps {

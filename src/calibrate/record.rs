@@ -37,7 +37,7 @@ impl Record {
     }
 
     /// Counts the pictures of `walk` in, which is at its first step.
-    pub fn add(&mut self, dit: &mut Dit, mut walk: Walk<'_>) -> Result<()> {
+    pub fn add(&mut self, dit: &mut Dit, mut walk: Walk) -> Result<()> {
         let (mut places, mut errors): (Vec<Place>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
         let mut outputs: Vec<Vec<Value>> = Vec::new();
         for step in 0..walk.steps() {

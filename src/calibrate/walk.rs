@@ -6,7 +6,7 @@ use crate::dit::{Dit, Lane, Shallow};
 use crate::error::Result;
 use crate::runtime::Value;
 
-impl Walk<'_> {
+impl Walk {
     /// Back to `place`, with nothing kept.
     pub(super) fn go_back(&mut self, place: &Place) {
         self.place = place.clone();

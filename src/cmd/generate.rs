@@ -130,7 +130,7 @@ impl Generate {
     fn texts(&self, artifacts: &Artifacts, request: &Request, picture: usize) -> Texts {
         match self.no_metadata {
             true => Texts::new(),
-            false => parameters(artifacts, request, picture).to_texts(),
+            false => request.parameters(artifacts, picture).to_texts(),
         }
     }
 
@@ -157,25 +157,6 @@ impl Generate {
 pub fn read_parameters(path: &Path) -> Result<Parameters> {
     let (_, texts) = read_png(path)?; // its errors name the file
     Parameters::from_texts(&texts).with_context(|| path.display().to_string())
-}
-
-fn parameters(artifacts: &Artifacts, request: &Request, picture: usize) -> Parameters {
-    Parameters {
-        prompt: request.prompt.clone(),
-        negative_prompt: request.negative.clone(),
-        width: request.width,
-        height: request.height,
-        steps: request.steps,
-        guidance_scale: request.guidance_scale,
-        guidance_rescale: request.guidance_rescale,
-        sampler: request.sampler,
-        spacing: request.spacing,
-        seed: request.seed + picture as u64,
-        cache_policy: request.cache.to_string(),
-        model: artifacts.manifest.variant.name.clone(),
-        manifest_sha256: artifacts.hash.clone(),
-        version: env!("CARGO_PKG_VERSION").to_string(),
-    }
 }
 
 /// Fails before any work if no file can be made at `path`, which `flag` names.
@@ -249,7 +230,7 @@ impl Report<'_> {
         };
         let mut out = json!({
             "images": self.paths.iter().enumerate().map(image).collect::<Vec<_>>(),
-            "parameters": parameters(pipeline.artifacts(), self.request, 0),
+            "parameters": self.request.parameters(pipeline.artifacts(), 0),
             "backend": pipeline.backend().describe(),
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),

@@ -11,6 +11,7 @@ mod markdown;
 mod plan;
 mod progress;
 mod prompts;
+mod serve;
 mod sheet;
 mod verify;
 
@@ -23,6 +24,8 @@ use clap::Subcommand;
 pub enum Command {
     /// Draw pictures of a prompt.
     Generate(generate::Generate),
+    /// Serve pictures over HTTP.
+    Serve(serve::Serve),
     /// Measure models, engines and cache policies beside each other on this machine.
     Bench(bench::Bench),
     /// Find the cache schedules that keep most quality for the fewest core runs.
@@ -44,6 +47,7 @@ impl Command {
     pub fn run(self, started: Instant) -> Result<()> {
         match self {
             Command::Generate(command) => command.run(started),
+            Command::Serve(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Calibrate(command) => command.run(),
             Command::Sheet(command) => command.run(),

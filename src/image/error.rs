@@ -59,6 +59,9 @@ pub enum ImageError {
     /// A PNG could not be made, for example of a picture without pixels.
     #[error("cannot encode the PNG")]
     Encode(#[from] png::EncodingError),
+    /// A JPEG or WebP could not be made.
+    #[error("cannot encode the picture")]
+    Codec(#[from] ::image::ImageError),
     /// A text for a PNG holds a zero character, which PNG cannot store.
     #[error("the text {0:?} for the PNG holds a zero character")]
     Zero(String),

@@ -293,7 +293,7 @@ fn notice(report: &SearchReport) -> String {
 }
 
 /// The physical cores that this process may use; the logical ones where they cannot be told apart.
-fn physical_cores() -> usize {
+pub fn physical_cores() -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let table = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     match count_cores(&table) {

@@ -1,6 +1,6 @@
 //! Tensors of an engine, and what a graph says about its inputs and outputs.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use half::{bf16, f16};
 use ort::{
@@ -179,6 +179,47 @@ impl Value {
     /// engine cannot make it.
     pub fn with_f32(&self, data: Vec<f32>) -> Result<Value, RuntimeError> {
         Value::make(matches!(self.0, Inner::Ort(_)), &self.shape(), data)
+    }
+
+    /// The rows of `parts` one after the other.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Access`] when one is not f32 in the memory of the host, or the engine cannot
+    /// make it; [`RuntimeError::Length`] when their rows differ in size.
+    ///
+    /// # Panics
+    /// Without any part.
+    #[track_caller]
+    pub fn stacked(parts: &[&Value]) -> Result<Value, RuntimeError> {
+        let mut shape = parts[0].shape();
+        shape[0] = parts.iter().map(|part| part.shape()[0]).sum();
+        let data = parts.iter().map(|part| part.plain()).collect::<Result<Vec<_>, _>>()?.concat();
+        Value::make(matches!(parts[0].0, Inner::Ort(_)), &shape, data)
+    }
+
+    /// A copy of some `rows`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Access`] when it is not f32 in the memory of the host, or the engine cannot
+    /// make it.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[track_caller]
+    pub fn rows(&self, rows: Range<usize>) -> Result<Value, RuntimeError> {
+        let mut shape = self.shape();
+        let row: usize = shape[1..].iter().product();
+        shape[0] = rows.len();
+        let data = self.plain()?[rows.start * row..rows.end * row].to_vec();
+        Value::make(matches!(self.0, Inner::Ort(_)), &shape, data)
+    }
+
+    fn plain(&self) -> Result<&[f32], RuntimeError> {
+        self.host_f32().ok_or_else(|| RuntimeError::Access {
+            dtype: self.dtype(),
+            doing: "taken apart",
+            reason: "only f32 tensors on the host can".into(),
+        })
     }
 
     /// A host tensor of ONNX Runtime if `ort`, else of tract.

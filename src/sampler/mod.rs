@@ -37,6 +37,9 @@ pub struct Sampler {
     kind: SamplerKind,
     timesteps: Vec<u32>,
     method: Method,
+    prediction: PredictionType,
+    /// sqrt(a) and sqrt(1 - a) of every step.
+    levels: Vec<[f32; 2]>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,7 +84,10 @@ impl Sampler {
             SamplerKind::Ddim => Method::Ddim(ddim::Ddim::new(schedule, &timesteps, eta)),
             SamplerKind::Dpmms => Method::Dpmms(dpmpp::Dpmpp::new(schedule, &timesteps)),
         };
-        Ok(Self { kind, timesteps, method })
+        let table = schedule.alphas_cumprod();
+        let level = |&t: &u32| [table[t as usize].sqrt(), (1.0 - table[t as usize]).sqrt()];
+        let levels = timesteps.iter().map(level).collect();
+        Ok(Self { kind, timesteps, method, prediction: schedule.prediction_type, levels })
     }
 
     /// Which sampler this is.
@@ -92,6 +98,21 @@ impl Sampler {
     /// The training timesteps visited, in order, each larger than the next.
     pub fn timesteps(&self) -> &[u32] {
         &self.timesteps
+    }
+
+    /// What clean latents `model_output` means at `timesteps()[index]`, all laid out as `latents`: to show, not to go
+    /// on with.
+    ///
+    /// # Panics
+    /// When there is no such step.
+    #[track_caller]
+    pub fn clean(&self, index: usize, model_output: &[f32], latents: &[f32]) -> Vec<f32> {
+        let [alpha, sigma] = self.levels[index];
+        let clean = |(x, out): (&f32, &f32)| match self.prediction {
+            PredictionType::VPrediction => alpha * x - sigma * out,
+            PredictionType::Epsilon => (x - sigma * out) / alpha,
+        };
+        latents.iter().zip(model_output).map(clean).collect()
     }
 
     /// Moves `latents` from `timesteps()[index]` to the next timestep, in place.

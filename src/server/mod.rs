@@ -5,19 +5,123 @@
 //! clients see: OpenAI's images API, jobs, the Open Inference Protocol, and what operators need.
 
 pub mod engine;
+mod error;
 pub mod http;
 pub mod jobs;
 pub mod log;
 pub mod metrics;
 pub mod settings;
+mod signals;
 
+use std::io::Write;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use engine::Engine;
+use http::App;
+use http::listen::{self, Open};
+use jobs::Jobs;
 use settings::Settings;
+use signals::Signals;
 
-/// Serves until it is told to stop.
+pub use error::ServeError;
+
+/// Between two looks whether the engine is ready.
+const LOOK: Duration = Duration::from_millis(20);
+/// Between two sums of what the metrics were told.
+const TIDY: Duration = Duration::from_secs(5);
+/// For what was cut off to end by itself.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM or SIGINT. Then nothing new is taken, what runs may end, and the time for
+/// that is bounded; a second signal ends the process at once.
+///
+/// Standard output gets two lines: `listening on http://...`, and `ready` when the models are.
 ///
 /// # Errors
-/// When a model, the data folder or the address cannot be used.
-pub fn run(settings: Settings) -> crate::Result<()> {
-    let _ = settings;
-    todo!()
+/// When a model, the data folder or the address cannot be used; when something had to be cut off.
+pub fn run(settings: Settings) -> Result<(), ServeError> {
+    allow_open_files();
+    metrics::start();
+    let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime)?;
+    let ended = runtime.block_on(live(settings));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn live(settings: Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::listen().map_err(ServeError::Runtime)?;
+    let failed = |source| ServeError::Listen { address: settings.listen, source };
+    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let engine = Engine::start(&settings)?;
+    let (limits, drain_timeout) = (settings.connections, settings.drain_timeout);
+    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::new(Jobs {}) };
+    let router = http::router(Arc::new(app));
+
+    say(&format!("listening on http://{address}"));
+    tokio::spawn(say_when_ready(Arc::clone(&engine)));
+    tokio::spawn(tidy());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let accepting = listen::accept(listener, router, limits, async {
+        let _ = stopped.await;
+    });
+    let accepting = tokio::spawn(accepting);
+
+    let signal = signals.next().await;
+    info!("{} received: draining", signal.name());
+    engine.drain();
+    drop(stop);
+    tokio::spawn(signals.quit_at_next());
+    let open = accepting.await.expect("the accept loop does not panic");
+    drain(&engine, open, drain_timeout).await
+}
+
+/// Waits for what runs and for open answers, at most for `timeout`.
+async fn drain(engine: &Engine, open: Open, timeout: Duration) -> Result<(), ServeError> {
+    let connections = open.counter();
+    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle()) });
+    if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
+        info!("all requests have ended");
+        return Ok(());
+    }
+    let connections = connections();
+    warn!(connections, "the time to drain is over: what runs is cut off");
+    engine.abort();
+    let _ = tokio::time::timeout(LAST_MOMENT, ended).await;
+    Err(ServeError::CutOff { timeout, connections })
+}
+
+async fn say_when_ready(engine: Arc<Engine>) {
+    while engine.ready().is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
+    say("ready");
+}
+
+async fn tidy() {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        metrics::tidy();
+    }
+}
+
+/// A line on standard output, for scripts; nobody has to read it.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Every connection is an open file: as many as the system lets this process have.
+fn allow_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!("the number of open files stays as it is: {error}");
+    }
 }

@@ -55,7 +55,7 @@ pub enum Event {
 }
 
 /// What was drawn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Drawn {
     /// Pictures; the seed of picture i is the request's plus i.
     pub images: Vec<Image>,

@@ -1,21 +1,38 @@
 //! What clients see. One file per API; [`router`] puts them together.
 
+mod body;
+mod encode;
 mod error;
+mod fields;
+mod guard;
 mod jobs;
+pub mod listen;
+mod observe;
 mod oip;
 mod openai;
 mod openapi;
 mod ops;
 mod picture;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
 
+pub use encode::{Format, Output};
 pub use error::ApiError;
+pub use fields::Fields;
+pub use picture::PictureFields;
 
+use self::body::Bounds;
+use self::guard::Guard;
 use super::engine::Engine;
 use super::jobs::Jobs;
+use super::metrics;
 use super::settings::Settings;
 
 /// What every handler can reach.
@@ -38,13 +55,43 @@ pub struct Client(pub Arc<str>);
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
-/// All routes.
+/// All routes, each behind all guards.
 pub fn router(app: Arc<App>) -> Router {
+    let guard = Arc::new(Guard::new(&app.settings));
+    let bounds =
+        Bounds { bytes: app.settings.limits.max_body, time: app.settings.connections.body_timeout };
     let (router, api) = openapi::document()
         .merge(openai::routes())
         .merge(jobs::routes())
         .merge(oip::routes())
         .merge(ops::routes())
         .split_for_parts();
-    openapi::serve(router, api).with_state(app)
+    api.paths.paths.keys().for_each(|route| metrics::route(route));
+    // The last layer is the first to see a request.
+    openapi::serve(router, api)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(bounds, body::read))
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::key))
+        .layer(guard.cors())
+        .layer(from_fn_with_state(guard, guard::origin))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe::observe))
+        .with_state(app)
+}
+
+async fn not_found() -> ApiError {
+    let message = "there is no such path; see /openapi.json";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn method_not_allowed() -> ApiError {
+    let message = "this path has no such method; see the header Allow";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+/// The log has what it was; see [`log`](crate::server::log).
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    let message = "a fault of the server; its log has the request's id";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message).into_response()
 }

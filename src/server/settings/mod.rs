@@ -1,8 +1,23 @@
 //! What the server was asked to be: flags, then the environment, then one YAML file, then defaults.
+//!
+//! [`Options`] declares every setting once, as it is written; [`Flags`] puts the four sources together;
+//! [`Settings`] is what the rest of the server reads, checked.
+
+mod check;
+mod flags;
+mod keys;
+mod options;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use flags::{Flags, Setting, SettingsError, Source};
+pub use keys::ApiKey;
+pub(super) use keys::{ANONYMOUS, is_name};
+pub use options::Options;
+pub use value::{Period, Size};
 
 use crate::runtime::RuntimeOptions;
 
@@ -15,7 +30,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Jobs, results and engine caches lie here.
     pub data_dir: PathBuf,
-    /// The engine; `threads` are those of all workers together.
+    /// The engine; `threads` are those of all workers together, and always given.
     pub runtime: RuntimeOptions,
     /// Threads that own models and draw side by side.
     pub workers: usize,
@@ -35,7 +50,9 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Keys that clients must have; without any nobody is asked for one.
     pub api_keys: Vec<ApiKey>,
-    /// Names under which the server may be called; `*` is any.
+    /// Whether strangers are meant to reach it.
+    pub allow_anonymous: bool,
+    /// Names under which the server may be called, besides the usual; `*` is any.
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may call it; none by default.
     pub cors_origins: Vec<String>,
@@ -51,17 +68,10 @@ pub struct Settings {
     pub keep: Keep,
     /// How to log.
     pub log: LogFormat,
+    /// What is logged: a level, or directives of `tracing-subscriber`.
+    pub log_level: String,
     /// Whether prompts are logged.
     pub log_prompts: bool,
-}
-
-/// A key that a client must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiKey {
-    /// What it is called in logs and jobs.
-    pub name: String,
-    /// The key itself.
-    pub secret: String,
 }
 
 /// What one request may ask for.
@@ -111,39 +121,6 @@ pub enum LogFormat {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings {
-            models: Vec::new(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            data_dir: PathBuf::from("hydit-data"),
-            runtime: RuntimeOptions::default(),
-            workers: 1,
-            max_batch: 8,
-            exact: false,
-            max_memory: None,
-            queue: 64,
-            queue_per_key: 64,
-            deadline: Duration::from_secs(600),
-            drain_timeout: Duration::from_secs(30),
-            api_keys: Vec::new(),
-            allowed_hosts: Vec::new(),
-            cors_origins: Vec::new(),
-            cache: "off".to_string(),
-            metadata: false,
-            limits: Limits {
-                max_pixels: 1280 * 1280,
-                max_steps: 100,
-                max_n: 4,
-                max_body: 256 << 10,
-            },
-            connections: Connections {
-                max: 4096,
-                header_timeout: Duration::from_secs(10),
-                body_timeout: Duration::from_secs(30),
-                write_timeout: Duration::from_secs(30),
-            },
-            keep: Keep { age: Duration::from_secs(24 * 3600), bytes: 1 << 30 },
-            log: LogFormat::Text,
-            log_prompts: false,
-        }
+        Options::default().settings().expect("the defaults are right")
     }
 }

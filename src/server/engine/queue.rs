@@ -1,0 +1,176 @@
+//! The bounded queue: orders of each client in turn, clients in rotation.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::order::{Event, Order};
+
+/// An order that waits, and where its events go.
+pub struct Waiting {
+    pub order: Order,
+    pub events: UnboundedSender<Event>,
+    pub since: Instant,
+}
+
+/// How many orders wait, where one was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Full {
+    /// In all.
+    Queue(usize),
+    /// Of its client.
+    Share(usize),
+    /// It does not matter: the queue is closed.
+    Closed,
+}
+
+/// Orders that wait for a worker. The client whose order was taken goes to the end of the rotation,
+/// so that one with many orders does not make the others wait for all of them.
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+    most: usize,
+    most_per_client: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// Never an empty line.
+    lines: VecDeque<(Arc<str>, VecDeque<Waiting>)>,
+    closed: bool,
+}
+
+impl Queue {
+    pub fn new(most: usize, most_per_client: usize) -> Queue {
+        Queue { state: Mutex::default(), wake: Condvar::new(), most, most_per_client }
+    }
+
+    /// Puts an order at the end of its client's line; beyond the bounds if it is not `bounded`.
+    pub fn push(&self, waiting: Waiting, bounded: bool) -> Result<(), Full> {
+        let mut state = self.lock();
+        let total = state.waiting();
+        let client = &waiting.order.client;
+        let line = state.lines.iter().position(|(name, _)| name == client);
+        let own = line.map_or(0, |line| state.lines[line].1.len());
+        if state.closed {
+            return Err(Full::Closed);
+        }
+        if bounded && total >= self.most {
+            return Err(Full::Queue(total));
+        }
+        if bounded && own >= self.most_per_client {
+            return Err(Full::Share(own));
+        }
+        match line {
+            Some(line) => state.lines[line].1.push_back(waiting),
+            None => {
+                let client = client.clone();
+                state.lines.push_back((client, VecDeque::from([waiting])));
+            }
+        }
+        drop(state);
+        self.wake.notify_all();
+        Ok(())
+    }
+
+    /// The next order, once there is one; `None` when the queue is closed.
+    pub fn wait(&self) -> Option<Waiting> {
+        let state = self.lock();
+        let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let mut state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.take()
+    }
+
+    /// The next order, if it is one that is `wanted`. Orders behind it do not overtake it.
+    pub fn next_if(&self, wanted: impl Fn(&Order) -> bool) -> Option<Waiting> {
+        let mut state = self.lock();
+        let first = state.lines.front()?.1.front()?;
+        if wanted(&first.order) { state.take() } else { None }
+    }
+
+    /// Takes out the order `id`.
+    pub fn remove(&self, id: &str) -> Option<Waiting> {
+        let mut state = self.lock();
+        let find = |line: &VecDeque<Waiting>| line.iter().position(|w| w.order.id == id);
+        let (line, place) = state
+            .lines
+            .iter()
+            .enumerate()
+            .find_map(|(line, (_, orders))| Some((line, find(orders)?)))?;
+        let removed = state.lines[line].1.remove(place);
+        state.lines.retain(|(_, orders)| !orders.is_empty());
+        removed
+    }
+
+    /// How many orders are taken before the order `id`, if no other comes.
+    pub fn position(&self, id: &str) -> Option<usize> {
+        let state = self.lock();
+        let lines = &state.lines;
+        let longest = lines.iter().map(|(_, orders)| orders.len()).max().unwrap_or(0);
+        (0..longest)
+            .flat_map(|round| lines.iter().filter_map(move |(_, orders)| orders.get(round)))
+            .position(|waiting| waiting.order.id == id)
+    }
+
+    /// Orders waiting.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting()
+    }
+
+    /// Takes out the orders whose deadline is `now` or earlier.
+    pub fn expired(&self, now: Instant) -> Vec<Waiting> {
+        let late = |w: &Waiting| w.order.deadline.is_some_and(|deadline| deadline <= now);
+        self.take_all(late)
+    }
+
+    /// Takes out every order.
+    pub fn empty(&self) -> Vec<Waiting> {
+        self.take_all(|_| true)
+    }
+
+    /// Takes no more orders, wakes those who wait for one, and gives those that were left.
+    pub fn close(&self) -> Vec<Waiting> {
+        self.lock().closed = true;
+        self.wake.notify_all();
+        self.empty()
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn take_all(&self, which: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let mut state = self.lock();
+        let mut taken = Vec::new();
+        for (_, orders) in &mut state.lines {
+            let (out, rest): (VecDeque<Waiting>, _) =
+                std::mem::take(orders).into_iter().partition(&which);
+            *orders = rest;
+            taken.extend(out);
+        }
+        state.lines.retain(|(_, orders)| !orders.is_empty());
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.lines.iter().map(|(_, orders)| orders.len()).sum()
+    }
+
+    fn take(&mut self) -> Option<Waiting> {
+        let (client, mut orders) = self.lines.pop_front()?;
+        let first = orders.pop_front();
+        if !orders.is_empty() {
+            self.lines.push_back((client, orders));
+        }
+        first
+    }
+}

@@ -1,0 +1,162 @@
+//! Who may ask: known host names, no pages of strangers, clients with a key.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tower_http::cors::{Any, CorsLayer};
+use tracing::Span;
+
+use super::{ApiError, Client};
+use crate::server::settings::{ANONYMOUS, Settings};
+
+/// Paths that need no key: whether the server lives and is ready.
+pub const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
+
+/// What is asked of every request.
+pub struct Guard {
+    /// SHA-256 of each secret, and whose it is.
+    keys: Vec<([u8; 32], Client)>,
+    anonymous: Client,
+    /// In lower case; `None` is any.
+    hosts: Option<Vec<String>>,
+    origins: Vec<String>,
+}
+
+impl Guard {
+    /// As `settings` say.
+    pub fn new(settings: &Settings) -> Guard {
+        let hosts = &settings.allowed_hosts;
+        let beyond = !settings.listen.ip().is_loopback() && !settings.api_keys.is_empty();
+        let any = hosts.iter().any(|host| host == "*") || (hosts.is_empty() && beyond);
+        let keys = settings.api_keys.iter();
+        Guard {
+            keys: keys
+                .map(|key| (Sha256::digest(&key.secret).into(), Client(key.name.as_str().into())))
+                .collect(),
+            anonymous: Client(ANONYMOUS.into()),
+            hosts: (!any).then(|| hosts.iter().map(|host| host.to_ascii_lowercase()).collect()),
+            origins: settings.cors_origins.clone(),
+        }
+    }
+
+    /// Whether a browser that was lured to us by another name, or a page of another site, is behind
+    /// the request.
+    fn check_origin(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
+        if !self.knows(host) {
+            return Err(ApiError::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "unknown_host",
+                "this server is not called so; start it with --allowed-host and the name",
+            ));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let known = |origin: &str| {
+            let own = origin.split_once("://").is_some_and(|(_, place)| place == host);
+            own || self.origins.iter().any(|known| known == origin)
+        };
+        if method.is_safe() || origin.to_str().is_ok_and(known) {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "unknown_origin",
+            "pages of this origin may not ask; start the server with --cors-origin and the origin",
+        ))
+    }
+
+    /// A plain address cannot be a stranger's name for this machine.
+    fn knows(&self, host: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let name = name.to_ascii_lowercase();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost" || address.parse::<IpAddr>().is_ok() || hosts.contains(&name)
+    }
+
+    /// Whose key the request has.
+    fn client(&self, path: &str, headers: &HeaderMap) -> Result<Client, ApiError> {
+        if self.keys.is_empty() || OPEN.contains(&path) {
+            return Ok(self.anonymous.clone());
+        }
+        let refuse =
+            |message| Err(ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message));
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(given), None) = (given.next(), given.next()) else {
+            return refuse("expected one header `Authorization: Bearer KEY`");
+        };
+        let Some(secret) = bearer(given) else {
+            return refuse("the Authorization header is not `Bearer KEY`");
+        };
+        let digest: [u8; 32] = Sha256::digest(secret).into();
+        let (mut known, mut found) = (Choice::from(0), 0u32);
+        for (index, (key, _)) in (0u32..).zip(&self.keys) {
+            let same = key.ct_eq(&digest);
+            known |= same;
+            found.conditional_assign(&index, same);
+        }
+        match bool::from(known) {
+            true => Ok(self.keys[found as usize].1.clone()),
+            false => refuse("this API key is not known here"),
+        }
+    }
+
+    /// Pages of the origins that may call, and no others.
+    pub fn cors(&self) -> CorsLayer {
+        let origins = self.origins.iter();
+        let origins: Vec<HeaderValue> = origins
+            .map(|origin| HeaderValue::from_str(origin).expect("checked with the settings"))
+            .collect();
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers(Any)
+            .expose_headers(Any)
+    }
+}
+
+/// The scheme in any case, then the key as it is.
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, secret) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
+}
+
+/// Lets a request through that comes under a known name, from nobody else's page.
+pub async fn origin(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    match guard.check_origin(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Lets a request through that has a key, where one is needed, and says whose it is.
+pub async fn key(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    match guard.client(request.uri().path(), request.headers()) {
+        Ok(client) => {
+            Span::current().record("client", &*client.0);
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(error) => {
+            let mut response = error.into_response();
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+        }
+    }
+}
