@@ -77,7 +77,7 @@ impl File {
         let outcome = {
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             match &*database {
-                Some(database) => work(database),
+                Some(database) => caught(|| work(database)),
                 None => Err(redb::Error::PreviousIo),
             }
         };
@@ -90,11 +90,8 @@ impl File {
     fn reopen(&self) -> Result<(), JobsError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
-            // redb may panic on a file that was changed by others.
-            let opened = catch_unwind(AssertUnwindSafe(|| (self.opener)(&self.path)));
-            let damaged = |_| self.damaged("reading it failed".to_string());
-            let opened = opened.map_err(damaged)?;
-            *database = Some(opened.map_err(|error| self.told(error.into()))?);
+            let opened = caught(|| Ok((self.opener)(&self.path)?));
+            *database = Some(opened.map_err(|error| self.told(error))?);
         }
         Ok(())
     }
@@ -127,4 +124,10 @@ impl File {
             source => JobsError::Store { path, source },
         }
     }
+}
+
+/// redb may panic on a file that others have changed.
+fn caught<R>(work: impl FnOnce() -> Result<R, redb::Error>) -> Result<R, redb::Error> {
+    let broken = |_| Err(redb::Error::Corrupted("it cannot be read".to_string()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(broken)
 }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Forecast, ParsePolicyError};
 use crate::request::Request;
 use crate::sampler::{SamplerKind, Spacing};
+use crate::server::http::Output;
 
 /// All that outlives the process, but for the pictures' bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,10 +65,12 @@ pub struct Asked {
     pub n: usize,
     /// The cache policy's text.
     pub cache: String,
-    /// Whether the pictures carry their parameters.
-    pub metadata: bool,
+    /// How the pictures are kept.
+    pub output: Output,
     /// Steps between two previews.
     pub preview_every: Option<usize>,
+    /// When nobody wants the pictures any more.
+    pub deadline: Option<u64>,
 }
 
 /// What makes a request that is sent twice one job.
@@ -135,6 +139,17 @@ pub enum Mark {
     Forecast,
 }
 
+impl End {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            End::Done(_) => "done",
+            End::Failed { .. } => "failed",
+            End::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl From<Decision> for Mark {
     fn from(decision: Decision) -> Mark {
         match decision {
@@ -146,6 +161,29 @@ impl From<Decision> for Mark {
 }
 
 impl Asked {
+    /// `request`, of the model of this name.
+    pub fn new(model: &str, artifacts: &Artifacts, request: Request, output: Output) -> Asked {
+        Asked {
+            model: model.to_string(),
+            manifest_sha256: artifacts.hash.clone(),
+            prompt: request.prompt,
+            negative_prompt: request.negative,
+            width: request.width,
+            height: request.height,
+            steps: request.steps,
+            guidance: request.guidance_scale,
+            guidance_rescale: request.guidance_rescale,
+            sampler: request.sampler,
+            spacing: request.spacing,
+            seed: request.seed,
+            n: request.batch_size,
+            cache: request.cache.to_string(),
+            output,
+            preview_every: None,
+            deadline: None,
+        }
+    }
+
     /// The request as the engine takes it.
     ///
     /// # Errors

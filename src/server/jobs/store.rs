@@ -91,11 +91,9 @@ impl Store {
 
     /// The job of a client's idempotency key.
     pub fn find(&self, client: &str, key: &str) -> Result<Option<Record>, JobsError> {
-        self.file.read(|transaction| {
-            match transaction.open_table(KEYS)?.get((client, key))? {
-                Some(id) => get(&transaction.open_table(JOBS)?, id.value()),
-                None => Ok(None),
-            }
+        self.file.read(|transaction| match transaction.open_table(KEYS)?.get((client, key))? {
+            Some(id) => get(&transaction.open_table(JOBS)?, id.value()),
+            None => Ok(None),
         })
     }
 
@@ -104,8 +102,7 @@ impl Store {
         self.file.read(|transaction| {
             let owned = transaction.open_table(OWNED)?;
             let newest = owned.range((client, 0)..(client, below))?.rev().take(limit);
-            let ids: Vec<u128> =
-                newest.map(|entry| Ok(entry?.1.value())).collect::<Stored<_>>()?;
+            let ids: Vec<u128> = newest.map(|entry| Ok(entry?.1.value())).collect::<Stored<_>>()?;
             records(transaction, &ids)
         })
     }
@@ -302,4 +299,4 @@ fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &Record) -> Stored<()>
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(super) mod tests;

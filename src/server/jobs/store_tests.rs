@@ -1,7 +1,8 @@
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sampler::{SamplerKind, Spacing};
+use crate::server::http::{Format, Output};
 use crate::server::jobs::record::{Asked, Idempotency, Made, Mark, Picture};
 
 const KEEP: Keep = Keep { age: Duration::from_millis(1000), bytes: 100 };
@@ -32,7 +34,7 @@ impl Place {
     }
 }
 
-fn record(client: &str) -> Record {
+pub fn record(client: &str) -> Record {
     let asked = Asked {
         model: "emoji".to_string(),
         manifest_sha256: "0123".to_string(),
@@ -48,8 +50,9 @@ fn record(client: &str) -> Record {
         seed: u64::MAX - 3,
         n: 2,
         cache: "N2-700-50".to_string(),
-        metadata: true,
+        output: Output { format: Format::Webp, quality: 100, metadata: false },
         preview_every: Some(3),
+        deadline: Some(1 << 41),
     };
     Record {
         id: Uuid::new_v4(),
@@ -178,10 +181,8 @@ fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
     let jobs: Vec<Record> = (1..=4).map(|now| ended(&store, now, 40)).collect();
     let swept = store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
     assert_eq!(swept, Swept { jobs: 0, pictures: 2 });
-    let kept: Vec<bool> = jobs
-        .iter()
-        .map(|job| store.picture(job.id, 0).expect("a read").is_some())
-        .collect();
+    let kept: Vec<bool> =
+        jobs.iter().map(|job| store.picture(job.id, 0).expect("a read").is_some()).collect();
     assert_eq!(kept, [false, false, true, true]);
     let dropped: Vec<bool> = jobs
         .iter()
@@ -268,21 +269,15 @@ fn a_store_of_another_layout_is_refused() {
     assert!(error.contains("its layout is 2, this version's is 1"), "{error}");
 }
 
-/// A file on a disk of `room` bytes.
+/// A file on a disk with room for so many blocks. What was never written takes none.
 #[derive(Debug)]
 struct SmallDisk {
     file: FileBackend,
-    room: Arc<AtomicU64>,
+    written: Mutex<HashSet<u64>>,
+    room: Arc<AtomicUsize>,
 }
 
-impl SmallDisk {
-    fn fits(&self, end: u64) -> io::Result<()> {
-        match end <= self.room.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
-        }
-    }
-}
+const BLOCK: u64 = 4096;
 
 impl StorageBackend for SmallDisk {
     fn len(&self) -> io::Result<u64> {
@@ -294,6 +289,8 @@ impl StorageBackend for SmallDisk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut written = self.written.lock().expect("nobody panics with it");
+        written.retain(|block| block * BLOCK < len);
         self.file.set_len(len)
     }
 
@@ -302,8 +299,12 @@ impl StorageBackend for SmallDisk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.fits(offset + data.len() as u64)?;
-        self.file.write(offset, data)
+        let mut written = self.written.lock().expect("nobody panics with it");
+        written.extend(offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK));
+        match written.len() <= self.room.load(Ordering::Relaxed) {
+            true => self.file.write(offset, data),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
     }
 
     fn close(&self) -> io::Result<()> {
@@ -314,11 +315,12 @@ impl StorageBackend for SmallDisk {
 #[test]
 fn a_full_disk_is_told_and_the_store_goes_on() {
     let place = Place::new();
-    let room = Arc::new(AtomicU64::new(1 << 20));
+    let room = Arc::new(AtomicUsize::new(256));
     let disk = room.clone();
     let file = File::open_by(&place.path(), move |path| {
         let file = std::fs::OpenOptions::new().read(true).write(true).create(true).open(path)?;
-        let backend = SmallDisk { file: FileBackend::new(file)?, room: disk.clone() };
+        let (file, room) = (FileBackend::new(file)?, disk.clone());
+        let backend = SmallDisk { file, written: Mutex::default(), room };
         Database::builder().create_with_backend(backend)
     });
     let store = Store::of(file.expect("it opens")).expect("it opens");
@@ -334,7 +336,7 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
     let small = ended(&store, 6, 1000);
     assert_eq!(store.picture(small.id, 0).expect("a read"), Some(vec![6; 1000]));
 
-    room.store(u64::MAX, Ordering::Relaxed);
+    room.store(usize::MAX, Ordering::Relaxed);
     let end = store.end(job.id, 7, &done(&pictures), &pictures).expect("it fits now");
     assert_eq!(end.expect("it is there").finished, Some(7));
 }
