@@ -60,8 +60,10 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let engine = Engine::start(&settings)?;
+    let jobs = Jobs::open(&settings, Arc::clone(&engine))?;
+    jobs.restore()?;
     let (limits, drain_timeout) = (settings.connections, settings.drain_timeout);
-    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::new(Jobs {}) };
+    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::clone(&jobs) };
     let router = http::router(Arc::new(app));
 
     say(&format!("listening on http://{address}"));
@@ -84,13 +86,18 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     drop(stop);
     tokio::spawn(signals.quit_at_next());
     let open = accepting.await.expect("the accept loop does not panic");
-    drain(&engine, open, drain_timeout).await
+    drain(&engine, &jobs, open, drain_timeout).await
 }
 
 /// Waits for what runs and for open answers, at most for `timeout`.
-async fn drain(engine: &Engine, open: Open, timeout: Duration) -> Result<(), ServeError> {
+async fn drain(
+    engine: &Engine,
+    jobs: &Jobs,
+    open: Open,
+    timeout: Duration,
+) -> Result<(), ServeError> {
     let connections = open.counter();
-    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle()) });
+    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle(), jobs.idle()) });
     if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
         info!("all requests have ended");
         return Ok(());

@@ -1,6 +1,7 @@
 //! What clients see. One file per API; [`router`] puts them together.
 
 mod body;
+mod drawing;
 mod encode;
 mod error;
 mod fields;
@@ -13,6 +14,7 @@ mod openai;
 mod openapi;
 mod ops;
 mod picture;
+mod schema;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use drawing::{Asked, Figures};
 pub use encode::{Format, Output};
 pub use error::ApiError;
 pub use fields::Fields;
@@ -64,7 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(ops::routes())
         .split_for_parts();
     api.paths.paths.keys().for_each(|route| metrics::route(route));
-    guarded(openapi::serve(router, api), &app.settings).with_state(app)
+    guarded(openapi::serve(router, api, &app.settings), &app.settings).with_state(app)
 }
 
 /// The last layer is the first to see a request.
