@@ -5,6 +5,7 @@ mod server;
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use server::{Server, agent};
 use ureq::http::Request;
 
@@ -120,4 +121,27 @@ fn json_lines_are_objects_with_the_same() {
     for line in server.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).expect("every line is an object");
     }
+}
+
+#[test]
+fn a_prompt_is_logged_by_its_length_and_its_text_only_on_request() {
+    let prompt = "猫\u{1b}[31m\r\ncanary\u{202e}\u{2028}";
+    let ask = |server: &Server| {
+        for path in ["/v1/images/generations", "/v1/jobs"] {
+            let answer = server.post(path, &json!({ "prompt": prompt, "steps": 2 }));
+            assert!([200, 202].contains(&answer.status), "{answer:?}");
+            let line = server.wait_for_log(&format!("route=\"{path}\""));
+            assert!(line.contains("prompt_chars=16"), "{line}");
+        }
+        let log = server.log();
+        let plain = |letter: char| !letter.is_control() && !"\u{202e}\u{2028}".contains(letter);
+        assert!(log.chars().all(|letter| plain(letter) || letter == '\n'), "{log:?}");
+        log
+    };
+    let silent = Server::start(&["--log-level", "trace"]);
+    let log = ask(&silent);
+    assert!(!log.contains("canary"), "{log}");
+    let log = ask(&Server::start(&["--log-prompts"]));
+    let told = r#"prompt="猫\u{1b}[31m\r\ncanary\u{202e}\u{2028}""#;
+    assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 2, "{log}");
 }

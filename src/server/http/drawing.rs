@@ -20,7 +20,7 @@ use crate::report::Stage;
 use crate::request::Request;
 use crate::sampler::SamplerKind;
 use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
-use crate::server::metrics;
+use crate::server::{log, metrics};
 
 /// What a client asks for, checked.
 pub struct Asked {
@@ -85,11 +85,7 @@ impl Asked {
     /// # Errors
     /// 404 for the model, 400 for any other field.
     pub async fn check(app: &Arc<App>, fields: PictureFields) -> Result<Asked, ApiError> {
-        let span = Span::current();
-        span.record("prompt_chars", fields.prompt.chars().count());
-        if app.settings.log_prompts {
-            span.record("prompt", fields.prompt.as_str());
-        }
+        log::prompt(&fields.prompt, app.settings.log_prompts);
         let (model, artifacts) = app.engine.model(fields.model.as_deref())?;
         let (model, artifacts) = (model.to_string(), Arc::clone(artifacts));
         let app = Arc::clone(app);
