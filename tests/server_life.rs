@@ -166,8 +166,10 @@ fn pictures_that_are_drawn_are_finished_and_those_that_wait_are_sent_away() {
     let mut server = Server::start(&["--max-batch", "5"]);
     let answered = thread::scope(|scope| {
         let running = drawings(scope, &server, 5);
-        wait_for_metric(&server, "hydit_queue_depth 0");
+        wait_for_metric(&server, "hydit_batch_pictures_count 1");
         let all = running.into_iter().chain(drawings(scope, &server, 5)).collect();
+        // As many again must come, and five be taken into the batch.
+        thread::sleep(Duration::from_millis(300));
         wait_for_metric(&server, "hydit_queue_depth 5");
         server.signal(Signal::TERM);
         statuses(all)
@@ -182,6 +184,7 @@ fn pictures_that_take_too_long_to_drain_are_sent_away() {
     let mut server = Server::start(&["--drain-timeout", "50ms", "--max-batch", "2"]);
     let answered = thread::scope(|scope| {
         let all = drawings(scope, &server, 3);
+        wait_for_metric(&server, "hydit_batch_pictures_count 1");
         wait_for_metric(&server, "hydit_queue_depth 1");
         server.signal(Signal::TERM);
         statuses(all)
@@ -203,7 +206,7 @@ fn a_second_signal_does_not_wait_for_a_graph() {
         stream.write_all(ask.as_bytes()).expect("it reads");
         streams.push(stream);
     }
-    wait_for_metric(&server, "hydit_queue_depth 1");
+    wait_for_metric(&server, "hydit_batch_pictures_count 1");
     server.signal(Signal::TERM);
     server.wait_for_log("SIGTERM received: draining");
     server.signal(Signal::TERM);
