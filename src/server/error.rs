@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::jobs::JobsError;
+
 /// What [`run`](super::run) can fail with.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
@@ -13,6 +15,10 @@ pub enum ServeError {
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Model(#[from] crate::Error),
+    #[error("{0}")]
+    Start(String),
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     #[error(
         "cut off after --drain-timeout {} ms: {connections} connections and what was drawn",
         timeout.as_millis()

@@ -32,8 +32,6 @@ use signals::Signals;
 
 pub use error::ServeError;
 
-/// Between two looks whether the engine is ready.
-const LOOK: Duration = Duration::from_millis(20);
 /// Between two sums of what the metrics were told.
 const TIDY: Duration = Duration::from_secs(5);
 /// For what was cut off to end by itself.
@@ -47,6 +45,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// # Errors
 /// When a model, the data folder or the address cannot be used; when something had to be cut off.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
+    let _faults = fail::FailScenario::setup(); // those of FAILPOINTS, in builds for tests
     allow_open_files();
     metrics::start();
     let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime)?;
@@ -61,12 +60,13 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let engine = Engine::start(&settings)?;
+    let jobs = Jobs::open(&settings, Arc::clone(&engine))?;
+    jobs.restore()?;
     let (limits, drain_timeout) = (settings.connections, settings.drain_timeout);
-    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::new(Jobs {}) };
+    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::clone(&jobs) };
     let router = http::router(Arc::new(app));
 
     say(&format!("listening on http://{address}"));
-    tokio::spawn(say_when_ready(Arc::clone(&engine)));
     tokio::spawn(tidy());
     let (stop, stopped) = oneshot::channel::<()>();
     let accepting = listen::accept(listener, router, limits, async {
@@ -74,19 +74,30 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     });
     let accepting = tokio::spawn(accepting);
 
-    let signal = signals.next().await;
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        failed = start(&engine) => {
+            failed?;
+            signals.next().await
+        }
+    };
     info!("{} received: draining", signal.name());
     engine.drain();
     drop(stop);
     tokio::spawn(signals.quit_at_next());
     let open = accepting.await.expect("the accept loop does not panic");
-    drain(&engine, open, drain_timeout).await
+    drain(&engine, &jobs, open, drain_timeout).await
 }
 
 /// Waits for what runs and for open answers, at most for `timeout`.
-async fn drain(engine: &Engine, open: Open, timeout: Duration) -> Result<(), ServeError> {
+async fn drain(
+    engine: &Engine,
+    jobs: &Jobs,
+    open: Open,
+    timeout: Duration,
+) -> Result<(), ServeError> {
     let connections = open.counter();
-    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle()) });
+    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle(), jobs.idle()) });
     if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
         info!("all requests have ended");
         return Ok(());
@@ -98,11 +109,11 @@ async fn drain(engine: &Engine, open: Open, timeout: Duration) -> Result<(), Ser
     Err(ServeError::CutOff { timeout, connections })
 }
 
-async fn say_when_ready(engine: Arc<Engine>) {
-    while engine.ready().is_err() {
-        tokio::time::sleep(LOOK).await;
-    }
+/// Says when the models are loaded and warm.
+async fn start(engine: &Engine) -> Result<(), ServeError> {
+    engine.started().await.map_err(ServeError::Start)?;
     say("ready");
+    Ok(())
 }
 
 async fn tidy() {

@@ -187,37 +187,43 @@ impl Engine {
         self.take(order, false)
     }
 
-    fn take(self: &Arc<Self>, order: Order, bounded: bool) -> Result<Ticket, Refusal> {
-        let shared = &self.shared;
-        let refuse = |refusal| {
-            metrics::order(Outcome::Refused);
-            Err(refusal)
+    /// Whether [`Engine::submit`] would take an order of `client` for `model` now.
+    ///
+    /// # Errors
+    /// Why it would not be taken.
+    pub fn room(&self, model: &str, client: &str) -> Result<(), Refusal> {
+        let room = || {
+            self.model(Some(model))?;
+            self.ready().map_err(unready)?;
+            self.shared.queue.room(client).map_err(|full| self.refusal(full))
         };
-        if let Err(unknown) = self.model(Some(&order.model)) {
-            return refuse(unknown);
-        }
-        if let (true, Err(why)) = (bounded, self.ready()) {
-            return refuse(self.unready(why));
+        room().inspect_err(|_| metrics::order(Outcome::Refused))
+    }
+
+    fn take(self: &Arc<Self>, order: Order, bounded: bool) -> Result<Ticket, Refusal> {
+        self.enter(order, bounded).inspect_err(|_| metrics::order(Outcome::Refused))
+    }
+
+    fn enter(self: &Arc<Self>, order: Order, bounded: bool) -> Result<Ticket, Refusal> {
+        self.model(Some(&order.model))?;
+        if bounded {
+            self.ready().map_err(unready)?;
         }
         let (sender, events) = unbounded_channel();
         let id = order.id.clone();
         let waiting = Waiting { order, events: sender, since: Instant::now() };
-        match shared.queue.push(waiting, bounded) {
-            Ok(()) => Ok(Ticket { id, events, engine: self.clone() }),
-            Err(Full::Queue(waiting)) => {
-                let retry_after = shared.pace.time_for(1);
-                refuse(Refusal::Full { waiting, retry_after })
-            }
-            Err(Full::Share(waiting)) => {
-                let retry_after = shared.pace.time_for(1);
-                refuse(Refusal::Share { waiting, retry_after })
-            }
-            Err(Full::Closed) => refuse(self.unready(DRAINING)),
-        }
+        let pushed = self.shared.queue.push(waiting, bounded);
+        pushed.map_err(|full| self.refusal(full))?;
+        Ok(Ticket { id, events, engine: self.clone() })
     }
 
-    fn unready(&self, why: &'static str) -> Refusal {
-        Refusal::Unready { why, retry_after: Duration::from_secs(5) }
+    fn refusal(&self, full: Full) -> Refusal {
+        let retry_after = self.shared.pace.time_for(1);
+        match full {
+            Full::Queue(waiting) => Refusal::Full { waiting, retry_after },
+            Full::Share(waiting) => Refusal::Share { waiting, retry_after },
+            Full::Closed => unready(DRAINING),
+        }
     }
 
     /// How many orders are before this one; `None` when it does not wait.
@@ -281,6 +287,10 @@ impl Engine {
 }
 
 const DRAINING: &str = "the server is shutting down";
+
+fn unready(why: &'static str) -> Refusal {
+    Refusal::Unready { why, retry_after: Duration::from_secs(5) }
+}
 
 impl Shared {
     fn health(&self) -> MutexGuard<'_, Vec<Health>> {

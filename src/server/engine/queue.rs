@@ -47,22 +47,21 @@ impl Queue {
         Queue { state: Mutex::default(), wake: Condvar::new(), most, most_per_client }
     }
 
+    /// Whether an order of `client` would be taken.
+    pub fn room(&self, client: &str) -> Result<(), Full> {
+        self.room_in(&self.lock(), client)
+    }
+
     /// Puts an order at the end of its client's line; beyond the bounds if it is not `bounded`.
     pub fn push(&self, waiting: Waiting, bounded: bool) -> Result<(), Full> {
         let mut state = self.lock();
-        let total = state.waiting();
         let client = &waiting.order.client;
-        let line = state.lines.iter().position(|(name, _)| name == client);
-        let own = line.map_or(0, |line| state.lines[line].1.len());
-        if state.closed {
-            return Err(Full::Closed);
+        match self.room_in(&state, client) {
+            Err(Full::Closed) => return Err(Full::Closed),
+            Err(full) if bounded => return Err(full),
+            _ => {}
         }
-        if bounded && total >= self.most {
-            return Err(Full::Queue(total));
-        }
-        if bounded && own >= self.most_per_client {
-            return Err(Full::Share(own));
-        }
+        let line = state.line(client);
         match line {
             Some(line) => state.lines[line].1.push_back(waiting),
             None => {
@@ -155,12 +154,30 @@ impl Queue {
         taken
     }
 
+    fn room_in(&self, state: &State, client: &str) -> Result<(), Full> {
+        let total = state.waiting();
+        let own = state.line(client).map_or(0, |line| state.lines[line].1.len());
+        if state.closed {
+            Err(Full::Closed)
+        } else if total >= self.most {
+            Err(Full::Queue(total))
+        } else if own >= self.most_per_client {
+            Err(Full::Share(own))
+        } else {
+            Ok(())
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn line(&self, client: &str) -> Option<usize> {
+        self.lines.iter().position(|(name, _)| &**name == client)
+    }
+
     fn waiting(&self) -> usize {
         self.lines.iter().map(|(_, orders)| orders.len()).sum()
     }

@@ -3,6 +3,7 @@
 //! Every field has one type and nothing is converted; `null` is as good as absent; a field that nobody takes
 //! is refused by its name.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -10,6 +11,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::ApiError;
 
@@ -29,6 +31,13 @@ impl Fields {
             ))),
             Err(error) => Err(refuse(format!("the body is not JSON: {error}"))),
         }
+    }
+
+    /// SHA-256 of what was not taken yet, in whatever order it was written.
+    pub fn digest(&self) -> String {
+        let sorted: BTreeMap<&String, &Value> = self.0.iter().collect();
+        let json = serde_json::to_vec(&sorted).expect("it was JSON");
+        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A string.

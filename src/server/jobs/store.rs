@@ -1,0 +1,302 @@
+//! Jobs on the disk: what was accepted, what came of it, and the pictures.
+
+use std::path::Path;
+
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use uuid::Uuid;
+
+use super::error::JobsError;
+use super::file::File;
+use super::record::{End, Record};
+use crate::server::settings::Keep;
+
+/// Ended jobs that are kept, however small they are.
+pub const MOST_ENDED: u64 = 10_000;
+
+/// The layout of the tables below.
+const SCHEMA: u64 = 1;
+
+/// `schema`, and `next`, the number of the next job.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Records as JSON, by id.
+const JOBS: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
+/// Files, by id and index.
+const PICTURES: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("pictures");
+/// Ids by client and number.
+const OWNED: TableDefinition<(&str, u64), u128> = TableDefinition::new("owned");
+/// Ids by client and idempotency key.
+const KEYS: TableDefinition<(&str, &str), u128> = TableDefinition::new("keys");
+/// Ids of jobs that have not ended, by number.
+const PENDING: TableDefinition<u64, u128> = TableDefinition::new("pending");
+/// Ids of jobs that have, by time and number, with the bytes of their pictures.
+const ENDED: TableDefinition<(u64, u64), (u128, u64)> = TableDefinition::new("ended");
+
+type Stored<R> = Result<R, redb::Error>;
+
+/// All jobs. Every change is on the disk when its function comes back.
+pub struct Store {
+    file: File,
+}
+
+/// What a [`Store::sweep`] has taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs.
+    pub jobs: usize,
+    /// Jobs that have lost their pictures and are kept.
+    pub pictures: usize,
+}
+
+impl Store {
+    /// Opens the store in the file `path`, or makes one.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be read.
+    pub fn open(path: &Path) -> Result<Store, JobsError> {
+        Store::of(File::open(path)?)
+    }
+
+    fn of(file: File) -> Result<Store, JobsError> {
+        file.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let schema = meta.get("schema")?.map(|schema| schema.value());
+            match schema {
+                Some(SCHEMA) => {}
+                Some(other) => {
+                    let why = format!("its layout is {other}, this version's is {SCHEMA}");
+                    return Err(redb::Error::Corrupted(why));
+                }
+                None => _ = meta.insert("schema", SCHEMA)?,
+            }
+            transaction.open_table(JOBS)?;
+            transaction.open_table(PICTURES)?;
+            transaction.open_table(OWNED)?;
+            transaction.open_table(KEYS)?;
+            transaction.open_table(PENDING)?;
+            transaction.open_table(ENDED)?;
+            Ok(())
+        })?;
+        Ok(Store { file })
+    }
+
+    /// Adds a job that has not ended, and gives it its number.
+    pub fn insert(&self, record: Record) -> Result<Record, JobsError> {
+        self.file.write(|transaction| insert(transaction, record))
+    }
+
+    /// A job.
+    pub fn get(&self, id: Uuid) -> Result<Option<Record>, JobsError> {
+        self.file.read(|transaction| get(&transaction.open_table(JOBS)?, id.as_u128()))
+    }
+
+    /// The job of a client's idempotency key.
+    pub fn find(&self, client: &str, key: &str) -> Result<Option<Record>, JobsError> {
+        self.file.read(|transaction| match transaction.open_table(KEYS)?.get((client, key))? {
+            Some(id) => get(&transaction.open_table(JOBS)?, id.value()),
+            None => Ok(None),
+        })
+    }
+
+    /// A client's jobs, the newest first: at most `limit`, of those with a number under `below`.
+    pub fn list(&self, client: &str, limit: usize, below: u64) -> Result<Vec<Record>, JobsError> {
+        self.file.read(|transaction| {
+            let owned = transaction.open_table(OWNED)?;
+            let newest = owned.range((client, 0)..(client, below))?.rev().take(limit);
+            let ids: Vec<u128> = newest.map(|entry| Ok(entry?.1.value())).collect::<Stored<_>>()?;
+            records(transaction, &ids)
+        })
+    }
+
+    /// The jobs that have not ended, the oldest first.
+    pub fn pending(&self) -> Result<Vec<Record>, JobsError> {
+        self.file.read(|transaction| {
+            let pending = transaction.open_table(PENDING)?;
+            let ids: Vec<u128> =
+                pending.iter()?.map(|entry| Ok(entry?.1.value())).collect::<Stored<_>>()?;
+            records(transaction, &ids)
+        })
+    }
+
+    /// Notes that a job was begun.
+    pub fn begun(&self, id: Uuid, now: u64) -> Result<(), JobsError> {
+        self.file.write(|transaction| {
+            let mut jobs = transaction.open_table(JOBS)?;
+            if let Some(mut record) = get(&jobs, id.as_u128())? {
+                record.started = Some(now);
+                record.starts += 1;
+                put(&mut jobs, &record)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a job and keeps its pictures, all in one. A job that has ended already stays as it is.
+    /// Gives what is stored then.
+    pub fn end(
+        &self,
+        id: Uuid,
+        now: u64,
+        end: &End,
+        pictures: &[Vec<u8>],
+    ) -> Result<Option<Record>, JobsError> {
+        self.file.write(|transaction| finish(transaction, id.as_u128(), now, end, pictures))
+    }
+
+    /// The file of a picture.
+    pub fn picture(&self, id: Uuid, index: u32) -> Result<Option<Vec<u8>>, JobsError> {
+        self.file.read(|transaction| {
+            let pictures = transaction.open_table(PICTURES)?;
+            let file = pictures.get((id.as_u128(), index))?;
+            Ok(file.map(|file| file.value().to_vec()))
+        })
+    }
+
+    /// Forgets a job.
+    pub fn remove(&self, id: Uuid) -> Result<(), JobsError> {
+        self.file.write(|transaction| remove(transaction, id.as_u128()))
+    }
+
+    /// Forgets what is too old or too much: the jobs that ended first.
+    pub fn sweep(&self, now: u64, keep: Keep, most: u64) -> Result<Swept, JobsError> {
+        let (forget, drop) = self.file.read(|transaction| surplus(transaction, now, keep, most))?;
+        let swept = Swept { jobs: forget.len(), pictures: drop.len() };
+        if swept == Swept::default() {
+            return Ok(swept);
+        }
+        self.file.write(|transaction| {
+            for id in forget {
+                remove(transaction, id)?;
+            }
+            for id in drop {
+                drop_pictures(transaction, id)?;
+            }
+            Ok(swept)
+        })
+    }
+}
+
+fn insert(transaction: &WriteTransaction, mut record: Record) -> Stored<Record> {
+    let mut meta = transaction.open_table(META)?;
+    record.number = meta.get("next")?.map_or(0, |next| next.value());
+    meta.insert("next", record.number + 1)?;
+    let (id, number) = (record.id.as_u128(), record.number);
+    let client = record.client.as_str();
+    transaction.open_table(OWNED)?.insert((client, number), id)?;
+    transaction.open_table(PENDING)?.insert(number, id)?;
+    if let Some(idempotency) = &record.idempotency {
+        transaction.open_table(KEYS)?.insert((client, idempotency.key.as_str()), id)?;
+    }
+    put(&mut transaction.open_table(JOBS)?, &record)?;
+    Ok(record)
+}
+
+fn finish(
+    transaction: &WriteTransaction,
+    id: u128,
+    now: u64,
+    end: &End,
+    pictures: &[Vec<u8>],
+) -> Stored<Option<Record>> {
+    let mut jobs = transaction.open_table(JOBS)?;
+    let Some(mut record) = get(&jobs, id)? else {
+        return Ok(None);
+    };
+    if record.end.is_some() {
+        return Ok(Some(record));
+    }
+    (record.finished, record.end) = (Some(now), Some(end.clone()));
+    put(&mut jobs, &record)?;
+    let mut files = transaction.open_table(PICTURES)?;
+    for (index, picture) in (0..).zip(pictures) {
+        files.insert((id, index), picture.as_slice())?;
+    }
+    let bytes = pictures.iter().map(|picture| picture.len() as u64).sum();
+    transaction.open_table(PENDING)?.remove(record.number)?;
+    transaction.open_table(ENDED)?.insert((now, record.number), (id, bytes))?;
+    Ok(Some(record))
+}
+
+/// The jobs to forget, and those that lose their pictures only.
+fn surplus(
+    transaction: &ReadTransaction,
+    now: u64,
+    keep: Keep,
+    most: u64,
+) -> Stored<(Vec<u128>, Vec<u128>)> {
+    let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+    let (mut count, mut bytes) = (0, 0u64);
+    let (mut forget, mut drop) = (Vec::new(), Vec::new());
+    for entry in transaction.open_table(ENDED)?.iter()?.rev() {
+        let (key, value) = entry?;
+        let ((ended, _), (id, size)) = (key.value(), value.value());
+        count += 1;
+        bytes = bytes.saturating_add(size);
+        if count > most || ended.saturating_add(age) <= now {
+            forget.push(id);
+        } else if size > 0 && bytes > keep.bytes {
+            drop.push(id);
+        }
+    }
+    Ok((forget, drop))
+}
+
+fn drop_pictures(transaction: &WriteTransaction, id: u128) -> Stored<()> {
+    let mut jobs = transaction.open_table(JOBS)?;
+    let Some(mut record) = get(&jobs, id)? else {
+        return Ok(());
+    };
+    if let (Some(End::Done(made)), Some(finished)) = (&mut record.end, record.finished) {
+        made.dropped = true;
+        transaction.open_table(ENDED)?.insert((finished, record.number), (id, 0))?;
+    }
+    put(&mut jobs, &record)?;
+    transaction.open_table(PICTURES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
+    Ok(())
+}
+
+fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
+    let mut jobs = transaction.open_table(JOBS)?;
+    let Some(record) = get(&jobs, id)? else {
+        return Ok(());
+    };
+    jobs.remove(id)?;
+    let client = record.client.as_str();
+    transaction.open_table(OWNED)?.remove((client, record.number))?;
+    transaction.open_table(PENDING)?.remove(record.number)?;
+    if let Some(finished) = record.finished {
+        transaction.open_table(ENDED)?.remove((finished, record.number))?;
+    }
+    if let Some(idempotency) = &record.idempotency {
+        transaction.open_table(KEYS)?.remove((client, idempotency.key.as_str()))?;
+    }
+    transaction.open_table(PICTURES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
+    Ok(())
+}
+
+fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<Record>> {
+    let jobs = transaction.open_table(JOBS)?;
+    ids.iter()
+        .map(|id| {
+            let missing = || redb::Error::Corrupted(format!("job {id:032x} is listed, not there"));
+            get(&jobs, *id)?.ok_or_else(missing)
+        })
+        .collect()
+}
+
+fn get(jobs: &impl ReadableTable<u128, &'static [u8]>, id: u128) -> Stored<Option<Record>> {
+    let Some(json) = jobs.get(id)? else {
+        return Ok(None);
+    };
+    let read = serde_json::from_slice(json.value());
+    read.map(Some).map_err(|error| redb::Error::Corrupted(format!("job {id:032x}: {error}")))
+}
+
+fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &Record) -> Stored<()> {
+    let json = serde_json::to_vec(record).expect("strings and numbers are valid JSON");
+    jobs.insert(record.id.as_u128(), json.as_slice())?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+pub(super) mod tests;
