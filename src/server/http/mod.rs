@@ -20,6 +20,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -81,6 +82,7 @@ where
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::disable()) // the next layer has bounded and read it
         .layer(from_fn_with_state(bounds, body::read))
         .layer(from_fn_with_state(Arc::clone(&guard), guard::key));
     let router = match guard.cors() {
