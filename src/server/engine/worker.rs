@@ -42,14 +42,8 @@ impl Worker {
     /// # Errors
     /// When a model that is loaded at the start cannot be.
     pub fn run(&self) -> Result<()> {
-        let Shared { models, options, .. } = &*self.shared;
-        let mut loaded = Models::new(
-            models.clone(),
-            options.runtime.clone(),
-            options.max_memory,
-            self.pulse.clone(),
-        );
-        loaded.preload(&self.shared.order_of_models)?;
+        let mut loaded = Models::new(self.shared.clone(), self.pulse.clone());
+        loaded.preload()?;
         self.shared.set_health(self.index, Health::Alive);
         while let Some(first) = self.shared.queue.wait() {
             let name = first.order.model.clone();
