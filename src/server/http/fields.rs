@@ -45,9 +45,9 @@ impl Fields {
         self.take(name, "a string", |value| value.as_str().map(str::to_string))
     }
 
-    /// An integer that is not negative, written without a point.
+    /// An integer that is not negative.
     pub fn whole<T: TryFrom<u64>>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
-        let read = |value: &Value| value.as_u64().and_then(|whole| T::try_from(whole).ok());
+        let read = |value: &Value| T::try_from(as_whole(value)?).ok();
         self.take(name, "an integer, 0 or more", read)
     }
 
@@ -147,6 +147,13 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     }
 }
 
+/// JSON does not tell 2.0 from 2.
+fn as_whole(value: &Value) -> Option<u64> {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=EXACT).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -176,7 +183,9 @@ mod tests {
 
     #[test]
     fn types_are_strict_and_null_is_absent() {
-        for json in [r#"{"a": "4"}"#, r#"{"a": 4.0}"#, r#"{"a": -4}"#, r#"{"a": [4]}"#] {
+        for json in
+            [r#"{"a": "4"}"#, r#"{"a": 4.5}"#, r#"{"a": 1e300}"#, r#"{"a": -4}"#, r#"{"a": [4]}"#]
+        {
             assert_eq!(param(fields(json).whole::<u64>("a")), "a", "{json}");
         }
         assert_eq!(param(fields(r#"{"a": 256}"#).whole::<u8>("a")), "a");
@@ -185,6 +194,7 @@ mod tests {
         assert_eq!(param(fields(r#"{"a": "1"}"#).number("a")), "a");
         assert_eq!(param(fields(r#"{"a": "x"}"#).word("a", &["y", "z"])), "a");
         assert_eq!(right(fields(r#"{"a": 4}"#).whole("a")), Some(4usize));
+        assert_eq!(right(fields(r#"{"a": 4.0}"#).whole("a")), Some(4usize));
         assert_eq!(right(fields(r#"{"a": 4}"#).number("a")), Some(4.0));
         assert_eq!(right(fields(r#"{"a": null}"#).text("a")), None);
         assert_eq!(right(fields("{}").text("a")), None);

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, response::sse};
@@ -23,7 +22,8 @@ use utoipa_axum::routes;
 
 use super::drawing::{Asked, Drawing, Figures, Pictures};
 use super::error::ErrorBody;
-use super::openapi::{Checked, Drawable};
+use super::openapi::{Checked, Drawable, SentEvent};
+use super::path::Path;
 use super::{ApiError, App, Client, Fields, PictureFields};
 use crate::artifacts::Artifacts;
 use crate::server::engine::Event;
@@ -240,7 +240,7 @@ struct ModelDefaults {
     responses(
         (status = 200, description = "The pictures; with `stream` events `image_generation.partial_image`, then \
             `image_generation.completed` or `error`.",
-            content((ImagesResponse = "application/json"), (String = "text/event-stream"))),
+            content((ImagesResponse = "application/json"), (SentEvent = "text/event-stream"))),
         Checked, Drawable,
         (status = 404, description = "There is no such model.", body = ErrorBody),
     ))]
@@ -289,10 +289,8 @@ async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
     ))]
 async fn get_model(
     State(app): State<Arc<App>>,
-    name: Result<Path<String>, PathRejection>,
+    Path(name): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
-    // A name that is not text is the name of no model.
-    let name = name.map_or(String::from("\u{fffd}"), |Path(name)| name);
     let (name, artifacts) = app.engine.model(Some(&name))?;
     Ok(Json(model(&app, name, artifacts)))
 }

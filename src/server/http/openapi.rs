@@ -13,11 +13,12 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{self, Content, Ref, RefOr};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 use super::error::ErrorBody;
+use super::oip::OipErrorBody;
 use super::schema;
 use crate::server::settings::Settings;
 
@@ -35,9 +36,22 @@ use crate::server::settings::Settings;
         (name = "inference", description = "The Open Inference Protocol, version 2."),
         (name = "operations", description = "What operators need."),
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, OipErrorBody)),
 )]
 struct Document;
+
+/// A server-sent event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct SentEvent {
+    /// What happened.
+    event: String,
+    /// JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+    /// From where to go on after a lost connection.
+    id: Option<String>,
+}
 
 /// The answer to fields that cannot be what they are.
 pub enum Checked {}
@@ -123,6 +137,10 @@ fn complete(api: &openapi::OpenApi, settings: &Settings) -> Value {
     let locked = responses(&[(401, "The request has no key, or an unknown one.")], "ErrorBody");
     for operation in operations(&mut document) {
         let open = operation.get("security").is_some();
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten().filter(|one| one["name"] == "model") {
+            parameter["schema"]["enum"] = json!(schema::names(settings));
+        }
         let answers = &mut operation["responses"];
         for (status, response) in around.iter().chain(locked.iter().filter(|_| keys && !open)) {
             if answers.get(status).is_none() {

@@ -49,7 +49,8 @@ pub struct PictureFields {
     /// Seed of the first picture; picture i has `seed` + i. Drawn at random if absent, and told in the answer.
     #[schema(minimum = 0, maximum = 9007199254740991u64)]
     pub seed: Option<u64>,
-    /// Denoising steps; also under the name `num_inference_steps`.
+    /// Denoising steps; also under the name `num_inference_steps`. If absent the model's own, as far as they are
+    /// allowed here.
     #[schema(minimum = 1)]
     pub steps: Option<usize>,
     /// Guidance scale; at 1 or below the negative prompt is not used. Also under the name `guidance_scale`.
@@ -129,7 +130,7 @@ impl PictureFields {
             (request.sampler, request.spacing) = (sampler, spacing_of(manifest, sampler));
         }
         set(&mut request.spacing, self.spacing);
-        set(&mut request.steps, self.steps);
+        request.steps = self.steps.unwrap_or(request.steps.min(settings.limits.max_steps));
         set(&mut request.batch_size, self.n);
         if let Some(guidance) = self.guidance {
             request.guidance_scale = within("guidance", guidance, 100.0)?;

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use hydit_graphs::scheduler::Spacing;
 use serde_json::{Map, Value, json};
 
-use super::Format;
+use super::{Format, oip};
 use crate::sampler::SamplerKind;
 use crate::server::settings::Settings;
 
@@ -16,6 +16,7 @@ const ALIASES: [(&str, &str); 2] =
 /// Completes the document's schemas.
 pub fn complete(schemas: &mut Value, settings: &Settings) {
     bound(&mut schemas["PictureFields"]["properties"], settings);
+    oip::schema::complete(schemas);
     let parts = schemas.clone();
     let schemas = schemas.as_object_mut().expect("schemas have names");
     for schema in schemas.values_mut() {
@@ -31,6 +32,7 @@ pub fn complete(schemas: &mut Value, settings: &Settings) {
 
 /// What the settings and the code allow.
 fn bound(fields: &mut Value, settings: &Settings) {
+    fields["model"]["enum"] = or_null(&names(settings));
     fields["n"]["maximum"] = json!(settings.limits.max_n);
     fields["steps"]["maximum"] = json!(settings.limits.max_steps);
     fields["deadline"]["maximum"] = json!(settings.deadline.as_secs_f64());
@@ -46,6 +48,11 @@ fn bound(fields: &mut Value, settings: &Settings) {
         fields[alias] = fields[name].clone();
         fields[alias]["description"] = json!(format!("Another name of `{name}`."));
     }
+}
+
+/// The names of the models.
+pub fn names(settings: &Settings) -> Vec<&str> {
+    settings.models.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 fn or_null<T: ToString>(values: &[T]) -> Value {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::super::error::ErrorBody;
+use super::super::openapi::SentEvent;
+use super::super::path::Path;
 use super::super::{ApiError, App, Client};
 use super::job_id;
 use super::view::JobView;
@@ -44,7 +46,7 @@ const AGAIN: Duration = Duration::from_secs(1);
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was read: go on from there."),
     ),
     responses(
-        (status = 200, description = "Server-sent events.", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Server-sent events.", body = SentEvent, content_type = "text/event-stream"),
         (status = 204, description = "By its Last-Event-ID the reader has read all: do not connect again."),
         (status = 404, description = "There is no such job, or it is another key's.", body = ErrorBody),
         (status = 503, description = "The jobs cannot be read.", body = ErrorBody),

@@ -6,7 +6,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use self::view::{JobFields, JobList, JobView};
 use super::error::ErrorBody;
+use super::path::Path;
 use super::{ApiError, App, Client, Fields, PictureFields};
 use crate::server::jobs::{Asked, End, Idempotency, JobsError, Removed, now};
 use crate::server::log;
@@ -45,7 +46,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header,
         description = "A word of the client's own. The same word with the same body, however often, is one job; it is kept as long as that. At most 255 printable ASCII characters.",
-        max_length = 255)),
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     request_body = JobFields,
     responses(
         (status = 202, description = "Accepted.", body = JobView,
@@ -108,7 +109,8 @@ struct Page {
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(Page),
     responses(
         (status = 200, description = "The jobs.", body = JobList),
-        (status = 400, description = "`limit` or `after` is wrong.", body = ErrorBody),
+        (status = 400, description = "`limit` is wrong, or `after` is no id.", body = ErrorBody),
+        (status = 404, description = "There is no job `after`.", body = ErrorBody),
         (status = 503, description = "The jobs cannot be read.", body = ErrorBody),
     ))]
 async fn list(
@@ -128,19 +130,11 @@ async fn list(
     let unknown = |_| ApiError::field("after", "after: there is no such job; begin without it");
     let after = after.map(|id| id.parse::<Uuid>()).transpose().map_err(unknown)?;
     // One more than asked for tells whether there are more.
-    let listed = app.jobs.list(client, limit + 1, after).await;
-    let mut jobs = listed.map_err(|error| match error {
-        JobsError::Unknown { id } => unknown_after(&id),
-        other => other.into(),
-    })?;
+    let mut jobs = app.jobs.list(client, limit + 1, after).await?;
     let has_more = jobs.len() > limit;
     jobs.truncate(limit);
     let data = jobs.into_iter().map(JobView::of).collect();
     Ok(Json(JobList { object: "list", data, has_more }))
-}
-
-fn unknown_after(id: &str) -> ApiError {
-    ApiError::field("after", format!("after: there is no job {id}; begin without it"))
 }
 
 /// A job.

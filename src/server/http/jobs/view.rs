@@ -1,32 +1,21 @@
 //! Jobs as JSON.
 
 use serde::Serialize;
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaType, Type};
-use utoipa::openapi::{RefOr, SchemaFormat};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::super::PictureFields;
 use crate::server::jobs::{Asked, End, Made, Mark, Record, Status};
 
-/// What a job is asked for: the fields of a picture, and `preview_every`.
-pub struct JobFields;
-
-impl PartialSchema for JobFields {
-    fn schema() -> RefOr<Schema> {
-        let mut schema = PictureFields::schema();
-        if let RefOr::T(Schema::Object(Object { properties, .. })) = &mut schema {
-            let every = ObjectBuilder::new()
-                .schema_type([Type::Integer, Type::Null].into_iter().collect::<SchemaType>())
-                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(0))
-                .description(Some("Steps between two previews; 0 or absent is none."));
-            properties.insert("preview_every".to_string(), every.into());
-        }
-        schema
-    }
+/// What a job is asked for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct JobFields {
+    #[serde(flatten)]
+    picture: PictureFields,
+    /// Steps between two previews; 0 or absent is none.
+    #[schema(minimum = 0, default = 0)]
+    preview_every: Option<usize>,
 }
-
-impl ToSchema for JobFields {}
 
 /// A job.
 #[derive(Serialize, ToSchema)]

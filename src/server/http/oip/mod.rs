@@ -4,7 +4,8 @@
 //! kserve/open-inference-protocol, with Triton's binary tensor data extension. [`tensors`] knows what
 //! the tensors mean, [`wire`] how they are written.
 
-pub mod tensors;
+pub mod schema;
+mod tensors;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequestParts, Path, State};
+use axum::extract::{Extension, FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +28,7 @@ use self::tensors::{Datatype, Declared, INPUTS, OUTPUTS};
 use self::wire::{InferRequest, InferResponse, JSON_LENGTH};
 use super::drawing::Drawing;
 use super::openapi::{Answers, CHECKED, DRAWABLE, responses};
+use super::path::Path;
 use super::{ApiError, App, Client};
 
 /// The version of every model: folders have none.
@@ -184,7 +186,7 @@ async fn model(Model(name): Model) -> Json<ModelMetadata> {
 #[utoipa::path(get, path = "/v2/models/{model}/versions/{version}", tag = "inference",
     params(
         ("model" = String, Path, description = "Its name."),
-        ("version" = String, Path, description = "Only `1`."),
+        ("version" = String, Path, description = "Only `1`.", pattern = "^1$"),
     ),
     responses((status = 200, description = "The model.", body = ModelMetadata), Unknown))]
 async fn model_version(name: Model) -> Json<ModelMetadata> {
@@ -207,7 +209,7 @@ async fn model_ready(State(app): State<Arc<App>>, Model(name): Model) -> Respons
 #[utoipa::path(get, path = "/v2/models/{model}/versions/{version}/ready", tag = "inference",
     params(
         ("model" = String, Path, description = "Its name."),
-        ("version" = String, Path, description = "Only `1`."),
+        ("version" = String, Path, description = "Only `1`.", pattern = "^1$"),
     ),
     responses(
         (status = 200, description = "It is.", body = ModelHealth),
@@ -258,7 +260,7 @@ async fn infer(
 #[utoipa::path(post, path = "/v2/models/{model}/versions/{version}/infer", tag = "inference",
     params(
         ("model" = String, Path, description = "Its name."),
-        ("version" = String, Path, description = "Only `1`."),
+        ("version" = String, Path, description = "Only `1`.", pattern = "^1$"),
     ),
     request_body = InferRequest,
     responses(
@@ -285,7 +287,7 @@ impl FromRequestParts<Arc<App>> for Model {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Model, OipError> {
         let unknown = |what: &str| ApiError::new(StatusCode::NOT_FOUND, "model_not_found", what);
         let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await;
-        let Path(path) = path.map_err(|_| unknown("the model's name is not UTF-8"))?;
+        let Path(path) = path?;
         let (name, _) = app.engine.model(path.get("model").map(String::as_str))?;
         match path.get("version").is_none_or(|version| version == VERSION) {
             true => Ok(Model(name.to_string())),

@@ -1,0 +1,22 @@
+//! The variables of a path.
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::ApiError;
+
+/// As axum's, but what is not UTF-8 names nothing: 404, in our shape.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, ApiError> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let message = "the path is not UTF-8, so it names nothing here";
+        let unknown = |_| ApiError::new(StatusCode::NOT_FOUND, "not_found", message);
+        path.map(|axum::extract::Path(path)| Path(path)).map_err(unknown)
+    }
+}

@@ -1,0 +1,109 @@
+"""OpenAI's official Python client against a server: python openai_client.py URL KEY"""
+
+import base64
+import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+
+url, key = sys.argv[1:]
+client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+CAT = "蓝色背景上的猫"
+
+
+def draw(**fields):
+    extra = {"steps": 3, "seed": 7, **fields.pop("extra_body", {})}
+    return client.images.generate(prompt=CAT, model="emoji", extra_body=extra, **fields)
+
+
+def picture(image):
+    return base64.b64decode(image.b64_json, validate=True)
+
+
+def size(png):
+    assert png[:8] == b"\x89PNG\r\n\x1a\n", png[:8]
+    return struct.unpack(">II", png[16:24])
+
+
+def refused(error, **fields):
+    try:
+        draw(**fields)
+    except error as caught:
+        return caught
+    raise AssertionError(f"{fields}: expected {error.__name__}")
+
+
+answer = draw(size="192x128")
+plain = picture(answer.data[0])
+assert size(plain) == (192, 128), "WIDTHxHEIGHT"
+assert answer.size == "192x128" and answer.output_format == "png" and answer.background == "opaque"
+assert answer.usage.total_tokens == answer.usage.output_tokens == 12 * 8, answer.usage
+assert answer.usage.input_tokens_details.text_tokens == 0
+hydit = answer.model_extra["hydit"]
+assert hydit["seeds"] == [7] and hydit["steps"] == hydit["core_runs"] == 3, hydit
+assert picture(draw(size="192x128").data[0]) == plain, "the same seed, the same picture"
+print("generate: a 192x128 PNG, twice the same")
+
+two = draw(n=2, size="192x128")
+assert two.model_extra["hydit"]["seeds"] == [7, 8]
+assert picture(two.data[0]) != picture(two.data[1])
+print("n=2: two pictures of two seeds")
+
+cached = draw(extra_body={"cache": "N2-1000-0", "steps": 6, "negative_prompt": "red", "guidance": 3.5})
+assert cached.model_extra["hydit"]["core_runs"] == 3, cached.model_extra
+print("cache: 3 core runs of 6 steps")
+
+assert picture(draw(output_format="jpeg", output_compression=80).data[0])[:3] == b"\xff\xd8\xff"
+webp = picture(draw(output_format="webp").data[0])
+assert webp[:4] == b"RIFF" and webp[8:16] == b"WEBPVP8L", "lossless"
+assert b"tEXthydit" not in plain and b"iTXthydit" in picture(draw(extra_body={"metadata": True}).data[0])
+print("jpeg, webp, and parameters only when asked for")
+
+for partials in (0, 2):
+    with draw(stream=True, partial_images=partials, size="192x128", extra_body={"steps": 6}) as stream:
+        events = list(stream)
+    types = [event.type for event in events]
+    assert types == ["image_generation.partial_image"] * partials + ["image_generation.completed"], types
+    assert [event.partial_image_index for event in events[:-1]] == list(range(partials))
+    pictures = [picture(event) for event in events]
+    assert all(size(png) == (192, 128) for png in pictures)
+    assert len(set(pictures)) == partials + 1, "each nearer to the last"
+    last = events[-1]
+    assert last.size == "192x128" and last.usage.output_tokens == 96 and last.created_at > 1_700_000_000
+    assert pictures[-1] == picture(draw(size="192x128", extra_body={"steps": 6}).data[0])
+print("stream: pictures on the way, then the very picture of a plain request")
+
+error = refused(openai.BadRequestError, size="100x100")
+assert (error.param, error.code, error.type) == ("size", "invalid_value", "invalid_request_error"), error.body
+assert refused(openai.BadRequestError, extra_body={"colour": "red"}).param == "colour"
+assert refused(openai.BadRequestError, stream=True, n=2).param == "n"
+assert refused(openai.BadRequestError, response_format="url").param == "response_format"
+assert refused(openai.BadRequestError, extra_body={"model": None, "steps": "4"}).param == "steps"
+assert refused(openai.NotFoundError, extra_body={"model": "other"}).code == "model_not_found"
+stranger = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
+try:
+    stranger.images.generate(prompt=CAT)
+    raise AssertionError("a wrong key was taken")
+except openai.AuthenticationError as caught:
+    assert caught.code == "invalid_api_key"
+print("errors: bad fields by name, unknown models, wrong keys")
+
+with ThreadPoolExecutor(16) as pool:
+    def late(seed):
+        try:
+            return draw(extra_body={"seed": seed, "steps": 50})
+        except openai.RateLimitError as caught:
+            return caught
+    answers = list(pool.map(late, range(16)))
+full = [answer for answer in answers if isinstance(answer, openai.RateLimitError)]
+assert 0 < len(full) < 16, f"{len(full)} of 16 were refused"
+assert all(error.code in ("queue_full", "key_queue_full") for error in full)
+assert all(int(error.response.headers["retry-after"]) >= 1 for error in full)
+print(f"overload: {len(full)} of 16 got RateLimitError with Retry-After, the others a picture")
+
+models = client.models.list().data
+assert [model.id for model in models] == ["emoji"] and models[0].object == "model"
+assert client.models.retrieve("emoji").model_extra["hydit"]["size"] == "128x128"
+print("models: listed and retrieved")
+print(f"openai {openai.__version__} (PyPI) passed")
