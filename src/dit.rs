@@ -10,7 +10,7 @@ use hydit_graphs::{Manifest, Sizes};
 use crate::artifacts::Artifacts;
 use crate::cache::{Decision, Forecast, Plan};
 use crate::error::Result;
-use crate::feature::Features;
+use crate::feature::{Features, change_on_host};
 use crate::report::{Stage, Timings};
 use crate::request::Request;
 use crate::rope;
@@ -45,6 +45,11 @@ pub struct Lane {
     kept: VecDeque<Value>,
     /// What the core was or would have been given at the step before.
     before: Option<Value>,
+    /// Whether [`Lane::drift`] is wanted.
+    pub watched: bool,
+    /// How far the core's latest output is from the one before it, relative to that; where both lie
+    /// on the host in f32.
+    pub drift: Option<f32>,
 }
 
 /// What the shallow encoder makes of a lane: the skips, what the core reads being the last of them,
@@ -61,7 +66,14 @@ impl Condition {
 impl Lane {
     /// Nothing is kept yet.
     pub fn new(condition: Rc<Condition>, latents: Value) -> Lane {
-        Lane { condition, latents, kept: VecDeque::new(), before: None }
+        Lane {
+            condition,
+            latents,
+            kept: VecDeque::new(),
+            before: None,
+            watched: false,
+            drift: None,
+        }
     }
 
     /// The core's kept outputs, the latest first.
@@ -71,6 +83,8 @@ impl Lane {
 
     /// Keeps an output of the core beside those before it, `keeps` in all.
     pub fn keep(&mut self, deep: Value, keeps: usize) {
+        let latest = self.kept.front().filter(|_| self.watched);
+        self.drift = latest.and_then(|before| change_on_host(&deep, before));
         self.kept.truncate(keeps - 1);
         self.kept.push_front(deep);
     }
@@ -196,7 +210,9 @@ impl Dit {
             Decision::Refresh => {
                 timings.time(Stage::Core, || -> Result<()> {
                     for (lane, encoded) in lanes.iter_mut().zip(&encoded) {
-                        lane.kept.truncate(keeps - 1); // their memory serves the new one
+                        if !lane.watched {
+                            lane.kept.truncate(keeps - 1); // their memory serves the new one
+                        }
                         let deep = self.core(lane, encoded)?;
                         lane.keep(deep, keeps);
                     }

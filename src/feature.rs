@@ -91,12 +91,17 @@ impl Features {
     /// If it was not prepared for.
     #[track_caller]
     pub fn change(&mut self, now: &Value, before: &Value) -> Result<f32> {
-        if let (Some(now), Some(before)) = (now.host_f32(), before.host_f32()) {
-            return Ok(distance(now, before));
+        if let Some(change) = change_on_host(now, before) {
+            return Ok(change);
         }
         let session = self.change.as_mut().expect("prepared");
         Ok(session.run(&[("now", now), ("before", before)])?[0].read_f32()?[0])
     }
+}
+
+/// As [`Features::change`], where both are f32 in the memory of the host.
+pub fn change_on_host(now: &Value, before: &Value) -> Option<f32> {
+    Some(distance(now.host_f32()?, before.host_f32()?))
 }
 
 /// In one pass over the two or three terms there are.

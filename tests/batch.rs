@@ -26,8 +26,8 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
     let with = |prompt: &str, seed| Request { prompt: prompt.to_string(), seed, ..cat.clone() };
     vec![
         Request { cache: policy("N3-1000-0+taylor1"), ..cat.clone() },
-        Request { cache: policy("N2-0-0"), steps: 6, ..with("a red apple", 7) },
-        Request { guidance_scale: 1.0, cache: policy("N4-0-0+taylor2"), ..with("狗", 8) },
+        Request { cache: policy("N2-1000-0"), steps: 6, ..with("a red apple", 7) },
+        Request { guidance_scale: 1.0, cache: policy("N4-1000-0+taylor2"), ..with("狗", 8) },
         Request { sampler: SamplerKind::Dpmms, batch_size: 2, ..with("a green tree", 9) },
         Request {
             sampler: SamplerKind::Ddim,
@@ -129,6 +129,33 @@ fn one_that_leaves_takes_nothing_of_the_others_along() {
         let far =
             alone.rgb.iter().zip(&pictures[0].rgb).filter(|(a, b)| a.abs_diff(**b) > 1).count();
         assert_eq!(far, 0, "{}", request.prompt);
+    }
+}
+
+#[test]
+fn how_far_the_core_moved_is_told_where_it_is_watched() {
+    let artifacts = emoji::artifacts(1);
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let request = Request { cache: policy("N2-1000-0"), ..emoji::cat(pipeline.manifest(), 4) };
+    let (_, mut plan) = request.plan(pipeline.artifacts()).expect("a plan");
+    let mut timings = Timings::default();
+    for watched in [true, false] {
+        let mut walk = pipeline.enter(&request, &mut timings).expect("it begins");
+        walk.lanes[0].watched = watched;
+        let mut drifts = Vec::new();
+        for _ in 0..4 {
+            pipeline
+                .transformer(&mut timings, |_, dit, timings| walk.step(dit, &mut plan, timings))
+                .expect("a step");
+            drifts.push(walk.lanes[0].drift);
+        }
+        // It runs at steps 0 and 2.
+        assert_eq!([drifts[0], drifts[1]], [None, None]);
+        assert_eq!(
+            drifts[2].is_some_and(|drift| (0.01..2.0).contains(&drift)),
+            watched,
+            "{drifts:?}"
+        );
     }
 }
 

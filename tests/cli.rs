@@ -25,6 +25,18 @@ impl Place {
 }
 
 #[test]
+fn a_prompt_that_is_cut_is_told() {
+    let place = Place::new();
+    let long = "猫 ".repeat(300);
+    let output = place.generate(&["--prompt", &long, "--json", "-o", &place.file("long.png")]);
+    assert!(text(&output.stderr).contains("the prompt is longer than the text encoders read"));
+    assert_eq!(json(&output)["truncated"], serde_json::json!(["prompt"]));
+    let output = place.generate(&["--prompt", "猫", "--json", "-o", &place.file("short.png")]);
+    assert!(!text(&output.stderr).contains("longer"));
+    assert_eq!(json(&output)["truncated"], serde_json::json!([]));
+}
+
+#[test]
 fn a_picture_says_how_it_was_made_and_is_drawn_again_from_that() {
     let place = Place::new();
     let (first, again) = (place.file("猫.png"), place.file("again.png"));

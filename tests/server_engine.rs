@@ -23,7 +23,7 @@ fn mixed(engine: &Engine) -> Vec<Request> {
     let policy = |text: &str| text.parse().expect("a policy");
     let one = |i: u64| Request { seed: i, prompt: format!("a red apple {i}"), ..cat.clone() };
     vec![
-        Request { cache: policy("N2-0-0"), ..one(0) },
+        Request { cache: policy("N2-1000-0"), ..one(0) },
         Request { cache: policy("N3-1000-0+taylor1"), steps: 8, ..one(1) },
         Request { batch_size: 2, sampler: SamplerKind::Dpmms, ..one(2) },
         Request { width: 192, steps: 4, ..one(3) },

@@ -3,7 +3,24 @@
 mod emoji;
 mod server;
 
-use server::Server;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use server::{PATIENCE, Server, command, model};
+
+/// A request whose body has begun: it runs until the rest comes.
+const BEGUN: &[u8] = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
+
+fn begun(server: &Server) -> TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(BEGUN).expect("it reads");
+    // The server has it once it has answered a later one.
+    assert_eq!(server.get("/health").status, 200);
+    stream
+}
 
 #[test]
 fn a_server_starts_answers_and_ends_at_sigterm() {
@@ -12,4 +29,96 @@ fn a_server_starts_answers_and_ends_at_sigterm() {
     assert_eq!((health.status, health.text().as_str()), (200, r#"{"status":"ok"}"#));
     assert_eq!(server.get("/ready").status, 200);
     assert_eq!(server.stop(), 0, "{}", server.log());
+}
+
+#[test]
+fn requests_that_run_are_answered_and_no_new_ones_are_taken() {
+    let mut server = Server::start(&[]);
+    let mut running = begun(&server);
+    let idle = server.connect();
+    server.signal(Signal::TERM);
+    server.wait_for_log("SIGTERM received: draining");
+    let refused = |_| TcpStream::connect(server.address).is_err().then_some(());
+    let waited = (0..100).find_map(|turn| {
+        thread::sleep(Duration::from_millis(10));
+        refused(turn)
+    });
+    assert!(waited.is_some(), "new connections are taken");
+    assert!(server.wait(Duration::from_millis(300)).is_none(), "a request runs");
+
+    running.write_all(b"cd").expect("it reads");
+    let mut answer = String::new();
+    running.read_to_string(&mut answer).expect("it answers and closes");
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let status = server.wait(PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    drop(idle);
+}
+
+#[test]
+fn what_does_not_end_in_time_is_cut_off_and_told() {
+    let mut server = Server::start(&["--drain-timeout", "300ms"]);
+    let mut running = begun(&server);
+    let start = Instant::now();
+    server.signal(Signal::INT);
+    let status = server.wait(PATIENCE).expect("it ends");
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(status.code(), Some(1));
+    let told = "error: cut off after --drain-timeout 300 ms: 1 connections";
+    assert!(server.log().contains(told), "{}", server.log());
+    let mut answer = String::new();
+    let _ = running.read_to_string(&mut answer);
+    assert_eq!(answer, "");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut server = Server::start(&[]);
+        let _running = begun(&server);
+        server.signal(Signal::TERM);
+        server.wait_for_log("SIGTERM received: draining");
+        assert!(server.wait(Duration::from_millis(200)).is_none(), "a request runs");
+        server.signal(signal);
+        let status = server.wait(Duration::from_secs(1)).expect("it ends");
+        assert_eq!(status.code(), Some(code), "{}", server.log());
+        assert!(server.log().contains("received again: quitting at once"), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_in_time() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = folder.path().join("broken");
+    std::fs::create_dir(&broken).expect("a folder");
+    for file in std::fs::read_dir(model()).expect("the model") {
+        let file = file.expect("a file").path();
+        let name = file.file_name().expect("a name");
+        let copied = std::fs::copy(&file, broken.join(name));
+        copied.expect("a copy");
+    }
+    std::fs::write(broken.join("deep-core.onnx.data"), b"").expect("it can be written");
+
+    let (good, empty) = (model().to_path_buf(), folder.path().to_path_buf());
+    let free = "127.0.0.1:0".to_string();
+    let cases = [
+        (&good, &port, "error: --listen 127.0.0.1:", "in use"),
+        (&empty, &free, "error: ", "manifest.yaml"),
+        (&broken, &free, "error: ", "deep-core.onnx.data"),
+    ];
+    for (model, listen, first, second) in cases {
+        let start = Instant::now();
+        let mut command = command(&["--listen", listen, "--log-level", "error"]);
+        let data = folder.path().join("data");
+        let output = command.arg("--model").arg(model).arg("--data-dir").arg(&data).output();
+        let output = output.expect("it starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let last = told.lines().last().expect("a line");
+        assert!(last.starts_with(first) && last.contains(second), "{told}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
 }

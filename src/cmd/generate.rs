@@ -67,6 +67,11 @@ impl Generate {
         let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });
         let mut made = pipeline.draw(&request, plan, &mut |step| progress.step(step))?;
         progress.finish();
+        for field in &made.truncated {
+            eprintln!(
+                "note: the {field} is longer than the text encoders read: its end has no effect"
+            );
+        }
 
         let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
         let comparison = match comparison {
@@ -235,6 +240,7 @@ impl Report<'_> {
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),
             "deep_on_host": self.made.deep_on_host,
+            "truncated": self.made.truncated,
             "refresh": refreshed(plan),
             "timesteps": timesteps,
             "stages": Stage::ALL.iter().map(stage).collect::<Vec<_>>(),

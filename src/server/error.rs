@@ -17,6 +17,8 @@ pub enum ServeError {
     Model(#[from] crate::Error),
     #[error(transparent)]
     Jobs(#[from] JobsError),
+    #[error("{0}")]
+    Start(String),
     #[error(
         "cut off after --drain-timeout {} ms: {connections} connections and what was drawn",
         timeout.as_millis()

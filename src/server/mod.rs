@@ -32,8 +32,6 @@ use signals::Signals;
 
 pub use error::ServeError;
 
-/// Between two looks whether the engine is ready.
-const LOOK: Duration = Duration::from_millis(20);
 /// Between two sums of what the metrics were told.
 const TIDY: Duration = Duration::from_secs(5);
 /// For what was cut off to end by itself.
@@ -47,6 +45,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// # Errors
 /// When a model, the data folder or the address cannot be used; when something had to be cut off.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
+    let _faults = fail::FailScenario::setup(); // those of FAILPOINTS, in builds for tests
     allow_open_files();
     metrics::start();
     let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime)?;
@@ -68,7 +67,6 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let router = http::router(Arc::new(app));
 
     say(&format!("listening on http://{address}"));
-    tokio::spawn(say_when_ready(Arc::clone(&engine)));
     tokio::spawn(tidy());
     let (stop, stopped) = oneshot::channel::<()>();
     let accepting = listen::accept(listener, router, limits, async {
@@ -76,7 +74,13 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     });
     let accepting = tokio::spawn(accepting);
 
-    let signal = signals.next().await;
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        failed = start(&engine) => {
+            failed?;
+            signals.next().await
+        }
+    };
     info!("{} received: draining", signal.name());
     engine.drain();
     drop(stop);
@@ -105,11 +109,11 @@ async fn drain(
     Err(ServeError::CutOff { timeout, connections })
 }
 
-async fn say_when_ready(engine: Arc<Engine>) {
-    while engine.ready().is_err() {
-        tokio::time::sleep(LOOK).await;
-    }
+/// Says when the models are loaded and warm.
+async fn start(engine: &Engine) -> Result<(), ServeError> {
+    engine.started().await.map_err(ServeError::Start)?;
     say("ready");
+    Ok(())
 }
 
 async fn tidy() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hydit_graphs::{Precision, Target};
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,19 +21,29 @@ use crate::emoji;
 /// Longest wait for anything a server should do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An export of the small model, made once per test program; it lies in the target folder.
+/// An export of the small model, made once per build of a test program; it lies in the target folder.
 pub fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let folder =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join("emoji");
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).expect("the folder of an earlier run can go");
-        }
-        std::fs::create_dir_all(&folder).expect("the target folder can be written");
-        emoji::try_export(&folder, 1, Target::from(Precision::Fp32)).expect("it exports");
-        folder
-    })
+    MODEL.get_or_init(|| export().expect("the target folder can be written"))
+}
+
+/// Tests may run as processes side by side: each exports to a folder of its own, and the first to be
+/// done gives the export its name.
+fn export() -> std::io::Result<PathBuf> {
+    let built = std::fs::metadata(std::env::current_exe()?)?.modified()?;
+    let built = built.duration_since(UNIX_EPOCH).expect("a time of today").as_nanos();
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+    let folder = all.join(built.to_string());
+    if folder.exists() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&all)?;
+    let own = tempfile::tempdir_in(&all)?;
+    emoji::try_export(own.path(), 1, Target::from(Precision::Fp32)).expect("it exports");
+    if std::fs::rename(own.path(), &folder).is_err() && !folder.exists() {
+        return Err(std::io::Error::other("the export cannot be given its name"));
+    }
+    Ok(folder)
 }
 
 /// `hydit-serve serve` with these flags and nothing in the environment that it would read.

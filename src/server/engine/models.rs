@@ -89,7 +89,7 @@ impl Models {
         let engine = backend.describe();
         let mut pipeline = Pipeline::load(folder, backend)?;
         let manifest = pipeline.manifest();
-        let cache = "N2-0-0".parse().expect("a policy");
+        let cache = "N2-1000-0".parse().expect("a policy");
         let sampler = SamplerKind::Ddim; // whose pictures of few steps are like others
         let request = Request { steps: WARM_UP, cache, sampler, ..Request::new(manifest, "猫")? };
         let channels = manifest.model.transformer.in_channels;

@@ -194,6 +194,10 @@ impl Worker {
         decision: Decision,
     ) -> Result<()> {
         metrics::step(decision == Decision::Refresh);
+        if decision == Decision::Refresh {
+            let drifts = walk.lanes.iter().filter_map(|lane| lane.drift);
+            drifts.for_each(|drift| metrics::drift(f64::from(drift)));
+        }
         let Waiting { order, events, .. } = &active.waiting;
         let (steps, total) = (walk.place.step, walk.steps());
         let send = |event| {

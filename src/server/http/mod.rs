@@ -57,9 +57,6 @@ pub struct RequestId(pub Arc<str>);
 
 /// All routes, each behind all guards.
 pub fn router(app: Arc<App>) -> Router {
-    let guard = Arc::new(Guard::new(&app.settings));
-    let bounds =
-        Bounds { bytes: app.settings.limits.max_body, time: app.settings.connections.body_timeout };
     let (router, api) = openapi::document()
         .merge(openai::routes())
         .merge(jobs::routes())
@@ -67,8 +64,18 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(ops::routes())
         .split_for_parts();
     api.paths.paths.keys().for_each(|route| metrics::route(route));
-    // The last layer is the first to see a request.
-    openapi::serve(router, api)
+    guarded(openapi::serve(router, api), &app.settings).with_state(app)
+}
+
+/// The last layer is the first to see a request.
+fn guarded<S>(router: Router<S>, settings: &Settings) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let guard = Arc::new(Guard::new(settings));
+    let (limits, connections) = (settings.limits, settings.connections);
+    let bounds = Bounds { bytes: limits.max_body, time: connections.body_timeout };
+    router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(bounds, body::read))
@@ -77,7 +84,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe::observe))
-        .with_state(app)
 }
 
 async fn not_found() -> ApiError {
@@ -94,4 +100,34 @@ async fn method_not_allowed() -> ApiError {
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     let message = "a fault of the server; its log has the request's id";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::http::header;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn broken() -> &'static str {
+        panic!("of a handler")
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_is_an_answer() {
+        let router = Router::new().route("/panic", get(|| async { broken() }));
+        let router = guarded(router, &Settings::default());
+        let ask = Request::get("/panic").header(header::HOST, "localhost");
+        let ask = ask.body(Body::empty()).expect("a request");
+        let answer = router.oneshot(ask).await.expect("no service fails");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.headers().contains_key("x-request-id"));
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["error"]["code"], "internal_error");
+    }
 }

@@ -29,7 +29,8 @@ impl Options {
                 backend: self.backend,
                 provider: self.provider,
                 threads: Some(self.threads.unwrap_or_else(physical_cores)),
-                low_memory: self.low_memory,
+                // A server keeps what it has loaded: --max-memory is its bound.
+                low_memory: false,
             },
             workers: self.workers,
             max_batch: self.max_batch,

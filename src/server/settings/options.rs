@@ -39,9 +39,6 @@ pub struct Options {
     /// Threads of ONNX Runtime, shared out among the workers; all physical cores if not given.
     #[arg(long, env = "HYDIT_THREADS", value_name = "N")]
     pub threads: Option<usize>,
-    /// Memory before speed: hold one part of a model at a time, load each when it is needed.
-    #[arg(long, env = "HYDIT_LOW_MEMORY")]
-    pub low_memory: bool,
     /// Bytes of models that stay loaded, the others are loaded when they are asked for; all stay if
     /// not given.
     #[arg(long, env = "HYDIT_MAX_MEMORY", value_name = "SIZE")]
@@ -106,7 +103,7 @@ pub struct Options {
     #[arg(long, env = "HYDIT_MAX_STEPS", value_name = "N", default_value_t = 100)]
     pub max_steps: usize,
     /// Most pictures of a request.
-    #[arg(long, env = "HYDIT_MAX_N", value_name = "N", default_value_t = 4)]
+    #[arg(long, env = "HYDIT_MAX_N", value_name = "N", default_value_t = 10)]
     pub max_n: usize,
     /// Most bytes of a request's body.
     #[arg(long, env = "HYDIT_MAX_BODY", value_name = "SIZE", default_value = "256KiB")]
@@ -171,5 +168,26 @@ impl Default for Options {
         matches
             .and_then(|matches| Options::from_arg_matches(&matches))
             .expect("no setting is required, and every default is one of its setting's values")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_one_name_in_all_its_places() {
+        let command = Options::augment(clap::Command::new("settings"));
+        let keys = serde_json::to_value(Options::default()).expect("plain values");
+        let keys = keys.as_object().expect("a struct");
+        let arguments: Vec<_> = command.get_arguments().collect();
+        assert_eq!(arguments.len(), keys.len());
+        for argument in arguments {
+            let id = argument.get_id().as_str();
+            assert!(keys.contains_key(id), "{id}");
+            assert_eq!(argument.get_long(), Some(id.replace('_', "-").as_str()));
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            assert_eq!(variable, Some(format!("HYDIT_{}", id.to_uppercase()).as_str()));
+        }
     }
 }
