@@ -17,7 +17,7 @@ ROUNDS ?= 5
 
 say = @printf '== %s\n'
 
-.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table sheet bench clean
+.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table sheet soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -120,6 +120,18 @@ bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime an
 		--rounds $(ROUNDS) --table demo/peers.md --json demo/peers.json --plot demo/peers.png
 	$(say) 'table, data and plot:'
 	@ls -1 demo/peers.*
+
+# Release builds: what is measured is what users run.
+soak: setup ## the server under load, minutes: mixed requests, overload, kills, slow connections; real clients, fuzzing
+	$(say) 'building'
+	@cargo build --quiet --release --locked --workspace --bins
+	@cargo test --quiet --release --locked --test soak --no-run
+	$(say) 'long runs'
+	@cargo test --quiet --release --locked --test soak -- --ignored --nocapture --test-threads 1
+	$(say) 'the official clients'
+	@scripts/test-clients
+	$(say) 'requests made from the OpenAPI document'
+	@scripts/fuzz-api
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet

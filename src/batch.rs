@@ -44,20 +44,13 @@ impl Batch {
         self.members.iter().map(|member| member.walk.request().batch_size).sum()
     }
 
-    /// Whether `request`, which goes by `plan`, can run together with those in it.
-    pub fn fits(
-        &self,
-        manifest: &Manifest,
-        backend: &Backend,
-        request: &Request,
-        plan: &Plan,
-    ) -> bool {
+    /// Whether `request` can run together with those in it.
+    pub fn fits(&self, manifest: &Manifest, backend: &Backend, request: &Request) -> bool {
         let Some(first) = self.members.first() else { return true };
         let of = first.walk.request();
-        let planned = |plan: &Plan| plan.planned().is_some();
         (request.width, request.height) == (of.width, of.height)
-            && planned(plan)
-            && planned(&first.plan)
+            && !of.cache.is_reactive()
+            && !request.cache.is_reactive()
             && rows_mix(manifest, backend, request)
     }
 

@@ -53,7 +53,7 @@ fn together(
             let request = &requests[joined];
             let walk = pipeline.enter(request, timings).expect("it begins");
             let (_, plan) = request.plan(pipeline.artifacts()).expect("it is planned");
-            assert!(batch.fits(pipeline.manifest(), pipeline.backend(), request, &plan));
+            assert!(batch.fits(pipeline.manifest(), pipeline.backend(), request));
             pipeline
                 .transformer(timings, |backend, dit, _| batch.join(backend, dit, walk, plan))
                 .expect("it joins");
@@ -173,7 +173,7 @@ fn what_cannot_run_together_does_not_fit() {
     let mut timings = Timings::default();
     let mut batch = Batch::default();
     let fits = |batch: &Batch, pipeline: &Pipeline, request: &Request| {
-        batch.fits(pipeline.manifest(), pipeline.backend(), request, &plan(pipeline, request))
+        batch.fits(pipeline.manifest(), pipeline.backend(), request)
     };
     assert!(fits(&batch, &pipeline, &reactive), "anything fits into an empty batch");
     let walk = pipeline.enter(&cat, &mut timings).expect("it begins");

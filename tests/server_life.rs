@@ -5,11 +5,12 @@ mod server;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use server::{PATIENCE, Server, command, model};
+use serde_json::json;
+use server::{Answer, PATIENCE, Server, command, model};
 
 /// A request whose body has begun: it runs until the rest comes.
 const BEGUN: &[u8] = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
@@ -121,4 +122,94 @@ fn a_server_that_cannot_start_says_why_in_time() {
         assert!(last.starts_with(first) && last.contains(second), "{told}");
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
+}
+
+/// Waits until `line` is among the metrics.
+fn wait_for_metric(server: &Server, line: &str) {
+    let start = Instant::now();
+    while !server.get("/metrics").text().lines().any(|other| other == line) {
+        assert!(start.elapsed() < PATIENCE, "no {line} in {}", server.get("/metrics").text());
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn draw(server: &Server, seed: u64) -> Answer {
+    let body =
+        json!({ "prompt": "a cat", "seed": seed, "steps": 100, "response_format": "b64_json" });
+    server.post("/v1/images/generations", &body)
+}
+
+fn drawings<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    server: &'scope Server,
+    count: u64,
+) -> Vec<ScopedJoinHandle<'scope, Answer>> {
+    (0..count).map(|seed| scope.spawn(move || draw(server, seed))).collect()
+}
+
+fn statuses(drawings: Vec<ScopedJoinHandle<'_, Answer>>) -> Vec<u16> {
+    let answers = drawings.into_iter().map(|drawing| drawing.join().expect("it answers"));
+    let statuses = answers.map(|answer| {
+        if answer.status != 200 {
+            assert_eq!(answer.code(), "shutting_down");
+            assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|wait| wait > 0));
+        }
+        answer.status
+    });
+    let mut statuses: Vec<u16> = statuses.collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+#[test]
+fn pictures_that_are_drawn_are_finished_and_those_that_wait_are_sent_away() {
+    let mut server = Server::start(&["--max-batch", "5"]);
+    let answered = thread::scope(|scope| {
+        let running = drawings(scope, &server, 5);
+        wait_for_metric(&server, "hydit_batch_pictures_count 1");
+        let all = running.into_iter().chain(drawings(scope, &server, 5)).collect();
+        // As many again must come, and five be taken into the batch.
+        thread::sleep(Duration::from_millis(300));
+        wait_for_metric(&server, "hydit_queue_depth 5");
+        server.signal(Signal::TERM);
+        statuses(all)
+    });
+    assert_eq!(answered, [[200; 5], [503; 5]].concat());
+    let status = server.wait(Duration::from_secs(1)).expect("it ends with its last answer");
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn pictures_that_take_too_long_to_drain_are_sent_away() {
+    let mut server = Server::start(&["--drain-timeout", "50ms", "--max-batch", "2"]);
+    let answered = thread::scope(|scope| {
+        let all = drawings(scope, &server, 3);
+        wait_for_metric(&server, "hydit_batch_pictures_count 1");
+        wait_for_metric(&server, "hydit_queue_depth 1");
+        server.signal(Signal::TERM);
+        statuses(all)
+    });
+    assert_eq!(answered, [503; 3]);
+    let status = server.wait(Duration::from_secs(2)).expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_graph() {
+    let mut server = Server::start(&["--max-batch", "1"]);
+    let (mut streams, body) = (Vec::new(), r#"{"prompt":"a cat","steps":100,"n":4}"#);
+    for _ in 0..2 {
+        let head = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n\
+                    Content-Type: application/json\r\n";
+        let mut stream = server.connect();
+        let ask = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(ask.as_bytes()).expect("it reads");
+        streams.push(stream);
+    }
+    wait_for_metric(&server, "hydit_batch_pictures_count 1");
+    server.signal(Signal::TERM);
+    server.wait_for_log("SIGTERM received: draining");
+    server.signal(Signal::TERM);
+    let status = server.wait(Duration::from_secs(1)).expect("it ends");
+    assert_eq!(status.code(), Some(143), "{}", server.log());
 }

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::{Answer, Server, agent};
 
 fn request(path: &str, more: &str, body: &str) -> Vec<u8> {
@@ -135,6 +136,36 @@ fn silent_slow_and_idle_connections_are_closed_and_others_unharmed() {
     let _ = end.read_to_end(&mut Vec::new());
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     trickle.join().expect("the writer ends");
+}
+
+#[test]
+fn a_thousand_silent_and_slow_connections_are_gone_in_eleven_seconds() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("open files");
+    let server = Server::start(&[]);
+    let asks: [&[u8]; 4] = [b"", b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-Slow: "];
+    let mut opened: Vec<(Instant, TcpStream)> = Vec::new();
+    for ask in asks.into_iter().cycle().take(1000) {
+        let mut stream = server.connect();
+        stream.write_all(ask).expect("it reads");
+        opened.push((Instant::now(), stream));
+    }
+    let mut slowest = Duration::ZERO;
+    while opened[0].0.elapsed() < Duration::from_secs(9) {
+        let start = Instant::now();
+        assert_eq!(server.get("/health").status, 200);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "others wait {slowest:?}");
+    for (index, (since, mut stream)) in opened.into_iter().enumerate() {
+        let _ = stream.read_to_end(&mut Vec::new());
+        assert!(since.elapsed() < Duration::from_secs(11), "{index}: {:?}", since.elapsed());
+    }
+    let alone = || server.get("/metrics").text().lines().any(|line| line == "hydit_connections 1");
+    let closed = Instant::now();
+    while !alone() {
+        assert!(closed.elapsed() < Duration::from_secs(2), "connections are counted that are gone");
+    }
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn the_file_is_read_strictly() {
     let place = Place::new();
     let cases = [
         ("queue: 1\nqueu: 3\n", ["line 2", "queu"]),
-        ("queue: many\n", ["line 1", "queue"]),
+        ("queue: many\n", ["line 1", "column 8"]),
         ("queue: 1\nqueue: 2\n", ["line 2", "queue"]),
         ("deadline: 10\n", ["line 1", "such as 30s"]),
         ("log: loud\n", ["line 1", "loud"]),

@@ -23,7 +23,8 @@ pub enum Spacing {
 }
 
 impl Spacing {
-    const ALL: [Spacing; 3] = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
+    /// All of them.
+    pub const ALL: [Spacing; 3] = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
 }
 
 impl fmt::Display for Spacing {

@@ -67,6 +67,11 @@ pub trait Rule: fmt::Debug + fmt::Display + Send + Sync {
     fn is_off(&self) -> bool {
         false
     }
+
+    /// Whether its plans are [`Plan::Reactive`].
+    fn is_reactive(&self) -> bool {
+        false
+    }
 }
 
 /// All that a policy may know of a request.
@@ -153,6 +158,11 @@ impl CachePolicy {
     /// Whether it is [`off`](CachePolicy::off).
     pub fn is_off(&self) -> bool {
         self.0.is_off()
+    }
+
+    /// Whether it decides step by step.
+    pub fn is_reactive(&self) -> bool {
+        self.0.is_reactive()
     }
 
     /// What to do in `run`.

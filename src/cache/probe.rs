@@ -39,6 +39,10 @@ impl Rule for Probe {
     fn plan(&self, _: &Run<'_>) -> Result<Plan, PolicyError> {
         Ok(Plan::Reactive(Box::new(Watching { rule: *self, moved: 0.0, reuses: 0 })))
     }
+
+    fn is_reactive(&self) -> bool {
+        true
+    }
 }
 
 /// Since the last refresh.

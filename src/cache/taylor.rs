@@ -40,6 +40,10 @@ impl Rule for Taylor {
             Plan::Reactive(watch) => Plan::Reactive(Box::new(Forecasting { watch, series })),
         })
     }
+
+    fn is_reactive(&self) -> bool {
+        self.rule.is_reactive()
+    }
 }
 
 /// A reactive rule with forecasts.

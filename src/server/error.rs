@@ -15,10 +15,10 @@ pub enum ServeError {
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Model(#[from] crate::Error),
-    #[error(transparent)]
-    Jobs(#[from] JobsError),
     #[error("{0}")]
     Start(String),
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     #[error(
         "cut off after --drain-timeout {} ms: {connections} connections and what was drawn",
         timeout.as_millis()

@@ -41,6 +41,6 @@ pub fn prompt(prompt: &str, text: bool) {
     let span = tracing::Span::current();
     span.record("prompt_chars", prompt.chars().count());
     if text {
-        span.record("prompt", tracing::field::debug(prompt));
+        span.record("prompt", prompt);
     }
 }

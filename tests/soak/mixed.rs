@@ -31,7 +31,7 @@ fn kinds() -> Vec<Value> {
         json!({
             "prompt": prompts[i % prompts.len()], "seed": i, "steps": 4 + i % 5,
             "size": sizes[i % sizes.len()], "sampler": samplers[i / 2 % samplers.len()],
-            "cache": caches[i / 3 % caches.len()], "n": 1 + usize::from(i % 7 == 0),
+            "cache": caches[i / 3 % caches.len()], "n": 1 + usize::from(i.is_multiple_of(7)),
             "guidance": if i % 6 == 5 { 1.0 } else { 5.0 }
         })
     };

@@ -12,7 +12,7 @@ use super::running::Flag;
 use super::{Health, Shared};
 use crate::Step;
 use crate::batch::{Batch, Member};
-use crate::cache::{Decision, Plan};
+use crate::cache::Decision;
 use crate::denoise::Walk;
 use crate::dit::sizes;
 use crate::error::{Error, Result};
@@ -86,12 +86,9 @@ impl Worker {
         let room = options.max_batch.saturating_sub(batch.pictures());
         let pipeline = &model.pipeline;
         self.shared.queue.next_if(|order| {
-            let request = &order.request;
-            let fits =
-                |plan: &Plan| batch.fits(pipeline.manifest(), pipeline.backend(), request, plan);
             order.model == model.name
-                && request.batch_size <= room
-                && request.plan(pipeline.artifacts()).is_ok_and(|(_, plan)| fits(&plan))
+                && order.request.batch_size <= room
+                && batch.fits(pipeline.manifest(), pipeline.backend(), &order.request)
         })
     }
 

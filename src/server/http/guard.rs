@@ -116,17 +116,21 @@ impl Guard {
         }
     }
 
-    /// Pages of the origins that may call, and no others.
-    pub fn cors(&self) -> CorsLayer {
+    /// Tells browsers whose pages may call, if any may.
+    pub fn cors(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
         let origins = self.origins.iter();
         let origins: Vec<HeaderValue> = origins
             .map(|origin| HeaderValue::from_str(origin).expect("checked with the settings"))
             .collect();
-        CorsLayer::new()
+        let layer = CorsLayer::new()
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(Any)
+            .expose_headers(Any);
+        Some(layer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What clients see. One file per API; [`router`] puts them together.
 
 mod body;
+mod drawing;
 mod encode;
 mod error;
 mod fields;
@@ -13,16 +14,19 @@ mod openai;
 mod openapi;
 mod ops;
 mod picture;
+mod schema;
 
 use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use drawing::{Asked, Figures};
 pub use encode::{Format, Output};
 pub use error::ApiError;
 pub use fields::Fields;
@@ -64,7 +68,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(ops::routes())
         .split_for_parts();
     api.paths.paths.keys().for_each(|route| metrics::route(route));
-    guarded(openapi::serve(router, api), &app.settings).with_state(app)
+    guarded(openapi::serve(router, api, &app.settings), &app.settings).with_state(app)
 }
 
 /// The last layer is the first to see a request.
@@ -75,12 +79,17 @@ where
     let guard = Arc::new(Guard::new(settings));
     let (limits, connections) = (settings.limits, settings.connections);
     let bounds = Bounds { bytes: limits.max_body, time: connections.body_timeout };
-    router
+    let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::disable()) // the next layer has bounded and read it
         .layer(from_fn_with_state(bounds, body::read))
-        .layer(from_fn_with_state(Arc::clone(&guard), guard::key))
-        .layer(guard.cors())
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::key));
+    let router = match guard.cors() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe::observe))

@@ -10,10 +10,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use tracing::field::Empty;
-use tracing::{Instrument, Span, info, info_span};
+use tracing::{Instrument, Span, debug, info, info_span};
 use uuid::Uuid;
 
 use super::RequestId;
+use super::guard::OPEN;
 use crate::server::metrics;
 use crate::server::settings::is_name;
 
@@ -71,8 +72,13 @@ impl Drop for Seen {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         metrics::request(&self.route, self.status, duration);
-        let milliseconds = duration.as_secs_f64() * 1e3;
-        self.span.in_scope(|| info!(status = self.status, milliseconds, "answered"));
+        let (status, milliseconds) = (self.status, duration.as_micros() as f64 / 1e3);
+        // Probes ask every second.
+        let probe = OPEN.contains(&&*self.route) && status == 200;
+        self.span.in_scope(|| match probe {
+            true => debug!(status, milliseconds, "answered"),
+            false => info!(status, milliseconds, "answered"),
+        });
     }
 }
 

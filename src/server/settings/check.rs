@@ -6,14 +6,14 @@ use axum::http::{HeaderValue, Uri};
 
 use super::{Connections, Keep, Limits, Options, Settings, keys};
 use crate::cache::CachePolicy;
-use crate::runtime::{RuntimeOptions, physical_cores};
+use crate::runtime::RuntimeOptions;
 use crate::server::log;
 
 /// A setting's name and what is wrong with it.
 type Wrong = (&'static str, String);
 
 impl Options {
-    /// The settings that these options ask for, not checked against each other.
+    /// The settings that these [complete](Options::complete) options ask for, not checked against each other.
     pub(super) fn settings(self) -> Result<Settings, Wrong> {
         let mut secrets = self.api_key;
         keys::parse(secrets.iter().map(String::as_str)).map_err(|why| ("api_key", why))?;
@@ -28,7 +28,7 @@ impl Options {
             runtime: RuntimeOptions {
                 backend: self.backend,
                 provider: self.provider,
-                threads: Some(self.threads.unwrap_or_else(physical_cores)),
+                threads: self.threads,
                 // A server keeps what it has loaded: --max-memory is its bound.
                 low_memory: false,
             },

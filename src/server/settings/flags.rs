@@ -75,9 +75,10 @@ impl Flags {
                 }
             }
         }
-        let options: Options = serde_json::from_value(Value::Object(values.clone()))
-            .expect("each value was an option's");
-        let told: Vec<Setting> = values
+        let options: Options =
+            serde_json::from_value(Value::Object(values)).expect("each value was an option's");
+        let options = options.complete();
+        let told: Vec<Setting> = to_map(&options)
             .into_iter()
             .map(|(name, value)| {
                 let source = sources.get(&name).copied().unwrap_or(Source::Default);

@@ -121,6 +121,6 @@ pub enum LogFormat {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Options::default().settings().expect("the defaults are right")
+        Options::default().complete().settings().expect("the defaults are right")
     }
 }

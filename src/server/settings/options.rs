@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LogFormat;
 use super::value::{Period, Size, choice};
-use crate::runtime::{BackendChoice, Provider};
+use crate::runtime::{BackendChoice, Provider, physical_cores};
 
 /// All settings as they are written. The flag of `queue_per_key` is `--queue-per-key`, its variable
 /// `HYDIT_QUEUE_PER_KEY`; lists are separated by commas there.
@@ -142,6 +142,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// With what follows from the machine and from other options where nothing was given.
+    pub(super) fn complete(self) -> Options {
+        Options {
+            threads: Some(self.threads.unwrap_or_else(physical_cores)),
+            queue_per_key: Some(self.queue_per_key.unwrap_or(self.queue)),
+            ..self
+        }
+    }
+
     /// As [`Args::augment_args`]; every switch can be turned off as well, by `=false`, in case the file
     /// turned it on.
     pub(super) fn augment(command: clap::Command) -> clap::Command {

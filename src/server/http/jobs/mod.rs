@@ -20,6 +20,7 @@ use self::view::{JobFields, JobList, JobView};
 use super::error::ErrorBody;
 use super::{ApiError, App, Client, Fields, PictureFields};
 use crate::server::jobs::{Asked, End, Idempotency, JobsError, Removed, now};
+use crate::server::log;
 
 /// Names a request that may be sent twice and is meant once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -71,6 +72,7 @@ async fn create(
     let asked = PictureFields::take(&mut fields)?;
     let preview_every = fields.whole("preview_every")?.filter(|every| *every > 0);
     fields.finish()?;
+    log::prompt(&asked.prompt, app.settings.log_prompts);
     let (model, artifacts) = app.engine.model(asked.model.as_deref())?;
     let (model, artifacts) = (model.to_string(), artifacts.clone());
     let (output, deadline) = (asked.output(&app.settings)?, asked.deadline(&app.settings)?);
