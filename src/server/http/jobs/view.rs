@@ -1,32 +1,21 @@
 //! Jobs as JSON.
 
 use serde::Serialize;
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaType, Type};
-use utoipa::openapi::{RefOr, SchemaFormat};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
-use super::super::PictureFields;
+use super::super::{Figures, PictureFields};
 use crate::server::jobs::{Asked, End, Made, Mark, Record, Status};
 
-/// What a job is asked for: the fields of a picture, and `preview_every`.
-pub struct JobFields;
-
-impl PartialSchema for JobFields {
-    fn schema() -> RefOr<Schema> {
-        let mut schema = PictureFields::schema();
-        if let RefOr::T(Schema::Object(Object { properties, .. })) = &mut schema {
-            let every = ObjectBuilder::new()
-                .schema_type([Type::Integer, Type::Null].into_iter().collect::<SchemaType>())
-                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(0))
-                .description(Some("Steps between two previews; 0 or absent is none."));
-            properties.insert("preview_every".to_string(), every.into());
-        }
-        schema
-    }
+/// What a job is asked for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct JobFields {
+    #[serde(flatten)]
+    picture: PictureFields,
+    /// Steps between two previews, small pictures among the job's events; 0 is none.
+    #[schema(minimum = 0, default = 0)]
+    preview_every: Option<usize>,
 }
-
-impl ToSchema for JobFields {}
 
 /// A job.
 #[derive(Serialize, ToSchema)]
@@ -105,14 +94,8 @@ struct RequestView {
 #[derive(Serialize, ToSchema)]
 struct ResultView {
     pictures: Vec<PictureView>,
-    /// The seed of each picture.
-    seeds: Vec<u64>,
-    /// From its acceptance to the worker, in this process.
-    queued_seconds: f64,
-    /// From the worker to the pictures.
-    drawing_seconds: f64,
-    /// Which of the texts were longer than the text encoders read.
-    truncated: Vec<String>,
+    /// How they were made.
+    hydit: Figures,
 }
 
 /// A picture of a job.
@@ -225,10 +208,7 @@ impl ResultView {
         };
         ResultView {
             pictures: made.pictures.iter().enumerate().map(picture).collect(),
-            seeds: made.pictures.iter().map(|picture| picture.seed).collect(),
-            queued_seconds: made.queued_seconds,
-            drawing_seconds: made.drawing_seconds,
-            truncated: made.truncated.clone(),
+            hydit: made.figures.clone(),
         }
     }
 }
