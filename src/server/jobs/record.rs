@@ -7,7 +7,7 @@ use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Forecast, ParsePolicyError};
 use crate::request::Request;
 use crate::sampler::{SamplerKind, Spacing};
-use crate::server::http::Output;
+use crate::server::http::{Figures, Output};
 
 /// All that outlives the process, but for the pictures' bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,12 +108,8 @@ pub struct Made {
     pub dropped: bool,
     /// What was done at each step.
     pub marks: Vec<Mark>,
-    /// Seconds in the queue.
-    pub queued_seconds: f64,
-    /// Seconds of drawing.
-    pub drawing_seconds: f64,
-    /// Texts that were longer than the text encoders read.
-    pub truncated: Vec<String>,
+    /// The rest.
+    pub figures: Figures,
 }
 
 /// A picture without its bytes.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sampler::{SamplerKind, Spacing};
-use crate::server::http::{Format, Output};
+use crate::server::http::{Figures, Format, Output};
 use crate::server::jobs::record::{Asked, Idempotency, Made, Mark, Picture};
 
 const KEEP: Keep = Keep { age: Duration::from_millis(1000), bytes: 100 };
@@ -80,9 +80,19 @@ fn done(pictures: &[Vec<u8>]) -> End {
         pictures: pictures.iter().map(picture).collect(),
         dropped: false,
         marks: vec![Mark::Refresh, Mark::Reuse, Mark::Forecast],
-        queued_seconds: 0.25,
-        drawing_seconds: 1.5,
-        truncated: vec!["prompt".to_string()],
+        figures: Figures {
+            model: "emoji".to_string(),
+            seeds: vec![1],
+            size: "128x64".to_string(),
+            steps: 3,
+            core_runs: 1,
+            sampler: SamplerKind::Ddpm,
+            guidance: 5.3,
+            cache: "N2-700-50".to_string(),
+            truncated: vec!["prompt".to_string()],
+            queued_seconds: 0.25,
+            drawing_seconds: 1.5,
+        },
     })
 }
 
