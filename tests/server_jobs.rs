@@ -421,7 +421,7 @@ fn a_job_whose_model_was_exported_anew_fails_by_name() {
         Server::spawn(command, folder.path())
     };
     let mut server = start(model(), "m");
-    until_ready(&server);
+    server.wait_until_ready();
     let [runs, waits] = [1, 2].map(|seed| create(&server, &long(seed)));
     until(&server, &runs, &["running"]);
     server.kill();
@@ -435,14 +435,6 @@ fn a_job_whose_model_was_exported_anew_fails_by_name() {
         );
         let message = failed["error"]["message"].as_str().expect("a text");
         assert!(message.contains("exported anew"), "{message}");
-    }
-}
-
-fn until_ready(server: &Server) {
-    let end = Instant::now() + PATIENCE;
-    while server.get("/ready").status != 200 {
-        assert!(Instant::now() < end, "{}", server.log());
-        thread::sleep(Duration::from_millis(10));
     }
 }
 

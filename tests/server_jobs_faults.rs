@@ -4,6 +4,7 @@ mod emoji;
 mod engine;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use fail::FailScenario;
@@ -50,13 +51,24 @@ async fn a_job_whose_engine_fails_is_tried_once_more() {
         status
     };
 
-    fail::cfg("core", "1*panic(the core broke)").expect("a fault");
+    // Not in the warm-up after the restart, when it is not ready.
+    let (left, watched) = (Arc::new(AtomicUsize::new(0)), engine.clone());
+    let broken = left.clone();
+    let fault = move || {
+        let less = |left: usize| left.checked_sub(1);
+        if watched.ready().is_ok() && broken.fetch_update(SeqCst, SeqCst, less).is_ok() {
+            panic!("the core broke");
+        }
+    };
+    fail::cfg_callback("core", fault).expect("a fault");
+
+    left.store(1, SeqCst);
     let once = create().await;
     let waits = create().await;
     for status in [&once, &waits] {
         assert!(matches!(ended(&jobs, status).await, End::Done(_)));
     }
-    fail::cfg("core", "2*panic(the core broke)").expect("a fault");
+    left.store(2, SeqCst);
     let twice = create().await;
     match ended(&jobs, &twice).await {
         End::Failed { code, message } => {
