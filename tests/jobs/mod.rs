@@ -39,6 +39,11 @@ pub fn id(job: &Value) -> String {
     job["id"].as_str().expect("a job has an id").to_string()
 }
 
+/// The ids of a list.
+pub fn ids(list: &Value) -> Vec<String> {
+    list["data"].as_array().expect("jobs").iter().map(id).collect()
+}
+
 pub fn path(id: &str) -> String {
     format!("/v1/jobs/{id}")
 }

@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use crate::client::small;
 use crate::jobs::{done, id, path, picture};
-use crate::server::{Answer, Server, agent};
+use crate::server::{Answer, PATIENCE, Server, agent};
 
 /// Kills, unless `SOAK_KILLS` says.
 const KILLS: usize = 100;
 /// Requests that differ.
 const KINDS: usize = 12;
 /// Sent in each life of the server.
-const SENT: usize = 5;
+const SENT: usize = 3;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(40);
-/// Longest life after the server is ready, in milliseconds.
-const LIFE: u64 = 400;
+/// Longest time from a job's start to the kill, in milliseconds.
+const LIFE: u64 = 150;
 
 /// What the client knows of a request it has sent, by its Idempotency-Key.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Entry {
 }
 
 fn kind(kind: usize) -> Value {
-    let mut body = small(kind, 3 + kind % 4);
+    let mut body = small(kind, 10 + kind % 4);
     body["n"] = json!(1 + kind % 2);
     body["cache"] = json!(["off", "N2-1000-0"][kind % 2]);
     body
@@ -77,6 +77,12 @@ fn all(server: &Server) -> Vec<Value> {
     }
 }
 
+/// The newest.
+fn jobs(server: &Server) -> Vec<Value> {
+    let list = server.get("/v1/jobs?limit=100").json();
+    list["data"].as_array().expect("jobs").clone()
+}
+
 /// Numbers that look random.
 struct Dice(u64);
 
@@ -106,15 +112,18 @@ fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life:
                 thread::sleep(PAUSE);
             }
         });
+        let end = Instant::now() + PATIENCE;
+        while !jobs(server).iter().any(|job| job["status"] == "running") {
+            assert!(Instant::now() < end, "no job runs");
+        }
         thread::sleep(life);
-        let jobs = server.get("/v1/jobs?limit=100").json();
+        let jobs = jobs(server);
         server.signal(Signal::KILL);
         stop.store(true, Ordering::Relaxed);
         (client.join(), jobs)
     });
     client.expect("the client goes on");
     server.kill();
-    let jobs = jobs["data"].as_array().expect("jobs");
     for entry in ledger.values_mut().filter(|entry| entry.finished.is_none()) {
         let own = |job: &&Value| entry.id.as_ref().is_some_and(|name| *name == id(job));
         if let Some(job) = jobs.iter().find(own).filter(|job| job["status"] == "done") {

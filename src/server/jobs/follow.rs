@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
 use super::Jobs;
@@ -186,11 +185,7 @@ pub(super) fn order(record: &Record) -> Order {
 }
 
 fn made(record: &Record, request: &Request, drawn: &Drawn, files: &[Vec<u8>]) -> Made {
-    let picture = |(seed, file): (u64, &Vec<u8>)| Picture {
-        seed,
-        bytes: file.len() as u64,
-        sha256: Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect(),
-    };
+    let picture = |(seed, file): (u64, &Vec<u8>)| Picture::new(seed, file);
     Made {
         pictures: (record.asked.seed..).zip(files).map(picture).collect(),
         dropped: false,

@@ -1,6 +1,7 @@
 //! A job as it is stored.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
@@ -133,6 +134,14 @@ pub enum Mark {
     Reuse,
     /// A weighted sum of its last outputs was used.
     Forecast,
+}
+
+impl Picture {
+    /// Of `file`.
+    pub fn new(seed: u64, file: &[u8]) -> Picture {
+        let sha256 = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
+        Picture { seed, bytes: file.len() as u64, sha256 }
+    }
 }
 
 impl End {

@@ -20,7 +20,7 @@ use self::view::{JobFields, JobList, JobView};
 use super::error::ErrorBody;
 use super::path::Path;
 use super::{ApiError, App, Client, Fields, PictureFields, drawing};
-use crate::server::jobs::{Asked, End, Idempotency, JobsError, Removed, now};
+use crate::server::jobs::{Asked, Idempotency, JobsError, Removed, now};
 
 /// Names a request that may be sent twice and is meant once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -194,18 +194,15 @@ async fn picture(
     let none =
         || ApiError::from(JobsError::NoPicture { id, index: usize::MAX, why: "it has fewer" });
     let index: usize = index.parse().map_err(|_| none())?;
-    let (record, file) = app.jobs.picture(&client, job, index).await?;
-    let Some(End::Done(made)) = &record.end else {
-        unreachable!("only a job that is done has a picture")
-    };
-    let etag = format!("\"{}\"", made.pictures[index].sha256);
+    let (picture, output, file) = app.jobs.picture(&client, job, index).await?;
+    let etag = format!("\"{}\"", picture.sha256);
     let known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .any(|tags| tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| tag.trim() == etag)));
     let head = [
         (header::ETAG, etag),
-        (header::CONTENT_TYPE, record.asked.output.format.media_type().to_string()),
+        (header::CONTENT_TYPE, output.format.media_type().to_string()),
         // It never changes, but it may be gone.
         (header::CACHE_CONTROL, "private, no-cache".to_string()),
     ];
