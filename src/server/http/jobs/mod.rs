@@ -73,6 +73,11 @@ async fn create(
     let asked = PictureFields::take(&mut fields)?;
     let preview_every = fields.whole("preview_every")?.filter(|every| *every > 0);
     fields.finish()?;
+    let max_steps = app.settings.limits.max_steps;
+    if let Some(every) = preview_every.filter(|every| *every > max_steps) {
+        let message = format!("preview_every: {every}; expected 0 to {max_steps}");
+        return Err(ApiError::field("preview_every", message));
+    }
     log::prompt(&asked.prompt, app.settings.log_prompts);
     let (model, artifacts) = app.engine.model(asked.model.as_deref())?;
     let (model, artifacts) = (model.to_string(), artifacts.clone());
