@@ -194,8 +194,10 @@ impl Jobs {
     /// # Errors
     /// [`JobsError::Unknown`], or what the store says.
     pub async fn watch(&self, client: &str, id: Uuid) -> Result<Watched, JobsError> {
+        // Taken before the record is read: it tells the end of a job that ends meanwhile.
+        let live = self.live(id);
         let status = self.get(client, id).await?;
-        Ok(match self.live(id) {
+        Ok(match live.or_else(|| self.live(id)) {
             Some(live) => Watched::Live(live),
             None => Watched::Over(Box::new(status)),
         })
