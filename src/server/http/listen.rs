@@ -13,12 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::paced::Paced;
 use crate::server::metrics;
 use crate::server::settings::Connections;
 
@@ -120,7 +120,10 @@ async fn accept(
             debug!("one connection too many, closed");
             continue;
         };
-        let stream = TokioIo::new(Box::pin(within(stream, limits.write_timeout)));
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!("small answers may wait: {error}");
+        }
+        let stream = TokioIo::new(Paced::new(stream, limits.write_timeout));
         let connection = protocol.serve_connection(stream, service.clone());
         let connection = watched.watch(connection);
         tokio::spawn(async move {
@@ -132,14 +135,4 @@ async fn accept(
             drop(place);
         });
     }
-}
-
-/// A stream whose writes fail when nothing goes out for `timeout`.
-fn within(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!("small answers may wait: {error}");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(timeout));
-    stream
 }

@@ -13,6 +13,7 @@ mod oip;
 mod openai;
 mod openapi;
 mod ops;
+mod paced;
 mod path;
 mod picture;
 mod schema;

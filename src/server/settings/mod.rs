@@ -96,7 +96,7 @@ pub struct Connections {
     pub header_timeout: Duration,
     /// From the header to the end of the body.
     pub body_timeout: Duration,
-    /// Without the client taking anything of its answer.
+    /// For a client to take the next MiB of its answer, or what is left of it.
     pub write_timeout: Duration,
 }
 

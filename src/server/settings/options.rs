@@ -110,7 +110,7 @@ pub struct Options {
     pub max_body: Size,
 
     /// Connections at a time; more are closed at once.
-    #[arg(long, env = "HYDIT_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096)]
+    #[arg(long, env = "HYDIT_MAX_CONNECTIONS", value_name = "N", default_value_t = 2048)]
     pub max_connections: usize,
     /// From a connection, or the last answer on it, to the end of the next request's header.
     #[arg(long, env = "HYDIT_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s")]
@@ -118,7 +118,7 @@ pub struct Options {
     /// From the end of a request's header to the end of its body.
     #[arg(long, env = "HYDIT_BODY_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub body_timeout: Period,
-    /// Without the client taking anything of its answer.
+    /// For a client to take the next MiB of its answer, or what is left of it.
     #[arg(long, env = "HYDIT_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub write_timeout: Period,
 
