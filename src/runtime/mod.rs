@@ -11,6 +11,7 @@ mod onnxruntime;
 mod places;
 mod provider;
 mod session;
+mod stop;
 mod tract;
 mod value;
 
@@ -24,6 +25,7 @@ pub use self::{
     onnxruntime::OnnxRuntime,
     provider::Provider,
     session::Session,
+    stop::Stop,
     tract::Tract,
     value::{DType, TensorInfo, Value},
 };
@@ -106,7 +108,11 @@ impl Backend {
         let &RuntimeOptions { provider, low_memory, .. } = options;
         if options.backend == BackendChoice::Tract {
             if provider == Provider::Cpu {
-                return Ok(Backend::Tract(Tract { notice: String::new(), low_memory }));
+                return Ok(Backend::Tract(Tract {
+                    notice: String::new(),
+                    low_memory,
+                    stop: Stop::default(),
+                }));
             }
             let reason = "tract computes on the CPU only".into();
             let mend = "leave out --backend tract, or use --provider cpu".into();
@@ -124,9 +130,11 @@ impl Backend {
             return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
         }
         match options.backend {
-            BackendChoice::Auto => {
-                Ok(Backend::Tract(Tract { notice: notice(&report), low_memory }))
-            }
+            BackendChoice::Auto => Ok(Backend::Tract(Tract {
+                notice: notice(&report),
+                low_memory,
+                stop: Stop::default(),
+            })),
             _ => Err(RuntimeError::NoLibrary { refused: report.refused() }),
         }
     }
@@ -171,6 +179,14 @@ impl Backend {
         }
     }
 
+    /// What is asked before every call of a graph that this backend has loaded.
+    pub fn stop(&self) -> Stop {
+        match self {
+            Backend::Ort(runtime) => runtime.stop.clone(),
+            Backend::Tract(tract) => tract.stop.clone(),
+        }
+    }
+
     /// Whether memory comes before speed. ONNX Runtime then gives back what a run on the CPU has
     /// allocated at its end, and a [`Pipeline`](crate::Pipeline) holds one part of the model at a
     /// time. The numbers are the same.
@@ -210,7 +226,7 @@ impl Backend {
                 (Engine::Tract(engine), inputs, outputs)
             }
         };
-        Ok(Session::new(graph, engine, inputs, outputs))
+        Ok(Session::new(graph, engine, self.stop(), inputs, outputs))
     }
 
     /// A host tensor of `shape` with a copy of `data`, row by row.

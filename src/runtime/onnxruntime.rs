@@ -34,7 +34,7 @@ use ort::{
 };
 
 use super::{
-    DType, Provider, RuntimeError, TensorInfo,
+    DType, Provider, RuntimeError, Stop, TensorInfo,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
 
@@ -55,6 +55,7 @@ pub struct OnnxRuntime {
     provider: Provider,
     threads: usize,
     low_memory: bool,
+    pub(super) stop: Stop,
 }
 
 /// How often a graph runs in a request.
@@ -112,7 +113,8 @@ impl OnnxRuntime {
             }
         };
         drop(slot);
-        let runtime = OnnxRuntime { loaded, provider, threads, low_memory };
+        let stop = Stop::default();
+        let runtime = OnnxRuntime { loaded, provider, threads, low_memory, stop };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)

@@ -120,6 +120,7 @@ impl Drawing {
             deadline: Some(Instant::now() + deadline),
             preview_every: None,
             partials,
+            alone: false,
         })?;
         Ok(Drawing { asked: Arc::new(asked), ticket })
     }

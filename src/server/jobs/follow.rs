@@ -52,7 +52,8 @@ impl Jobs {
                     warn!(job = %live.status().record.id, why, "is tried again");
                     live.wait_again();
                     tokio::time::sleep(REST).await;
-                    match self.engine.resubmit(order(&live.status().record)) {
+                    let again = Order { alone: true, ..order(&live.status().record) };
+                    match self.engine.resubmit(again) {
                         Ok(again) => ticket = again,
                         Err(_) => return live.leave(), // shutting down
                     }
@@ -181,6 +182,7 @@ pub(super) fn order(record: &Record) -> Order {
         deadline: asked.deadline.map(left),
         preview_every: asked.preview_every,
         partials: 0,
+        alone: false,
     }
 }
 
