@@ -5,7 +5,7 @@ mod server;
 
 use std::io::{BufRead, BufReader, Write};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -167,10 +167,9 @@ fn errors_name_the_field_in_openais_shape() {
 fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
     let server = Server::start(&[]);
     let long = cat(json!({ "steps": 100, "size": "768x768", "deadline": 1 }));
-    let started = Instant::now();
     let answer = server.post(GENERATE, &long);
     assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(metric(&server, "hydit_steps_total") < 100, "it was drawn to the end");
 
     let body = cat(json!({ "steps": 100, "size": "768x768", "stream": true })).to_string();
     let mut connection = server.connect();

@@ -149,9 +149,11 @@ fn a_prompt_is_logged_by_its_length_and_its_text_only_on_request() {
 #[test]
 fn at_debug_every_stage_of_every_step_has_a_line_with_its_time() {
     let server = Server::start(&["--log-level", "hydit=debug"]);
+    server.wait_for_log("loaded and warm");
     let before = server.log().matches("stage{name=\"core\"}").count();
     let cat = json!({ "prompt": "猫", "steps": 3, "cache": "off" });
     assert_eq!(server.post("/v1/images/generations", &cat).status, 200);
+    server.wait_for_log("answered");
     let log = server.log();
     let lines: Vec<&str> =
         log.lines().filter(|line| line.contains("stage{name=\"core\"}")).skip(before).collect();
@@ -159,5 +161,6 @@ fn at_debug_every_stage_of_every_step_has_a_line_with_its_time() {
     assert!(lines.iter().all(|line| line.contains("time.busy=")), "{lines:?}");
     let quiet = Server::start(&[]);
     assert_eq!(quiet.post("/v1/images/generations", &cat).status, 200);
+    quiet.wait_for_log("answered");
     assert!(!quiet.log().contains("stage{"), "{}", quiet.log());
 }
