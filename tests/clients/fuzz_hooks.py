@@ -46,6 +46,13 @@ def map_body(context, body):
     return body
 
 
+@schemathesis.hook
+def filter_failure(context, failure, case, response):
+    """DELETE cancels a job that has not ended; that it is cancelled can still be read."""
+    kept = type(failure).__name__ == "UseAfterFree" and response.json().get("status") == "cancelled"
+    return not kept
+
+
 def fitting(inputs):
     """Each input once; width only with height, both small. What is no input stays."""
     named = {each["name"]: each for each in inputs if isinstance(each, dict) and isinstance(each.get("name"), str)}
@@ -53,7 +60,7 @@ def fitting(inputs):
     sides = [named[side]["data"] for side in ("width", "height") if "data" in named.get(side, {})]
     if len(sides) < 2:
         named.pop("width", None), named.pop("height", None)
-    elif all(isinstance(side, list) and side and isinstance(side[0], int) for side in sides):
+    elif all(isinstance(side, list) and side and isinstance(side[0], (int, float)) for side in sides):
         product = sides[0][0] * sides[1][0]
         if product > PIXELS and all(side[0] % SIDE == 0 for side in sides):
             sides[0][0] = sides[1][0] = 64

@@ -1,7 +1,7 @@
-//! Draws: a bounded [`queue`], and threads that own the models ([`worker`]).
+//! Draws: a bounded `queue`, and threads that own the models (`worker`).
 //!
 //! An [`Order`] waits in the queue until a worker takes it, alone or into the batch that it is
-//! drawing; its [`Ticket`] hears of every step. A [`pulse`] tells whether a worker is alive.
+//! drawing; its [`Ticket`] hears of every step. A `pulse` tells whether a worker is alive.
 
 mod models;
 mod order;

@@ -189,11 +189,9 @@ impl Worker {
             let drifts = walk.lanes.iter().filter_map(|lane| lane.drift);
             drifts.for_each(|drift| metrics::drift(f64::from(drift)));
         }
-        let Waiting { order, events, .. } = &active.waiting;
+        let order = &active.waiting.order;
         let (steps, total) = (walk.place.step, walk.steps());
-        let send = |event| {
-            let _ = events.send(event); // the flag tells when nobody listens
-        };
+        let send = |event| self.shared.running.tell(&order.id, event);
         send(Event::Step(Step { index: steps - 1, total, decision }));
         let due = order.preview_every.is_some_and(|every| steps.is_multiple_of(every));
         if due && steps < total {

@@ -25,6 +25,9 @@ pub fn complete(schemas: &mut Value, settings: &Settings) {
         }
         if schema["properties"].get(ALIASES[0].1).is_some() {
             schema["additionalProperties"] = json!(false);
+            if let Some(every) = schema["properties"].get_mut("preview_every") {
+                every["maximum"] = json!(settings.limits.max_steps);
+            }
             schema["allOf"] = rules(&schema["properties"]);
         }
     }
@@ -44,6 +47,12 @@ fn bound(fields: &mut Value, settings: &Settings) {
     fields["sampler"]["enum"] = or_null(SamplerKind::value_variants());
     fields["spacing"]["enum"] = or_null(&Spacing::ALL);
     fields["output_format"]["enum"] = or_null(&Format::ALL);
+    // How wide numbers are is nobody's business: the bounds say all.
+    for field in fields.as_object_mut().expect("fields have names").values_mut() {
+        if field.get("minimum").is_some() {
+            field.as_object_mut().expect("a field is an object").remove("format");
+        }
+    }
     for (name, alias) in ALIASES {
         fields[alias] = fields[name].clone();
         fields[alias]["description"] = json!(format!("Another name of `{name}`."));

@@ -72,6 +72,11 @@ async fn create(
     let picture = PictureFields::take(&mut fields)?;
     let preview_every = fields.whole("preview_every")?.filter(|every| *every > 0);
     fields.finish()?;
+    let max_steps = app.settings.limits.max_steps;
+    if let Some(every) = preview_every.filter(|every| *every > max_steps) {
+        let message = format!("preview_every: {every}; expected 0 to {max_steps}");
+        return Err(ApiError::field("preview_every", message));
+    }
     let asked = drawing::Asked::check(&app, picture).await?;
     let deadline = asked.deadline.map(|wait| now().saturating_add(wait.as_millis() as u64));
     let drawing::Asked { model, artifacts, request, output, .. } = asked;

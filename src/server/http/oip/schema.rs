@@ -19,7 +19,9 @@ pub fn complete(schemas: &mut Value) {
 fn input(declared: Declared, fields: &Value) -> Value {
     let Declared { name, datatype, .. } = declared;
     let mut element = match name {
-        "width" | "height" => json!({ "type": "integer", "minimum": 16, "multipleOf": 16 }),
+        "width" | "height" => {
+            json!({ "type": "integer", "minimum": 16, "maximum": 4096, "multipleOf": 16 })
+        }
         field => fields[field].clone(),
     };
     // Where a field may be null an input is left away.
