@@ -85,8 +85,7 @@ impl Jobs {
         if let Err(error) = self.store.sweep(now(), self.keep, MOST_ENDED) {
             error!(%error, "what is too old could not be taken away");
         }
-        let mut pending = self.store.pending()?;
-        pending.sort_by_key(|record| record.starts >= SUSPECT);
+        let pending = in_turn(self.store.pending()?);
         let total = pending.len();
         for record in pending {
             if let Some((code, message)) = self.unfit(&record) {
@@ -181,6 +180,12 @@ fn make_private(folder: &Path) -> Result<(), JobsError> {
     made.map_err(|source| JobsError::Folder { path: folder.to_path_buf(), source })
 }
 
+/// In the order they were accepted, but for those that may be what ends the process.
+fn in_turn(mut pending: Vec<Record>) -> Vec<Record> {
+    pending.sort_by_key(|record| (record.starts >= SUSPECT, record.number));
+    pending
+}
+
 async fn keep_swept(jobs: Weak<Jobs>) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -188,5 +193,20 @@ async fn keep_swept(jobs: Weak<Jobs>) {
             Some(jobs) => jobs.sweep().await,
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::store::tests::record;
+    use super::*;
+
+    #[test]
+    fn a_job_that_may_end_the_process_lets_the_others_go_first() {
+        let starts = [0, SUSPECT, SUSPECT - 1, SUSPECT + 4, 0];
+        let job = |(number, starts)| Record { number, starts, ..record("ann") };
+        let jobs = in_turn((0..).zip(starts).map(job).collect());
+        let numbers: Vec<u64> = jobs.iter().map(|job| job.number).collect();
+        assert_eq!(numbers, [0, 2, 4, 1, 3]);
     }
 }
