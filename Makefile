@@ -124,7 +124,6 @@ bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime an
 # Release builds: what is measured is what users run.
 soak: setup ## the server under load, minutes: mixed requests, overload, kills, slow connections; real clients, fuzzing
 	$(say) 'building'
-	@cargo build --quiet --release --locked --workspace --bins
 	@cargo test --quiet --release --locked --test soak --no-run
 	$(say) 'long runs'
 	@cargo test --quiet --release --locked --test soak -- --ignored --nocapture --test-threads 1

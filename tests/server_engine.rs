@@ -275,8 +275,16 @@ async fn models_share_the_memory_that_they_may_have() {
     let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
     let engine = start(&Settings { models, max_memory: Some(2 * bytes), ..one }).await;
     let request = cat(&engine, 2);
-    for name in ["c", "a", "b", "c"] {
+    let loaded = || ["a", "b", "c"].map(|name| engine.is_loaded(name));
+    assert_eq!(loaded(), [true, true, false], "the first two fit");
+    for (name, after) in [
+        ("c", [false, true, true]),
+        ("b", [false, true, true]),
+        ("a", [true, true, false]),
+        ("c", [true, false, true]),
+    ] {
         let order = Order { model: name.to_string(), ..order(name, &request) };
         end(&mut engine.submit(order).expect("room")).await.0.expect("drawn");
+        assert_eq!(loaded(), after, "after {name}");
     }
 }

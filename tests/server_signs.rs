@@ -78,7 +78,7 @@ fn requests_are_counted_by_route_and_status_and_clients_cannot_add_series() {
         assert!(after.contains(&format!("\n{line} {count}\n")), "{line} {count} in {after}");
     }
     let (before, after) = (series(&before), series(&after));
-    assert!(after.len() < 600, "{}", after.len());
+    assert!(after.len() < 500, "{}", after.len());
     let new: Vec<_> = after.difference(&before).collect();
     assert!(new.iter().all(|name| name.contains("hydit_request")), "{new:?}");
     assert!(new.len() < 60, "{new:?}");
@@ -144,4 +144,20 @@ fn a_prompt_is_logged_by_its_length_and_its_text_only_on_request() {
     let log = ask(&Server::start(&["--log-prompts"]));
     let told = r#"prompt="猫\u{1b}[31m\r\ncanary\u{202e}\u{2028}""#;
     assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 2, "{log}");
+}
+
+#[test]
+fn at_debug_every_stage_of_every_step_has_a_line_with_its_time() {
+    let server = Server::start(&["--log-level", "hydit=debug"]);
+    let before = server.log().matches("stage{name=\"core\"}").count();
+    let cat = json!({ "prompt": "猫", "steps": 3, "cache": "off" });
+    assert_eq!(server.post("/v1/images/generations", &cat).status, 200);
+    let log = server.log();
+    let lines: Vec<&str> =
+        log.lines().filter(|line| line.contains("stage{name=\"core\"}")).skip(before).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines.iter().all(|line| line.contains("time.busy=")), "{lines:?}");
+    let quiet = Server::start(&[]);
+    assert_eq!(quiet.post("/v1/images/generations", &cat).status, 200);
+    assert!(!quiet.log().contains("stage{"), "{}", quiet.log());
 }

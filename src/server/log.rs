@@ -3,6 +3,8 @@
 use std::panic;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::settings::{LogFormat, Settings};
 
@@ -20,8 +22,15 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 /// # Errors
 /// When the level is none.
 pub fn start(settings: &Settings) -> Result<(), String> {
+    let filter = filter(&settings.log_level)?;
+    // At debug every span has a line with the time it took: the stages of every step are spans.
+    let spans = match filter.max_level_hint() >= Some(LevelFilter::DEBUG) {
+        true => FmtSpan::CLOSE,
+        false => FmtSpan::NONE,
+    };
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter(&settings.log_level)?)
+        .with_env_filter(filter)
+        .with_span_events(spans)
         .with_writer(std::io::stderr);
     let started = match settings.log {
         LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),

@@ -159,9 +159,9 @@ pub fn tidy() {
 }
 
 fn builder() -> PrometheusBuilder {
-    let seconds: Vec<f64> = (0..20).map(|power| 0.0005 * f64::from(1 << power)).collect();
+    let seconds = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
     let buckets: [(&str, &[f64]); 4] = [
-        (REQUEST_DURATION, &seconds),
+        (REQUEST_DURATION, &[0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0]),
         (STAGE_DURATION, &seconds),
         (BATCH_PICTURES, &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0]),
         (CACHE_DRIFT, &[0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0]),

@@ -1,4 +1,5 @@
 //! The program `hydit-serve`, as a person runs it.
+#![allow(dead_code)] // each test file uses a part
 
 use std::process::{Command, Output};
 

@@ -82,8 +82,13 @@ impl Server {
     /// As [`Server::start`], with this data folder.
     pub fn start_in(data_dir: &Path, flags: &[&str]) -> Server {
         let server = Server::start_unready(data_dir, flags);
-        server.wait_for_out("ready");
+        server.wait_until_ready();
         server
+    }
+
+    /// Waits until its models are loaded and warm.
+    pub fn wait_until_ready(&self) {
+        self.wait_for_out("ready");
     }
 
     /// As [`Server::start_in`], listening but perhaps not ready.

@@ -3,12 +3,15 @@
 
 #[path = "../emoji/mod.rs"]
 mod emoji;
+#[path = "../jobs/mod.rs"]
+mod jobs;
 #[path = "../server/mod.rs"]
 mod server;
 
 mod client;
 mod connections;
 mod drain;
+mod kill;
 mod mixed;
 mod overload;
 mod throughput;

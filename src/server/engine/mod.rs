@@ -1,7 +1,7 @@
-//! Draws: a bounded [`queue`], and threads that own the models ([`worker`]).
+//! Draws: a bounded `queue`, and threads that own the models (`worker`).
 //!
 //! An [`Order`] waits in the queue until a worker takes it, alone or into the batch that it is
-//! drawing; its [`Ticket`] hears of every step. A [`pulse`] tells whether a worker is alive.
+//! drawing; its [`Ticket`] hears of every step. A `pulse` tells whether a worker is alive.
 
 mod models;
 mod order;
@@ -50,13 +50,16 @@ struct Shared {
     order_of_models: Vec<String>,
     options: Options,
     health: Mutex<Vec<Health>>,
+    /// In how many workers each model is loaded.
+    loaded: Mutex<BTreeMap<String, usize>>,
     pulses: Vec<Arc<Pulse>>,
     started: watch::Sender<Start>,
 }
 
 struct Options {
     runtime: RuntimeOptions,
-    max_memory: Option<u64>,
+    /// Bytes of the files of loaded models, of each worker.
+    max_memory: u64,
     max_batch: usize,
     exact: bool,
 }
@@ -104,7 +107,7 @@ impl Engine {
         let threads = settings.runtime.threads.map(|threads| (threads / workers).max(1));
         let options = Options {
             runtime: RuntimeOptions { threads, ..settings.runtime.clone() },
-            max_memory: settings.max_memory.map(|bytes| bytes / workers as u64),
+            max_memory: settings.max_memory.map_or(u64::MAX, |bytes| bytes / workers as u64),
             max_batch: settings.max_batch,
             exact: settings.exact,
         };
@@ -116,6 +119,7 @@ impl Engine {
             order_of_models: settings.models.iter().map(|(name, _)| name.clone()).collect(),
             options,
             health: Mutex::new(vec![Health::Starting; workers]),
+            loaded: Mutex::default(),
             pulses: (0..workers).map(|_| Arc::default()).collect(),
             started: watch::Sender::new(Start::UnderWay),
         });
@@ -168,6 +172,12 @@ impl Engine {
                 Err(Refusal::UnknownModel { name: name.to_string(), known })
             }
         }
+    }
+
+    /// Whether a worker has the model `name` in memory.
+    pub fn is_loaded(&self, name: &str) -> bool {
+        let loaded = self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.get(name).is_some_and(|workers| *workers > 0)
     }
 
     /// Takes an order, or refuses it at once.
@@ -295,6 +305,13 @@ fn unready(why: &'static str) -> Refusal {
 impl Shared {
     fn health(&self) -> MutexGuard<'_, Vec<Health>> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker has loaded the model `name`, or let it go.
+    fn loaded(&self, name: &str, change: isize) {
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = all.entry(name.to_string()).or_default();
+        *workers = workers.saturating_add_signed(change);
     }
 
     fn set_health(&self, worker: usize, health: Health) {

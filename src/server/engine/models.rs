@@ -1,16 +1,16 @@
 //! The models of one worker: loaded when they are needed, within a memory limit.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Shared;
 use super::pulse::Pulse;
 use crate::artifacts::Artifacts;
 use crate::dit::sizes;
 use crate::error::Result;
 use crate::preview::Colours;
 use crate::report::Timings;
-use crate::runtime::{Backend, RuntimeOptions};
+use crate::runtime::Backend;
 use crate::sampler::SamplerKind;
 use crate::server::metrics;
 use crate::{Pipeline, Request};
@@ -24,68 +24,67 @@ pub struct Loaded {
     pub pipeline: Pipeline,
     pub colours: Colours,
     bytes: u64,
+    shared: Arc<Shared>,
 }
 
 /// Those that are loaded, the one used last at the end.
 pub struct Models {
     loaded: Vec<Loaded>,
-    known: Arc<BTreeMap<String, Arc<Artifacts>>>,
-    runtime: RuntimeOptions,
-    limit: u64,
+    shared: Arc<Shared>,
     pulse: Arc<Pulse>,
 }
 
 impl Models {
-    /// None is loaded yet. They may take `limit` bytes together, counted as the bytes of their files;
-    /// one alone may take more.
-    pub fn new(
-        known: Arc<BTreeMap<String, Arc<Artifacts>>>,
-        runtime: RuntimeOptions,
-        limit: Option<u64>,
-        pulse: Arc<Pulse>,
-    ) -> Models {
-        Models { loaded: Vec::new(), known, runtime, limit: limit.unwrap_or(u64::MAX), pulse }
+    /// None is loaded yet.
+    pub fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Models {
+        Models { loaded: Vec::new(), shared, pulse }
     }
 
-    /// Loads `names`, in order, as long as they fit together.
-    pub fn preload(&mut self, names: &[String]) -> Result<()> {
+    /// Loads all models, in the order in which they were given, as long as they fit together.
+    pub fn preload(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
         let mut bytes = 0;
-        for name in names {
-            bytes += size(&self.known[name]);
-            if bytes <= self.limit || self.loaded.is_empty() {
+        for name in &shared.order_of_models {
+            bytes += size(&shared.models[name]);
+            if bytes <= shared.options.max_memory || self.loaded.is_empty() {
                 self.get(name)?;
             }
         }
         Ok(())
     }
 
-    /// The model `name`, loaded and warm; those used longest ago make room for it.
+    /// The model `name`, loaded and warm. Those used longest ago make room for it: what is loaded takes
+    /// no more than the limit, counted as the bytes of the models' files, unless one alone does.
     pub fn get(&mut self, name: &str) -> Result<&mut Loaded> {
         let loaded = match self.loaded.iter().position(|loaded| loaded.name == name) {
             Some(place) => self.loaded.remove(place),
             None => {
-                let artifacts = self.known[name].clone();
+                let artifacts = self.shared.models[name].clone();
                 let bytes = size(&artifacts);
-                let taken = |loaded: &[Loaded]| loaded.iter().map(|l| l.bytes).sum::<u64>();
-                while !self.loaded.is_empty() && taken(&self.loaded) + bytes > self.limit {
+                while !self.loaded.is_empty() && self.bytes() + bytes > self.limit() {
                     let evicted = self.loaded.remove(0);
                     tracing::info!(model = evicted.name, "evicted");
-                    metrics::model(false);
                 }
-                let loaded = self.load(name, &artifacts.path, bytes)?;
-                metrics::model(true);
-                loaded
+                self.load(name, &artifacts.path, bytes)?
             }
         };
         self.loaded.push(loaded);
         Ok(self.loaded.last_mut().expect("pushed above"))
     }
 
+    fn bytes(&self) -> u64 {
+        self.loaded.iter().map(|loaded| loaded.bytes).sum()
+    }
+
+    fn limit(&self) -> u64 {
+        self.shared.options.max_memory
+    }
+
     /// Loads a model and draws a picture of few steps, which compiles what the engine compiles on
     /// first use and shows how long each graph takes.
     fn load(&self, name: &str, folder: &Path, bytes: u64) -> Result<Loaded> {
         let start = std::time::Instant::now();
-        let backend = Backend::open(&self.runtime)?;
+        let backend = Backend::open(&self.shared.options.runtime)?;
         let engine = backend.describe();
         let mut pipeline = Pipeline::load(folder, backend)?;
         let manifest = pipeline.manifest();
@@ -107,7 +106,17 @@ impl Models {
         colours.learn(&latents, &picture);
         let seconds = start.elapsed().as_secs_f64();
         tracing::info!(model = name, engine, seconds, "loaded and warm");
-        Ok(Loaded { name: name.to_string(), pipeline, colours, bytes })
+        self.shared.loaded(name, 1);
+        metrics::model(true);
+        let shared = self.shared.clone();
+        Ok(Loaded { name: name.to_string(), pipeline, colours, bytes, shared })
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.shared.loaded(&self.name, -1);
+        metrics::model(false);
     }
 }
 

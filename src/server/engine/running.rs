@@ -53,6 +53,13 @@ impl Register {
         flag
     }
 
+    /// Sends the order `id` an event, unless somebody has ended it: nothing comes after an end.
+    pub fn tell(&self, id: &str, event: Event) {
+        if let Some(running) = self.lock().get(id) {
+            let _ = running.events.send(event); // who does not listen any more need not hear it
+        }
+    }
+
     /// Ends the order `id` with `event`, unless somebody has ended it.
     pub fn end(&self, id: &str, event: Event) {
         let mut all = self.lock();

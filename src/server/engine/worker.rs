@@ -42,14 +42,8 @@ impl Worker {
     /// # Errors
     /// When a model that is loaded at the start cannot be.
     pub fn run(&self) -> Result<()> {
-        let Shared { models, options, .. } = &*self.shared;
-        let mut loaded = Models::new(
-            models.clone(),
-            options.runtime.clone(),
-            options.max_memory,
-            self.pulse.clone(),
-        );
-        loaded.preload(&self.shared.order_of_models)?;
+        let mut loaded = Models::new(self.shared.clone(), self.pulse.clone());
+        loaded.preload()?;
         self.shared.set_health(self.index, Health::Alive);
         while let Some(first) = self.shared.queue.wait() {
             let name = first.order.model.clone();
@@ -195,11 +189,9 @@ impl Worker {
             let drifts = walk.lanes.iter().filter_map(|lane| lane.drift);
             drifts.for_each(|drift| metrics::drift(f64::from(drift)));
         }
-        let Waiting { order, events, .. } = &active.waiting;
+        let order = &active.waiting.order;
         let (steps, total) = (walk.place.step, walk.steps());
-        let send = |event| {
-            let _ = events.send(event); // the flag tells when nobody listens
-        };
+        let send = |event| self.shared.running.tell(&order.id, event);
         send(Event::Step(Step { index: steps - 1, total, decision }));
         let due = order.preview_every.is_some_and(|every| steps.is_multiple_of(every));
         if due && steps < total {

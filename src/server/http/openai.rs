@@ -218,6 +218,8 @@ struct Model {
 struct ModelDefaults {
     /// Whether it is the model of requests that name none.
     default: bool,
+    /// Whether it is in memory; else it is loaded for the next request that names it.
+    loaded: bool,
     /// The kind of model.
     variant: String,
     /// The type its graphs compute in.
@@ -307,6 +309,7 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
         owned_by: "hydit",
         hydit: ModelDefaults {
             default: first.is_some_and(|(first, _)| first == name),
+            loaded: app.engine.is_loaded(name),
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
             size: format!("{width}x{height}"),

@@ -1,10 +1,13 @@
 //! The store's file: held by one process, opened again after a failed write, its errors told apart.
 
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::JobsError;
@@ -29,7 +32,13 @@ impl File {
     /// # Errors
     /// When another process has it, or it cannot be read.
     pub fn open(path: &Path) -> Result<File, JobsError> {
-        File::open_by(path, |path| Database::builder().set_cache_size(CACHE).create(path))
+        File::open_by(path, |path| {
+            // Prompts are in it: only this user may read it.
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let backend = FileBackend::new(options.open(path)?)?;
+            Database::builder().set_cache_size(CACHE).create_with_backend(backend)
+        })
     }
 
     /// As [`File::open`], by `opener`.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
 use super::Jobs;
@@ -11,7 +10,11 @@ use super::live::Live;
 use super::record::{End, Made, Picture, Record};
 use super::time::now;
 use crate::image::{Image, encode_png};
+use crate::report::Stage;
+use crate::request::Request;
 use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
+use crate::server::http::Figures;
+use crate::server::metrics;
 
 /// Before a job that an engine has let fall is tried again: the engine starts again meanwhile.
 const REST: Duration = Duration::from_secs(1);
@@ -101,6 +104,7 @@ impl Jobs {
             Err(refusal) => return self.fail(live, "model_gone", refusal.to_string()).await,
         };
         let encoded = blocking(move || {
+            let began = Instant::now();
             let request = record.asked.request().map_err(|error| error.to_string())?;
             let encode = |(index, image): (usize, &Image)| {
                 record.asked.output.encode(image, &artifacts, &request, index)
@@ -108,7 +112,8 @@ impl Jobs {
             let files: crate::Result<Vec<Vec<u8>>> =
                 drawn.images.iter().enumerate().map(encode).collect();
             let files = files.map_err(|error| error.to_string())?;
-            Ok::<_, String>((made(&record, &drawn, &files), files))
+            metrics::stage(Stage::Png, began.elapsed());
+            Ok::<_, String>((made(&record, &request, &drawn, &files), files))
         });
         match encoded.await {
             Ok((made, files)) => self.end(live, End::Done(made), files).await,
@@ -179,19 +184,13 @@ pub(super) fn order(record: &Record) -> Order {
     }
 }
 
-fn made(record: &Record, drawn: &Drawn, files: &[Vec<u8>]) -> Made {
-    let picture = |(seed, file): (u64, &Vec<u8>)| Picture {
-        seed,
-        bytes: file.len() as u64,
-        sha256: Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect(),
-    };
+fn made(record: &Record, request: &Request, drawn: &Drawn, files: &[Vec<u8>]) -> Made {
+    let picture = |(seed, file): (u64, &Vec<u8>)| Picture::new(seed, file);
     Made {
         pictures: (record.asked.seed..).zip(files).map(picture).collect(),
         dropped: false,
         marks: drawn.plan.iter().map(|decision| (*decision).into()).collect(),
-        queued_seconds: drawn.queued.as_secs_f64(),
-        drawing_seconds: drawn.drawing.as_secs_f64(),
-        truncated: drawn.truncated.iter().map(|name| name.to_string()).collect(),
+        figures: Figures::new(&record.asked.model, request, drawn),
     }
 }
 

@@ -1,13 +1,14 @@
 //! A job as it is stored.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Forecast, ParsePolicyError};
 use crate::request::Request;
 use crate::sampler::{SamplerKind, Spacing};
-use crate::server::http::Output;
+use crate::server::http::{Figures, Output};
 
 /// All that outlives the process, but for the pictures' bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,12 +109,8 @@ pub struct Made {
     pub dropped: bool,
     /// What was done at each step.
     pub marks: Vec<Mark>,
-    /// Seconds in the queue.
-    pub queued_seconds: f64,
-    /// Seconds of drawing.
-    pub drawing_seconds: f64,
-    /// Texts that were longer than the text encoders read.
-    pub truncated: Vec<String>,
+    /// The rest.
+    pub figures: Figures,
 }
 
 /// A picture without its bytes.
@@ -137,6 +134,14 @@ pub enum Mark {
     Reuse,
     /// A weighted sum of its last outputs was used.
     Forecast,
+}
+
+impl Picture {
+    /// Of `file`.
+    pub fn new(seed: u64, file: &[u8]) -> Picture {
+        let sha256 = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
+        Picture { seed, bytes: file.len() as u64, sha256 }
+    }
 }
 
 impl End {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 use uuid::Uuid;
 
 use super::error::JobsError;
 use super::file::File;
-use super::record::{End, Record};
+use super::record::{End, Picture, Record};
 use crate::server::settings::Keep;
 
 /// Ended jobs that are kept, however small they are.
@@ -57,17 +57,22 @@ impl Store {
     }
 
     fn of(file: File) -> Result<Store, JobsError> {
-        file.write(|transaction| {
-            let mut meta = transaction.open_table(META)?;
-            let schema = meta.get("schema")?.map(|schema| schema.value());
-            match schema {
-                Some(SCHEMA) => {}
-                Some(other) => {
+        let known = file.read(|transaction| match transaction.open_table(META) {
+            Ok(meta) => match meta.get("schema")?.map(|schema| schema.value()) {
+                Some(other) if other != SCHEMA => {
                     let why = format!("its layout is {other}, this version's is {SCHEMA}");
-                    return Err(redb::Error::Corrupted(why));
+                    Err(redb::Error::Corrupted(why))
                 }
-                None => _ = meta.insert("schema", SCHEMA)?,
-            }
+                schema => Ok(schema.is_some()),
+            },
+            Err(TableError::TableDoesNotExist(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        })?;
+        if known {
+            return Ok(Store { file }); // even on a full disk
+        }
+        file.write(|transaction| {
+            transaction.open_table(META)?.insert("schema", SCHEMA)?;
             transaction.open_table(JOBS)?;
             transaction.open_table(PICTURES)?;
             transaction.open_table(OWNED)?;
@@ -142,12 +147,26 @@ impl Store {
         self.file.write(|transaction| finish(transaction, id.as_u128(), now, end, pictures))
     }
 
-    /// The file of a picture.
-    pub fn picture(&self, id: Uuid, index: u32) -> Result<Option<Vec<u8>>, JobsError> {
+    /// The file of a job's picture, which is `known`.
+    pub fn picture(
+        &self,
+        id: Uuid,
+        index: usize,
+        known: &Picture,
+    ) -> Result<Option<Vec<u8>>, JobsError> {
         self.file.read(|transaction| {
             let pictures = transaction.open_table(PICTURES)?;
-            let file = pictures.get((id.as_u128(), index))?;
-            Ok(file.map(|file| file.value().to_vec()))
+            let file = pictures.get((id.as_u128(), index as u32))?;
+            let Some(file) = file.map(|file| file.value().to_vec()) else {
+                return Ok(None);
+            };
+            match Picture::new(known.seed, &file) == *known {
+                true => Ok(Some(file)),
+                false => {
+                    let why = format!("picture {index} of job {id} is not what was stored");
+                    Err(redb::Error::Corrupted(why))
+                }
+            }
         })
     }
 

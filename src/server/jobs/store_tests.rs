@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sampler::{SamplerKind, Spacing};
-use crate::server::http::{Format, Output};
+use crate::server::http::{Figures, Format, Output};
 use crate::server::jobs::record::{Asked, Idempotency, Made, Mark, Picture};
 
 const KEEP: Keep = Keep { age: Duration::from_millis(1000), bytes: 100 };
@@ -74,15 +74,24 @@ fn keyed(client: &str, key: &str) -> Record {
 }
 
 fn done(pictures: &[Vec<u8>]) -> End {
-    let picture =
-        |file: &Vec<u8>| Picture { seed: 1, bytes: file.len() as u64, sha256: "cd".to_string() };
+    let picture = |file: &Vec<u8>| Picture::new(1, file);
     End::Done(Made {
         pictures: pictures.iter().map(picture).collect(),
         dropped: false,
         marks: vec![Mark::Refresh, Mark::Reuse, Mark::Forecast],
-        queued_seconds: 0.25,
-        drawing_seconds: 1.5,
-        truncated: vec!["prompt".to_string()],
+        figures: Figures {
+            model: "emoji".to_string(),
+            seeds: vec![1],
+            size: "128x64".to_string(),
+            steps: 3,
+            core_runs: 1,
+            sampler: SamplerKind::Ddpm,
+            guidance: 5.3,
+            cache: "N2-700-50".to_string(),
+            truncated: vec!["prompt".to_string()],
+            queued_seconds: 0.25,
+            drawing_seconds: 1.5,
+        },
     })
 }
 
@@ -91,6 +100,11 @@ fn ended(store: &Store, now: u64, bytes: usize) -> Record {
     let job = store.insert(record("ann")).expect("it is added");
     let pictures = [vec![now as u8; bytes]];
     store.end(job.id, now, &done(&pictures), &pictures).expect("it ends").expect("it is there")
+}
+
+/// The file of a picture, whose bytes are `file` if it is there.
+fn picture(store: &Store, id: Uuid, index: usize, file: &[u8]) -> Option<Vec<u8>> {
+    store.picture(id, index, &Picture::new(1, file)).expect("a read")
 }
 
 #[test]
@@ -106,8 +120,8 @@ fn what_was_written_is_there_after_a_restart() {
     let begun = Record { started: Some(33), starts: 1, ..waits.clone() };
     assert_eq!(store.get(waits.id).expect("a read"), Some(begun.clone()));
     assert_eq!(store.get(drawn.id).expect("a read"), Some(drawn.clone()));
-    assert_eq!(store.picture(drawn.id, 0).expect("a read"), Some(vec![40; 10]));
-    assert_eq!(store.picture(drawn.id, 1).expect("a read"), None);
+    assert_eq!(picture(&store, drawn.id, 0, &[40; 10]), Some(vec![40; 10]));
+    assert_eq!(picture(&store, drawn.id, 1, &[40; 10]), None);
     assert_eq!(store.find("ann", "k").expect("a read"), Some(begun.clone()));
     assert_eq!(store.pending().expect("a read"), [begun]);
     let next = store.insert(record("ann")).expect("it is added");
@@ -137,7 +151,7 @@ fn a_job_ends_once() {
     let late = store.end(job.id, 6, &done(&pictures), &pictures).expect("a write");
     assert_eq!(late, cancelled);
     assert_eq!(late.expect("it is there").end, Some(End::Cancelled));
-    assert_eq!(store.picture(job.id, 0).expect("a read"), None);
+    assert_eq!(picture(&store, job.id, 0, &[1, 2, 3]), None);
     assert_eq!(store.end(Uuid::new_v4(), 6, &End::Cancelled, &[]).expect("a write"), None);
 }
 
@@ -168,8 +182,8 @@ fn a_removed_job_leaves_nothing() {
     store.remove(job.id).expect("it is removed");
     assert_eq!(store.get(job.id).expect("a read"), None);
     assert_eq!(store.find("ann", "k").expect("a read"), None);
-    assert_eq!(store.picture(job.id, 0).expect("a read"), None);
-    assert_eq!(store.picture(job.id, 1).expect("a read"), None);
+    assert_eq!(picture(&store, job.id, 0, &[1; 10]), None);
+    assert_eq!(picture(&store, job.id, 1, &[2; 10]), None);
     assert_eq!(store.list("ann", 10, u64::MAX).expect("a read"), []);
     assert_eq!(store.sweep(u64::MAX, KEEP, 0).expect("a sweep"), Swept::default());
 }
@@ -181,8 +195,10 @@ fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
     let jobs: Vec<Record> = (1..=4).map(|now| ended(&store, now, 40)).collect();
     let swept = store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
     assert_eq!(swept, Swept { jobs: 0, pictures: 2 });
-    let kept: Vec<bool> =
-        jobs.iter().map(|job| store.picture(job.id, 0).expect("a read").is_some()).collect();
+    let kept: Vec<bool> = (1..)
+        .zip(&jobs)
+        .map(|(now, job)| picture(&store, job.id, 0, &[now; 40]).is_some())
+        .collect();
     assert_eq!(kept, [false, false, true, true]);
     let dropped: Vec<bool> = jobs
         .iter()
@@ -253,6 +269,21 @@ fn a_damaged_store_is_named_and_no_panic() {
         let error = error.unwrap_or_else(|| panic!("{what}: it opens"));
         assert!(matches!(error, JobsError::Damaged { .. }), "{what}: {error:?}");
     }
+}
+
+#[test]
+fn a_picture_that_was_changed_is_not_given_out() {
+    let place = Place::new();
+    let store = place.open();
+    let job = ended(&store, 1, 100);
+    let change = |transaction: &WriteTransaction| {
+        transaction.open_table(PICTURES)?.insert((job.id.as_u128(), 0), [2; 100].as_slice())?;
+        Ok(())
+    };
+    store.file.write(change).expect("it is written");
+    let error = store.picture(job.id, 0, &Picture::new(1, &[1; 100])).expect_err("it is another");
+    assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("is not what was stored"), "{error}");
 }
 
 #[test]
@@ -331,10 +362,10 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
     assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
     assert!(error.to_string().contains("the disk is full"), "{error}");
 
-    assert_eq!(store.picture(first.id, 0).expect("a read"), Some(vec![1; 1000]));
+    assert_eq!(picture(&store, first.id, 0, &[1; 1000]), Some(vec![1; 1000]));
     assert_eq!(store.pending().expect("a read"), [job.clone()]);
     let small = ended(&store, 6, 1000);
-    assert_eq!(store.picture(small.id, 0).expect("a read"), Some(vec![6; 1000]));
+    assert_eq!(picture(&store, small.id, 0, &[6; 1000]), Some(vec![6; 1000]));
 
     room.store(usize::MAX, Ordering::Relaxed);
     let end = store.end(job.id, 7, &done(&pictures), &pictures).expect("it fits now");

@@ -86,7 +86,7 @@ pub struct Options {
     /// Any by default with API keys on an address beyond this machine.
     #[arg(long, env = "HYDIT_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<String>,
-    /// Origin whose pages may call the server, such as https://example.org; none by default.
+    /// Origin whose pages may call the server, such as `https://example.org`; none by default.
     #[arg(long, env = "HYDIT_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
 

@@ -19,9 +19,8 @@ use uuid::Uuid;
 use self::view::{JobFields, JobList, JobView};
 use super::error::ErrorBody;
 use super::path::Path;
-use super::{ApiError, App, Client, Fields, PictureFields};
-use crate::server::jobs::{Asked, End, Idempotency, JobsError, Removed, now};
-use crate::server::log;
+use super::{ApiError, App, Client, Fields, PictureFields, drawing};
+use crate::server::jobs::{Asked, Idempotency, JobsError, Removed, now};
 
 /// Names a request that may be sent twice and is meant once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -70,7 +69,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let body_sha256 = fields.digest();
     let idempotency = idempotency_key(&headers)?.map(|key| Idempotency { key, body_sha256 });
-    let asked = PictureFields::take(&mut fields)?;
+    let picture = PictureFields::take(&mut fields)?;
     let preview_every = fields.whole("preview_every")?.filter(|every| *every > 0);
     fields.finish()?;
     let max_steps = app.settings.limits.max_steps;
@@ -78,20 +77,11 @@ async fn create(
         let message = format!("preview_every: {every}; expected 0 to {max_steps}");
         return Err(ApiError::field("preview_every", message));
     }
-    log::prompt(&asked.prompt, app.settings.log_prompts);
-    let (model, artifacts) = app.engine.model(asked.model.as_deref())?;
-    let (model, artifacts) = (model.to_string(), artifacts.clone());
-    let (output, deadline) = (asked.output(&app.settings)?, asked.deadline(&app.settings)?);
-    let deadline = deadline.map(|wait| now().saturating_add(wait.as_millis() as u64));
-    let settings = app.clone();
-    let request = tokio::task::spawn_blocking(move || {
-        let request = asked.request(&artifacts, &settings.settings)?;
-        Ok::<_, ApiError>(Asked::new(&model, &artifacts, request, output))
-    });
-    let asked = match request.await {
-        Ok(asked) => Asked { preview_every, deadline, ..asked? },
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    };
+    let asked = drawing::Asked::check(&app, picture).await?;
+    let deadline = asked.deadline.map(|wait| now().saturating_add(wait.as_millis() as u64));
+    let drawing::Asked { model, artifacts, request, output, .. } = asked;
+    let asked = Asked::new(&model, &artifacts, request, output);
+    let asked = Asked { preview_every, deadline, ..asked };
     let (status, fresh) = app.jobs.create(client, asked, idempotency).await?;
     let location = [(header::LOCATION, format!("/v1/jobs/{}", status.record.id))];
     let code = if fresh { StatusCode::ACCEPTED } else { StatusCode::OK };
@@ -103,8 +93,8 @@ async fn create(
 #[into_params(parameter_in = Query)]
 struct Page {
     /// How many at most.
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
     /// Only those accepted before the job of this id.
     #[param(format = "uuid")]
     after: Option<String>,
@@ -127,11 +117,14 @@ async fn list(
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", error.body_text())
     };
     let Query(Page { limit, after }) = page.map_err(invalid)?;
-    let limit = limit.unwrap_or(LISTED);
-    if !(1..=MOST_LISTED).contains(&limit) {
-        let message = format!("limit: {limit}; expected 1 to {MOST_LISTED}");
-        return Err(ApiError::field("limit", message));
-    }
+    let limit = match limit.map(|limit| limit.parse()) {
+        None => LISTED,
+        Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+        Some(_) => {
+            let message = format!("limit: expected an integer from 1 to {MOST_LISTED}");
+            return Err(ApiError::field("limit", message));
+        }
+    };
     let unknown = |_| ApiError::field("after", "after: there is no such job; begin without it");
     let after = after.map(|id| id.parse::<Uuid>()).transpose().map_err(unknown)?;
     // One more than asked for tells whether there are more.
@@ -206,18 +199,15 @@ async fn picture(
     let none =
         || ApiError::from(JobsError::NoPicture { id, index: usize::MAX, why: "it has fewer" });
     let index: usize = index.parse().map_err(|_| none())?;
-    let (record, file) = app.jobs.picture(&client, job, index).await?;
-    let Some(End::Done(made)) = &record.end else {
-        unreachable!("only a job that is done has a picture")
-    };
-    let etag = format!("\"{}\"", made.pictures[index].sha256);
+    let (picture, output, file) = app.jobs.picture(&client, job, index).await?;
+    let etag = format!("\"{}\"", picture.sha256);
     let known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .any(|tags| tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| tag.trim() == etag)));
     let head = [
         (header::ETAG, etag),
-        (header::CONTENT_TYPE, record.asked.output.format.media_type().to_string()),
+        (header::CONTENT_TYPE, output.format.media_type().to_string()),
         // It never changes, but it may be gone.
         (header::CACHE_CONTROL, "private, no-cache".to_string()),
     ];

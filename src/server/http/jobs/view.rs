@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::PictureFields;
+use super::super::{Figures, PictureFields};
 use crate::server::jobs::{Asked, End, Made, Mark, Record, Status};
 
 /// What a job is asked for.
@@ -12,7 +12,7 @@ use crate::server::jobs::{Asked, End, Made, Mark, Record, Status};
 pub struct JobFields {
     #[serde(flatten)]
     picture: PictureFields,
-    /// Steps between two previews; 0 or absent is none.
+    /// Steps between two previews, small pictures among the job's events; 0 or absent is none.
     #[schema(minimum = 0, default = 0)]
     preview_every: Option<usize>,
 }
@@ -94,14 +94,8 @@ struct RequestView {
 #[derive(Serialize, ToSchema)]
 struct ResultView {
     pictures: Vec<PictureView>,
-    /// The seed of each picture.
-    seeds: Vec<u64>,
-    /// From its acceptance to the worker, in this process.
-    queued_seconds: f64,
-    /// From the worker to the pictures.
-    drawing_seconds: f64,
-    /// Which of the texts were longer than the text encoders read.
-    truncated: Vec<String>,
+    /// How they were made.
+    hydit: Figures,
 }
 
 /// A picture of a job.
@@ -214,10 +208,7 @@ impl ResultView {
         };
         ResultView {
             pictures: made.pictures.iter().enumerate().map(picture).collect(),
-            seeds: made.pictures.iter().map(|picture| picture.seed).collect(),
-            queued_seconds: made.queued_seconds,
-            drawing_seconds: made.drawing_seconds,
-            truncated: made.truncated.clone(),
+            hydit: made.figures.clone(),
         }
     }
 }
