@@ -15,7 +15,11 @@ mod stop;
 mod tract;
 mod value;
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
@@ -78,6 +82,9 @@ pub struct RuntimeOptions {
     pub threads: Option<usize>,
     /// Memory before speed: see [`Backend::low_memory`].
     pub low_memory: bool,
+    /// Folder where TensorRT keeps the engines it has built, of one export only: it does not tell
+    /// weights apart. Built anew for each session if not given.
+    pub engines: Option<PathBuf>,
 }
 
 /// An opened engine.
@@ -119,7 +126,8 @@ impl Backend {
             return Err(RuntimeError::Provider { provider, reason, mend });
         }
         let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        let report = match OnnxRuntime::open(provider, threads, low_memory, places) {
+        let engines = options.engines.clone();
+        let report = match OnnxRuntime::open(provider, threads, low_memory, engines, places) {
             Ok(runtime) => return Ok(Backend::Ort(runtime)),
             Err(NotOpened::Refused(error)) => return Err(error),
             Err(NotOpened::Missing(report)) => report,

@@ -55,6 +55,7 @@ pub struct OnnxRuntime {
     provider: Provider,
     threads: usize,
     low_memory: bool,
+    engines: Option<PathBuf>,
     pub(super) stop: Stop,
 }
 
@@ -85,6 +86,7 @@ impl OnnxRuntime {
         provider: Provider,
         threads: usize,
         low_memory: bool,
+        engines: Option<PathBuf>,
         places: &Places,
     ) -> Result<OnnxRuntime, NotOpened> {
         // The lock guards one assignment: a panic elsewhere leaves it whole.
@@ -114,7 +116,7 @@ impl OnnxRuntime {
         };
         drop(slot);
         let stop = Stop::default();
-        let runtime = OnnxRuntime { loaded, provider, threads, low_memory, stop };
+        let runtime = OnnxRuntime { loaded, provider, threads, low_memory, engines, stop };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -186,7 +188,7 @@ impl OnnxRuntime {
                 .with_intra_op_spinning(false)
                 .map_err(refused("waiting without spinning"))?;
         }
-        let registrations = self.provider.registrations()?;
+        let registrations = self.provider.registrations(self.engines.as_deref())?;
         if registrations.is_empty() {
             return Ok(builder);
         }

@@ -1,6 +1,6 @@
 //! The models of one worker: loaded when they are needed, within a memory limit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shared;
@@ -10,7 +10,7 @@ use crate::dit::sizes;
 use crate::error::Result;
 use crate::preview::{Colours, squares};
 use crate::report::Timings;
-use crate::runtime::Backend;
+use crate::runtime::{Backend, RuntimeOptions};
 use crate::sampler::SamplerKind;
 use crate::server::metrics;
 use crate::{Pipeline, Request};
@@ -84,7 +84,10 @@ impl Models {
     /// first use and shows how long each graph takes.
     fn load(&self, name: &str, folder: &Path, bytes: u64) -> Result<Loaded> {
         let start = std::time::Instant::now();
-        let backend = Backend::open(&self.shared.options.runtime)?;
+        let runtime = &self.shared.options.runtime;
+        let own = |folder: &PathBuf| folder.join(&self.shared.models[name].hash);
+        let engines = runtime.engines.as_ref().map(own);
+        let backend = Backend::open(&RuntimeOptions { engines, ..runtime.clone() })?;
         let engine = backend.describe();
         let mut pipeline = Pipeline::load(folder, backend)?;
         let manifest = pipeline.manifest();

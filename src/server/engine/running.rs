@@ -31,6 +31,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// The order's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Whether somebody has ended it.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)

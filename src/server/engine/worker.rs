@@ -269,7 +269,7 @@ impl Worker {
             return; // what was stopped has not failed
         }
         let text = chain(error);
-        tracing::warn!(error = text, "drawing failed");
+        tracing::warn!(order = run.id(), error = text, "drawing failed");
         self.shared.running.finish(run, Event::Failed(Failure::Draw(text)));
     }
 
