@@ -362,7 +362,12 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
     let room = Arc::new(AtomicUsize::new(256));
     let disk = room.clone();
     let file = File::open_by(&place.path(), move |path| {
-        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         let (file, room) = (FileBackend::new(file)?, disk.clone());
         let backend = SmallDisk { file, written: Mutex::default(), room };
         Database::builder().create_with_backend(backend)
