@@ -1,15 +1,24 @@
 //! SIGTERM with work under way.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::small;
-use crate::server::Server;
+use crate::server::{PATIENCE, Server};
 
 fn state(server: &Server, id: &str) -> String {
     let job = server.get(&format!("/v1/jobs/{id}")).json();
     job["status"].as_str().expect("a state").to_string()
+}
+
+fn wait(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + 2 * PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -28,17 +37,13 @@ fn five_running_and_five_queued_are_finished_or_kept() {
     let ids: Vec<String> = (0..10).map(job).collect();
     let count =
         |server: &Server, wanted: &str| ids.iter().filter(|id| state(server, id) == wanted).count();
-    while count(&server, "running") < 5 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait("five run", || count(&server, "running") == 5);
     assert_eq!(count(&server, "queued"), 5);
     assert_eq!(server.stop(), 0, "{}", server.log());
     drop(server);
     let server = Server::start_in(folder.path(), &flags);
     let finished = count(&server, "done");
-    while count(&server, "done") < 10 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait("all are done", || count(&server, "done") == 10);
     println!(
         "SIGTERM with 5 running and 5 queued: {finished} finished before the end, 10 after the next start, exit 0"
     );
