@@ -293,6 +293,40 @@ fn inference_says_what_is_wrong_in_the_protocols_shape() {
 }
 
 #[test]
+fn errors_around_the_protocols_routes_have_its_shape() {
+    let server = Server::start(&["--api-key", "0123456789abcdef", "--max-body", "1KiB"]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let ask = |method: &str, path: &str, (header, value): (&str, &str), body: &[u8]| {
+        let request = ureq::http::Request::builder().method(method).uri(server.at(path));
+        let request = match header {
+            "authorization" => request,
+            _ => request.header("authorization", "Bearer 0123456789abcdef"),
+        };
+        let request = request.header(header, value).body(body.to_vec()).expect("a request");
+        Answer::of(agent().run(request).expect("it answers"))
+    };
+    let plain = ("accept", "*/*");
+    let large = [b' '; 2000];
+    let cases: [(Answer, u16, &str); 6] = [
+        (ask("POST", &infer, ("authorization", "Bearer x"), b"{}"), 401, "www-authenticate"),
+        (ask("POST", &infer, plain, &large), 413, "connection"),
+        (ask("POST", &infer, ("content-encoding", "gzip"), b"{}"), 415, "connection"),
+        (ask("DELETE", &infer, plain, b""), 405, "allow"),
+        (ask("GET", "/v2/nothing", plain, b""), 404, "x-request-id"),
+        (ask("GET", "/v2", ("host", "stranger"), b""), 421, "x-request-id"),
+    ];
+    for (answer, status, header) in &cases {
+        let shape = answer.json();
+        assert_eq!(answer.status, *status, "{shape}");
+        assert!(shape["error"].is_string() && shape.as_object().is_some_and(|all| all.len() == 1));
+        assert!(answer.headers.contains_key(*header), "{status}: {:?}", answer.headers);
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+    }
+    let other = ask("GET", "/v2x", plain, b"");
+    assert_eq!((other.status, other.code().as_str()), (404, "not_found"));
+}
+
+#[test]
 fn models_and_health_are_told_in_both_protocols() {
     let server = Server::start(&[]);
     let models = server.get("/v1/models").json();
@@ -340,6 +374,16 @@ fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
     };
     assert_eq!(statuses(GENERATE, "post"), "200 400 401 403 404 408 413 415 421 429 500 503 504");
     assert_eq!(statuses("/v2/health/live", "get"), "200 400 403 408 413 415 421 500");
+    let shape = |path: &str, status: &str| {
+        document["paths"][path]["post"]["responses"][status]["content"]["application/json"]
+            ["schema"]["$ref"]
+            .clone()
+    };
+    assert_eq!(shape(GENERATE, "401"), "#/components/schemas/ErrorBody");
+    for status in ["401", "404", "413", "503"] {
+        let infer = shape("/v2/models/{model}/infer", status);
+        assert_eq!(infer, "#/components/schemas/OipErrorBody", "{status}");
+    }
     assert_eq!(document["security"], json!([{ "key": [] }]));
     let open = Server::start(&[]).get("/openapi.json").json();
     assert!(

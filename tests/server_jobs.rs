@@ -190,6 +190,24 @@ fn a_reader_goes_on_where_its_connection_broke() {
 }
 
 #[test]
+fn whoever_begins_to_read_is_told_the_end() {
+    let server = Server::start(&[]);
+    for seed in 0..10 {
+        let name = create(&server, &cat(seed, 1));
+        let read = || {
+            loop {
+                let last = Events::of(&server, &name).last().expect("an event");
+                assert_eq!(last.name, "done");
+                if job(&server, &name)["status"] == "done" {
+                    return;
+                }
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(read))));
+    }
+}
+
+#[test]
 fn a_cancelled_job_stops_for_good() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::start_in(folder.path(), &["--exact"]);

@@ -17,7 +17,7 @@ use server::{PATIENCE, Server, command, model};
 #[test]
 fn sigterm_finishes_what_runs_and_keeps_what_waits() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::start_in(folder.path(), &["--exact"]);
+    let mut server = Server::start_in(folder.path(), &["--exact", "--drain-timeout", "5m"]);
     let names: Vec<String> = (0..4).map(|seed| create(&server, &long(seed))).collect();
     until(&server, &names[0], &["running"]);
     let mut waits = Events::of(&server, &names[3]);
@@ -51,29 +51,39 @@ fn a_reader_from_before_a_restart_reads_the_new_run_from_its_start() {
 }
 
 #[test]
-fn pictures_and_jobs_are_kept_within_their_bounds() {
-    let server = Server::start(&["--keep-bytes", "20KiB", "--keep-age", "3s"]);
+fn pictures_go_when_there_are_too_many_bytes_but_never_the_newest() {
+    let server = Server::start(&["--keep-bytes", "1B"]);
     let old = create(&server, &cat(1, 1));
-    assert_eq!(done(&server, &old)["result"]["pictures"][0]["kept"], true);
+    done(&server, &old);
+    assert_eq!(picture(&server, &old, 0).status, 200);
     let new = create(&server, &cat(2, 1));
     done(&server, &new);
-    let wait = |what: &str, is: &dyn Fn() -> bool| {
-        let end = Instant::now() + PATIENCE;
-        while !is() {
-            assert!(Instant::now() < end, "{what}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait("the older picture goes", &|| picture(&server, &old, 0).status == 410);
+    wait("the older picture goes", || picture(&server, &old, 0).status == 410);
     assert_eq!(picture(&server, &old, 0).code(), "picture_gone");
     assert_eq!(job(&server, &old)["result"]["pictures"][0]["kept"], false);
+    assert_eq!(job(&server, &new)["result"]["pictures"][0]["kept"], true);
     assert_eq!(picture(&server, &new, 0).status, 200);
+}
 
-    thread::sleep(Duration::from_secs(3));
-    done(&server, &create(&server, &cat(3, 1)));
-    wait("jobs go", &|| {
-        server.get(&path(&old)).status == 404 && server.get(&path(&new)).status == 404
+#[test]
+fn jobs_go_when_they_are_too_old() {
+    let server = Server::start(&["--keep-age", "1s"]);
+    let old = create(&server, &cat(1, 1));
+    wait("it ends", || {
+        let answer = server.get(&path(&old));
+        answer.status == 404 || answer.json()["status"] == "done"
     });
+    thread::sleep(Duration::from_secs(1));
+    create(&server, &cat(2, 1)); // what is too old goes when another has ended
+    wait("it goes", || server.get(&path(&old)).status == 404);
+}
+
+fn wait(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

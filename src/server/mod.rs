@@ -12,6 +12,7 @@ pub mod log;
 pub mod metrics;
 pub mod settings;
 mod signals;
+mod task;
 
 use std::io::Write;
 use std::pin::pin;

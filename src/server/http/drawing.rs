@@ -1,13 +1,11 @@
 //! A picture that a client waits for: fields in, an order under way, encoded pictures out. What every
 //! API that answers when the picture is done has in common.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tracing::Span;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,11 +14,11 @@ use super::{ApiError, App, Client, Output, PictureFields};
 use crate::artifacts::Artifacts;
 use crate::cache::refreshes;
 use crate::image::Image;
-use crate::report::Stage;
 use crate::request::Request;
 use crate::sampler::SamplerKind;
 use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
-use crate::server::{log, metrics};
+use crate::server::log;
+use crate::server::task::blocking;
 
 /// What a client asks for, checked.
 pub struct Asked {
@@ -159,12 +157,7 @@ impl Drawing {
         let asked = Arc::clone(&self.asked);
         blocking(move || {
             let Asked { model, artifacts, request, output, .. } = &*asked;
-            let started = Instant::now();
-            let mut encoded = Vec::with_capacity(drawn.images.len());
-            for (i, image) in drawn.images.iter().enumerate() {
-                encoded.push(output.encode(image, artifacts, request, i).map_err(unsendable)?);
-            }
-            metrics::stage(Stage::Png, started.elapsed());
+            let encoded = output.encode(&drawn.images, artifacts, request).map_err(unsendable)?;
             Ok(Pictures { encoded, figures: Figures::new(model, request, &drawn) })
         })
         .await
@@ -201,11 +194,4 @@ impl Figures {
 
 fn unsendable(error: crate::Error) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "encoding_failed", error.to_string())
-}
-
-/// Runs what takes longer than the threads that serve connections have.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let span = Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
-    done.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

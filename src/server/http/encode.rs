@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
@@ -10,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
 use crate::image::{Image, ImageError, Texts, encode_png};
+use crate::report::Stage;
 use crate::request::Request;
+use crate::server::metrics;
 
 /// The format of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,22 +54,27 @@ impl Format {
 }
 
 impl Output {
-    /// The bytes of `image`, picture `index` of `request` by the model of `artifacts`.
+    /// The files of `images`, the pictures of `request` by the model of `artifacts`.
     ///
     /// # Errors
     /// What the encoder says.
     pub fn encode(
         self,
-        image: &Image,
+        images: &[Image],
         artifacts: &Artifacts,
         request: &Request,
-        index: usize,
-    ) -> crate::Result<Vec<u8>> {
-        let texts = match self.metadata {
-            true => request.parameters(artifacts, index).to_texts(),
-            false => Texts::new(),
+    ) -> crate::Result<Vec<Vec<u8>>> {
+        let began = Instant::now();
+        let encode = |(index, image)| {
+            let texts = match self.metadata {
+                true => request.parameters(artifacts, index).to_texts(),
+                false => Texts::new(),
+            };
+            self.bytes(image, &texts)
         };
-        self.bytes(image, &texts)
+        let files = images.iter().enumerate().map(encode).collect();
+        metrics::stage(Stage::Png, began.elapsed());
+        files
     }
 
     /// The bytes of a picture on the way to the one asked for, which carries nothing.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::ApiError;
+use crate::artifacts::hex;
 
 /// The fields that were not taken yet.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl Fields {
     pub fn digest(&self) -> String {
         let sorted: BTreeMap<&String, &Value> = self.0.iter().collect();
         let json = serde_json::to_vec(&sorted).expect("it was JSON");
-        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(json))
     }
 
     /// A string.
@@ -47,7 +48,7 @@ impl Fields {
 
     /// An integer that is not negative.
     pub fn whole<T: TryFrom<u64>>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
-        let read = |value: &Value| T::try_from(as_whole(value)?).ok();
+        let read = |value: &Value| T::try_from(as_whole::<u64>(value)?).ok();
         self.take(name, "an integer, 0 or more", read)
     }
 
@@ -147,11 +148,13 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     }
 }
 
-/// JSON does not tell 2.0 from 2.
-fn as_whole(value: &Value) -> Option<u64> {
+/// An integer; JSON does not tell 2.0 from 2.
+pub fn as_whole<T: TryFrom<i128>>(value: &Value) -> Option<T> {
     const EXACT: f64 = (1u64 << 53) as f64;
-    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=EXACT).contains(number);
-    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    let number = value.as_number()?;
+    let float = || number.as_f64().filter(whole).map(|number| number as i128);
+    T::try_from(number.as_i128().or_else(float)?).ok()
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -93,6 +93,7 @@ where
     router
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(oip::shape_errors))
         .layer(from_fn(observe::observe))
 }
 

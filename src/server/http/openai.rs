@@ -4,7 +4,7 @@
 //! way among them. Fields of our own stand beside theirs, and `hydit` in the answer.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use axum::extract::{Extension, State};
 use axum::response::sse::{KeepAlive, Sse};
@@ -27,6 +27,7 @@ use super::path::Path;
 use super::{ApiError, App, Client, Fields, PictureFields};
 use crate::artifacts::Artifacts;
 use crate::server::engine::Event;
+use crate::server::jobs::now;
 
 /// Most pictures on the way.
 const MAX_PARTIALS: usize = 3;
@@ -261,7 +262,7 @@ async fn generate(
     let Pictures { encoded, figures } = drawing.pictures().await?;
     let data = encoded.iter().map(|bytes| ImageData { b64_json: BASE64_STANDARD.encode(bytes) });
     let answer = ImagesResponse {
-        created: now(),
+        created: now() / 1000,
         data: data.collect(),
         background: BACKGROUND,
         output_format: asked.output.format.to_string(),
@@ -363,7 +364,7 @@ fn event(asked: &Asked, kind: &str, picture: &[u8]) -> serde_json::Value {
     json!({
         "type": kind,
         "b64_json": BASE64_STANDARD.encode(picture),
-        "created_at": now(),
+        "created_at": now() / 1000,
         "size": format!("{}x{}", asked.request.width, asked.request.height),
         "quality": QUALITY,
         "background": BACKGROUND,
@@ -390,15 +391,9 @@ fn usage(asked: &Asked) -> Usage {
     }
 }
 
-fn now() -> u64 {
-    seconds(SystemTime::now())
-}
-
 fn exported(artifacts: &Artifacts) -> u64 {
     let manifest = std::fs::metadata(artifacts.path.join(manifest::FILE));
-    manifest.and_then(|file| file.modified()).map_or(0, seconds)
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    let written = manifest.ok().and_then(|file| file.modified().ok());
+    let since = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
 }

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 use super::error::ErrorBody;
-use super::oip::OipErrorBody;
+use super::oip::{self, OipErrorBody};
 use super::schema;
 use crate::server::settings::Settings;
 
@@ -84,6 +84,9 @@ const AROUND: &Answers = &[
     (500, "A fault of the server; its log has the request's id."),
 ];
 
+/// And where a key is needed.
+const LOCKED: &Answers = &[(401, "The request has no key, or an unknown one.")];
+
 impl IntoResponses for Checked {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(CHECKED, "ErrorBody")
@@ -133,17 +136,17 @@ fn complete(api: &openapi::OpenApi, settings: &Settings) -> Value {
             json!({ "key": { "type": "http", "scheme": "bearer" } });
         document["security"] = json!([{ "key": [] }]);
     }
-    let around = responses(AROUND, "ErrorBody");
-    let locked = responses(&[(401, "The request has no key, or an unknown one.")], "ErrorBody");
-    for operation in operations(&mut document) {
+    for (path, operation) in operations(&mut document) {
         let open = operation.get("security").is_some();
+        let shape = if oip::is_of(path) { "OipErrorBody" } else { "ErrorBody" };
+        let locked = if keys && !open { LOCKED } else { &[] };
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in parameters.into_iter().flatten().filter(|one| one["name"] == "model") {
             parameter["schema"]["enum"] = json!(schema::names(settings));
         }
         let answers = &mut operation["responses"];
-        for (status, response) in around.iter().chain(locked.iter().filter(|_| keys && !open)) {
-            if answers.get(status).is_none() {
+        for (status, response) in responses(&[AROUND, locked].concat(), shape) {
+            if answers.get(&status).is_none() {
                 answers[status] = json!(response);
             }
         }
@@ -159,10 +162,12 @@ fn complete(api: &openapi::OpenApi, settings: &Settings) -> Value {
     document
 }
 
-fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+/// Each with its path.
+fn operations(document: &mut Value) -> impl Iterator<Item = (&str, &mut Value)> {
     let paths = document["paths"].as_object_mut().expect("the document has paths");
-    paths.values_mut().flat_map(|path| {
-        let operations = path.as_object_mut().expect("a path has operations").values_mut();
-        operations.filter(|operation| operation.get("responses").is_some())
+    paths.iter_mut().flat_map(|(path, operations)| {
+        let operations = operations.as_object_mut().expect("a path has operations").values_mut();
+        let operations = operations.filter(|operation| operation.get("responses").is_some());
+        operations.map(|operation| (path.as_str(), operation))
     })
 }

@@ -141,7 +141,10 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
     let image = crate::image::Image { width: 32, height: 16, rgb };
     let encode = |format, quality, metadata| {
         let output = Output { format, quality, metadata };
-        output.encode(&image, &artifacts, &request, 1).expect("it is encoded")
+        let images = [image.clone(), image.clone()];
+        let files = output.encode(&images, &artifacts, &request).expect("they are encoded");
+        let [_, second] = files.try_into().expect("two files");
+        second
     };
 
     let chunks = |png: &[u8]| {

@@ -13,6 +13,7 @@ use super::record::{Asked, End, Idempotency, Picture, Record};
 use super::store::Store;
 use super::time::now;
 use crate::server::http::Output;
+use crate::server::task::whole;
 
 /// What a job was asked to stop.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,8 +194,10 @@ impl Jobs {
     /// # Errors
     /// [`JobsError::Unknown`], or what the store says.
     pub async fn watch(&self, client: &str, id: Uuid) -> Result<Watched, JobsError> {
+        // Taken before the record is read: it tells the end of a job that ends meanwhile.
+        let live = self.live(id);
         let status = self.get(client, id).await?;
-        Ok(match self.live(id) {
+        Ok(match live.or_else(|| self.live(id)) {
             Some(live) => Watched::Live(live),
             None => Watched::Over(Box::new(status)),
         })
@@ -213,13 +216,5 @@ impl Jobs {
             (Some(live), None) => live.status(),
             _ => Status { record, running: false, position: None, marks: Vec::new() },
         })
-    }
-}
-
-/// Work that must not be cut off when its client goes away.
-async fn whole<R: Send + 'static>(work: impl Future<Output = R> + Send + 'static) -> R {
-    match tokio::spawn(work).await {
-        Ok(out) => out,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -10,11 +10,10 @@ use super::live::Live;
 use super::record::{End, Made, Picture, Record};
 use super::time::now;
 use crate::image::{Image, encode_png};
-use crate::report::Stage;
 use crate::request::Request;
 use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
 use crate::server::http::Figures;
-use crate::server::metrics;
+use crate::server::task::blocking;
 
 /// Before a job that an engine has let fall is tried again: the engine starts again meanwhile.
 const REST: Duration = Duration::from_secs(1);
@@ -105,15 +104,9 @@ impl Jobs {
             Err(refusal) => return self.fail(live, "model_gone", refusal.to_string()).await,
         };
         let encoded = blocking(move || {
-            let began = Instant::now();
             let request = record.asked.request().map_err(|error| error.to_string())?;
-            let encode = |(index, image): (usize, &Image)| {
-                record.asked.output.encode(image, &artifacts, &request, index)
-            };
-            let files: crate::Result<Vec<Vec<u8>>> =
-                drawn.images.iter().enumerate().map(encode).collect();
+            let files = record.asked.output.encode(&drawn.images, &artifacts, &request);
             let files = files.map_err(|error| error.to_string())?;
-            metrics::stage(Stage::Png, began.elapsed());
             Ok::<_, String>((made(&record, &request, &drawn, &files), files))
         });
         match encoded.await {
@@ -199,16 +192,4 @@ fn made(record: &Record, request: &Request, drawn: &Drawn, files: &[Vec<u8>]) ->
 /// Previews as PNG files.
 fn small(images: &[Image]) -> Option<Vec<Vec<u8>>> {
     images.iter().map(|image| encode_png(image, &[]).ok()).collect()
-}
-
-/// Work that would hold up the other tasks.
-pub(super) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(out) => out,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is ending: nobody waits for the answer any more.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }

@@ -30,10 +30,11 @@ pub use live::{Entry, Live, Next, Status, What};
 pub use record::{Asked, End, Idempotency, Made, Mark, Picture, Record};
 pub use store::{MOST_ENDED, Store, Swept};
 
-use self::follow::{blocking, order};
+use self::follow::order;
 pub use self::time::now;
 use super::engine::{Engine, Refusal, Ticket};
 use super::settings::{Keep, Settings};
+use super::task::blocking;
 
 /// Name of the store in the data folder.
 pub const FILE: &str = "jobs.redb";

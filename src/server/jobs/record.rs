@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, hex};
 use crate::cache::{CachePolicy, Decision, Forecast, ParsePolicyError};
 use crate::request::Request;
 use crate::sampler::{SamplerKind, Spacing};
@@ -139,8 +139,7 @@ pub enum Mark {
 impl Picture {
     /// Of `file`.
     pub fn new(seed: u64, file: &[u8]) -> Picture {
-        let sha256 = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
-        Picture { seed, bytes: file.len() as u64, sha256 }
+        Picture { seed, bytes: file.len() as u64, sha256: hex(&Sha256::digest(file)) }
     }
 }
 

@@ -235,7 +235,7 @@ fn finish(
     Ok(Some(record))
 }
 
-/// The jobs to forget, and those that lose their pictures only.
+/// The jobs to forget, and those that lose their pictures only: never the last that has any.
 fn surplus(
     transaction: &ReadTransaction,
     now: u64,
@@ -252,7 +252,7 @@ fn surplus(
         bytes = bytes.saturating_add(size);
         if count > most || ended.saturating_add(age) <= now {
             forget.push(id);
-        } else if size > 0 && bytes > keep.bytes {
+        } else if size > 0 && bytes > keep.bytes.max(size) {
             drop.push(id);
         }
     }

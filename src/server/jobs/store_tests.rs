@@ -225,6 +225,21 @@ fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
 }
 
 #[test]
+fn the_newest_pictures_stay_however_many_bytes_they_have() {
+    let place = Place::new();
+    let store = place.open();
+    let first = ended(&store, 1, 200);
+    let failed = store.insert(record("ann")).expect("it is added");
+    store.end(failed.id, 2, &End::Cancelled, &[]).expect("it ends");
+    assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
+    assert!(picture(&store, first.id, 0, &[1; 200]).is_some());
+    let second = ended(&store, 3, 200);
+    store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
+    assert!(picture(&store, first.id, 0, &[1; 200]).is_none());
+    assert!(picture(&store, second.id, 0, &[3; 200]).is_some());
+}
+
+#[test]
 fn jobs_go_when_they_are_too_old_or_too_many() {
     let place = Place::new();
     let store = place.open();

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::artifacts::hex;
+
 /// Fewest characters of a secret.
 const SHORTEST: usize = 16;
 /// The client's name where no key is asked for.
@@ -76,9 +78,7 @@ pub(in crate::server) fn is_name(text: &str) -> bool {
 
 /// The same after a restart, wherever the key stands.
 fn default_name(secret: &str) -> String {
-    let digest = Sha256::digest(secret);
-    let start: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("key-{start}")
+    format!("key-{}", hex(&Sha256::digest(secret)[..4]))
 }
 
 #[cfg(test)]

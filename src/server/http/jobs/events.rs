@@ -38,8 +38,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A job's events: `queued` with its place, when that changes; `started`; `step` at every step; `preview`, if asked
 /// for; and at last one of `done`, `failed` and `cancelled`, with the job. A stream that ends without one of these
-/// was cut off, by a server that shuts down: connect again, with the header Last-Event-ID, and nothing is lost.
-/// Of previews the latest are kept. A job that has ended tells its end at once.
+/// was cut off: connect again, with the header Last-Event-ID. A job that still goes on tells all that came after that
+/// event, but for previews, of which the latest are kept; one that another process draws anew is told from its start; one
+/// that has ended meanwhile tells its end only.
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs",
     params(
         ("id" = String, Path, description = "The job's id.", format = "uuid"),

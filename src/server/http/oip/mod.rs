@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequestParts, State};
+use axum::extract::{Extension, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::openapi::RefOr;
@@ -48,9 +49,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(infer_version))
 }
 
-/// An error in the protocol's shape.
-struct OipError(ApiError);
-
 /// An error.
 #[derive(Serialize, ToSchema)]
 pub struct OipErrorBody {
@@ -58,21 +56,22 @@ pub struct OipErrorBody {
     error: String,
 }
 
-impl<E: Into<ApiError>> From<E> for OipError {
-    fn from(error: E) -> OipError {
-        OipError(error.into())
-    }
+/// Whether a path is of the protocol.
+pub fn is_of(path: &str) -> bool {
+    path == "/v2" || path.starts_with("/v2/")
 }
 
-impl IntoResponse for OipError {
-    fn into_response(self) -> Response {
-        let body = Json(OipErrorBody { error: self.0.message.clone() });
-        let mut response = body.into_response();
-        *response.status_mut() = self.0.status;
-        let wait = self.0.into_response().headers_mut().remove(header::RETRY_AFTER);
-        response.headers_mut().extend(wait.map(|wait| (header::RETRY_AFTER, wait)));
-        response
-    }
+/// Gives errors of the protocol's paths the protocol's shape, whoever answers.
+pub async fn shape_errors(request: Request, next: Next) -> Response {
+    let ours = is_of(request.uri().path());
+    let response = next.run(request).await;
+    let Some(error) = response.extensions().get::<ApiError>().filter(|_| ours) else {
+        return response;
+    };
+    let body = Json(OipErrorBody { error: error.message.clone() }).into_response().into_body();
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, body)
 }
 
 /// The answers to inference that brings no picture.
@@ -239,7 +238,7 @@ async fn infer(
     Model(name): Model,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, OipError> {
+) -> Result<Response, ApiError> {
     let (request, inputs) = InferRequest::read(&headers, &body)?;
     let fields = tensors::fields(&name, &inputs)?;
     let pictures = Drawing::begin(&app, &client, fields, 0).await?.pictures().await?;
@@ -274,7 +273,7 @@ async fn infer_version(
     name: Model,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, OipError> {
+) -> Result<Response, ApiError> {
     infer(app, client, name, headers, body).await
 }
 
@@ -282,16 +281,15 @@ async fn infer_version(
 struct Model(String);
 
 impl FromRequestParts<Arc<App>> for Model {
-    type Rejection = OipError;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Model, OipError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Model, ApiError> {
         let unknown = |what: &str| ApiError::new(StatusCode::NOT_FOUND, "model_not_found", what);
-        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await;
-        let Path(path) = path?;
+        let Path(path) = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await?;
         let (name, _) = app.engine.model(path.get("model").map(String::as_str))?;
         match path.get("version").is_none_or(|version| version == VERSION) {
             true => Ok(Model(name.to_string())),
-            false => Err(unknown("models have no other version than 1").into()),
+            false => Err(unknown("models have no other version than 1")),
         }
     }
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::tensors::{Data, Datatype, OUTPUTS, Tensor, input};
 use crate::server::http::ApiError;
+use crate::server::http::fields::as_whole;
 
 /// Bytes of the JSON, where more bytes follow it.
 pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -231,18 +232,11 @@ fn from_json(data: &Value, datatype: Datatype) -> Option<Data> {
             Data::Bytes(elements(data, &|text| Some(text.as_str()?.as_bytes().to_vec()))?)
         }
         Datatype::Int64 => Data::Int64(elements(data, &as_whole)?),
-        Datatype::Int32 => Data::Int32(elements(data, &|value| as_whole(value)?.try_into().ok())?),
+        Datatype::Int32 => Data::Int32(elements(data, &as_whole)?),
         Datatype::Fp32 => {
             Data::Fp32(elements(data, &|number| number.as_f64().map(|number| number as f32))?)
         }
     })
-}
-
-/// JSON does not tell 2.0 from 2.
-fn as_whole(value: &Value) -> Option<i64> {
-    const EXACT: f64 = (1u64 << 53) as f64;
-    let whole = |number: &f64| number.fract() == 0.0 && (-EXACT..=EXACT).contains(number);
-    value.as_i64().or_else(|| value.as_f64().filter(whole).map(|number| number as i64))
 }
 
 fn to_json(data: &Data) -> Value {
