@@ -101,13 +101,10 @@ fn jobs_are_listed_the_newest_first_in_pages() {
     assert_eq!((ids(&first).as_slice(), &first["has_more"]), (&all[..2], &json!(true)));
     let last = page(&format!("?limit=3&after={}", all[1])).json();
     assert_eq!((ids(&last).as_slice(), &last["has_more"]), (&all[2..], &json!(false)));
-    for wrong in ["?limit=0", "?limit=101", "?limit=x", "?after=x", &format!("?after={}", uuid())] {
+    for wrong in ["?limit=0", "?limit=101", "?limit=x", "?after=x"] {
         assert_eq!(page(wrong).status, 400, "{wrong}");
     }
-}
-
-fn uuid() -> &'static str {
-    "00000000-0000-4000-8000-000000000000"
+    assert_eq!(page("?after=00000000-0000-4000-8000-000000000000").status, 404);
 }
 
 #[test]
@@ -248,7 +245,7 @@ fn jobs_of_another_key_do_not_exist() {
             "{method} {tail}"
         );
     }
-    assert_eq!(ask("GET", &format!("/v1/jobs?after={name}"), bob[0]).status, 400);
+    assert_eq!(ask("GET", &format!("/v1/jobs?after={name}"), bob[0]).status, 404);
     assert_eq!(ids(&ask("GET", "/v1/jobs", bob[0]).json()), Vec::<String>::new());
     let other = post(&server, &cat(1, 1), &bob);
     assert_eq!(other.status, 202, "{}", other.text());
