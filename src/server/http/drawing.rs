@@ -111,7 +111,7 @@ impl Drawing {
         let asked = Asked::check(app, fields).await?;
         let deadline = asked.deadline.unwrap_or(app.settings.deadline);
         let id = Uuid::new_v4().simple().to_string();
-        Span::current().record("order", &*id); // what the engine's log lines call it
+        tracing::Span::current().record("order", &*id); // what the engine's log lines call it
         let ticket = app.engine.submit(Order {
             id,
             model: asked.model.clone(),

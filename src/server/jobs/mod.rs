@@ -52,6 +52,8 @@ pub struct Jobs {
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     /// Held while a job is accepted: what is found under an idempotency key was accepted as a whole.
     accepting: tokio::sync::Mutex<()>,
+    /// Whether the process is about to end.
+    closing: watch::Sender<bool>,
     /// How many jobs are followed.
     followed: watch::Sender<usize>,
     /// Tells the life of a job in this process from that in others.
@@ -72,6 +74,7 @@ impl Jobs {
             keep: settings.keep,
             live: Mutex::default(),
             accepting: tokio::sync::Mutex::default(),
+            closing: watch::Sender::new(false),
             followed: watch::Sender::new(0),
             life: now(),
         }))
@@ -106,9 +109,10 @@ impl Jobs {
         Ok(())
     }
 
-    /// Comes back when no job is followed any more: after [`Engine::drain`] those that run have ended
-    /// and are stored, the others are left to the next process.
+    /// For the end of the process, after [`Engine::drain`]: comes back when no job is followed any more. Those
+    /// that ran have ended and are stored, if that can be done; the others are left to the next process.
     pub async fn idle(&self) {
+        self.closing.send_replace(true);
         let mut followed = self.followed.subscribe();
         followed.wait_for(|jobs| *jobs == 0).await.expect("this value holds the sender");
     }
