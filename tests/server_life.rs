@@ -145,8 +145,7 @@ fn wait_for_load(server: &Server, fewer: usize, waiting: usize) {
 }
 
 fn draw(server: &Server, seed: u64) -> Answer {
-    let body =
-        json!({ "prompt": "a cat", "seed": seed, "steps": 100, "response_format": "b64_json" });
+    let body = json!({ "prompt": "a cat", "seed": seed, "steps": 40 });
     server.post("/v1/images/generations", &body)
 }
 
@@ -174,7 +173,7 @@ fn statuses(drawings: Vec<ScopedJoinHandle<'_, Answer>>) -> Vec<u16> {
 
 #[test]
 fn pictures_that_are_drawn_are_finished_and_those_that_wait_are_sent_away() {
-    let mut server = Server::start(&["--max-batch", "5"]);
+    let mut server = Server::start(&["--max-batch", "5", "--drain-timeout", "5m"]);
     let answered = thread::scope(|scope| {
         let all = drawings(scope, &server, 10);
         wait_for_load(&server, 4, 5);
@@ -184,6 +183,39 @@ fn pictures_that_are_drawn_are_finished_and_those_that_wait_are_sent_away() {
     assert_eq!(answered, [[200; 5], [503; 5]].concat());
     let status = server.wait(PATIENCE).expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn while_it_drains_jobs_can_be_watched_and_nothing_new_is_drawn() {
+    let mut server = Server::start(&["--drain-timeout", "5m"]);
+    let long = json!({ "prompt": "a cat", "steps": 50, "n": 4 });
+    let path = format!(
+        "/v1/jobs/{}",
+        server.post("/v1/jobs", &long).json()["id"].as_str().expect("an id")
+    );
+    until("it is begun", || server.get(&path).json()["status"] == "running");
+    server.signal(Signal::TERM);
+    server.wait_for_log("SIGTERM received: draining");
+    until("it is ready", || server.get("/ready").status == 503);
+    let refused = [
+        server.get("/ready"),
+        server.get("/v2/health/ready"),
+        server.post("/v1/jobs", &long),
+        server.post("/v1/images/generations", &long),
+    ];
+    for answer in refused {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|wait| wait > 0));
+        assert_eq!(answer.header("connection"), "close");
+    }
+    let watched = server.get(&path);
+    assert_eq!((watched.status, watched.header("connection")), (200, "close"));
+    assert_eq!(watched.json()["status"], "running");
+    let events = server.get(&format!("{path}/events")).text();
+    assert!(events.contains("event: done"), "{events}");
+    let status = server.wait(PATIENCE).expect("it ends with its last job");
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(TcpStream::connect(server.address).is_err());
 }
 
 #[test]

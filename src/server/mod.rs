@@ -21,12 +21,11 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use engine::Engine;
 use http::App;
-use http::listen::{self, Open};
+use http::listen::Listening;
 use jobs::Jobs;
 use settings::Settings;
 use signals::Signals;
@@ -38,7 +37,7 @@ const TIDY: Duration = Duration::from_secs(5);
 /// For what was cut off to end by itself.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM or SIGINT. Then nothing new is taken, what runs may end, and the time for
+/// Serves until SIGTERM or SIGINT. Then no new orders are taken, what runs may end, and the time for
 /// that is bounded; a second signal ends the process at once.
 ///
 /// Standard output gets two lines: `listening on http://...`, and `ready` when the models are.
@@ -69,11 +68,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
 
     say(&format!("listening on http://{address}"));
     tokio::spawn(tidy());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let accepting = listen::accept(listener, router, limits, async {
-        let _ = stopped.await;
-    });
-    let accepting = tokio::spawn(accepting);
+    let listening = Listening::start(listener, router, limits);
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
@@ -83,22 +78,25 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
         }
     };
     info!("{} received: draining", signal.name());
-    engine.drain();
-    drop(stop);
     tokio::spawn(signals.quit_at_next());
-    let open = accepting.await.expect("the accept loop does not panic");
-    drain(&engine, &jobs, open, drain_timeout).await
+    drain(&engine, &jobs, listening, drain_timeout).await
 }
 
-/// Waits for what runs and for open answers, at most for `timeout`.
+/// Takes no more orders, and waits for what runs, during which clients may look after their jobs, then
+/// for open answers; at most for `timeout`.
 async fn drain(
     engine: &Engine,
     jobs: &Jobs,
-    open: Open,
+    listening: Listening,
     timeout: Duration,
 ) -> Result<(), ServeError> {
-    let connections = open.counter();
-    let mut ended = pin!(async { tokio::join!(open.close(), engine.idle(), jobs.idle()) });
+    listening.drain();
+    engine.drain();
+    let connections = listening.counter();
+    let mut ended = pin!(async {
+        tokio::join!(engine.idle(), jobs.idle());
+        listening.close().await;
+    });
     if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
         info!("all requests have ended");
         return Ok(());

@@ -1,17 +1,21 @@
 //! The accept loop: HTTP/1.1, bounded in connections, headers and time.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
@@ -27,20 +31,68 @@ const BUFFER: usize = 64 << 10;
 /// Before the next try, when the system has no connection to give.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The connections that are still open after the listener was closed.
-pub struct Open {
-    watched: GracefulShutdown,
+/// The listener and its connections, in a task of their own.
+pub struct Listening {
+    stop: oneshot::Sender<()>,
+    accepting: JoinHandle<GracefulShutdown>,
+    draining: Arc<AtomicBool>,
     places: Arc<Semaphore>,
     max: usize,
 }
 
-/// Accepts connections until `stop`, then closes the listener.
-pub async fn accept(
+impl Listening {
+    /// Accepts connections from now on.
+    pub fn start(listener: TcpListener, router: Router, limits: Connections) -> Listening {
+        let draining = Arc::new(AtomicBool::new(false));
+        let router = router.layer(from_fn_with_state(Arc::clone(&draining), close_if_draining));
+        let max = limits.max.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(max));
+        let (stop, stopped) = oneshot::channel();
+        let accepting =
+            tokio::spawn(accept(listener, router, limits, Arc::clone(&places), stopped));
+        Listening { stop, accepting, draining, places, max }
+    }
+
+    /// From now on every answer is the last of its connection; new connections are still accepted.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes the listener, each connection when its request is answered, and those without a
+    /// request at once.
+    pub async fn close(self) {
+        drop(self.stop);
+        let watched = self.accepting.await.expect("the accept loop does not panic");
+        watched.shutdown().await;
+    }
+
+    /// How to ask, any time, how many connections are open.
+    pub fn counter(&self) -> impl Fn() -> usize + use<> {
+        let (places, max) = (Arc::clone(&self.places), self.max);
+        move || max - places.available_permits()
+    }
+}
+
+async fn close_if_draining(
+    State(draining): State<Arc<AtomicBool>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Accepts connections until `stopped`, then closes the listener; gives the connections.
+async fn accept(
     listener: TcpListener,
     router: Router,
     limits: Connections,
-    stop: impl Future<Output = ()>,
-) -> Open {
+    places: Arc<Semaphore>,
+    mut stopped: oneshot::Receiver<()>,
+) -> GracefulShutdown {
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
@@ -50,13 +102,10 @@ pub async fn accept(
         .max_buf_size(BUFFER);
     let service = TowerToHyperService::new(router);
     let watched = GracefulShutdown::new();
-    let max = limits.max.min(Semaphore::MAX_PERMITS);
-    let places = Arc::new(Semaphore::new(max));
-    let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stop => return Open { watched, places, max },
+            _ = &mut stopped => return watched,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
@@ -93,17 +142,4 @@ fn within(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(timeout));
     stream
-}
-
-impl Open {
-    /// Closes each connection when its request is answered, those without a request at once.
-    pub async fn close(self) {
-        self.watched.shutdown().await;
-    }
-
-    /// How to ask, any time, how many are open.
-    pub fn counter(&self) -> impl Fn() -> usize + use<> {
-        let (places, max) = (Arc::clone(&self.places), self.max);
-        move || max - places.available_permits()
-    }
 }
