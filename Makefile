@@ -17,7 +17,7 @@ ROUNDS ?= 5
 
 say = @printf '== %s\n'
 
-.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx reference cache-table sheet soak bench clean
+.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx check-client reference cache-table sheet soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +42,7 @@ export-emoji: build
 	$(say) 'exporting models/emoji to artifacts/emoji'
 	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/emoji >/dev/null
 
-test: setup check cargo-test check-onnx ## all that must hold: format, lints, documentation, tests, exported files
+test: setup check cargo-test check-onnx check-client ## all that must hold: format, lints, documentation, tests, exported files, OpenAI's client
 	$(say) 'all tests passed'
 
 check: fmt clippy doc ## format, lints, documentation
@@ -85,6 +85,10 @@ check-onnx: cargo-test
 			--dtype $${target%,*} --optimize-for $${target#*,} >/dev/null; \
 		.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx-target $(DEV)/check-onnx; \
 	done
+
+check-client: cargo-test
+	$(say) "OpenAI's own client"
+	@HYDIT_BIN=$(DEV) scripts/test-clients --light
 
 reference: tools ## make the reference files of the tests again, with diffusers
 	$(say) 'Python packages of the reference (torch is large)'

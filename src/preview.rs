@@ -2,57 +2,50 @@
 //! colour that it comes to on average.
 //!
 //! Every image decoder has its own channels, so the map from channels to colours is fitted, by least
-//! squares, to the pictures that the decoder has made, and grows better with each.
+//! squares, to pictures that the decoder has made.
 
 use crate::image::Image;
-
-/// Weight of what was learned before a picture.
-const MEMORY: f64 = 0.8;
+use crate::noise::TorchGenerator;
 
 /// An affine map from the channels of a place to red, green and blue in [0, 255].
 #[derive(Clone, Debug)]
 pub struct Colours {
     channels: usize,
-    /// The normal equations: products of channels with channels, then with colours.
-    sums: Vec<Vec<f64>>,
     /// Of red, green and blue: a weight for each channel, and what is added.
     weights: [Vec<f64>; 3],
 }
 
 impl Colours {
-    /// Everything is black until a picture was learned.
-    pub fn new(channels: usize) -> Colours {
-        let n = channels + 1;
-        let weights = [(); 3].map(|()| vec![0.0; n]);
-        Colours { channels, sums: vec![vec![0.0; n + 3]; n], weights }
-    }
-
-    /// Learns from `latents`, `[channels, h, w]`, and the picture that the decoder made of them.
+    /// Fits the map to examples: latents, `[channels, h, w]`, and the picture that the decoder made of
+    /// them.
     ///
     /// # Panics
-    /// When the picture is not a whole multiple of the latents.
+    /// When a picture is not a whole multiple of its latents.
     #[track_caller]
-    pub fn learn(&mut self, latents: &[f32], image: &Image) {
-        let places = latents.len() / self.channels;
-        let factor = ((image.width * image.height / places) as f64).sqrt() as usize;
-        let width = image.width / factor;
-        assert_eq!(width * (image.height / factor), places, "places of the latents");
-        self.sums.iter_mut().flatten().for_each(|sum| *sum *= MEMORY);
-        for place in 0..places {
-            let row: Vec<f64> = row(latents, self.channels, place).collect();
-            let colour = mean(image, place % width * factor, place / width * factor, factor);
-            for (line, own) in self.sums.iter_mut().zip(&row) {
-                for (sum, x) in line.iter_mut().zip(row.iter().chain(&colour)) {
-                    *sum += own * x / places as f64;
+    pub fn fit(channels: usize, examples: &[(&[f32], &Image)]) -> Colours {
+        let n = channels + 1;
+        // The normal equations: products of channels with channels, then with colours.
+        let mut sums = vec![vec![0.0; n + 3]; n];
+        for (latents, image) in examples {
+            let places = latents.len() / channels;
+            let factor = ((image.width * image.height / places) as f64).sqrt() as usize;
+            let width = image.width / factor;
+            assert_eq!(width * (image.height / factor), places, "places of the latents");
+            for place in 0..places {
+                let row: Vec<f64> = row(latents, channels, place).collect();
+                let colour = mean(image, place % width * factor, place / width * factor, factor);
+                for (line, own) in sums.iter_mut().zip(&row) {
+                    for (sum, x) in line.iter_mut().zip(row.iter().chain(&colour)) {
+                        *sum += own * x / places as f64;
+                    }
                 }
             }
         }
-        let n = self.channels + 1;
-        let mut normal = self.sums.clone();
         // A little ridge: channels of a plain picture may not tell themselves apart.
-        (0..n).for_each(|i| normal[i][i] += 1e-3);
-        solve(&mut normal);
-        self.weights = [0, 1, 2].map(|colour| normal.iter().map(|line| line[n + colour]).collect());
+        (0..n).for_each(|i| sums[i][i] += 1e-3);
+        solve(&mut sums);
+        let weights = [0, 1, 2].map(|colour| sums.iter().map(|line| line[n + colour]).collect());
+        Colours { channels, weights }
     }
 
     /// The small picture of `latents`, `[channels, height, width]`.
@@ -71,6 +64,17 @@ impl Colours {
         };
         Image { width, height, rgb: (0..width * height).flat_map(colours).collect() }
     }
+}
+
+/// Latents to fit to, `[channels, height, width]`: squares of four by four places, of random colours.
+pub fn squares(channels: usize, width: usize, height: usize) -> Vec<f32> {
+    let (across, down) = (width.div_ceil(4), height.div_ceil(4));
+    let colours = TorchGenerator::new(0).randn(channels * across * down);
+    let place = |i: usize| {
+        let (x, y, channel) = (i % width, i / width % height, i / (width * height));
+        colours[(channel * down + y / 4) * across + x / 4]
+    };
+    (0..channels * width * height).map(place).collect()
 }
 
 /// The channels of a place, and 1.
@@ -123,9 +127,7 @@ mod tests {
         let rgb =
             (0..wide * high).flat_map(|i| colour(i / wide / 2 * width + i % wide / 2)).collect();
         let image = Image { width: wide, height: high, rgb };
-        let mut colours = Colours::new(channels);
-        colours.learn(&latents, &image);
-        let shown = colours.show(&latents, width, height);
+        let shown = Colours::fit(channels, &[(&latents, &image)]).show(&latents, width, height);
         for (place, found) in shown.rgb.chunks(3).enumerate() {
             let far = found.iter().zip(colour(place)).any(|(a, b)| a.abs_diff(b) > 2);
             assert!(!far, "{found:?} for {:?}", colour(place));

@@ -12,14 +12,13 @@ use hydit::server::settings::Settings;
 
 use engine::{cat, end, order, settings, start};
 
-/// How long it takes until readiness is as `wanted`.
-async fn until_ready(engine: &Engine, wanted: bool) -> Duration {
+/// Waits until readiness is as `wanted`.
+async fn until_ready(engine: &Engine, wanted: bool) {
     let start = Instant::now();
     while engine.ready().is_ok() != wanted {
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", engine.ready());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    start.elapsed()
 }
 
 /// Points of failure are the process's: one test has them at a time.
@@ -36,8 +35,7 @@ async fn a_thread_that_ends_fails_its_orders_at_once_and_is_started_again() {
         Err(Failure::Engine(why)) => assert!(why.contains("the core broke"), "{why}"),
         other => panic!("{other:?}"),
     }
-    let noticed = until_ready(&engine, false).await;
-    assert!(noticed < Duration::from_secs(1), "{noticed:?}");
+    assert_eq!(engine.ready(), Err("an engine's thread has ended and is started again"));
     end(&mut second).await.0.expect("one that waited is drawn after the restart");
     assert_eq!(engine.ready(), Ok(()));
     scenario.teardown();
@@ -49,20 +47,16 @@ async fn a_call_that_does_not_come_back_is_noticed_and_over_when_it_does() {
     let artifacts = emoji::artifacts(1);
     let engine = start(&Settings { exact: true, ..settings(&artifacts) }).await;
     let request = cat(&engine, 4);
-    fail::cfg("core", "1*sleep(6000)").expect("a fault");
-    let begun = Instant::now();
+    fail::cfg("core", "pause").expect("a fault");
     let mut hangs = engine.submit(order("hangs", &request)).expect("room");
     let mut waits = engine.submit(order("waits", &request)).expect("room");
     until_ready(&engine, false).await;
-    // The call may take two seconds more than twenty times the slowest before it.
-    let noticed = begun.elapsed();
-    assert!(noticed < Duration::from_millis(3500), "{noticed:?}");
     for ticket in [&mut hangs, &mut waits] {
-        assert!(matches!(end(ticket).await, (Err(Failure::Engine(_)), _)));
+        assert!(matches!(end(ticket).await, (Err(Failure::Engine(_)), _)), "told while it hangs");
     }
-    assert!(begun.elapsed() < Duration::from_millis(5500), "they were told before it came back");
     let refused = engine.submit(order("late", &request)).err().expect("a refusal").to_string();
     assert!(refused.starts_with("a graph call does not come back"), "{refused}");
+    fail::remove("core");
     until_ready(&engine, true).await;
     end(&mut engine.submit(order("next", &request)).expect("room")).await.0.expect("drawn");
     scenario.teardown();

@@ -1,4 +1,4 @@
-//! Jobs whose engine fails while they are drawn.
+//! Jobs whose engine or disk fails.
 
 mod emoji;
 mod engine;
@@ -8,51 +8,72 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use fail::FailScenario;
+use hydit::server::engine::Engine;
 use hydit::server::http::{Format, Output};
-use hydit::server::jobs::{Asked, End, Jobs, Status};
+use hydit::server::jobs::{Asked, End, Jobs, JobsError, Status};
 use hydit::server::settings::Settings;
+use tempfile::TempDir;
 
 use engine::{cat, settings, start};
 
-async fn ended(jobs: &Arc<Jobs>, status: &Status) -> End {
-    let begun = Instant::now();
-    loop {
-        let now = jobs.get("anonymous", status.record.id).await.expect("it is there");
-        if let Some(end) = now.record.end {
-            return end;
+/// An engine and its jobs.
+struct Place {
+    engine: Arc<Engine>,
+    jobs: Arc<Jobs>,
+    _folders: [TempDir; 2],
+}
+
+impl Place {
+    async fn new() -> Place {
+        let (artifacts, folder) = (emoji::artifacts(1), tempfile::tempdir().expect("a folder"));
+        let data_dir = folder.path().join("data");
+        let settings = Settings { data_dir, exact: true, ..settings(&artifacts) };
+        let engine = start(&settings).await;
+        let jobs = Jobs::open(&settings, engine.clone()).expect("it opens");
+        jobs.restore().expect("nothing is there");
+        Place { engine, jobs, _folders: [artifacts, folder] }
+    }
+
+    async fn create(&self, steps: usize) -> Result<Status, JobsError> {
+        while self.engine.ready().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{now:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (name, model) = self.engine.model(None).expect("the model");
+        let output = Output { format: Format::Png, quality: 100, metadata: false };
+        let asked = Asked::new(name, model, cat(&self.engine, steps), output);
+        let (status, fresh) = self.jobs.create("anonymous".into(), asked, None).await?;
+        assert!(fresh);
+        Ok(status)
+    }
+
+    async fn now(&self, status: &Status) -> Status {
+        self.jobs.get("anonymous", status.record.id).await.expect("it is there")
+    }
+
+    /// Waits until the job is as `wanted`.
+    async fn until(&self, status: &Status, wanted: impl Fn(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        loop {
+            let now = self.now(status).await;
+            if wanted(&now) {
+                return now;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{now:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn end(&self, status: &Status) -> End {
+        self.until(status, |now| now.record.end.is_some()).await.record.end.expect("an end")
     }
 }
 
-/// Points of failure are the process's: one test has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_engine_fails_is_tried_once_more() {
     let scenario = FailScenario::setup();
-    let artifacts = emoji::artifacts(1);
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings =
-        Settings { data_dir: folder.path().join("data"), exact: true, ..settings(&artifacts) };
-    let engine = start(&settings).await;
-    let jobs = Jobs::open(&settings, engine.clone()).expect("it opens");
-    jobs.restore().expect("nothing is there");
-    let asked = || {
-        let (name, model) = engine.model(None).expect("the model");
-        let output = Output { format: Format::Png, quality: 100, metadata: false };
-        Asked::new(name, model, cat(&engine, 3), output)
-    };
-    let create = async || {
-        while engine.ready().is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let (status, fresh) = jobs.create("anonymous".into(), asked(), None).await.expect("room");
-        assert!(fresh);
-        status
-    };
-
+    let place = Place::new().await;
     // Not in the warm-up after the restart, when it is not ready.
-    let (left, watched) = (Arc::new(AtomicUsize::new(0)), engine.clone());
+    let (left, watched) = (Arc::new(AtomicUsize::new(0)), place.engine.clone());
     let broken = left.clone();
     let fault = move || {
         let less = |left: usize| left.checked_sub(1);
@@ -63,20 +84,47 @@ async fn a_job_whose_engine_fails_is_tried_once_more() {
     fail::cfg_callback("core", fault).expect("a fault");
 
     left.store(1, SeqCst);
-    let once = create().await;
-    let waits = create().await;
+    let once = place.create(3).await.expect("room");
+    let waits = place.create(3).await.expect("room");
     for status in [&once, &waits] {
-        assert!(matches!(ended(&jobs, status).await, End::Done(_)));
+        assert!(matches!(place.end(status).await, End::Done(_)));
     }
     left.store(2, SeqCst);
-    let twice = create().await;
-    match ended(&jobs, &twice).await {
+    let twice = place.create(3).await.expect("room");
+    match place.end(&twice).await {
         End::Failed { code, message } => {
             assert_eq!(code, "engine_failed");
             assert!(message.contains("the core broke"), "{message}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(ended(&jobs, &create().await).await, End::Done(_)));
+    let next = place.create(3).await.expect("room");
+    assert!(matches!(place.end(&next).await, End::Done(_)));
+    scenario.teardown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_stored_waits_for_room_on_the_disk() {
+    let scenario = FailScenario::setup();
+    let place = Place::new().await;
+    let job = place.create(30).await.expect("room");
+    fail::cfg("store", "return").expect("a fault");
+    place.until(&job, |now| now.marks.len() == 30).await;
+    let refused = place.create(3).await.expect_err("it cannot be kept");
+    assert!(matches!(refused, JobsError::DiskFull { .. }), "{refused:?}");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(place.now(&job).await.record.end, None, "only what is stored is told");
+    fail::cfg("store", "off").expect("no fault");
+    assert!(matches!(place.end(&job).await, End::Done(_)));
+
+    let left = place.create(30).await.expect("room");
+    fail::cfg("store", "return").expect("a fault");
+    place.until(&left, |now| now.marks.len() == 30).await;
+    place.engine.drain();
+    let begun = Instant::now();
+    place.jobs.idle().await;
+    assert!(begun.elapsed() < Duration::from_millis(900), "the end does not wait for the disk");
+    let left = place.now(&left).await;
+    assert_eq!((left.record.end, left.running), (None, false), "the next process draws it again");
     scenario.teardown();
 }

@@ -173,6 +173,6 @@ impl EngineFlags {
     /// As options of the runtime.
     pub fn options(&self) -> RuntimeOptions {
         let EngineFlags { backend, provider, threads, low_memory } = *self;
-        RuntimeOptions { backend, provider, threads, low_memory }
+        RuntimeOptions { backend, provider, threads, low_memory, engines: None }
     }
 }

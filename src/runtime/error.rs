@@ -47,6 +47,9 @@ pub enum RuntimeError {
         /// ONNX Runtime's words.
         reason: String,
     },
+    /// What was being done is not wanted any more: see [`Stop`](super::Stop).
+    #[error("stopped: it is not wanted any more")]
+    Stopped,
     /// The execution provider asked for cannot be had.
     #[error("the {provider} provider cannot be used: {reason}\n{mend}")]
     Provider {

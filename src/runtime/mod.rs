@@ -11,10 +11,15 @@ mod onnxruntime;
 mod places;
 mod provider;
 mod session;
+mod stop;
 mod tract;
 mod value;
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
@@ -24,6 +29,7 @@ pub use self::{
     onnxruntime::OnnxRuntime,
     provider::Provider,
     session::Session,
+    stop::Stop,
     tract::Tract,
     value::{DType, TensorInfo, Value},
 };
@@ -76,6 +82,9 @@ pub struct RuntimeOptions {
     pub threads: Option<usize>,
     /// Memory before speed: see [`Backend::low_memory`].
     pub low_memory: bool,
+    /// Folder where TensorRT keeps the engines it has built, of one export only: it does not tell
+    /// weights apart. Built anew for each session if not given.
+    pub engines: Option<PathBuf>,
 }
 
 /// An opened engine.
@@ -106,14 +115,19 @@ impl Backend {
         let &RuntimeOptions { provider, low_memory, .. } = options;
         if options.backend == BackendChoice::Tract {
             if provider == Provider::Cpu {
-                return Ok(Backend::Tract(Tract { notice: String::new(), low_memory }));
+                return Ok(Backend::Tract(Tract {
+                    notice: String::new(),
+                    low_memory,
+                    stop: Stop::default(),
+                }));
             }
             let reason = "tract computes on the CPU only".into();
             let mend = "leave out --backend tract, or use --provider cpu".into();
             return Err(RuntimeError::Provider { provider, reason, mend });
         }
         let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        let report = match OnnxRuntime::open(provider, threads, low_memory, places) {
+        let engines = options.engines.clone();
+        let report = match OnnxRuntime::open(provider, threads, low_memory, engines, places) {
             Ok(runtime) => return Ok(Backend::Ort(runtime)),
             Err(NotOpened::Refused(error)) => return Err(error),
             Err(NotOpened::Missing(report)) => report,
@@ -124,9 +138,11 @@ impl Backend {
             return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
         }
         match options.backend {
-            BackendChoice::Auto => {
-                Ok(Backend::Tract(Tract { notice: notice(&report), low_memory }))
-            }
+            BackendChoice::Auto => Ok(Backend::Tract(Tract {
+                notice: notice(&report),
+                low_memory,
+                stop: Stop::default(),
+            })),
             _ => Err(RuntimeError::NoLibrary { refused: report.refused() }),
         }
     }
@@ -171,6 +187,14 @@ impl Backend {
         }
     }
 
+    /// What is asked before every call of a graph that this backend has loaded.
+    pub fn stop(&self) -> Stop {
+        match self {
+            Backend::Ort(runtime) => runtime.stop.clone(),
+            Backend::Tract(tract) => tract.stop.clone(),
+        }
+    }
+
     /// Whether memory comes before speed. ONNX Runtime then gives back what a run on the CPU has
     /// allocated at its end, and a [`Pipeline`](crate::Pipeline) holds one part of the model at a
     /// time. The numbers are the same.
@@ -210,7 +234,7 @@ impl Backend {
                 (Engine::Tract(engine), inputs, outputs)
             }
         };
-        Ok(Session::new(graph, engine, inputs, outputs))
+        Ok(Session::new(graph, engine, self.stop(), inputs, outputs))
     }
 
     /// A host tensor of `shape` with a copy of `data`, row by row.

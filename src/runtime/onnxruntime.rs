@@ -34,7 +34,7 @@ use ort::{
 };
 
 use super::{
-    DType, Provider, RuntimeError, TensorInfo,
+    DType, Provider, RuntimeError, Stop, TensorInfo,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
 
@@ -55,6 +55,8 @@ pub struct OnnxRuntime {
     provider: Provider,
     threads: usize,
     low_memory: bool,
+    engines: Option<PathBuf>,
+    pub(super) stop: Stop,
 }
 
 /// How often a graph runs in a request.
@@ -84,6 +86,7 @@ impl OnnxRuntime {
         provider: Provider,
         threads: usize,
         low_memory: bool,
+        engines: Option<PathBuf>,
         places: &Places,
     ) -> Result<OnnxRuntime, NotOpened> {
         // The lock guards one assignment: a panic elsewhere leaves it whole.
@@ -112,7 +115,8 @@ impl OnnxRuntime {
             }
         };
         drop(slot);
-        let runtime = OnnxRuntime { loaded, provider, threads, low_memory };
+        let stop = Stop::default();
+        let runtime = OnnxRuntime { loaded, provider, threads, low_memory, engines, stop };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -184,7 +188,7 @@ impl OnnxRuntime {
                 .with_intra_op_spinning(false)
                 .map_err(refused("waiting without spinning"))?;
         }
-        let registrations = self.provider.registrations()?;
+        let registrations = self.provider.registrations(self.engines.as_deref())?;
         if registrations.is_empty() {
             return Ok(builder);
         }

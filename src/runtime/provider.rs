@@ -47,19 +47,29 @@ impl Provider {
     }
 
     /// The registrations for a session, most wanted first. TensorRT is asked for no precision: only
-    /// then does its provider build a strongly typed network, and computes in the graph's own types. `error_on_failure` is set on each:
+    /// then does its provider build a strongly typed network, and computes in the graph's own types. It keeps what it
+    /// builds in the folder `engines`. `error_on_failure` is set on each:
     /// without it ort goes on with the CPU silently.
     ///
     /// # Errors
     /// [`RuntimeError::Provider`] when this build has no code for the provider.
-    pub(super) fn registrations(self) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
+    pub(super) fn registrations(
+        self,
+        engines: Option<&Path>,
+    ) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         match self {
             Provider::Cpu => Ok(Vec::new()),
             #[cfg(feature = "cuda")]
             Provider::Cuda => Ok(vec![cuda()]),
             #[cfg(all(feature = "cuda", feature = "tensorrt"))]
             Provider::TensorRt => {
-                Ok(vec![ort::ep::TensorRT::default().build().error_on_failure(), cuda()])
+                let tensorrt = match engines {
+                    Some(folder) => ort::ep::TensorRT::default()
+                        .with_engine_cache(true)
+                        .with_engine_cache_path(folder.display()),
+                    None => ort::ep::TensorRT::default(),
+                };
+                Ok(vec![tensorrt.build().error_on_failure(), cuda()])
             }
             #[cfg(not(all(feature = "cuda", feature = "tensorrt")))]
             other => Err(RuntimeError::Provider {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RuntimeError, TensorInfo, Value, onnxruntime,
+    RuntimeError, Stop, TensorInfo, Value, onnxruntime,
     tract::{self, VERSION},
     value::Inner,
 };
@@ -13,6 +13,7 @@ use super::{
 pub struct Session {
     graph: PathBuf,
     engine: Engine,
+    stop: Stop,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
@@ -26,10 +27,11 @@ impl Session {
     pub(super) fn new(
         graph: &Path,
         engine: Engine,
+        stop: Stop,
         inputs: Vec<TensorInfo>,
         outputs: Vec<TensorInfo>,
     ) -> Session {
-        Session { graph: graph.to_owned(), engine, inputs, outputs }
+        Session { graph: graph.to_owned(), engine, stop, inputs, outputs }
     }
 
     /// The inputs, in the graph's order.
@@ -72,8 +74,11 @@ impl Session {
     ///
     /// # Errors
     /// An input that is missing, unknown, given twice, of another engine, or of the wrong element
-    /// type or shape; or [`RuntimeError::Run`] with the engine's reason.
+    /// type or shape; [`RuntimeError::Stopped`]; or [`RuntimeError::Run`] with the engine's reason.
     pub fn run(&mut self, inputs: &[(&str, &Value)]) -> Result<Vec<Value>, RuntimeError> {
+        if self.stop.is_due() {
+            return Err(RuntimeError::Stopped);
+        }
         let order = self.check(inputs)?;
         let ran = match &mut self.engine {
             Engine::Ort(engine) => engine

@@ -15,7 +15,7 @@ use tract_onnx::{
     },
 };
 
-use super::{DType, RuntimeError, TensorInfo};
+use super::{DType, RuntimeError, Stop, TensorInfo};
 
 /// The version that Cargo.toml pins.
 pub const VERSION: &str = "0.23.9";
@@ -29,6 +29,7 @@ pub struct Tract {
     pub(super) notice: String,
     /// Whether memory comes before speed.
     pub(super) low_memory: bool,
+    pub(super) stop: Stop,
 }
 
 impl Tract {
@@ -159,7 +160,7 @@ mod tests {
     fn plans_are_kept_per_shape_and_bounded() {
         let graph =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/runtime/attention.onnx");
-        let tract = Tract { notice: String::new(), low_memory: false };
+        let tract = Tract { notice: String::new(), low_memory: false, stop: Stop::default() };
         let (mut engine, ..) = tract.load(&graph).expect("a graph");
         let x = |tokens: usize| Arc::new(Tensor::zero::<f32>(&[1, tokens, 8]).expect("a tensor"));
         for tokens in [1, 2, 1, 3, 4, 1, 5] {

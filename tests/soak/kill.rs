@@ -20,8 +20,8 @@ const KINDS: usize = 12;
 const SENT: usize = 3;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(40);
-/// Longest time from a job's start to the kill, in milliseconds.
-const LIFE: u64 = 150;
+/// Longest time from readiness to the kill, in milliseconds, unless no job runs by then.
+const LIFE: u64 = 300;
 
 /// What the client knows of a request it has sent, by its Idempotency-Key.
 #[derive(Default)]
@@ -94,8 +94,8 @@ impl Dice {
 }
 
 /// One life of the server: what has no answer yet is sent, again or for the first time, until the kill, which may
-/// hit in the middle of that. Gives whether a job was under way by then.
-fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life: Duration) -> bool {
+/// hit in the middle of that, and hits a job under way.
+fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life: Duration) {
     let stop = AtomicBool::new(false);
     let (client, jobs) = thread::scope(|scope| {
         let (stop, server, ledger) = (&stop, &*server, &mut *ledger);
@@ -112,12 +112,15 @@ fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life:
                 thread::sleep(PAUSE);
             }
         });
-        let end = Instant::now() + PATIENCE;
-        while !jobs(server).iter().any(|job| job["status"] == "running") {
-            assert!(Instant::now() < end, "no job runs");
-        }
         thread::sleep(life);
-        let jobs = jobs(server);
+        let end = Instant::now() + PATIENCE;
+        let jobs = loop {
+            let jobs = jobs(server);
+            if jobs.iter().any(|job| job["status"] == "running") {
+                break jobs;
+            }
+            assert!(Instant::now() < end, "no job runs");
+        };
         server.signal(Signal::KILL);
         stop.store(true, Ordering::Relaxed);
         (client.join(), jobs)
@@ -130,7 +133,6 @@ fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life:
             entry.finished = Some(job["finished_at"].clone());
         }
     }
-    jobs.iter().any(|job| job["status"] == "running")
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut ledger: BTreeMap<String, Entry> = BTreeMap::new();
     let mut dice = Dice(20261123);
-    let (mut under_way, mut slowest) = (0, Duration::ZERO);
+    let mut slowest = Duration::ZERO;
     for _ in 0..kills {
         let begun = Instant::now();
         let mut server = Server::start_unready(folder.path(), &flags);
@@ -161,7 +163,7 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
             ledger.insert(format!("order-{:05}", ledger.len()), entry);
         }
         let life = Duration::from_millis(dice.below(LIFE));
-        under_way += usize::from(live_and_die(&mut server, &mut ledger, life));
+        live_and_die(&mut server, &mut ledger, life);
     }
 
     let server = Server::start_in(folder.path(), &flags);
@@ -185,8 +187,7 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
     }
     let known = all(&server);
     let strangers = known.len().abs_diff(ledger.len() - lost);
-    println!("kills                          {kills}");
-    println!("  with a job under way         {under_way}");
+    println!("kills with a job under way     {kills}");
     println!("jobs accepted                  {}", ledger.len());
     println!("  whose answer a kill cut off  {unanswered}, sent again");
     println!("lost                           {lost}");
@@ -195,5 +196,4 @@ fn a_hundred_kills_lose_nothing_and_double_nothing() {
     println!("jobs that nobody sent          {strangers}");
     println!("longest start to listening     {:.2} s", slowest.as_secs_f64());
     assert_eq!((lost, again, wrong, strangers), (0, 0, 0, 0));
-    assert!(under_way * 2 >= kills, "too few kills hit a job");
 }

@@ -118,7 +118,12 @@ impl Bench {
         for &backend in &self.backend {
             for &provider in &self.provider {
                 for &threads in &threads {
-                    engines.push(RuntimeOptions { backend, provider, threads, low_memory: false });
+                    engines.push(RuntimeOptions {
+                        backend,
+                        provider,
+                        threads,
+                        ..RuntimeOptions::default()
+                    });
                 }
             }
         }

@@ -54,6 +54,8 @@ struct Shared {
     loaded: Mutex<BTreeMap<String, usize>>,
     pulses: Vec<Arc<Pulse>>,
     started: watch::Sender<Start>,
+    /// Workers whose threads have not ended.
+    left: watch::Sender<usize>,
 }
 
 struct Options {
@@ -122,6 +124,7 @@ impl Engine {
             loaded: Mutex::default(),
             pulses: (0..workers).map(|_| Arc::default()).collect(),
             started: watch::Sender::new(Start::UnderWay),
+            left: watch::Sender::new(workers),
         });
         for index in 0..workers {
             let shared = shared.clone();
@@ -285,9 +288,10 @@ impl Engine {
         }
     }
 
-    /// Comes back when nothing runs any more.
+    /// After [`Engine::drain`]: comes back when the workers' threads have ended.
     pub async fn idle(&self) {
-        self.shared.running.idle().await;
+        let mut left = self.shared.left.subscribe();
+        left.wait_for(|workers| *workers == 0).await.expect("the engine holds the sender");
     }
 
     /// Ends what runs, before its next graph call.
@@ -336,29 +340,31 @@ impl Shared {
         }
         self.running.expire(now);
         for (worker, pulse) in self.pulses.iter().enumerate() {
+            let mut health = self.health();
             let overdue = pulse.overdue(now);
-            let before = self.health()[worker];
-            match (overdue, before) {
+            match (overdue, health[worker]) {
                 (Some(stage), Health::Alive) => {
-                    self.set_health(worker, Health::Stuck);
+                    health[worker] = Health::Stuck;
+                    let none = health.iter().all(|health| *health == Health::Stuck);
+                    drop(health);
                     let why = format!("a call of the {} graph does not come back", stage.label());
                     tracing::error!(worker, why, "stuck");
                     self.running.fail_worker(worker, &why);
-                    self.give_up_if_all_stuck();
+                    if none {
+                        self.give_up_waiting();
+                    }
                 }
-                (None, Health::Stuck) => self.set_health(worker, Health::Alive),
+                (None, Health::Stuck) => health[worker] = Health::Alive,
                 _ => {}
             }
         }
     }
 
     /// Those that wait would wait for ever.
-    fn give_up_if_all_stuck(&self) {
-        if self.health().iter().all(|health| *health == Health::Stuck) {
-            for waiting in self.queue.empty() {
-                let why = "no worker is alive".to_string();
-                finish(&waiting.events, Event::Failed(Failure::Engine(why)));
-            }
+    fn give_up_waiting(&self) {
+        for waiting in self.queue.empty() {
+            let why = "no worker is alive".to_string();
+            finish(&waiting.events, Event::Failed(Failure::Engine(why)));
         }
     }
 }
@@ -369,7 +375,7 @@ fn keep_alive(shared: &Arc<Shared>, index: usize) {
         let pulse = shared.pulses[index].clone();
         let worker = Worker { index, shared: shared.clone(), pulse };
         let why = match catch_unwind(AssertUnwindSafe(|| worker.run())) {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return shared.left.send_modify(|workers| *workers -= 1),
             Ok(Err(error)) => worker::chain(&error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -397,6 +403,12 @@ impl Ticket {
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.drain();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The models of one worker: loaded when they are needed, within a memory limit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shared;
@@ -8,9 +8,9 @@ use super::pulse::Pulse;
 use crate::artifacts::Artifacts;
 use crate::dit::sizes;
 use crate::error::Result;
-use crate::preview::Colours;
+use crate::preview::{Colours, squares};
 use crate::report::Timings;
-use crate::runtime::Backend;
+use crate::runtime::{Backend, RuntimeOptions};
 use crate::sampler::SamplerKind;
 use crate::server::metrics;
 use crate::{Pipeline, Request};
@@ -44,7 +44,7 @@ impl Models {
     pub fn preload(&mut self) -> Result<()> {
         let shared = self.shared.clone();
         let mut bytes = 0;
-        for name in &shared.order_of_models {
+        for name in shared.order_of_models.iter().take_while(|_| !shared.queue.is_closed()) {
             bytes += size(&shared.models[name]);
             if bytes <= shared.options.max_memory || self.loaded.is_empty() {
                 self.get(name)?;
@@ -84,7 +84,10 @@ impl Models {
     /// first use and shows how long each graph takes.
     fn load(&self, name: &str, folder: &Path, bytes: u64) -> Result<Loaded> {
         let start = std::time::Instant::now();
-        let backend = Backend::open(&self.shared.options.runtime)?;
+        let runtime = &self.shared.options.runtime;
+        let own = |folder: &PathBuf| folder.join(&self.shared.models[name].hash);
+        let engines = runtime.engines.as_ref().map(own);
+        let backend = Backend::open(&RuntimeOptions { engines, ..runtime.clone() })?;
         let engine = backend.describe();
         let mut pipeline = Pipeline::load(folder, backend)?;
         let manifest = pipeline.manifest();
@@ -92,7 +95,8 @@ impl Models {
         let sampler = SamplerKind::Ddim; // whose pictures of few steps are like others
         let request = Request { steps: WARM_UP, cache, sampler, ..Request::new(manifest, "猫")? };
         let channels = manifest.model.transformer.in_channels;
-        self.pulse.work_on(name, manifest, &sizes(manifest, &request));
+        let sizes = sizes(manifest, &request);
+        self.pulse.work_on(name, manifest, &sizes);
         let mut timings = Timings::observed(self.pulse.clone());
         let mut walk = pipeline.enter(&request, &mut timings)?;
         let (_, mut plan) = request.plan(pipeline.artifacts())?;
@@ -102,8 +106,9 @@ impl Models {
         })?;
         let latents = walk.place.latents;
         let picture = pipeline.decode(&request, &latents, &mut timings)?.remove(0);
-        let mut colours = Colours::new(channels);
-        colours.learn(&latents, &picture);
+        let squares = squares(channels, sizes.width, sizes.height);
+        let coloured = pipeline.decode(&request, &squares, &mut timings)?.remove(0);
+        let colours = Colours::fit(channels, &[(&latents, &picture), (&squares, &coloured)]);
         let seconds = start.elapsed().as_secs_f64();
         tracing::info!(model = name, engine, seconds, "loaded and warm");
         self.shared.loaded(name, 1);

@@ -25,6 +25,8 @@ pub struct Order {
     pub preview_every: Option<usize>,
     /// Whole pictures to show on the way, of the first picture.
     pub partials: usize,
+    /// Not to be drawn together with others: what it may break is its own.
+    pub alone: bool,
 }
 
 /// What an order's client is told, in this order; [`Event::Done`] or [`Event::Failed`] is the last.

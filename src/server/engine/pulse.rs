@@ -96,7 +96,11 @@ impl Observer for Pulse {
     fn ended(&self, stage: Stage, took: Duration) {
         metrics::stage(stage, took);
         let mut state = self.lock();
-        state.call = None;
+        let call = state.call.take();
+        // From one that was too long nothing is learned: the next such would go unnoticed.
+        if call.and_then(|call| call.limit).is_some_and(|limit| took > limit) {
+            return;
+        }
         if let Some(cost) = state.cost(stage) {
             let pace = took.as_secs_f64() / cost;
             let model = state.model.clone();
@@ -142,6 +146,13 @@ mod tests {
         assert_eq!(pulse.overdue(after(1000.0)), None, "it came back");
         pulse.began(Stage::Core);
         assert_eq!(pulse.overdue(after(2.0 + 20.0 * 3.0 - 0.5)), None, "it may be that slow again");
+        pulse.ended(Stage::Core, Duration::from_secs(1000));
+        pulse.began(Stage::Core);
+        assert_eq!(
+            pulse.overdue(after(2.0 + 20.0 * 3.0 + 0.5)),
+            Some(Stage::Core),
+            "but no slower"
+        );
     }
 
     #[test]

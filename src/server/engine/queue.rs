@@ -74,19 +74,24 @@ impl Queue {
         Ok(())
     }
 
-    /// The next order, once there is one; `None` when the queue is closed.
-    pub fn wait(&self) -> Option<Waiting> {
+    /// The next order, once there is one; `None` when the queue is closed. It is begun before it is
+    /// out of the queue: whoever looks for it finds it here or where `begin` has put it.
+    pub fn wait<B>(&self, begin: impl Fn(&Waiting) -> B) -> Option<(Waiting, B)> {
         let state = self.lock();
         let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
         let mut state = self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-        state.take()
+        state.take(begin)
     }
 
     /// The next order, if it is one that is `wanted`. Orders behind it do not overtake it.
-    pub fn next_if(&self, wanted: impl Fn(&Order) -> bool) -> Option<Waiting> {
+    pub fn next_if<B>(
+        &self,
+        wanted: impl Fn(&Order) -> bool,
+        begin: impl Fn(&Waiting) -> B,
+    ) -> Option<(Waiting, B)> {
         let mut state = self.lock();
         let first = state.lines.front()?.1.front()?;
-        if wanted(&first.order) { state.take() } else { None }
+        if wanted(&first.order) { state.take(begin) } else { None }
     }
 
     /// Takes out the order `id`.
@@ -182,12 +187,15 @@ impl State {
         self.lines.iter().map(|(_, orders)| orders.len()).sum()
     }
 
-    fn take(&mut self) -> Option<Waiting> {
+    fn take<B>(&mut self, begin: impl Fn(&Waiting) -> B) -> Option<(Waiting, B)> {
         let (client, mut orders) = self.lines.pop_front()?;
         let first = orders.pop_front();
         if !orders.is_empty() {
             self.lines.push_back((client, orders));
         }
-        first
+        first.map(|waiting| {
+            let begun = begin(&waiting);
+            (waiting, begun)
+        })
     }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::order::{Event, Failure};
@@ -17,59 +16,73 @@ struct Running {
     worker: usize,
     events: UnboundedSender<Event>,
     deadline: Option<Instant>,
-    cancelled: Arc<AtomicBool>,
+    run: Run,
 }
 
 /// All of them, by id. Who takes one out is the one who ends it, so that each ends once.
 #[derive(Default)]
-pub struct Register {
-    running: Mutex<HashMap<String, Running>>,
-    none_left: Notify,
+pub struct Register(Mutex<HashMap<String, Running>>);
+
+/// A worker's own hold on an order, for asking between graph calls whether it has been ended.
+#[derive(Clone, Debug)]
+pub struct Run {
+    id: Arc<str>,
+    over: Arc<AtomicBool>,
 }
 
-/// What a worker asks between graph calls.
-#[derive(Clone, Default)]
-pub struct Flag(Arc<AtomicBool>);
+impl Run {
+    /// The order's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
 
-impl Flag {
-    /// Whether the order was ended by another.
-    pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether somebody has ended it.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 }
 
 impl Register {
     /// `worker` begins an order.
-    pub fn begin(&self, worker: usize, waiting: &Waiting) -> Flag {
-        let flag = Flag::default();
+    pub fn begin(&self, worker: usize, waiting: &Waiting) -> Run {
+        let run = Run { id: waiting.order.id.as_str().into(), over: Arc::default() };
         let running = Running {
             worker,
             events: waiting.events.clone(),
             deadline: waiting.order.deadline,
-            cancelled: flag.0.clone(),
+            run: run.clone(),
         };
-        self.lock().insert(waiting.order.id.clone(), running);
         let _ = waiting.events.send(Event::Started);
-        flag
+        self.lock().insert(waiting.order.id.clone(), running);
+        run
     }
 
-    /// Sends the order `id` an event, unless somebody has ended it: nothing comes after an end.
-    pub fn tell(&self, id: &str, event: Event) {
-        if let Some(running) = self.lock().get(id) {
+    /// Tells of `run`, unless somebody has ended it: nothing comes after an end.
+    pub fn tell(&self, run: &Run, event: Event) {
+        let all = self.lock();
+        if let (false, Some(running)) = (run.is_over(), all.get(&*run.id)) {
             let _ = running.events.send(event); // who does not listen any more need not hear it
         }
     }
 
-    /// Ends the order `id` with `event`, unless somebody has ended it.
-    pub fn end(&self, id: &str, event: Event) {
+    /// Ends `run` with `event`, unless somebody has ended it. Another run of the same order, which was
+    /// begun after this one's end, is not touched.
+    pub fn finish(&self, run: &Run, event: Event) {
         let mut all = self.lock();
-        let Some(running) = all.remove(id) else { return };
-        let none_left = all.is_empty();
-        drop(all);
-        running.cancelled.store(true, Ordering::Relaxed);
-        finish(&running.events, event);
-        if none_left {
-            self.none_left.notify_waiters();
+        if !run.is_over() {
+            Register::take(&mut all, &run.id, event);
+        }
+    }
+
+    /// Ends the order `id` with `event`, if a worker is at it.
+    pub fn end(&self, id: &str, event: Event) {
+        Register::take(&mut self.lock(), id, event);
+    }
+
+    fn take(all: &mut HashMap<String, Running>, id: &str, event: Event) {
+        if let Some(running) = all.remove(id) {
+            running.run.over.store(true, Ordering::Relaxed);
+            finish(&running.events, event);
         }
     }
 
@@ -89,26 +102,16 @@ impl Register {
     }
 
     fn fail(&self, which: impl Fn(&Running) -> bool, failure: &Failure) {
-        let all = self.lock();
+        let mut all = self.lock();
         let chosen = all.iter().filter(|(_, running)| which(running));
         let ids: Vec<String> = chosen.map(|(id, _)| id.clone()).collect();
-        drop(all);
-        ids.iter().for_each(|id| self.end(id, Event::Failed(failure.clone())));
-    }
-
-    /// Comes back when there is none.
-    pub async fn idle(&self) {
-        loop {
-            let left = self.none_left.notified();
-            if self.lock().is_empty() {
-                return;
-            }
-            left.await;
-        }
+        ids.iter().for_each(|id| {
+            Register::take(&mut all, id, Event::Failed(failure.clone()));
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

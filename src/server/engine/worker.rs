@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::models::{Loaded, Models};
-use super::order::{Drawn, Event, Failure};
+use super::order::{Drawn, Event, Failure, Order};
 use super::pulse::Pulse;
 use super::queue::Waiting;
-use super::running::Flag;
+use super::running::Run;
 use super::{Health, Shared};
 use crate::Step;
 use crate::batch::{Batch, Member};
@@ -31,7 +31,7 @@ pub struct Worker {
 struct Active {
     waiting: Waiting,
     begun: Instant,
-    flag: Flag,
+    run: Run,
     truncated: Vec<&'static str>,
     partials: usize,
 }
@@ -45,45 +45,48 @@ impl Worker {
         let mut loaded = Models::new(self.shared.clone(), self.pulse.clone());
         loaded.preload()?;
         self.shared.set_health(self.index, Health::Alive);
-        while let Some(first) = self.shared.queue.wait() {
-            let name = first.order.model.clone();
-            match loaded.get(&name) {
-                Ok(model) => self.draw(model, first),
-                Err(error) => {
-                    self.shared.running.begin(self.index, &first);
-                    self.fail(&first.order.id, &error);
-                }
+        while let Some((first, run)) = self.shared.queue.wait(|waiting| self.begin(waiting)) {
+            match loaded.get(&first.order.model) {
+                Ok(model) => self.draw(model, first, run),
+                Err(error) => self.fail(&run, &error),
             }
         }
         Ok(())
     }
 
+    fn begin(&self, waiting: &Waiting) -> Run {
+        self.shared.running.begin(self.index, waiting)
+    }
+
     /// Draws `first` and all that can join it on the way.
-    fn draw(&self, model: &mut Loaded, first: Waiting) {
+    fn draw(&self, model: &mut Loaded, first: Waiting, run: Run) {
         let mut batch = Batch::default();
         let mut active = Vec::new();
-        self.admit(model, &mut batch, &mut active, first);
+        self.admit(model, &mut batch, &mut active, first, run);
         while !active.is_empty() {
-            while let Some(next) = self.next_for(model, &batch) {
-                self.admit(model, &mut batch, &mut active, next);
+            while let Some((next, run)) = self.next_for(model, &batch, &active) {
+                self.admit(model, &mut batch, &mut active, next, run);
             }
             self.step(model, &mut batch, &mut active);
         }
     }
 
     /// The next order, if it can join.
-    fn next_for(&self, model: &Loaded, batch: &Batch) -> Option<Waiting> {
+    fn next_for(&self, model: &Loaded, batch: &Batch, active: &[Active]) -> Option<(Waiting, Run)> {
         let options = &self.shared.options;
-        if options.exact || batch.members().is_empty() {
+        let alone = active.iter().any(|one| one.waiting.order.alone);
+        if options.exact || alone || batch.members().is_empty() {
             return None;
         }
         let room = options.max_batch.saturating_sub(batch.pictures());
         let pipeline = &model.pipeline;
-        self.shared.queue.next_if(|order| {
+        let joins = |order: &Order| {
             order.model == model.name
+                && !order.alone
                 && order.request.batch_size <= room
                 && batch.fits(pipeline.manifest(), pipeline.backend(), &order.request)
-        })
+        };
+        self.shared.queue.next_if(joins, |waiting| self.begin(waiting))
     }
 
     /// Takes an order to its first step, into the batch.
@@ -93,16 +96,18 @@ impl Worker {
         batch: &mut Batch,
         active: &mut Vec<Active>,
         waiting: Waiting,
+        run: Run,
     ) {
-        let flag = self.shared.running.begin(self.index, &waiting);
         let begun = Instant::now();
         let span = tracing::info_span!("order", id = waiting.order.id);
-        let entered = span.in_scope(|| self.enter(model, batch, &waiting));
+        let runs = vec![run.clone()];
+        let entered = span
+            .in_scope(|| self.stopping(model, runs, |model| self.enter(model, batch, &waiting)));
         match entered {
             Ok(truncated) => {
-                active.push(Active { waiting, begun, flag, truncated, partials: 0 });
+                active.push(Active { waiting, begun, run, truncated, partials: 0 });
             }
-            Err(error) => self.fail(&waiting.order.id, &error),
+            Err(error) => self.fail(&run, &error),
         }
     }
 
@@ -123,6 +128,7 @@ impl Worker {
         let (_, plan) = order.request.plan(pipeline.artifacts())?;
         let mut walk = pipeline.enter(&order.request, &mut timings)?;
         walk.shown = order.preview_every.is_some() || order.partials > 0;
+        walk.lanes.iter_mut().for_each(|lane| lane.watched = true);
         let truncated = walk.truncated.clone();
         pipeline
             .transformer(&mut timings, |backend, dit, _| batch.join(backend, dit, walk, plan))?;
@@ -132,7 +138,7 @@ impl Worker {
     /// One step of all that are under way; those that arrive or fail leave.
     fn step(&self, model: &mut Loaded, batch: &mut Batch, active: &mut Vec<Active>) {
         for place in (0..active.len()).rev() {
-            if active[place].flag.is_up() {
+            if active[place].run.is_over() {
                 active.remove(place);
                 batch.leave(place);
             }
@@ -144,12 +150,17 @@ impl Worker {
         self.pulse.work_on(&model.name, manifest, &rows);
         metrics::batch(batch.pictures());
         let mut timings = Timings::observed(self.pulse.clone());
-        let stepped =
-            model.pipeline.transformer(&mut timings, |_, dit, timings| batch.step(dit, timings));
+        let runs = active.iter().map(|one| one.run.clone()).collect();
+        let ids = || active.iter().map(|one| &*one.waiting.order.id).collect::<Vec<_>>();
+        let stepped = tracing::debug_span!("step", orders = ?ids()).in_scope(|| {
+            self.stopping(model, runs, |model| {
+                model.pipeline.transformer(&mut timings, |_, dit, timings| batch.step(dit, timings))
+            })
+        });
         let outcomes = match stepped {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                active.iter().for_each(|one| self.fail(&one.waiting.order.id, &error));
+                self.fail_together(active, &error);
                 active.clear();
                 *batch = Batch::default();
                 return;
@@ -164,7 +175,7 @@ impl Worker {
             };
             let done = batch.members()[place].walk.is_done();
             if let Err(error) = &ended {
-                self.fail(&active[place].waiting.order.id, error);
+                self.fail(&active[place].run, error);
             }
             if done || ended.is_err() {
                 let member = batch.leave(place);
@@ -191,7 +202,7 @@ impl Worker {
         }
         let order = &active.waiting.order;
         let (steps, total) = (walk.place.step, walk.steps());
-        let send = |event| self.shared.running.tell(&order.id, event);
+        let send = |event| self.shared.running.tell(&active.run, event);
         send(Event::Step(Step { index: steps - 1, total, decision }));
         let due = order.preview_every.is_some_and(|every| steps.is_multiple_of(every));
         if due && steps < total {
@@ -212,19 +223,21 @@ impl Worker {
 
     fn finish(&self, model: &mut Loaded, member: Member, active: Active) {
         let Waiting { order, since, .. } = &active.waiting;
-        if active.flag.is_up() {
+        if active.run.is_over() {
             return;
         }
         let manifest = model.pipeline.manifest();
         self.pulse.work_on(&model.name, manifest, &sizes(manifest, &order.request));
         let mut timings = Timings::observed(self.pulse.clone());
         let latents = &member.walk.place.latents;
-        let images = match model.pipeline.decode(&order.request, latents, &mut timings) {
+        let decoded = self.stopping(model, vec![active.run.clone()], |model| {
+            model.pipeline.decode(&order.request, latents, &mut timings)
+        });
+        let images = match decoded {
             Ok(images) => images,
-            Err(error) => return self.fail(&order.id, &error),
+            Err(error) => return self.fail(&active.run, &error),
         };
         metrics::pictures(images.len());
-        model.colours.learn(&latents[..latents.len() / images.len()], &images[0]);
         let drawing = active.begun.elapsed();
         self.shared.pace.drew(drawing);
         let drawn = Drawn {
@@ -234,13 +247,41 @@ impl Worker {
             drawing,
             truncated: active.truncated,
         };
-        self.shared.running.end(&order.id, Event::Done(Box::new(drawn)));
+        self.shared.running.finish(&active.run, Event::Done(Box::new(drawn)));
     }
 
-    fn fail(&self, id: &str, error: &Error) {
+    /// Does `work`, whose graph calls are not made any more once all `runs` are over.
+    fn stopping<R>(
+        &self,
+        model: &mut Loaded,
+        runs: Vec<Run>,
+        work: impl FnOnce(&mut Loaded) -> Result<R>,
+    ) -> Result<R> {
+        let stop = model.pipeline.backend().stop();
+        stop.when(move || runs.iter().all(Run::is_over));
+        let done = work(model);
+        stop.never();
+        done
+    }
+
+    fn fail(&self, run: &Run, error: &Error) {
+        if run.is_over() {
+            return; // what was stopped has not failed
+        }
         let text = chain(error);
-        tracing::warn!(order = id, error = text, "drawing failed");
-        self.shared.running.end(id, Event::Failed(Failure::Draw(text)));
+        tracing::warn!(order = run.id(), error = text, "drawing failed");
+        self.shared.running.finish(run, Event::Failed(Failure::Draw(text)));
+    }
+
+    /// A call for several failed: each may succeed alone.
+    fn fail_together(&self, active: &[Active], error: &Error) {
+        match active {
+            [one] => self.fail(&one.run, error),
+            _ => active.iter().for_each(|one| {
+                let failed = Failure::Engine(chain(error));
+                self.shared.running.finish(&one.run, Event::Failed(failed));
+            }),
+        }
     }
 }
 

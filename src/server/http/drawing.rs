@@ -110,14 +110,17 @@ impl Drawing {
     ) -> Result<Drawing, ApiError> {
         let asked = Asked::check(app, fields).await?;
         let deadline = asked.deadline.unwrap_or(app.settings.deadline);
+        let id = Uuid::new_v4().simple().to_string();
+        tracing::Span::current().record("order", &*id); // what the engine's log lines call it
         let ticket = app.engine.submit(Order {
-            id: Uuid::new_v4().simple().to_string(),
+            id,
             model: asked.model.clone(),
             request: asked.request.clone(),
             client: Arc::clone(&client.0),
             deadline: Some(Instant::now() + deadline),
             preview_every: None,
             partials,
+            alone: false,
         })?;
         Ok(Drawing { asked: Arc::new(asked), ticket })
     }

@@ -35,6 +35,7 @@ pub async fn observe(path: Option<MatchedPath>, mut request: Request, next: Next
         method = method(request.method()),
         route = &*route,
         client = Empty,
+        order = Empty,
         prompt_chars = Empty,
         prompt = Empty,
     );

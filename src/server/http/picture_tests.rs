@@ -77,7 +77,7 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
         ("prompt", json!(7)),
         ("negative_prompt", json!("\0")),
         ("n", json!(0)),
-        ("n", json!(5)),
+        ("n", json!(settings.limits.max_n + 1)),
         ("n", json!(1u64 << 63)),
         ("size", json!("100x128")),
         ("size", json!("1296x1280")),

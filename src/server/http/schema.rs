@@ -90,10 +90,12 @@ fn flatten(schema: &Value, parts: &Value) -> Option<Value> {
 fn rules(fields: &Value) -> Value {
     let only = |name: &str, values: Value| json!({ "properties": { name: { "enum": values } } });
     let asks = |name: &str, values: Value| json!({ "properties": { name: { "enum": values } }, "required": [name] });
-    let mut rules: Vec<Value> = ALIASES
-        .iter()
-        .map(|(name, alias)| json!({ "not": { "required": [name, alias] } }))
-        .collect();
+    let number = json!({ "type": "number" });
+    let both = |(name, alias): &(&str, &str)| {
+        let values = json!({ *name: number, *alias: number });
+        json!({ "not": { "properties": values, "required": [name, alias] } })
+    };
+    let mut rules: Vec<Value> = ALIASES.iter().map(both).collect();
     rules.push(json!({
         "if": asks("output_format", json!(["jpeg"])),
         "else": only("output_compression", json!([100, null])),

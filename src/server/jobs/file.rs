@@ -66,6 +66,8 @@ impl File {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, JobsError> {
+        // Where a test lets the disk be full.
+        fail::fail_point!("store", |_| Err(JobsError::DiskFull { path: self.path.clone() }));
         self.with(|database| {
             let mut transaction = database.begin_write()?;
             // Else opening after a kill would read the whole file.

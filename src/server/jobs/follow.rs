@@ -19,7 +19,7 @@ use crate::server::task::blocking;
 const REST: Duration = Duration::from_secs(1);
 /// How often a job is tried whose engine failed while it was drawn.
 const TRIES: usize = 2;
-/// Before each further try to store pictures that could not be.
+/// Before each further try to store what could not be stored; then as the last.
 const STORE_AGAIN: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
 
@@ -51,7 +51,8 @@ impl Jobs {
                     warn!(job = %live.status().record.id, why, "is tried again");
                     live.wait_again();
                     tokio::time::sleep(REST).await;
-                    match self.engine.resubmit(order(&live.status().record)) {
+                    let again = Order { alone: true, ..order(&live.status().record) };
+                    match self.engine.resubmit(again) {
                         Ok(again) => ticket = again,
                         Err(_) => return live.leave(), // shutting down
                     }
@@ -119,46 +120,31 @@ impl Jobs {
         self.end(live, End::Failed { code: code.to_string(), message }, Vec::new()).await;
     }
 
+    /// Stores how a job ended, then tells. Where it cannot be stored, tries until there is room on the disk
+    /// or the server ends: the next process draws it again.
     async fn end(&self, live: &Live, end: End, files: Vec<Vec<u8>>) {
         let id = live.status().record.id;
-        let files = Arc::new(files);
-        let mut again = STORE_AGAIN.iter();
-        let why = loop {
-            match self.store_end(live, end.clone(), files.clone()).await {
-                Ok(()) => return,
-                Err(error) => match again.next() {
-                    Some(pause) => {
-                        error!(job = %id, %error, "its end was not stored: trying again");
-                        tokio::time::sleep(*pause).await;
-                    }
-                    None => break error,
-                },
+        let (end, files) = (Arc::new(end), Arc::new(files));
+        let mut pauses = STORE_AGAIN.into_iter();
+        let mut pause = STORE_AGAIN[0];
+        loop {
+            let (end, files) = (end.clone(), files.clone());
+            let error = match self.stored(move |store| store.end(id, now(), &end, &files)).await {
+                Ok(Some(record)) => {
+                    info!(job = %id, end = record.end.as_ref().map(End::name), "ended");
+                    return live.end(record);
+                }
+                Ok(None) => return live.leave(),
+                Err(error) => error,
+            };
+            error!(job = %id, %error, "its end was not stored: trying again");
+            pause = pauses.next().unwrap_or(pause);
+            let mut closing = self.closing.subscribe();
+            let closed = closing.wait_for(|closing| *closing);
+            if tokio::time::timeout(pause, closed).await.is_ok() {
+                return live.leave();
             }
-        };
-        error!(job = %id, error = %why, "its end was not stored");
-        let message = "its pictures could not be stored: the disk is full or broken".to_string();
-        let failed = End::Failed { code: "not_stored".to_string(), message };
-        if self.store_end(live, failed, Arc::default()).await.is_err() {
-            live.leave(); // the next process draws it again
         }
-    }
-
-    async fn store_end(
-        &self,
-        live: &Live,
-        end: End,
-        files: Arc<Vec<Vec<u8>>>,
-    ) -> Result<(), super::JobsError> {
-        let id = live.status().record.id;
-        let stored = self.stored(move |store| store.end(id, now(), &end, &files)).await?;
-        match stored {
-            Some(record) => {
-                info!(job = %id, end = record.end.as_ref().map(End::name), "ended");
-                live.end(record);
-            }
-            None => live.leave(),
-        }
-        Ok(())
     }
 }
 
@@ -174,6 +160,7 @@ pub(super) fn order(record: &Record) -> Order {
         deadline: asked.deadline.map(left),
         preview_every: asked.preview_every,
         partials: 0,
+        alone: false,
     }
 }
 

@@ -137,7 +137,6 @@ impl Live {
         self.change(|state| {
             state.record.started = Some(now);
             state.running = true;
-            state.marks.clear();
             state.log(What::Started);
         });
     }

@@ -52,6 +52,8 @@ pub struct Jobs {
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     /// Held while a job is accepted: what is found under an idempotency key was accepted as a whole.
     accepting: tokio::sync::Mutex<()>,
+    /// Whether the process is about to end.
+    closing: watch::Sender<bool>,
     /// How many jobs are followed.
     followed: watch::Sender<usize>,
     /// Tells the life of a job in this process from that in others.
@@ -72,6 +74,7 @@ impl Jobs {
             keep: settings.keep,
             live: Mutex::default(),
             accepting: tokio::sync::Mutex::default(),
+            closing: watch::Sender::new(false),
             followed: watch::Sender::new(0),
             life: now(),
         }))
@@ -86,8 +89,7 @@ impl Jobs {
         if let Err(error) = self.store.sweep(now(), self.keep, MOST_ENDED) {
             error!(%error, "what is too old could not be taken away");
         }
-        let mut pending = self.store.pending()?;
-        pending.sort_by_key(|record| record.starts >= SUSPECT);
+        let pending = in_turn(self.store.pending()?);
         let total = pending.len();
         for record in pending {
             if let Some((code, message)) = self.unfit(&record) {
@@ -107,9 +109,10 @@ impl Jobs {
         Ok(())
     }
 
-    /// Comes back when no job is followed any more: after [`Engine::drain`] those that run have ended
-    /// and are stored, the others are left to the next process.
+    /// For the end of the process, after [`Engine::drain`]: comes back when no job is followed any more. Those
+    /// that ran have ended and are stored, if that can be done; the others are left to the next process.
     pub async fn idle(&self) {
+        self.closing.send_replace(true);
         let mut followed = self.followed.subscribe();
         followed.wait_for(|jobs| *jobs == 0).await.expect("this value holds the sender");
     }
@@ -182,6 +185,12 @@ fn make_private(folder: &Path) -> Result<(), JobsError> {
     made.map_err(|source| JobsError::Folder { path: folder.to_path_buf(), source })
 }
 
+/// In the order they were accepted, but for those that may be what ends the process.
+fn in_turn(mut pending: Vec<Record>) -> Vec<Record> {
+    pending.sort_by_key(|record| (record.starts >= SUSPECT, record.number));
+    pending
+}
+
 async fn keep_swept(jobs: Weak<Jobs>) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -189,5 +198,20 @@ async fn keep_swept(jobs: Weak<Jobs>) {
             Some(jobs) => jobs.sweep().await,
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::store::tests::record;
+    use super::*;
+
+    #[test]
+    fn a_job_that_may_end_the_process_lets_the_others_go_first() {
+        let starts = [0, SUSPECT, SUSPECT - 1, SUSPECT + 4, 0];
+        let job = |(number, starts)| Record { number, starts, ..record("ann") };
+        let jobs = in_turn((0..).zip(starts).map(job).collect());
+        let numbers: Vec<u64> = jobs.iter().map(|job| job.number).collect();
+        assert_eq!(numbers, [0, 2, 4, 1, 3]);
     }
 }

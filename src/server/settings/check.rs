@@ -24,14 +24,15 @@ impl Options {
         Ok(Settings {
             models: models(&self.model).map_err(|why| ("model", why))?,
             listen: self.listen,
-            data_dir: self.data_dir,
             runtime: RuntimeOptions {
                 backend: self.backend,
                 provider: self.provider,
                 threads: self.threads,
                 // A server keeps what it has loaded: --max-memory is its bound.
                 low_memory: false,
+                engines: Some(self.data_dir.join("engines")),
             },
+            data_dir: self.data_dir,
             workers: self.workers,
             max_batch: self.max_batch,
             exact: self.exact,

@@ -28,7 +28,7 @@ pub struct Settings {
     pub models: Vec<(String, PathBuf)>,
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Jobs, results and engine caches lie here.
+    /// Jobs and their pictures lie here, and TensorRT's engines.
     pub data_dir: PathBuf,
     /// The engine; `threads` are those of all workers together, and always given.
     pub runtime: RuntimeOptions,

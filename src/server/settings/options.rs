@@ -24,7 +24,7 @@ pub struct Options {
     /// Address and port to listen on; with port 0 the system chooses one.
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Folder of jobs, results and engine caches.
+    /// Folder of jobs and their pictures; of TensorRT's engines too, with that provider.
     #[arg(long, env = "HYDIT_DATA_DIR", value_name = "DIR", default_value = "hydit-data")]
     pub data_dir: PathBuf,
 
@@ -43,7 +43,7 @@ pub struct Options {
     /// not given.
     #[arg(long, env = "HYDIT_MAX_MEMORY", value_name = "SIZE")]
     pub max_memory: Option<Size>,
-    /// Workers that draw side by side, each with models of its own.
+    /// Workers that draw side by side, each with models of its own and its share of --max-memory.
     #[arg(long, env = "HYDIT_WORKERS", value_name = "N", default_value_t = 1)]
     pub workers: usize,
     /// Most pictures that a worker draws together.
@@ -102,7 +102,7 @@ pub struct Options {
     /// Most steps of a request.
     #[arg(long, env = "HYDIT_MAX_STEPS", value_name = "N", default_value_t = 100)]
     pub max_steps: usize,
-    /// Most pictures of a request.
+    /// Most pictures of a request, up to 64.
     #[arg(long, env = "HYDIT_MAX_N", value_name = "N", default_value_t = 10)]
     pub max_n: usize,
     /// Most bytes of a request's body.
