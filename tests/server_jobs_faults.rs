@@ -121,7 +121,7 @@ async fn a_job_that_cannot_be_stored_waits_for_room_on_the_disk() {
     fail::cfg("store", "return").expect("a fault");
     place.until(&left, |now| now.marks.len() == 30).await;
     place.engine.drain();
-    let idle = tokio::time::timeout(Duration::from_millis(900), place.jobs.idle());
+    let idle = tokio::time::timeout(Duration::from_secs(20), place.jobs.idle());
     idle.await.expect("the end does not wait for the disk");
     let left = place.now(&left).await;
     assert_eq!((left.record.end, left.running), (None, false), "the next process draws it again");
