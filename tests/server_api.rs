@@ -3,7 +3,7 @@
 mod emoji;
 mod server;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::thread;
 use std::time::Duration;
 
@@ -169,33 +169,20 @@ fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
     let long = cat(json!({ "steps": 100, "size": "768x768", "deadline": 1 }));
     let answer = server.post(GENERATE, &long);
     assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
-    assert!(metric(&server, "hydit_steps_total") < 100, "it was drawn to the end");
+    assert!(server.metric("hydit_steps_total") < 100.0, "it was drawn to the end");
 
-    let body = cat(json!({ "steps": 100, "size": "768x768", "stream": true })).to_string();
-    let mut connection = server.connect();
-    let length = body.len();
-    write!(
-        connection,
-        "POST {GENERATE} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )
-    .expect("it is sent");
+    let body = cat(json!({ "steps": 100, "size": "768x768", "stream": true }));
+    let connection = server.send(GENERATE, &body);
     let mut status = String::new();
     BufReader::new(connection.try_clone().expect("a handle")).read_line(&mut status).expect("it");
     assert!(status.contains(" 200 "), "{status}");
     drop(connection);
     thread::sleep(Duration::from_millis(500));
-    let steps = || metric(&server, "hydit_steps_total");
+    let steps = || server.metric("hydit_steps_total");
     let after = steps();
     let answer = server.post(GENERATE, &cat(json!({ "steps": 2 })));
     assert_eq!(answer.status, 200, "the engine is free: {}", answer.text());
-    assert!(steps() - after <= 3, "{after} and then {}", steps());
-}
-
-fn metric(server: &Server, name: &str) -> u64 {
-    let text = server.get("/metrics").text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    assert!(steps() - after <= 3.0, "{after} and then {}", steps());
 }
 
 fn input(name: &str, datatype: &str, value: Value) -> Value {

@@ -3,20 +3,13 @@
 mod emoji;
 mod server;
 
-use std::io::Write;
 use std::time::Instant;
 
 use serde_json::json;
 use server::{PATIENCE, Server};
 
-fn metric(server: &Server, series: &str) -> f64 {
-    let text = server.get("/metrics").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.expect("a series").trim().parse().expect("a number")
-}
-
 fn steps(server: &Server) -> f64 {
-    metric(server, "hydit_steps_total ")
+    server.metric("hydit_steps_total")
 }
 
 /// Waits until some steps of a picture of a hundred were taken.
@@ -44,26 +37,19 @@ fn a_deleted_job_takes_at_most_one_step_more() {
     assert_eq!(server.delete(&format!("/v1/jobs/{id}")).status, 200);
     let more = more(&server, steps(&server));
     assert!(more <= 1.0, "{more} steps");
-    assert_eq!(metric(&server, r#"hydit_orders_total{outcome="cancelled"} "#), 1.0);
+    assert_eq!(server.metric(r#"hydit_orders_total{outcome="cancelled"}"#), 1.0);
 }
 
 #[test]
 fn a_client_that_goes_away_ends_its_work() {
     let server = Server::start(&["--exact"]);
-    let body = json!({ "prompt": "猫", "steps": 100 }).to_string();
-    let mut stream = server.connect();
-    let head = format!(
-        "POST /v1/images/generations HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).expect("sent");
+    let stream = server.send("/v1/images/generations", &json!({ "prompt": "猫", "steps": 100 }));
     under_way(&server);
     drop(stream);
     // One that was under way, and what a busy machine takes to tell the server.
     let more = more(&server, steps(&server));
     assert!(more <= 20.0, "{more} steps");
-    assert_eq!(metric(&server, r#"hydit_orders_total{outcome="cancelled"} "#), 1.0);
+    assert_eq!(server.metric(r#"hydit_orders_total{outcome="cancelled"}"#), 1.0);
 }
 
 #[test]
@@ -71,7 +57,7 @@ fn how_far_the_core_moves_between_two_runs_is_counted() {
     let server = Server::start(&[]);
     let body = json!({ "prompt": "猫", "steps": 6, "cache": "N2-1000-0" });
     assert_eq!(server.post("/v1/images/generations", &body).status, 200);
-    let runs = metric(&server, "hydit_deep_core_runs_total ");
-    assert_eq!(metric(&server, "hydit_cache_drift_count "), runs - 1.0);
-    assert!(metric(&server, "hydit_cache_drift_sum ") > 0.0);
+    let runs = server.metric("hydit_deep_core_runs_total");
+    assert_eq!(server.metric("hydit_cache_drift_count"), runs - 1.0);
+    assert!(server.metric("hydit_cache_drift_sum") > 0.0);
 }

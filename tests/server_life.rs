@@ -128,20 +128,13 @@ fn until(what: &str, is: impl Fn() -> bool) {
     }
 }
 
-/// The value of a series.
-fn metric(server: &Server, series: &str) -> f64 {
-    let text = server.get("/metrics").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {series} in {text}"))
-}
-
 /// Waits until more than `fewer` pictures were drawn together, and `waiting` orders wait.
 fn wait_for_load(server: &Server, fewer: usize, waiting: usize) {
     let small = format!("hydit_batch_pictures_bucket{{le=\"{fewer}\"}}");
     until("too few are drawn together", || {
-        metric(server, "hydit_batch_pictures_count") > metric(server, &small)
+        server.metric("hydit_batch_pictures_count") > server.metric(&small)
     });
-    until("others wait", || metric(server, "hydit_queue_depth") == waiting as f64);
+    until("others wait", || server.metric("hydit_queue_depth") == waiting as f64);
 }
 
 fn draw(server: &Server, seed: u64) -> Answer {
@@ -244,7 +237,7 @@ fn a_second_signal_does_not_wait_for_a_graph() {
         stream.write_all(ask.as_bytes()).expect("it reads");
         streams.push(stream);
     }
-    until("nothing is drawn", || metric(&server, "hydit_batch_pictures_count") >= 1.0);
+    until("nothing is drawn", || server.metric("hydit_batch_pictures_count") >= 1.0);
     server.signal(Signal::TERM);
     server.wait_for_log("SIGTERM received: draining");
     server.signal(Signal::TERM);

@@ -197,6 +197,26 @@ impl Server {
         format!("{}{path}", self.url)
     }
 
+    /// The value of a series of the metrics.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {series} in {text}"))
+    }
+
+    /// Sends a POST of JSON on a connection of its own, and does not wait for the answer.
+    pub fn send(&self, path: &str, body: &Value) -> TcpStream {
+        let body = body.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).expect("it listens");
+        stream
+    }
+
     /// A bare connection.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");

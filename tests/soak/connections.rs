@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{IMAGES, median, metric, send, small};
+use crate::client::{IMAGES, median, small};
 use crate::server::{PATIENCE, Server};
 
 const CONNECTIONS: usize = 1000;
@@ -73,12 +73,12 @@ fn a_thousand_idle_and_slow_connections_are_closed_and_harm_nobody() {
 #[ignore = "minutes: make soak"]
 fn at_most_one_step_runs_after_a_client_has_gone() {
     let server = Server::start(&[]);
-    let steps = || metric(&server, "hydit_steps_total ");
+    let steps = || server.metric("hydit_steps_total");
     let mut most: f64 = 0.0;
     let mut given_up = 0;
     for i in 0..100 {
         let before = steps();
-        let stream = send(&server, &small(i, 100));
+        let stream = server.send(IMAGES, &small(i, 100));
         let begun = Instant::now();
         let at = loop {
             let now = steps();

@@ -10,7 +10,7 @@ use hydit::runtime::BackendChoice;
 use hydit::{Pipeline, Request};
 use serde_json::{Value, json};
 
-use crate::client::{IMAGES, metric, pictures, send};
+use crate::client::{IMAGES, pictures};
 use crate::emoji;
 use crate::server::{self, Server};
 
@@ -86,7 +86,7 @@ fn run(flags: &[&str], most: u8) {
             {
                 let which = i * 17 % kinds.len();
                 if i % GIVEN_UP == 3 {
-                    let stream = send(&server, &kinds[which]);
+                    let stream = server.send(IMAGES, &kinds[which]);
                     thread::sleep(Duration::from_millis((i * 37 % 200) as u64));
                     drop(stream);
                     given_up.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +102,7 @@ fn run(flags: &[&str], most: u8) {
         thread::scope(|scope| (0..CLIENTS).for_each(|_| drop(scope.spawn(client))));
     };
     round(REQUESTS / 2); // every kind, several times
-    let memory = || metric(&server, "process_resident_memory_bytes ");
+    let memory = || server.metric("process_resident_memory_bytes");
     let before = memory();
     round(REQUESTS);
     let growth = memory() - before;

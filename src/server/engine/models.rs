@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Shared;
 use super::pulse::Pulse;
+use super::shared::Shared;
 use crate::artifacts::Artifacts;
 use crate::dit::sizes;
 use crate::error::Result;

@@ -9,7 +9,7 @@ use super::order::{Drawn, Event, Failure, Order};
 use super::pulse::Pulse;
 use super::queue::Waiting;
 use super::running::Run;
-use super::{Health, Shared};
+use super::shared::{Health, Shared};
 use crate::Step;
 use crate::batch::{Batch, Member};
 use crate::cache::Decision;
