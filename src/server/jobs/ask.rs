@@ -194,12 +194,13 @@ impl Jobs {
     /// # Errors
     /// [`JobsError::Unknown`], or what the store says.
     pub async fn watch(&self, client: &str, id: Uuid) -> Result<Watched, JobsError> {
-        // Taken before the record is read: it tells the end of a job that ends meanwhile.
+        // Taken before the record is read: it tells the end of a job that ends meanwhile. One that has
+        // ended may stay among the live ones for a moment.
         let live = self.live(id);
         let status = self.get(client, id).await?;
         Ok(match live.or_else(|| self.live(id)) {
-            Some(live) => Watched::Live(live),
-            None => Watched::Over(Box::new(status)),
+            Some(live) if status.record.end.is_none() => Watched::Live(live),
+            _ => Watched::Over(Box::new(status)),
         })
     }
 
