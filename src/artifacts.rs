@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::runtime::{Backend, Provider};
+use crate::util::hex;
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -143,9 +144,4 @@ pub fn unfit(target: Target, ort: Option<Provider>) -> Option<String> {
         )),
         _ => None,
     }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

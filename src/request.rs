@@ -2,11 +2,12 @@
 
 use hydit_graphs::Manifest;
 use hydit_graphs::variant::Variant;
+use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Plan, Run};
 use crate::error::{Error, Result};
-use crate::image::Parameters;
+use crate::image::{ImageError, Texts};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in bytes; the encoders read 77 and 256 tokens of it.
@@ -17,33 +18,49 @@ const MAX_SIDE: usize = 4096;
 const MAX_BATCH: usize = 64;
 
 /// A request for pictures.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// The field names are those of diffusers' pipelines, and so are the names in PNG texts, in job
+/// records and in errors. Flags and HTTP fields with other names are aliases at that edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// What to draw, Chinese or English.
+    /// What to draw, in Chinese or English.
     pub prompt: String,
     /// What not to draw.
-    pub negative: String,
-    /// Height in pixels, a multiple of 16 (VAE factor times patch).
-    pub height: usize,
-    /// Width in pixels, likewise.
+    #[serde(default)]
+    pub negative_prompt: String,
+    /// Width of a picture in pixels, a multiple of 16 (VAE factor times patch size).
     pub width: usize,
-    /// Denoising steps.
+    /// Height of a picture in pixels, a multiple of 16 as the width.
+    pub height: usize,
+    /// Number of denoising steps.
+    #[serde(alias = "num_inference_steps")]
     pub steps: usize,
-    /// Guidance scale; at 1 or below the negative prompt is not looked at and costs nothing.
+    /// Guidance scale; at 1 or below the negative prompt is not used and costs nothing.
+    #[serde(alias = "guidance")]
     pub guidance_scale: f32,
-    /// Share of the guided prediction that gets the spread of the conditional one (0 to 1,
-    /// arXiv 2305.08891 §3.4).
+    /// Share of the guided prediction that gets the spread of the conditional one, 0 to 1
+    /// (arXiv 2305.08891, section 3.4).
     pub guidance_rescale: f32,
-    /// Sampler.
+    /// The sampler.
     pub sampler: SamplerKind,
-    /// Its timestep spacing.
+    /// The sampler's timestep spacing.
     pub spacing: Spacing,
     /// Seed of the first picture; picture i has `seed + i`.
     pub seed: u64,
-    /// Pictures.
-    pub batch_size: usize,
-    /// When the deep core runs.
-    pub cache: CachePolicy,
+    /// Number of pictures.
+    #[serde(alias = "n", default = "one", skip_serializing_if = "is_one")]
+    pub num_images: usize,
+    /// At which steps the deep core runs, and what stands in for its output at the others.
+    #[serde(alias = "cache")]
+    pub cache_policy: CachePolicy,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 impl Request {
@@ -53,7 +70,7 @@ impl Request {
         let sampler = defaults.sampler.parse()?;
         Ok(Request {
             prompt: prompt.to_string(),
-            negative: defaults.negative.clone(),
+            negative_prompt: defaults.negative.clone(),
             height: defaults.image_size[0],
             width: defaults.image_size[1],
             steps: defaults.infer_steps,
@@ -62,8 +79,8 @@ impl Request {
             sampler,
             spacing: spacing_of(manifest, sampler),
             seed: 42,
-            batch_size: 1,
-            cache: CachePolicy::off(),
+            num_images: 1,
+            cache_policy: CachePolicy::off(),
         })
     }
 
@@ -72,20 +89,11 @@ impl Request {
         self.guidance_scale > 1.0
     }
 
-    /// How picture `picture` of it is made with the model of `artifacts`.
-    pub fn parameters(&self, artifacts: &Artifacts, picture: usize) -> Parameters {
+    /// How picture `index` of this request is made with the model of `artifacts`.
+    pub fn parameters(&self, artifacts: &Artifacts, index: usize) -> Parameters {
+        let seed = self.seed + index as u64;
         Parameters {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative.clone(),
-            width: self.width,
-            height: self.height,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            guidance_rescale: self.guidance_rescale,
-            sampler: self.sampler,
-            spacing: self.spacing,
-            seed: self.seed + picture as u64,
-            cache_policy: self.cache.to_string(),
+            request: Request { seed, num_images: 1, ..self.clone() },
             model: artifacts.manifest.variant.name.clone(),
             manifest_sha256: artifacts.hash.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -106,7 +114,7 @@ impl Request {
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
         };
-        let plan = self.cache.plan(&run)?;
+        let plan = self.cache_policy.plan(&run)?;
         Ok((sampler, plan))
     }
 
@@ -127,25 +135,26 @@ impl Request {
                 return refuse(field, message);
             }
         }
-        for (field, text) in [("prompt", &self.prompt), ("negative", &self.negative)] {
+        for (field, text) in [("prompt", &self.prompt), ("negative_prompt", &self.negative_prompt)]
+        {
             if text.len() > MAX_PROMPT {
                 return refuse(field, format!("{} bytes; at most {MAX_PROMPT}", text.len()));
             }
         }
-        if !(1..=MAX_BATCH).contains(&self.batch_size) {
-            return refuse("batch-size", format!("{}; expected 1 to {MAX_BATCH}", self.batch_size));
+        if !(1..=MAX_BATCH).contains(&self.num_images) {
+            return refuse("num_images", format!("{}; expected 1 to {MAX_BATCH}", self.num_images));
         }
         if !(0.0..=100.0).contains(&self.guidance_scale) {
-            return refuse("cfg-scale", format!("{}; expected 0 to 100", self.guidance_scale));
+            return refuse("guidance_scale", format!("{}; expected 0 to 100", self.guidance_scale));
         }
         if !(0.0..=1.0).contains(&self.guidance_rescale) {
             return refuse(
-                "guidance-rescale",
+                "guidance_rescale",
                 format!("{}; expected 0 to 1", self.guidance_rescale),
             );
         }
-        if self.seed.checked_add(self.batch_size as u64 - 1).is_none() {
-            return refuse("seed", format!("{} + batch-size passes 2^64", self.seed));
+        if self.seed.checked_add(self.num_images as u64 - 1).is_none() {
+            return refuse("seed", format!("{} + num_images passes 2^64", self.seed));
         }
         let schedule = &manifest.model.scheduler;
         Ok(Sampler::new(self.sampler, schedule, self.spacing, self.steps)?)
@@ -161,4 +170,65 @@ pub fn spacing_of(manifest: &Manifest, sampler: SamplerKind) -> Spacing {
         SamplerKind::Dpmms => spacing.dpmms,
     };
     of_variant.unwrap_or(manifest.model.scheduler.timestep_spacing)
+}
+
+/// How a picture was made, kept in its PNG so that it can be made again: everything that decides a
+/// picture besides the weights, which the manifest's hash names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// The request for this picture alone: its seed is that of the picture's own generator.
+    #[serde(flatten)]
+    pub request: Request,
+    /// The model's name.
+    pub model: String,
+    /// SHA-256 of the artifacts' manifest, hexadecimal.
+    pub manifest_sha256: String,
+    /// The version of hydit.
+    pub version: String,
+}
+
+/// The key of the JSON text.
+const KEY: &str = "hydit";
+
+impl Parameters {
+    /// The texts for a PNG: `hydit`, JSON that [`Parameters::from_texts`] reads back, and `parameters`, for people and
+    /// for the viewers that know the layout of AUTOMATIC1111's web UI.
+    pub fn to_texts(&self) -> Texts {
+        let json = serde_json::to_string(self).expect("strings and numbers are valid JSON");
+        vec![(KEY.to_owned(), json), ("parameters".to_owned(), self.to_readable())]
+    }
+
+    /// Reads the `hydit` text back.
+    ///
+    /// # Errors
+    /// [`ImageError::NoParameters`] when there is none, [`ImageError::Parameters`] when a field is missing or wrong.
+    pub fn from_texts(texts: &[(String, String)]) -> std::result::Result<Self, ImageError> {
+        let (_, json) = texts.iter().find(|(key, _)| key == KEY).ok_or(ImageError::NoParameters)?;
+        Ok(serde_json::from_str(json)?)
+    }
+
+    fn to_readable(&self) -> String {
+        let request = &self.request;
+        let hash = self.manifest_sha256.get(..10).unwrap_or(&self.manifest_sha256);
+        let mut text = format!("{}\n", request.prompt);
+        if !request.negative_prompt.is_empty() {
+            text += &format!("Negative prompt: {}\n", request.negative_prompt);
+        }
+        text += &format!(
+            "Steps: {}, Sampler: {}, Schedule type: {}, CFG scale: {}, CFG rescale: {}, Seed: {}, Size: {}x{}, Model \
+             hash: {hash}, Model: {}, Cache policy: {}, Version: hydit {}",
+            request.steps,
+            request.sampler,
+            request.spacing,
+            request.guidance_scale,
+            request.guidance_rescale,
+            request.seed,
+            request.width,
+            request.height,
+            self.model,
+            request.cache_policy,
+            self.version,
+        );
+        text.replace('\0', " ") // PNG texts cannot hold it; the JSON writes it as an escape
+    }
 }

@@ -2,12 +2,12 @@
 
 mod emoji;
 
-use hydit::batch::{Batch, rows_mix};
 use hydit::cache::CachePolicy;
 use hydit::image::Image;
-use hydit::report::{Stage, Timings};
+use hydit::pipeline::batch::{Batch, rows_mix};
 use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
+use hydit::timing::{Stage, Timings};
 use hydit::{Pipeline, Request};
 use hydit_graphs::{Form, Precision, Target};
 

@@ -5,7 +5,7 @@ mod serve;
 
 use std::path::Path;
 
-use hydit::probe::Probe;
+use hydit::eval::matmul::Probe;
 use hydit::runtime::BackendChoice;
 use hydit_graphs::{Form, Precision, Sizes, Target};
 use serde_json::Value;

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use hydit::cache::refreshes;
-use hydit::calibrate::{Settings, calibrate, default_runs};
+use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::image::psnr;
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::SamplerKind;

@@ -1,6 +1,6 @@
-//! `hydit::noise` against torch.randn; the reference file is made by `tests/reference/make_noise.py`.
+//! `hydit::sampler` against torch.randn; the reference file is made by `tests/reference/make_noise.py`.
 
-use hydit::noise::TorchGenerator;
+use hydit::sampler::TorchGenerator;
 use safetensors::SafeTensors;
 
 const REFERENCE: &[u8] = include_bytes!("reference/noise.safetensors");

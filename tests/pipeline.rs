@@ -5,10 +5,10 @@ mod emoji;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CachePolicy, refreshes};
 use hydit::image::psnr;
-use hydit::report::Stage;
 use hydit::request::spacing_of;
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
+use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
 use hydit_graphs::{Form, Precision, Target};
 

@@ -5,10 +5,10 @@ mod emoji;
 use std::collections::VecDeque;
 
 use hydit::cache::{CachePolicy, Decision, refreshed};
-use hydit::feature::Features;
-use hydit::report::Stage;
+use hydit::pipeline::device_math::Features;
 use hydit::runtime::{Backend, BackendChoice, Value};
 use hydit::sampler::SamplerKind;
+use hydit::timing::Stage;
 use hydit::{Generated, Pipeline, Request};
 use hydit_graphs::{Manifest, Precision};
 

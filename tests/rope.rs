@@ -1,8 +1,8 @@
-//! `hydit::rope` against diffusers and Tencent; the reference file is made by `tests/reference/make_rope.py`.
+//! `hydit::pipeline::rope` against diffusers and Tencent; the reference file is made by `tests/reference/make_rope.py`.
 
 use std::f64::consts::TAU;
 
-use hydit::rope::tables;
+use hydit::pipeline::rope::tables;
 use hydit_graphs::variant::Reading;
 use safetensors::SafeTensors;
 

@@ -1,6 +1,6 @@
 //! `hydit::sampler` against diffusers' schedulers; the reference files are made by `tests/reference/make_samplers.py`.
 
-use hydit::noise::TorchGenerator;
+use hydit::sampler::TorchGenerator;
 use hydit::sampler::{NoiseSchedule, PredictionType, Sampler, SamplerError, SamplerKind, Spacing};
 use safetensors::SafeTensors;
 use serde::Deserialize;

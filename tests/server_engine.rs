@@ -11,8 +11,8 @@ use hydit::cache::refreshed;
 use hydit::image::Image;
 use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
-use hydit::server::engine::{Engine, Event, Failure, Order, Refusal};
-use hydit::server::settings::Settings;
+use hydit_serve::server::engine::{Engine, Event, Failure, Order, Refusal};
+use hydit_serve::server::settings::Settings;
 use tempfile::TempDir;
 
 use engine::{cat, end, order, rest, settings, start};

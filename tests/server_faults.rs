@@ -7,8 +7,8 @@ mod engine;
 use std::time::{Duration, Instant};
 
 use fail::FailScenario;
-use hydit::server::engine::{Engine, Failure};
-use hydit::server::settings::Settings;
+use hydit_serve::server::engine::{Engine, Failure};
+use hydit_serve::server::settings::Settings;
 
 use engine::{cat, end, order, settings, start};
 

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use fail::FailScenario;
-use hydit::server::engine::Engine;
-use hydit::server::http::{Format, Output};
-use hydit::server::jobs::{Asked, End, Jobs, JobsError, Status};
-use hydit::server::settings::Settings;
+use hydit_serve::server::engine::Engine;
+use hydit_serve::server::http::{Format, Output};
+use hydit_serve::server::jobs::{Asked, End, Jobs, JobsError, Status};
+use hydit_serve::server::settings::Settings;
 use tempfile::TempDir;
 
 use engine::{cat, settings, start};

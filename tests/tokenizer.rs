@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use hydit::text::PaddedTokenizer;
+use hydit::pipeline::text::PaddedTokenizer;
 use hydit_export::tokenizer;
 use hydit_graphs::manifest::TokenizerEntry;
 use serde_json::Value;

@@ -19,6 +19,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::sampler::{SamplerKind, Spacing};
 
 pub use calibrated::calibration_file;
@@ -223,6 +225,18 @@ pub fn speed_up(full_cost: f64, cached_cost: f64, plan: &[Decision]) -> f64 {
 impl PartialEq for CachePolicy {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()
+    }
+}
+
+impl Serialize for CachePolicy {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CachePolicy {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -87,7 +87,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    pub(super) fn sizes(a: &Image, b: &Image) -> Self {
+    pub(crate) fn sizes(a: &Image, b: &Image) -> Self {
         Self::Sizes { a: (a.width, a.height), b: (b.width, b.height) }
     }
 }

@@ -1,17 +1,12 @@
-//! Pictures on the host: from the decoder's numbers to 8-bit RGB, to PNG files and back, and compared.
+//! Pictures on the host: from the decoder's numbers to 8-bit RGB, to PNG files and back.
 //!
-//! [`Image`] is the picture; `file` writes and reads PNG with text, [`Parameters`] is how a picture was made, `compare`
-//! holds [`psnr`] and [`ssim`].
+//! [`Image`] is the picture; `file` writes and reads PNG files with text chunks.
 
-mod compare;
 mod error;
 mod file;
-mod metadata;
 
-pub use compare::{psnr, ssim};
 pub use error::ImageError;
 pub use file::{Texts, decode_png, encode_png, read_png, write_png};
-pub use metadata::Parameters;
 
 /// An 8-bit RGB picture.
 #[derive(Clone, Debug, PartialEq, Eq)]

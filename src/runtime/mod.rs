@@ -7,6 +7,7 @@
 pub mod library;
 
 mod error;
+pub(crate) mod in_memory;
 mod onnxruntime;
 mod places;
 mod provider;
@@ -15,11 +16,7 @@ mod stop;
 mod tract;
 mod value;
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
@@ -41,7 +38,20 @@ use self::{
 };
 
 /// Which engine to open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    strum::Display,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum BackendChoice {
     /// ONNX Runtime where it is found, else tract.
     #[default]
@@ -50,25 +60,6 @@ pub enum BackendChoice {
     Ort,
     /// tract.
     Tract,
-}
-
-impl fmt::Display for BackendChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BackendChoice::Auto => "auto",
-            BackendChoice::Ort => "ort",
-            BackendChoice::Tract => "tract",
-        })
-    }
-}
-
-impl FromStr for BackendChoice {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        clap::ValueEnum::from_str(name, false)
-            .map_err(|_| format!("`{name}` is not one of auto, ort, tract"))
-    }
 }
 
 /// How to open an engine.

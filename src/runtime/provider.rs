@@ -7,7 +7,20 @@ use ort::ep::ExecutionProviderDispatch;
 use super::{RuntimeError, library::causes};
 
 /// An execution provider of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    strum::Display,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Provider {
     /// The CPU.
     #[default]
@@ -16,7 +29,6 @@ pub enum Provider {
     Cuda,
     /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
     /// what TensorRT does not.
-    #[value(name = "tensorrt")]
     TensorRt,
 }
 
@@ -131,25 +143,6 @@ fn cuda() -> ExecutionProviderDispatch {
         .with_tf32(false)
         .build()
         .error_on_failure()
-}
-
-impl std::fmt::Display for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Provider::Cpu => "cpu",
-            Provider::Cuda => "cuda",
-            Provider::TensorRt => "tensorrt",
-        })
-    }
-}
-
-impl std::str::FromStr for Provider {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        clap::ValueEnum::from_str(name, false)
-            .map_err(|_| format!("`{name}` is not one of cpu, cuda, tensorrt"))
-    }
 }
 
 #[cfg(test)]

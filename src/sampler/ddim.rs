@@ -2,7 +2,7 @@
 //! formulas (12) and (16).
 
 use super::{NoiseSchedule, PredictionType, add_noise};
-use crate::noise::TorchGenerator;
+use crate::sampler::TorchGenerator;
 
 /// The coefficients of every step, float32 in diffusers' order of operations.
 #[derive(Clone, Debug)]

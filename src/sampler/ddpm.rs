@@ -2,7 +2,7 @@
 //! Models, arXiv 2006.11239, formulas (6), (7) and (15).
 
 use super::{NoiseSchedule, PredictionType, add_noise};
-use crate::noise::TorchGenerator;
+use crate::sampler::TorchGenerator;
 
 /// The coefficients of every step, float32 in diffusers' order of operations.
 #[derive(Clone, Debug)]

@@ -8,20 +8,33 @@ mod ddpm;
 mod dpmpp;
 mod error;
 mod timesteps;
+mod torch_rng;
 
-use std::fmt;
-use std::str::FromStr;
-
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::noise::TorchGenerator;
 pub use error::SamplerError;
 pub use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
+pub use torch_rng::TorchGenerator;
 
 /// The sampler, by the names of Tencent's `--sampler`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+#[strum(parse_err_ty = SamplerError, parse_err_fn = unknown_sampler)]
 pub enum SamplerKind {
     /// diffusers' `DDPMScheduler`: ancestral, fresh noise at every step.
     Ddpm,
@@ -163,21 +176,6 @@ fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
     }
 }
 
-impl fmt::Display for SamplerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ddpm => "ddpm",
-            Self::Ddim => "ddim",
-            Self::Dpmms => "dpmms",
-        })
-    }
-}
-
-impl FromStr for SamplerKind {
-    type Err = SamplerError;
-
-    fn from_str(name: &str) -> Result<Self, SamplerError> {
-        let found = Self::value_variants().iter().copied().find(|v| v.to_string() == name);
-        found.ok_or_else(|| SamplerError::unknown("sampler", name, "ddpm, ddim, dpmms"))
-    }
+fn unknown_sampler(name: &str) -> SamplerError {
+    SamplerError::unknown("sampler", name, "ddpm, ddim, dpmms")
 }

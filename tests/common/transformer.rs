@@ -1,6 +1,6 @@
 //! The transformer of the goldens, on inputs of any size.
 
-use hydit::rope;
+use hydit::pipeline::rope;
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::variant::Reading;
 use hydit_graphs::{GraphDef, Target, hunyuan_dit};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hydit::Request;
 use hydit::runtime::RuntimeOptions;
-use hydit::server::engine::{Drawn, Engine, Event, Failure, Order, Ticket};
-use hydit::server::settings::Settings;
+use hydit_serve::server::engine::{Drawn, Engine, Event, Failure, Order, Ticket};
+use hydit_serve::server::settings::Settings;
 use tempfile::TempDir;
 
 use crate::emoji;

@@ -1,0 +1,133 @@
+//! `hydit-serve bench`: models, engines and cache policies beside each other on this machine.
+//!
+//! A [`Setup`] is a model on an engine, which is loaded once; a variant is a setup with a cache
+//! policy. All variants take turns, so that a slow minute of the machine hits all of them.
+
+mod figures;
+mod json;
+mod measure;
+mod setup;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::choice::choice;
+use anyhow::{Context, Result};
+use clap::Args;
+use hydit::Request;
+use hydit::cache::CachePolicy;
+use hydit::eval::machine::{load_average, processor};
+use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
+use hydit::util::write_whole;
+
+use self::measure::{Variant, measure};
+use self::setup::Setup;
+use super::flags::PictureFlags;
+use super::generate::check_writable;
+
+#[derive(Args)]
+pub struct Bench {
+    /// Artifact folder of hydit-export; several are measured beside each other.
+    #[arg(long, value_name = "DIR", required = true)]
+    model: Vec<PathBuf>,
+    /// Cache policy: off, N2 or N2-700-50; several are measured beside each other.
+    #[arg(long, value_name = "POLICY", default_values = ["off", "N2-700-50"])]
+    policy: Vec<CachePolicy>,
+    /// What to draw, Chinese or English.
+    #[arg(long, default_value = "a cat")]
+    prompt: String,
+    /// What not to draw.
+    #[arg(long)]
+    negative: Option<String>,
+    #[command(flatten)]
+    picture: PictureFlags,
+    /// Turns of each variant, after one that warms up and is not counted.
+    #[arg(long, value_name = "N", default_value = "5")]
+    rounds: NonZeroUsize,
+    /// Write all figures and every sample to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Engine, as for generate; several are measured beside each other.
+    #[arg(long, value_parser = choice::<BackendChoice>(), default_values_t = [BackendChoice::Auto])]
+    backend: Vec<BackendChoice>,
+    /// Where ONNX Runtime computes; several are measured beside each other.
+    #[arg(long, value_parser = choice::<Provider>(), default_values_t = [Provider::Cpu])]
+    provider: Vec<Provider>,
+    /// Threads of ONNX Runtime, all physical cores if not given; several are measured beside each other.
+    #[arg(long, value_name = "N")]
+    threads: Vec<usize>,
+}
+
+/// What was measured, and where.
+struct Report {
+    processor: Option<String>,
+    /// When the measurement began.
+    load: Option<f64>,
+    rounds: usize,
+    setups: Vec<Setup>,
+    /// Those of a setup in a row.
+    variants: Vec<Variant>,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        if let Some(path) = &self.json {
+            check_writable("--json", path)?;
+        }
+        let load = load_average();
+        let setups = self.setups()?;
+        let rounds = self.rounds.get();
+        let variants = measure(&setups, &self.policy, rounds)?;
+        let report = Report { processor: processor(), load, rounds, setups, variants };
+        print!("{}", table::text(&report)?);
+        if let Some(path) = &self.json {
+            write_whole(path, format!("{:#}\n", json::json(&report)?).as_bytes())?;
+            println!("\nwrote {}", path.display());
+        }
+        Ok(())
+    }
+
+    /// Every model on every engine; fails if one cannot be, before anything is measured.
+    fn setups(&self) -> Result<Vec<Setup>> {
+        let mut setups = Vec::new();
+        let engines = self.engines();
+        setup::check_engines(&engines)?;
+        for model in &self.model {
+            for options in &engines {
+                let setup = Setup::new(model, options, |manifest| {
+                    let mut request = Request::new(manifest, &self.prompt)?;
+                    self.picture.set(&mut request, manifest, self.negative.as_deref());
+                    Ok(request)
+                })?;
+                for policy in &self.policy {
+                    let request = Request { cache_policy: policy.clone(), ..setup.request.clone() };
+                    request.plan(&setup.artifacts).with_context(|| model.display().to_string())?;
+                }
+                setups.push(setup);
+            }
+        }
+        Ok(setups)
+    }
+
+    fn engines(&self) -> Vec<RuntimeOptions> {
+        let threads: Vec<Option<usize>> = match self.threads.is_empty() {
+            true => vec![None],
+            false => self.threads.iter().copied().map(Some).collect(),
+        };
+        let mut engines = Vec::new();
+        for &backend in &self.backend {
+            for &provider in &self.provider {
+                for &threads in &threads {
+                    engines.push(RuntimeOptions {
+                        backend,
+                        provider,
+                        threads,
+                        ..RuntimeOptions::default()
+                    });
+                }
+            }
+        }
+        engines
+    }
+}

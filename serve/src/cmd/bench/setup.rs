@@ -1,0 +1,146 @@
+//! What is loaded once: a model on an engine, checked before anything is measured.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use hydit::artifacts::Artifacts;
+use hydit::cache::CachePolicy;
+use hydit::pipeline::transformer::{rows_together, sizes};
+use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit::timing::Stage;
+use hydit::{Pipeline, Request};
+use hydit_graphs::{Manifest, Sizes};
+
+/// A model on an engine, with the request that its variants share.
+pub struct Setup {
+    pub artifacts: Artifacts,
+    /// Never `auto`.
+    pub options: RuntimeOptions,
+    /// "ONNX Runtime 1.31.1, cpu provider"
+    pub engine: String,
+    pub threads: usize,
+    pub request: Request,
+}
+
+/// Opens every engine once. A GPU's first: of several ONNX Runtime libraries the process loads one,
+/// and one with GPU providers has the CPU as well.
+pub fn check_engines(engines: &[RuntimeOptions]) -> Result<()> {
+    let (cpu, gpu): (Vec<_>, Vec<_>) =
+        engines.iter().partition(|options| options.provider == Provider::Cpu);
+    let mut of_tract = Vec::new();
+    for options in gpu.into_iter().chain(cpu) {
+        if let Backend::Tract(_) = Backend::open(options)? {
+            of_tract.push(options.threads);
+        }
+    }
+    if of_tract.iter().any(|threads| *threads != of_tract[0]) {
+        bail!("--threads: tract has one thread; give one count, or leave tract out");
+    }
+    Ok(())
+}
+
+impl Setup {
+    /// Fails, naming the model, if `options` cannot be had, if its engine cannot run the model, or
+    /// if the model cannot draw what `request` gives.
+    pub fn new(
+        model: &Path,
+        options: &RuntimeOptions,
+        request: impl FnOnce(&Manifest) -> Result<Request>,
+    ) -> Result<Setup> {
+        let artifacts = Artifacts::open(model)?;
+        let backend = Backend::open(options)?;
+        artifacts.check_engine(&backend)?;
+        artifacts.check_code()?;
+        let name = || model.display().to_string();
+        let request = request(&artifacts.manifest).with_context(name)?;
+        request.check(&artifacts.manifest).with_context(name)?;
+        let chosen = match &backend {
+            Backend::Ort(_) => BackendChoice::Ort,
+            Backend::Tract(_) => BackendChoice::Tract,
+        };
+        Ok(Setup {
+            artifacts,
+            options: RuntimeOptions { backend: chosen, ..options.clone() },
+            engine: backend.name(),
+            threads: backend.threads(),
+            request,
+        })
+    }
+
+    /// Loads the model.
+    pub fn load(&self) -> Result<Pipeline> {
+        let backend = Backend::open(&self.options)?;
+        Ok(Pipeline::load(&self.artifacts.path, backend)?)
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.artifacts.manifest
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        sizes(self.manifest(), &self.request)
+    }
+
+    /// Bytes of the weights that the pipeline loads.
+    pub fn weights(&self) -> u64 {
+        let Manifest { graphs, files, .. } = self.manifest();
+        let loaded = graphs.iter().filter(|graph| graph.name != "full");
+        loaded.map(|graph| files[&graph.data].bytes).sum()
+    }
+
+    /// Operations of one call of `stage`; none for what is no graph.
+    pub fn flops(&self, stage: Stage) -> Option<f64> {
+        let sizes = self.sizes();
+        let texts = if self.request.guided() { 2 } else { 1 };
+        let (graphs, batch): (&[&str], usize) = match stage {
+            Stage::TextEncoders => (&["text-encoder", "text-encoder-2"], texts),
+            Stage::Conditioner => match rows_together(self.options.provider, &sizes) {
+                1 => (&["conditioner"], texts),
+                all => (&["conditioner"], all),
+            },
+            Stage::Encoder => (&["shallow-encoder"], sizes.batch),
+            Stage::Core => (&["deep-core"], sizes.batch),
+            Stage::Decoder => (&["shallow-decoder"], sizes.batch),
+            Stage::Vae => (&["vae-decoder"], 1), // picture by picture
+            Stage::Load | Stage::Policy | Stage::Sampler | Stage::Png => return None,
+        };
+        let sizes = Sizes { batch, ..sizes };
+        Some(graphs.iter().map(|graph| self.manifest().flops(graph, &sizes)).sum())
+    }
+
+    /// The flags of `hydit-serve generate` that draw the picture of a variant.
+    pub fn flags(&self, policy: &CachePolicy, output: &Path) -> Vec<OsString> {
+        let Setup { request, options, .. } = self;
+        let mut flags: Vec<OsString> =
+            ["generate", "--json", "--image-size"].map(Into::into).into();
+        flags.extend([request.height, request.width].map(|side| side.to_string().into()));
+        let mut add = |flag: &str, value: OsString| {
+            let mut joined = OsString::from(format!("--{flag}="));
+            joined.push(value); // joined, since a prompt may begin with a dash
+            flags.push(joined);
+        };
+        add("model", path(&self.artifacts.path));
+        add("output", path(output));
+        add("prompt", request.prompt.clone().into());
+        add("negative", request.negative_prompt.clone().into());
+        add("infer-steps", request.steps.to_string().into());
+        add("cfg-scale", request.guidance_scale.to_string().into());
+        add("guidance-rescale", request.guidance_rescale.to_string().into());
+        add("sampler", request.sampler.to_string().into());
+        add("spacing", request.spacing.to_string().into());
+        add("seed", request.seed.to_string().into());
+        add("batch-size", request.num_images.to_string().into());
+        add("cache-policy", policy.to_string().into());
+        add("backend", options.backend.to_string().into());
+        add("provider", options.provider.to_string().into());
+        if let Some(threads) = options.threads {
+            add("threads", threads.to_string().into());
+        }
+        flags
+    }
+}
+
+fn path(path: &Path) -> OsString {
+    PathBuf::from(path).into_os_string()
+}

@@ -1,0 +1,145 @@
+//! `hydit-serve calibrate`: the best cache schedules of a model, for `--cache-policy auto:...`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{Schedule, Schedules, calibration_file, speed_up};
+use hydit::eval::calibrate::{Settings, calibrate, default_runs};
+use hydit::pipeline::transformer::step_costs;
+use hydit::runtime::Backend;
+use hydit::util::write_whole;
+use hydit::{Pipeline, Request};
+
+use super::flags::{EngineFlags, PictureFlags};
+use super::generate::check_writable;
+use super::progress::Turns;
+use super::prompts;
+
+/// Memory: the core's outputs of all steps of one request, and three of them for every prompt that
+/// is learned from. Time: for each prompt about four times its steps without a cache and, for two
+/// steps each, a run of the decoder; then up to three times its steps for each number of core runs.
+#[derive(Args)]
+pub struct Calibrate {
+    /// Artifact folder of hydit-export; the calibration is written into it.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text file with a prompt on each line: the first half to learn from, the second to measure on.
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// What not to draw.
+    #[arg(long)]
+    negative: Option<String>,
+    #[command(flatten)]
+    picture: PictureFlags,
+    /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
+    /// given.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    runs: Vec<usize>,
+    /// Write to this file instead, for --cache-policy schedule:FILE.
+    #[arg(short, long, value_name = "YAML")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineFlags,
+}
+
+impl Calibrate {
+    pub fn run(self) -> Result<()> {
+        let artifacts = Artifacts::open(&self.model)?;
+        let prompts = prompts::read(&self.prompts)?;
+        let settings = self.settings(&artifacts, prompts)?;
+        let Request { sampler, spacing, steps, .. } = settings.request;
+        let file = self
+            .output
+            .unwrap_or_else(|| calibration_file(&artifacts.path, sampler, spacing, steps));
+        check_writable("--output", &file)?;
+
+        let backend = Backend::open(&self.engine.options())?;
+        eprintln!("engine    {}", backend.describe());
+        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        let partial = file.with_extension("partial.json");
+        let mut bar = None;
+        let schedules = calibrate(&mut pipeline, &settings, &partial, &mut |progress| {
+            let bar = bar.get_or_insert_with(|| Turns::from(progress.done, progress.total));
+            bar.next(&progress.next);
+        })?;
+        bar.into_iter().for_each(Turns::finish);
+        let found = schedules_file(&pipeline, &settings, schedules);
+        write_whole(&file, found.to_yaml().as_bytes())
+            .with_context(|| file.display().to_string())?;
+        std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
+        print!("{}", table(&pipeline, &settings.request, &found));
+        println!("\nwrote {}", file.display());
+        Ok(())
+    }
+
+    fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {
+        let manifest = &artifacts.manifest;
+        let mut request = Request::new(manifest, "")?;
+        self.picture.set(&mut request, manifest, self.negative.as_deref());
+        request.check(manifest)?;
+        let steps = request.steps;
+        if learn.len() < 2 {
+            bail!("{}: expected 2 prompts or more, a line each", self.prompts.display());
+        }
+        prompts::check(&learn, &format!("{}:", self.prompts.display()), &request, manifest)?;
+        let check = learn.split_off(learn.len().div_ceil(2));
+        let mut runs = self.runs.clone();
+        if let Some(runs) = runs.iter().find(|runs| !(1..=steps).contains(*runs)) {
+            bail!("--runs: {runs} core runs of {steps} steps; expected 1 to {steps}");
+        }
+        if runs.is_empty() {
+            runs = default_runs(steps);
+        }
+        if runs.is_empty() {
+            bail!(
+                "--infer-steps: {steps} steps are too few to choose among; take 6 or more, or name --runs"
+            );
+        }
+        runs.sort_unstable();
+        runs.dedup();
+        Ok(Settings { request, learn, check, runs })
+    }
+}
+
+fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Schedule>) -> Schedules {
+    let Settings { request, learn, check, .. } = settings;
+    let made_with = [
+        ("engine", pipeline.backend().name()),
+        ("guidance_rescale", request.guidance_rescale.to_string()),
+        ("image_size", format!("{}x{}", request.height, request.width)),
+        ("learned_from", learn.join("; ")),
+        ("measured_on", check.join("; ")),
+        ("negative_prompt", request.negative_prompt.clone()),
+        ("seeds", format!("{} and on, {} a prompt", request.seed, request.num_images)),
+        ("version", env!("CARGO_PKG_VERSION").to_string()),
+    ];
+    Schedules {
+        manifest_sha256: Some(pipeline.artifacts().hash.clone()),
+        sampler: Some(request.sampler),
+        spacing: Some(request.spacing),
+        steps: request.steps,
+        guidance_scale: Some(request.guidance_scale),
+        made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
+        schedules,
+    }
+}
+
+fn table(pipeline: &Pipeline, request: &Request, found: &Schedules) -> String {
+    let (full, reused) = step_costs(pipeline.manifest(), request);
+    let mut out = String::from("core runs  speed-up    PSNR     p10    SSIM  forecasts\n");
+    for schedule in &found.schedules {
+        let Some(measured) = schedule.measured else { continue };
+        out += &format!(
+            "{:9}  {:7.2}x  {:6.1}  {:6.1}  {:.4}  {}\n",
+            schedule.refresh.len(),
+            speed_up(full, reused, &schedule.plan(found.steps)),
+            measured.psnr,
+            measured.psnr_p10,
+            measured.ssim,
+            if schedule.forecast.is_empty() { "no" } else { "yes" }
+        );
+    }
+    out
+}

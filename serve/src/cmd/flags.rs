@@ -1,0 +1,170 @@
+//! Flags shared by subcommands, resolved once into a [`Request`] and [`RuntimeOptions`].
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use crate::choice::choice;
+use anyhow::Result;
+use clap::Args;
+use hydit::Request;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{CLOSE, CachePolicy, GAP, START};
+use hydit::request::{Parameters, spacing_of};
+use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
+use hydit::sampler::{SamplerKind, Spacing};
+use hydit_graphs::Manifest;
+
+/// What to draw and when the deep core runs. Where a flag is not given, the picture of `--from` or
+/// the model's defaults hold.
+#[derive(Args)]
+pub struct RequestFlags {
+    #[command(flatten)]
+    picture: PictureFlags,
+    #[command(flatten)]
+    cache: CacheFlags,
+}
+
+/// What to draw.
+#[derive(Args)]
+pub struct PictureFlags {
+    /// Picture size in pixels, multiples of 16.
+    #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
+    image_size: Option<Vec<usize>>,
+    /// Denoising steps.
+    #[arg(long, value_name = "N")]
+    infer_steps: Option<usize>,
+    /// Guidance scale; at 1 or below the negative prompt is not used.
+    #[arg(long, value_name = "SCALE")]
+    cfg_scale: Option<f32>,
+    /// Share of the guided prediction rescaled to the conditional one's spread, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    guidance_rescale: Option<f32>,
+    /// Sampler: ddpm, ddim or dpmms (DPM-Solver++ multistep).
+    #[arg(long, value_parser = choice::<SamplerKind>())]
+    sampler: Option<SamplerKind>,
+    /// Timestep spacing of the sampler: leading, linspace or trailing.
+    #[arg(long)]
+    spacing: Option<Spacing>,
+    /// Seed of the first picture, as torch.Generator("cpu").manual_seed; picture i has seed + i.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Pictures, each of its own seed.
+    #[arg(long, visible_alias = "seeds", value_name = "N")]
+    batch_size: Option<usize>,
+}
+
+/// When the deep core runs.
+#[derive(Args)]
+pub struct CacheFlags {
+    /// Reuse the deep core's output between refresh steps (Skip-Cache). With nothing more said:
+    /// auto:35dB if the model was calibrated for the sampler and the steps, else N2.
+    #[arg(long)]
+    pub use_cache: bool,
+    /// Refresh every N-th step [default: 2].
+    #[arg(long, value_name = "N", requires = "use_cache")]
+    cache_step: Option<NonZeroU32>,
+    /// Refresh all steps at this timestep or above [default: 700].
+    #[arg(long, value_name = "T", requires = "use_cache")]
+    cache_start: Option<u32>,
+    /// Refresh all steps after one at this timestep or below [default: 50].
+    #[arg(long, value_name = "T", requires = "use_cache")]
+    cache_close: Option<u32>,
+    /// Any policy: off, N2-700-50, auto:35dB, auto:8runs, schedule:FILE, probe:0.3; all but off may
+    /// end in +taylor1 or +taylor2.
+    #[arg(long, value_name = "POLICY", conflicts_with = "use_cache")]
+    cache_policy: Option<CachePolicy>,
+}
+
+impl CacheFlags {
+    /// The policy asked for of the model in `folder`, if any was.
+    fn policy(&self, folder: &Path, request: &Request) -> Option<CachePolicy> {
+        let policy = || match *self {
+            CacheFlags { cache_step: None, cache_start: None, cache_close: None, .. } => {
+                CachePolicy::usual(folder, request.sampler, request.spacing, request.steps)
+            }
+            CacheFlags { cache_step, cache_start, cache_close, .. } => {
+                let gap = cache_step.unwrap_or(GAP);
+                CachePolicy::interval(
+                    gap,
+                    cache_start.unwrap_or(START),
+                    cache_close.unwrap_or(CLOSE),
+                )
+            }
+        };
+        self.cache_policy.clone().or_else(|| self.use_cache.then(policy))
+    }
+}
+
+impl RequestFlags {
+    /// The request these flags ask of the model of `artifacts`.
+    pub fn request(
+        &self,
+        artifacts: &Artifacts,
+        prompt: &str,
+        negative: Option<&str>,
+        from: Option<&Parameters>,
+    ) -> Result<Request> {
+        let manifest = &artifacts.manifest;
+        let mut request = match from {
+            Some(from) => Request { prompt: prompt.to_string(), ..from.request.clone() },
+            None => Request::new(manifest, prompt)?,
+        };
+        self.picture.set(&mut request, manifest, negative);
+        let policy = self.cache.policy(&artifacts.path, &request);
+        set(&mut request.cache_policy, policy);
+        Ok(request)
+    }
+}
+
+impl PictureFlags {
+    /// Sets what the flags name in a `request` of the model of `manifest`.
+    pub fn set(&self, request: &mut Request, manifest: &Manifest, negative: Option<&str>) {
+        if let Some(negative) = negative {
+            request.negative_prompt = negative.to_string();
+        }
+        if let Some([height, width]) = self.image_size.as_deref() {
+            (request.height, request.width) = (*height, *width);
+        }
+        if let Some(sampler) = self.sampler {
+            request.sampler = sampler;
+            request.spacing = spacing_of(manifest, sampler);
+        }
+        set(&mut request.spacing, self.spacing);
+        set(&mut request.steps, self.infer_steps);
+        set(&mut request.guidance_scale, self.cfg_scale);
+        set(&mut request.guidance_rescale, self.guidance_rescale);
+        set(&mut request.seed, self.seed);
+        set(&mut request.num_images, self.batch_size);
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// What to run on.
+#[derive(Args)]
+pub struct EngineFlags {
+    /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
+    #[arg(long, value_parser = choice::<BackendChoice>(), default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+    /// Where ONNX Runtime computes.
+    #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
+    provider: Provider,
+    /// Threads of ONNX Runtime; all physical cores if not given.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Memory before speed: hold one part of the model at a time, load each when it is needed.
+    #[arg(long)]
+    low_memory: bool,
+}
+
+impl EngineFlags {
+    /// As options of the runtime.
+    pub fn options(&self) -> RuntimeOptions {
+        let EngineFlags { backend, provider, threads, low_memory } = *self;
+        RuntimeOptions { backend, provider, threads, low_memory, engines: None }
+    }
+}

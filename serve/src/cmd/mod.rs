@@ -1,0 +1,61 @@
+//! The subcommands of `hydit-serve`, one file each.
+
+mod bench;
+mod calibrate;
+mod compare;
+mod doctor;
+mod flags;
+mod generate;
+mod info;
+mod markdown;
+mod plan;
+mod progress;
+mod prompts;
+mod serve;
+mod sheet;
+mod verify;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// A subcommand with its flags.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Draw pictures of a prompt.
+    Generate(generate::Generate),
+    /// Serve pictures over HTTP.
+    Serve(serve::Serve),
+    /// Measure models, engines and cache policies beside each other on this machine.
+    Bench(bench::Bench),
+    /// Find the cache schedules that keep most quality for the fewest core runs.
+    Calibrate(calibrate::Calibrate),
+    /// Judge cache policies over prompts and seeds: a sheet of pictures, a plot, a table.
+    Sheet(sheet::Sheet),
+    /// Print the timesteps of a request and which of them run the deep core, without running.
+    Plan(plan::Plan),
+    /// Print the parameters kept in a PNG.
+    Info(info::Info),
+    /// Check an artifact folder: hashes, both engines, split against whole.
+    Verify(verify::Verify),
+    /// Show which engines this machine has.
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    /// Runs it; `started` is when the program did.
+    pub fn run(self, started: Instant) -> Result<()> {
+        match self {
+            Command::Generate(command) => command.run(started),
+            Command::Serve(command) => command.run(),
+            Command::Bench(command) => command.run(),
+            Command::Calibrate(command) => command.run(),
+            Command::Sheet(command) => command.run(),
+            Command::Plan(command) => command.run(),
+            Command::Info(command) => command.run(),
+            Command::Verify(command) => command.run(),
+            Command::Doctor(command) => command.run(),
+        }
+    }
+}

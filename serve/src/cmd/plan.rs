@@ -1,0 +1,97 @@
+//! `hydit-serve plan`: what a request would do, without doing it.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{Decision, Forecast, refreshed, speed_up};
+use hydit::pipeline::transformer::step_costs;
+use serde_json::json;
+
+use super::flags::RequestFlags;
+use super::progress::mark;
+
+#[derive(Args)]
+pub struct Plan {
+    /// Artifact folder of hydit-export.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    #[command(flatten)]
+    request: RequestFlags,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub fn run(self) -> Result<()> {
+        let artifacts = Artifacts::open(&self.model)?;
+        let manifest = &artifacts.manifest;
+        let request = self.request.request(&artifacts, "", None, None)?;
+        let (sampler, plan) = request.plan(&artifacts)?;
+        let timesteps = sampler.timesteps();
+        let Some(plan) = plan.planned() else {
+            bail!(
+                "{} decides while the picture is drawn: generate shows what it did",
+                request.cache_policy
+            );
+        };
+        let refresh = refreshed(plan);
+        let (full, reused) = step_costs(manifest, &request);
+        let allowed = speed_up(full, reused, plan);
+        if self.json {
+            let plan = json!({
+                "model": manifest.variant.name,
+                "sampler": request.sampler,
+                "spacing": request.spacing,
+                "cache_policy": request.cache_policy.to_string(),
+                "height": request.height,
+                "width": request.width,
+                "timesteps": timesteps,
+                "refresh": refresh,
+                "core_runs": refresh.len(),
+                "full_step_gflop": full / 1e9,
+                "cached_step_gflop": reused / 1e9,
+                "speed_up_allowed": allowed,
+            });
+            println!("{plan:#}");
+            return Ok(());
+        }
+        println!(
+            "{}, {}x{}, {} with {} spacing, {} steps, cache {}",
+            manifest.variant.name,
+            request.height,
+            request.width,
+            request.sampler,
+            request.spacing,
+            request.steps,
+            request.cache_policy
+        );
+        let line = Forecast::new(&[2.0, -1.0]).expect("weights that sum to 1");
+        let marks = [
+            (Decision::Refresh, "refresh"),
+            (Decision::Reuse(Forecast::LAST), "reuse"),
+            (Decision::Reuse(line), "forecast"),
+        ];
+        let legend = marks.map(|(decision, name)| format!("{} {name}", mark(decision)));
+        println!("{}\n", legend.join(", "));
+        for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
+            let step = |(i, &decision): (usize, &Decision)| {
+                format!("{:>5}{}", timesteps[first + i], mark(decision))
+            };
+            println!("{first:>4} {}", row.iter().enumerate().map(step).collect::<String>());
+        }
+        println!(
+            "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one",
+            refresh.len(),
+            plan.len(),
+            100.0 * reused / full
+        );
+        println!(
+            "the denoising loop can be {allowed:.2}x faster ({:.2} GFLOP a full step)",
+            full / 1e9
+        );
+        Ok(())
+    }
+}

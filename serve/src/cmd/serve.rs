@@ -1,0 +1,36 @@
+//! `hydit-serve serve`: pictures over HTTP.
+
+use std::path::PathBuf;
+
+use crate::server::settings::Flags;
+use crate::server::{log, run};
+use anyhow::{Context, Error, Result};
+use clap::Args;
+use tracing::info;
+
+/// Serves OpenAI's images API, jobs and the Open Inference Protocol. Every flag has an environment
+/// variable and a key in the file of --config; the flag wins, then the variable, then the file.
+#[derive(Args)]
+pub struct Serve {
+    /// YAML file of settings, named as the flags, with _ for -.
+    #[arg(long, env = "HYDIT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Serve {
+    pub fn run(self) -> Result<()> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))
+        };
+        let text = self.config.as_ref().map(read).transpose()?;
+        let file = self.config.as_deref().zip(text.as_deref());
+        let (settings, told) = self.flags.resolve(file)?;
+        log::start(&settings).map_err(Error::msg)?;
+        for setting in told {
+            info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
+        }
+        Ok(run(settings)?)
+    }
+}

@@ -1,0 +1,184 @@
+//! `hydit-serve sheet`: cache policies judged over prompts and seeds, to look at and as figures.
+
+mod bitmap;
+mod canvas;
+mod csv;
+mod figures;
+mod judge;
+mod page;
+mod plot;
+mod scale;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use hydit::artifacts::Artifacts;
+use hydit::cache::CachePolicy;
+use hydit::eval::Contender;
+use hydit::image::write_png;
+use hydit::runtime::Backend;
+use hydit::util::write_whole;
+use hydit::{Pipeline, Request};
+
+use self::judge::{Sample, Shown};
+use super::flags::{EngineFlags, PictureFlags};
+use super::generate::check_writable;
+use super::prompts;
+
+#[derive(Args)]
+pub struct Sheet {
+    /// Artifact folder of hydit-export.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text file of prompts, one a line; empty lines and those that begin with # are skipped.
+    #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
+    prompts: Option<PathBuf>,
+    /// What to draw, Chinese or English; may come several times.
+    #[arg(long, conflicts_with = "prompts")]
+    prompt: Vec<String>,
+    /// What not to draw.
+    #[arg(long)]
+    negative: Option<String>,
+    /// Cache policies, as for generate, with commas between or the flag several times.
+    #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "control")]
+    policy: Vec<CachePolicy>,
+    /// Step counts: the same pictures without a cache, in fewer steps.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    control: Vec<usize>,
+    #[command(flatten)]
+    picture: PictureFlags,
+    /// Prompts on the sheet, the first ones, with their first seed.
+    #[arg(long, value_name = "N", default_value = "6")]
+    show: NonZeroUsize,
+    /// The sheet.
+    #[arg(short, long, value_name = "PNG", default_value = "sheet.png")]
+    output: PathBuf,
+    /// Plot PSNR over speed-up, as .svg or .png.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Write the figures of every picture.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Print the means as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineFlags,
+}
+
+/// What was judged.
+struct Report {
+    model: String,
+    /// Of all prompts, but for the prompt.
+    request: Request,
+    prompts: Vec<String>,
+    contenders: Vec<Contender>,
+    /// By prompt, contender and seed.
+    samples: Vec<Sample>,
+    shown: Vec<Shown>,
+}
+
+impl Report {
+    /// Pictures that each contender drew.
+    fn pictures(&self) -> usize {
+        self.prompts.len() * self.request.num_images
+    }
+
+    /// "20 prompts, 2 seeds each"
+    fn extent(&self) -> String {
+        let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (prompts, seeds) = (self.prompts.len(), self.request.num_images);
+        let each = if prompts == 1 || seeds == 1 { "" } else { " each" };
+        format!("{}, {}{each}", many(prompts, "prompt"), many(seeds, "seed"))
+    }
+}
+
+impl Sheet {
+    pub fn run(self) -> Result<()> {
+        self.check_files()?;
+        let prompts = match &self.prompts {
+            Some(path) => prompts::read(path)?,
+            None => self.prompt.clone(),
+        };
+        let artifacts = Artifacts::open(&self.model)?;
+        let mut request = Request::new(&artifacts.manifest, "")?;
+        self.picture.set(&mut request, &artifacts.manifest, self.negative.as_deref());
+        let contenders = self.contenders(&request)?;
+        check_requests(&artifacts, &request, &prompts, &contenders)?;
+
+        let backend = Backend::open(&self.engine.options())?;
+        eprintln!("engine    {}", backend.describe());
+        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        let (samples, shown) =
+            judge::judge(&mut pipeline, &request, &prompts, &contenders, self.show.get())?;
+        let model = pipeline.manifest().variant.name.clone();
+        let report = Report { model, request, prompts, contenders, samples, shown };
+        self.write(&report)?;
+        match self.json {
+            true => println!("{:#}", table::json(&report)),
+            false => print!("{}", table::text(&report)),
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let files = [
+            ("--output", Some(&self.output)),
+            ("--plot", self.plot.as_ref()),
+            ("--csv", self.csv.as_ref()),
+        ];
+        files.into_iter().filter_map(|(flag, path)| Some((flag, path?.as_path())))
+    }
+
+    fn check_files(&self) -> Result<()> {
+        for (flag, path) in self.files() {
+            check_writable(flag, path)?;
+            if let Some((other, _)) =
+                self.files().find(|(other, same)| *other != flag && *same == path)
+            {
+                bail!("{flag} and {other} name the same file, {}", path.display());
+            }
+        }
+        self.plot.as_deref().map_or(Ok(()), plot::check_name)
+    }
+
+    fn contenders(&self, request: &Request) -> Result<Vec<Contender>> {
+        let steps = request.steps;
+        if let Some(more) = self.control.iter().find(|&&control| control >= steps) {
+            bail!("--control: {more} steps are not fewer than the {steps} of --infer-steps");
+        }
+        let policies = self.policy.iter().cloned().map(Contender::Policy);
+        Ok(policies.chain(self.control.iter().copied().map(Contender::Steps)).collect())
+    }
+
+    fn write(&self, report: &Report) -> Result<()> {
+        write_png(&self.output, &page::page(report), &[])?;
+        if let Some(path) = &self.plot {
+            let bytes = plot::plot(report, path).context("--plot")?;
+            write_whole(path, &bytes).with_context(|| path.display().to_string())?;
+        }
+        if let Some(path) = &self.csv {
+            write_whole(path, csv::csv(report).as_bytes())
+                .with_context(|| path.display().to_string())?;
+        }
+        self.files().for_each(|(_, path)| eprintln!("wrote {}", path.display()));
+        Ok(())
+    }
+}
+
+/// Fails before any work if one of the pictures cannot be drawn.
+fn check_requests(
+    artifacts: &Artifacts,
+    request: &Request,
+    prompts: &[String],
+    contenders: &[Contender],
+) -> Result<()> {
+    request.check(&artifacts.manifest)?;
+    for contender in contenders {
+        contender.request(request).plan(artifacts).with_context(|| contender.to_string())?;
+    }
+    prompts::check(prompts, "prompt", request, &artifacts.manifest)
+}

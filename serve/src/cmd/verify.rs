@@ -1,0 +1,147 @@
+//! `hydit-serve verify`: is this artifact folder what it says, on every engine here?
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::choice::choice;
+use anyhow::{Result, bail};
+use clap::Args;
+use hydit::artifacts::{Artifacts, unfit};
+use hydit::eval::verify::{Tensors, Tolerance, split_against_full};
+use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use indicatif::{ProgressBar, ProgressStyle};
+
+#[derive(Args)]
+pub struct Verify {
+    /// Artifact folder of hydit-export.
+    dir: PathBuf,
+    /// Engines: two compared with each other (auto), or one alone.
+    #[arg(long, value_parser = choice::<BackendChoice>(), default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+    /// Where ONNX Runtime computes. With auto the cpu is compared with tract, a GPU with the cpu.
+    #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
+    provider: Provider,
+}
+
+impl Verify {
+    pub fn run(self) -> Result<()> {
+        let artifacts = Artifacts::open(&self.dir)?;
+        check_files(&artifacts)?;
+        let engines = self.engines(&artifacts)?;
+        let mut failures = graphs(&artifacts, &engines)?;
+        failures += split(&artifacts, &engines)?;
+        if failures > 0 {
+            bail!("{failures} checks failed: export again, and report it if it stays");
+        }
+        println!("\nall good");
+        Ok(())
+    }
+
+    fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
+        let open = |backend, provider| {
+            Backend::open(&RuntimeOptions { backend, provider, ..Default::default() })
+        };
+        let asked = match (self.backend, self.provider) {
+            (BackendChoice::Auto, Provider::Cpu) => vec![
+                open(BackendChoice::Ort, Provider::Cpu)?,
+                open(BackendChoice::Tract, Provider::Cpu)?,
+            ],
+            (BackendChoice::Auto, gpu) => {
+                vec![open(BackendChoice::Ort, gpu)?, open(BackendChoice::Ort, Provider::Cpu)?]
+            }
+            (one, provider) => vec![open(one, provider)?],
+        };
+        let none_fits = asked.iter().all(|engine| artifacts.check_engine(engine).is_err());
+        if self.provider != Provider::Cpu || none_fits {
+            artifacts.check_engine(&asked[0])?; // what was named is never left out
+        }
+        let mut engines = Vec::new();
+        for engine in asked {
+            match unfit(artifacts.target(), engine.ort_provider()) {
+                None => engines.push(engine),
+                Some(reason) => println!("skipped   {}: {reason}", engine.describe()),
+            }
+        }
+        engines.iter().for_each(|engine| println!("engine    {}", engine.describe()));
+        if engines.len() == 1 {
+            println!("skipped   the comparison of two engines: there is one");
+        }
+        Ok(engines)
+    }
+}
+
+fn check_files(artifacts: &Artifacts) -> Result<()> {
+    let files = &artifacts.manifest.files;
+    let total = files.values().map(|file| file.bytes).sum();
+    let style = ProgressStyle::with_template("{msg:24} [{bar:40}] {bytes}/{total_bytes}")?;
+    let bar = ProgressBar::new(total).with_style(style.progress_chars("=> "));
+    artifacts.check_all(|name, bytes| {
+        bar.set_message(name.to_string());
+        bar.inc(bytes);
+    })?;
+    bar.finish_and_clear();
+    println!("files     {} as the manifest says, {total} bytes", files.len());
+    Ok(())
+}
+
+/// Runs every graph on random inputs on each engine; gives the number of failures.
+fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
+    println!(
+        "\n{:16} {:>12} {:>12}  relative L2 error between the engines",
+        "graph", "load", "run"
+    );
+    let mut failures = 0;
+    for graph in &artifacts.manifest.graphs {
+        let mut results = Vec::new();
+        for engine in engines {
+            let start = Instant::now();
+            let mut session = engine.load(&artifacts.graph(&graph.name)?)?;
+            let loaded = start.elapsed();
+            let mut tensors = Tensors::random(&artifacts.manifest, graph, engine)?;
+            let start = Instant::now();
+            let outputs = tensors.run(&mut session)?;
+            results.push((loaded, start.elapsed(), outputs));
+        }
+        let times: Vec<String> = results
+            .iter()
+            .map(|(load, run, _)| format!("{:>9} {:>9}", millis(*load), millis(*run)))
+            .collect();
+        // One engine alone is compared with itself: not finite is not good.
+        let (first, last) = (&results[0].2, &results[results.len() - 1].2);
+        let error = first.error(last);
+        let good = error <= Tolerance::of(artifacts.manifest.precision).engines;
+        failures += usize::from(!good);
+        let verdict = if good { "ok" } else { "TOO LARGE" };
+        println!("{:16} {}  {error:.1e} {verdict}", graph.name, times.join("  "));
+    }
+    Ok(failures)
+}
+
+/// Compares encoder, core and decoder in a row with the whole; gives the number of failures.
+fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
+    if artifacts.manifest.graph("full").is_err() {
+        println!("\nskipped   split against whole: export with --full to have the whole");
+        return Ok(0);
+    }
+    println!();
+    let mut failures = 0;
+    for engine in engines {
+        let error = split_against_full(artifacts, engine)?;
+        let good = error <= Tolerance::of(artifacts.manifest.precision).split;
+        failures += usize::from(!good);
+        let name = match engine.ort_provider() {
+            None => "tract".to_string(),
+            Some(Provider::Cpu) => "ONNX Runtime".to_string(),
+            Some(gpu) => format!("ONNX Runtime, {gpu}"),
+        };
+        println!(
+            "split against whole on {name}: relative L2 error {error:.1e} {}",
+            if good { "ok" } else { "TOO LARGE" }
+        );
+    }
+    Ok(failures)
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", 1e3 * time.as_secs_f64())
+}

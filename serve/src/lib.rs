@@ -1,0 +1,9 @@
+//! The program `hydit-serve`: artifacts of `hydit-export` to pictures, by command line and HTTP.
+//!
+//! [`cmd`] has a file for each subcommand, [`server`] is what `hydit-serve serve` runs. Both stand on
+//! the library `hydit`, which draws.
+#![warn(missing_docs)]
+
+mod choice;
+pub mod cmd;
+pub mod server;

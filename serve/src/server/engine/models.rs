@@ -1,0 +1,132 @@
+//! The models of one worker: loaded when they are needed, within a memory limit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::pulse::Pulse;
+use super::shared::Shared;
+use crate::server::metrics;
+use hydit::artifacts::Artifacts;
+use hydit::error::Result;
+use hydit::pipeline::preview::{Colours, squares};
+use hydit::pipeline::transformer::sizes;
+use hydit::runtime::{Backend, RuntimeOptions};
+use hydit::sampler::SamplerKind;
+use hydit::timing::Timings;
+use hydit::{Pipeline, Request};
+
+/// Steps of the picture that warms a model up: one that refreshes and one that reuses.
+const WARM_UP: usize = 2;
+
+/// A loaded model, warm.
+pub struct Loaded {
+    pub name: String,
+    pub pipeline: Pipeline,
+    pub colours: Colours,
+    bytes: u64,
+    shared: Arc<Shared>,
+}
+
+/// Those that are loaded, the one used last at the end.
+pub struct Models {
+    loaded: Vec<Loaded>,
+    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
+}
+
+impl Models {
+    /// None is loaded yet.
+    pub fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Models {
+        Models { loaded: Vec::new(), shared, pulse }
+    }
+
+    /// Loads all models, in the order in which they were given, as long as they fit together.
+    pub fn preload(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let mut bytes = 0;
+        for name in shared.order_of_models.iter().take_while(|_| !shared.queue.is_closed()) {
+            bytes += size(&shared.models[name]);
+            if bytes <= shared.options.max_memory || self.loaded.is_empty() {
+                self.get(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The model `name`, loaded and warm. Those used longest ago make room for it: what is loaded takes
+    /// no more than the limit, counted as the bytes of the models' files, unless one alone does.
+    pub fn get(&mut self, name: &str) -> Result<&mut Loaded> {
+        let loaded = match self.loaded.iter().position(|loaded| loaded.name == name) {
+            Some(place) => self.loaded.remove(place),
+            None => {
+                let artifacts = self.shared.models[name].clone();
+                let bytes = size(&artifacts);
+                while !self.loaded.is_empty() && self.bytes() + bytes > self.limit() {
+                    let evicted = self.loaded.remove(0);
+                    tracing::info!(model = evicted.name, "evicted");
+                }
+                self.load(name, &artifacts.path, bytes)?
+            }
+        };
+        self.loaded.push(loaded);
+        Ok(self.loaded.last_mut().expect("pushed above"))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.loaded.iter().map(|loaded| loaded.bytes).sum()
+    }
+
+    fn limit(&self) -> u64 {
+        self.shared.options.max_memory
+    }
+
+    /// Loads a model and draws a picture of few steps, which compiles what the engine compiles on
+    /// first use and shows how long each graph takes.
+    fn load(&self, name: &str, folder: &Path, bytes: u64) -> Result<Loaded> {
+        let start = std::time::Instant::now();
+        let runtime = &self.shared.options.runtime;
+        let own = |folder: &PathBuf| folder.join(&self.shared.models[name].hash);
+        let engines = runtime.engines.as_ref().map(own);
+        let backend = Backend::open(&RuntimeOptions { engines, ..runtime.clone() })?;
+        let engine = backend.describe();
+        let mut pipeline = Pipeline::load(folder, backend)?;
+        let manifest = pipeline.manifest();
+        let cache_policy = "N2-1000-0".parse().expect("a policy");
+        let sampler = SamplerKind::Ddim; // whose pictures of few steps are like others
+        let request =
+            Request { steps: WARM_UP, cache_policy, sampler, ..Request::new(manifest, "猫")? };
+        let channels = manifest.model.transformer.in_channels;
+        let sizes = sizes(manifest, &request);
+        self.pulse.work_on(name, manifest, &sizes);
+        let mut timings = Timings::observed(self.pulse.clone());
+        let mut walk = pipeline.enter(&request, &mut timings)?;
+        let (_, mut plan) = request.plan(pipeline.artifacts())?;
+        pipeline.transformer(&mut timings, |backend, dit, timings| {
+            dit.prepare(backend, plan.keeps(), false)?;
+            (0..WARM_UP).try_for_each(|_| walk.step(dit, &mut plan, timings).map(drop))
+        })?;
+        let latents = walk.place.latents;
+        let picture = pipeline.decode(&request, &latents, &mut timings)?.remove(0);
+        let squares = squares(channels, sizes.width, sizes.height);
+        let coloured = pipeline.decode(&request, &squares, &mut timings)?.remove(0);
+        let colours = Colours::fit(channels, &[(&latents, &picture), (&squares, &coloured)]);
+        let seconds = start.elapsed().as_secs_f64();
+        tracing::info!(model = name, engine, seconds, "loaded and warm");
+        self.shared.loaded(name, 1);
+        metrics::model(true);
+        let shared = self.shared.clone();
+        Ok(Loaded { name: name.to_string(), pipeline, colours, bytes, shared })
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.shared.loaded(&self.name, -1);
+        metrics::model(false);
+    }
+}
+
+/// Bytes of a model's files.
+fn size(artifacts: &Artifacts) -> u64 {
+    artifacts.manifest.files.values().map(|file| file.bytes).sum()
+}

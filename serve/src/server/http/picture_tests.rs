@@ -1,0 +1,174 @@
+//! Fields of a picture against the small model.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use utoipa::PartialSchema;
+
+use super::*;
+
+struct Silent;
+
+impl hydit_export::Progress for Silent {
+    fn total(&mut self, _: u64) {}
+    fn graph(&mut self, _: &str) {}
+    fn wrote(&mut self, _: u64) {}
+    fn unused(&mut self, _: &[String]) {}
+}
+
+fn model() -> (TempDir, Artifacts) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = hydit_graphs::Target::from(hydit_graphs::Precision::Fp32);
+    let options = hydit_export::Options {
+        checkpoint: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/emoji"),
+        out: folder.path().to_path_buf(),
+        cache_at_branch: 1,
+        precision: target.precision,
+        form: target.form,
+        full: false,
+        variant: None,
+    };
+    hydit_export::export(&options, &mut Silent).expect("the checkpoint exports");
+    let artifacts = Artifacts::open(folder.path()).expect("a fresh export opens");
+    (folder, artifacts)
+}
+
+fn take(body: &Value) -> Result<PictureFields, ApiError> {
+    let mut fields = Fields::parse(body.to_string().as_bytes())?;
+    let picture = PictureFields::take(&mut fields)?;
+    fields.finish()?;
+    Ok(picture)
+}
+
+#[test]
+fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
+    let (_folder, artifacts) = model();
+    let settings = Settings::default();
+    let ask = |body: &Value| {
+        let fields = take(body)?;
+        fields.output(&settings)?;
+        fields.deadline(&settings)?;
+        fields.request(&artifacts, &settings)
+    };
+    let right = |body: Value| ask(&body).unwrap_or_else(|error| panic!("{body}: {error:?}"));
+
+    let plain = right(json!({"prompt": "猫"}));
+    let defaults = Request::new(&artifacts.manifest, "猫").expect("the defaults are right");
+    assert_eq!(plain, Request { seed: plain.seed, ..defaults });
+    assert!(plain.seed <= u64::from(u32::MAX));
+    assert_ne!(plain.seed, right(json!({"prompt": "猫"})).seed, "seeds are drawn at random");
+
+    let wide = right(json!({"prompt": "猫", "size": "256x128"}));
+    assert_eq!((wide.width, wide.height), (256, 128));
+    let dpmms = right(json!({"prompt": "猫", "sampler": "dpmms", "num_inference_steps": 7}));
+    assert_eq!((dpmms.sampler, dpmms.steps), (SamplerKind::Dpmms, 7));
+    assert_eq!(dpmms.spacing, Spacing::Linspace, "the variant's for this sampler");
+    let usual = right(json!({"prompt": "猫", "cache": "usual"}));
+    assert_eq!(usual.cache.to_string(), "N2-700-50");
+    let guided = right(json!({"prompt": "猫", "guidance_scale": 2.5, "guidance_rescale": 0.5}));
+    assert_eq!((guided.guidance_scale, guided.guidance_rescale), (2.5, 0.5));
+    right(json!({"prompt": "猫", "n": null, "deadline": 600, "seed": MAX_SEED}));
+
+    for (field, value) in [
+        ("prompt", json!("")),
+        ("prompt", json!("a\0b")),
+        ("prompt", json!("猫".repeat(1366))),
+        ("prompt", json!(7)),
+        ("negative_prompt", json!("\0")),
+        ("n", json!(0)),
+        ("n", json!(settings.limits.max_n + 1)),
+        ("n", json!(1u64 << 63)),
+        ("size", json!("100x128")),
+        ("size", json!("1296x1280")),
+        ("size", json!("+128x128")),
+        ("size", json!("0128x128")),
+        ("size", json!("0x0")),
+        ("size", json!("99999999999999999999x16")),
+        ("steps", json!(0)),
+        ("steps", json!(101)),
+        ("steps", json!("4")),
+        ("seed", json!(MAX_SEED + 1)),
+        ("seed", json!(-1)),
+        ("guidance", json!(1e308)),
+        ("guidance", json!(-0.5)),
+        ("guidance_rescale", json!(1.5)),
+        ("sampler", json!("euler")),
+        ("spacing", json!("even")),
+        ("cache", json!("N0")),
+        ("cache", json!("auto:35dB")),
+        ("cache", json!("schedule:/etc/passwd")),
+        ("cache", json!("schedule:/etc/passwd+taylor1")),
+        ("cache", json!("N".repeat(65))),
+        ("output_format", json!("gif")),
+        ("output_compression", json!(50)),
+        ("output_compression", json!(101)),
+        ("deadline", json!(0.5)),
+        ("deadline", json!(601)),
+        ("colour", json!("red")),
+    ] {
+        let mut body = json!({"prompt": "猫"});
+        body[field] = value;
+        let error = ask(&body).expect_err(field);
+        assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(field)), "{body}");
+        assert!(!error.message.contains(&artifacts.path.display().to_string()), "{error:?}");
+    }
+    let lossy = json!({"prompt": "猫", "output_format": "jpeg", "metadata": true});
+    assert_eq!(ask(&lossy).expect_err("JPEG").param.as_deref(), Some("metadata"));
+}
+
+#[test]
+fn every_field_of_the_schema_is_read_and_no_other() {
+    let schema = serde_json::to_value(PictureFields::schema()).expect("a schema is JSON");
+    let properties = schema["properties"].as_object().expect("it has fields");
+    assert!(properties.len() >= 16, "{properties:?}");
+    for name in
+        properties.keys().map(String::as_str).chain(["num_inference_steps", "guidance_scale"])
+    {
+        let mut body = json!({"prompt": "猫"});
+        body[name] = json!([]);
+        let error = take(&body).expect_err(name);
+        assert!(error.message.starts_with(&format!("{name}: expected ")), "{error:?}");
+    }
+}
+
+#[test]
+fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
+    let (_folder, artifacts) = model();
+    let mut request = Request::new(&artifacts.manifest, "猫").expect("the defaults are right");
+    (request.seed, request.num_images) = (7, 2);
+    let rgb = (0..32 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let image = hydit::image::Image { width: 32, height: 16, rgb };
+    let encode = |format, quality, metadata| {
+        let output = Output { format, quality, metadata };
+        let images = [image.clone(), image.clone()];
+        let files = output.encode(&images, &artifacts, &request).expect("they are encoded");
+        let [_, second] = files.try_into().expect("two files");
+        second
+    };
+
+    let chunks = |png: &[u8]| {
+        let (mut at, mut found) = (8, Vec::new());
+        while at < png.len() {
+            let length = u32::from_be_bytes(png[at..at + 4].try_into().expect("4 bytes"));
+            found.push(String::from_utf8_lossy(&png[at + 4..at + 8]).into_owned());
+            at += length as usize + 12;
+        }
+        found
+    };
+    let png = encode(Format::Png, 100, false);
+    assert_eq!(chunks(&png), ["IHDR", "IDAT", "IEND"]);
+    let told = encode(Format::Png, 100, true);
+    let (_, texts) = hydit::image::decode_png(&told).expect("a PNG");
+    let parameters =
+        hydit::request::Parameters::from_texts(&texts).expect("it says how it was made");
+    assert_eq!((parameters.seed, parameters.prompt.as_str()), (8, "猫"));
+
+    let webp = encode(Format::Webp, 100, false);
+    let decoded = ::image::load_from_memory(&webp).expect("a WebP").to_rgb8();
+    assert_eq!((decoded.dimensions(), decoded.as_raw()), ((32, 16), &image.rgb), "lossless");
+    let (good, bad) = (encode(Format::Jpeg, 100, false), encode(Format::Jpeg, 0, false));
+    let decoded = ::image::load_from_memory(&good).expect("a JPEG").to_rgb8();
+    assert_eq!(decoded.dimensions(), (32, 16));
+    assert!(bad.len() < good.len() / 2, "{} and {}", bad.len(), good.len());
+}

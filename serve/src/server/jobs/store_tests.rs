@@ -1,0 +1,434 @@
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use redb::backends::FileBackend;
+use redb::{Database, ReadableTableMetadata, StorageBackend};
+use tempfile::TempDir;
+
+use super::*;
+use crate::server::http::{Figures, Format, Output};
+use crate::server::jobs::record::{Asked, Idempotency, Made, Mark, Picture};
+use hydit::sampler::{SamplerKind, Spacing};
+
+const KEEP: Keep = Keep { age: Duration::from_millis(1000), bytes: 100 };
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("jobs.redb")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.path()).expect("the store opens")
+    }
+}
+
+pub fn record(client: &str) -> Record {
+    let asked = Asked {
+        model: "emoji".to_string(),
+        manifest_sha256: "0123".to_string(),
+        prompt: "蓝色背景上的猫".to_string(),
+        negative_prompt: "worst quality".to_string(),
+        width: 128,
+        height: 64,
+        steps: 5,
+        guidance: 5.3,
+        guidance_rescale: 0.1,
+        sampler: SamplerKind::Ddpm,
+        spacing: Spacing::Linspace,
+        seed: u64::MAX - 3,
+        n: 2,
+        cache: "N2-700-50".to_string(),
+        output: Output { format: Format::Webp, quality: 100, metadata: false },
+        preview_every: Some(3),
+        deadline: Some(1 << 41),
+    };
+    Record {
+        id: Uuid::new_v4(),
+        number: 0,
+        client: client.to_string(),
+        created: 7,
+        started: None,
+        finished: None,
+        starts: 0,
+        asked,
+        idempotency: None,
+        end: None,
+    }
+}
+
+fn keyed(client: &str, key: &str) -> Record {
+    let idempotency = Idempotency { key: key.to_string(), body_sha256: "ab".to_string() };
+    Record { idempotency: Some(idempotency), ..record(client) }
+}
+
+fn done(pictures: &[Vec<u8>]) -> End {
+    let picture = |file: &Vec<u8>| Picture::new(1, file);
+    End::Done(Made {
+        pictures: pictures.iter().map(picture).collect(),
+        dropped: false,
+        marks: vec![Mark::Refresh, Mark::Reuse, Mark::Forecast],
+        figures: Figures {
+            model: "emoji".to_string(),
+            seeds: vec![1],
+            size: "128x64".to_string(),
+            steps: 3,
+            core_runs: 1,
+            sampler: SamplerKind::Ddpm,
+            guidance: 5.3,
+            cache: "N2-700-50".to_string(),
+            truncated: vec!["prompt".to_string()],
+            queued_seconds: 0.25,
+            drawing_seconds: 1.5,
+        },
+    })
+}
+
+/// Adds a job that ended at `now` with one picture of `bytes`.
+fn ended(store: &Store, now: u64, bytes: usize) -> Record {
+    let job = store.insert(record("ann")).expect("it is added");
+    let pictures = [vec![now as u8; bytes]];
+    store.end(job.id, now, &done(&pictures), &pictures).expect("it ends").expect("it is there")
+}
+
+/// The file of a picture, whose bytes are `file` if it is there.
+fn picture(store: &Store, id: Uuid, index: usize, file: &[u8]) -> Option<Vec<u8>> {
+    store.picture(id, index, &Picture::new(1, file)).expect("a read")
+}
+
+#[test]
+fn what_was_written_is_there_after_a_restart() {
+    let place = Place::new();
+    let store = place.open();
+    let mode = std::fs::metadata(place.path()).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "others cannot read it");
+    let waits = store.insert(keyed("ann", "k")).expect("it is added");
+    let drawn = ended(&store, 40, 10);
+    store.begun(waits.id, 33).expect("it is noted");
+    drop(store);
+
+    let store = place.open();
+    let begun = Record { started: Some(33), starts: 1, ..waits.clone() };
+    assert_eq!(store.get(waits.id).expect("a read"), Some(begun.clone()));
+    assert_eq!(store.get(drawn.id).expect("a read"), Some(drawn.clone()));
+    assert_eq!(picture(&store, drawn.id, 0, &[40; 10]), Some(vec![40; 10]));
+    assert_eq!(picture(&store, drawn.id, 1, &[40; 10]), None);
+    assert_eq!(store.find("ann", "k").expect("a read"), Some(begun.clone()));
+    assert_eq!(store.pending().expect("a read"), [begun]);
+    let next = store.insert(record("ann")).expect("it is added");
+    assert_eq!((waits.number, drawn.number, next.number), (0, 1, 2));
+}
+
+#[test]
+fn pending_jobs_come_back_in_their_order() {
+    let place = Place::new();
+    let store = place.open();
+    let jobs: Vec<Uuid> = (0..20)
+        .map(|i| store.insert(record(["ann", "bob"][i % 2])).expect("it is added").id)
+        .collect();
+    store.end(jobs[3], 5, &End::Cancelled, &[]).expect("it ends");
+    let pending: Vec<Uuid> = store.pending().expect("a read").iter().map(|job| job.id).collect();
+    let expected: Vec<Uuid> = jobs.iter().copied().filter(|id| *id != jobs[3]).collect();
+    assert_eq!(pending, expected);
+}
+
+#[test]
+fn a_job_ends_once() {
+    let place = Place::new();
+    let store = place.open();
+    let job = store.insert(record("ann")).expect("it is added");
+    let cancelled = store.end(job.id, 5, &End::Cancelled, &[]).expect("it ends");
+    let pictures = [vec![1, 2, 3]];
+    let late = store.end(job.id, 6, &done(&pictures), &pictures).expect("a write");
+    assert_eq!(late, cancelled);
+    assert_eq!(late.expect("it is there").end, Some(End::Cancelled));
+    assert_eq!(picture(&store, job.id, 0, &[1, 2, 3]), None);
+    assert_eq!(store.end(Uuid::new_v4(), 6, &End::Cancelled, &[]).expect("a write"), None);
+}
+
+#[test]
+fn a_client_lists_its_own_jobs_the_newest_first() {
+    let place = Place::new();
+    let store = place.open();
+    let ann: Vec<u64> =
+        (0..3).map(|_| store.insert(record("ann")).expect("it is added").number).collect();
+    store.insert(record("anna")).expect("it is added");
+    let numbers = |limit, below| -> Vec<u64> {
+        let jobs = store.list("ann", limit, below).expect("a read");
+        jobs.iter().map(|job| job.number).collect()
+    };
+    assert_eq!(numbers(10, u64::MAX), [ann[2], ann[1], ann[0]]);
+    assert_eq!(numbers(2, u64::MAX), [ann[2], ann[1]]);
+    assert_eq!(numbers(2, ann[1]), [ann[0]]);
+}
+
+#[test]
+fn a_removed_job_leaves_nothing() {
+    let place = Place::new();
+    let store = place.open();
+    let job = store.insert(keyed("ann", "k")).expect("it is added");
+    assert_eq!(store.find("bob", "k").expect("a read"), None);
+    let pictures = [vec![1; 10], vec![2; 10]];
+    store.end(job.id, 5, &done(&pictures), &pictures).expect("it ends");
+    store.remove(job.id).expect("it is removed");
+    assert_eq!(store.get(job.id).expect("a read"), None);
+    assert_eq!(store.find("ann", "k").expect("a read"), None);
+    assert_eq!(picture(&store, job.id, 0, &[1; 10]), None);
+    assert_eq!(picture(&store, job.id, 1, &[2; 10]), None);
+    assert_eq!(store.list("ann", 10, u64::MAX).expect("a read"), []);
+    let rows = |transaction: &redb::ReadTransaction| {
+        Ok([
+            transaction.open_table(JOBS)?.len()?,
+            transaction.open_table(PICTURES)?.len()?,
+            transaction.open_table(OWNED)?.len()?,
+            transaction.open_table(KEYS)?.len()?,
+            transaction.open_table(PENDING)?.len()?,
+            transaction.open_table(ENDED)?.len()?,
+        ])
+    };
+    assert_eq!(store.file.read(rows).expect("a read"), [0; 6]);
+}
+
+#[test]
+fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
+    let place = Place::new();
+    let store = place.open();
+    let jobs: Vec<Record> = (1..=4).map(|now| ended(&store, now, 40)).collect();
+    let swept = store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
+    assert_eq!(swept, Swept { jobs: 0, pictures: 2 });
+    let kept: Vec<bool> = (1..)
+        .zip(&jobs)
+        .map(|(now, job)| picture(&store, job.id, 0, &[now; 40]).is_some())
+        .collect();
+    assert_eq!(kept, [false, false, true, true]);
+    let dropped: Vec<bool> = jobs
+        .iter()
+        .map(|job| match store.get(job.id).expect("a read").expect("it is there").end {
+            Some(End::Done(made)) => made.dropped,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(dropped, [true, true, false, false]);
+    assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
+}
+
+#[test]
+fn the_newest_pictures_stay_however_many_bytes_they_have() {
+    let place = Place::new();
+    let store = place.open();
+    let first = ended(&store, 1, 200);
+    let failed = store.insert(record("ann")).expect("it is added");
+    store.end(failed.id, 2, &End::Cancelled, &[]).expect("it ends");
+    assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
+    assert!(picture(&store, first.id, 0, &[1; 200]).is_some());
+    let second = ended(&store, 3, 200);
+    store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
+    assert!(picture(&store, first.id, 0, &[1; 200]).is_none());
+    assert!(picture(&store, second.id, 0, &[3; 200]).is_some());
+}
+
+#[test]
+fn jobs_go_when_they_are_too_old_or_too_many() {
+    let place = Place::new();
+    let store = place.open();
+    let waits = store.insert(record("ann")).expect("it is added");
+    let jobs: Vec<Record> = (1..=4).map(|now| ended(&store, now, 1)).collect();
+    let left = |store: &Store| -> Vec<u64> {
+        let jobs = store.list("ann", 10, u64::MAX).expect("a read");
+        jobs.iter().map(|job| job.number).collect()
+    };
+    let swept = store.sweep(1001, KEEP, MOST_ENDED).expect("a sweep");
+    assert_eq!(swept, Swept { jobs: 1, pictures: 0 });
+    assert_eq!(left(&store), [jobs[3].number, jobs[2].number, jobs[1].number, waits.number]);
+    store.sweep(10, KEEP, 1).expect("a sweep");
+    assert_eq!(left(&store), [jobs[3].number, waits.number]);
+}
+
+#[test]
+fn one_process_at_a_time_has_the_store() {
+    let place = Place::new();
+    let store = place.open();
+    let error = Store::open(&place.path()).err().expect("it is locked");
+    assert!(matches!(error, JobsError::Locked { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("jobs.redb") && text.contains("another process"), "{text}");
+    drop(store);
+    place.open();
+}
+
+#[test]
+fn a_file_that_is_no_store_is_named() {
+    for bytes in [vec![b'x'; 100], vec![0; 1 << 16]] {
+        let place = Place::new();
+        std::fs::write(place.path(), bytes).expect("it is written");
+        let error = Store::open(&place.path()).err().expect("it is no store");
+        assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("jobs.redb"), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_named_and_no_panic() {
+    let place = Place::new();
+    let store = place.open();
+    for now in 1..=50 {
+        ended(&store, now, 2000);
+    }
+    drop(store);
+    let whole = std::fs::read(place.path()).expect("it is there");
+    for (what, bytes) in [
+        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("zeros behind the header", [&whole[..4096], &vec![0; whole.len() - 4096]].concat()),
+    ] {
+        std::fs::write(place.path(), bytes).expect("it is written");
+        let error = Store::open(&place.path()).and_then(|store| store.pending()).err();
+        let error = error.unwrap_or_else(|| panic!("{what}: it opens"));
+        assert!(matches!(error, JobsError::Damaged { .. }), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_was_changed_is_not_given_out() {
+    let place = Place::new();
+    let store = place.open();
+    let job = ended(&store, 1, 100);
+    let change = |transaction: &WriteTransaction| {
+        transaction.open_table(PICTURES)?.insert((job.id.as_u128(), 0), [2; 100].as_slice())?;
+        Ok(())
+    };
+    store.file.write(change).expect("it is written");
+    let error = store.picture(job.id, 0, &Picture::new(1, &[1; 100])).expect_err("it is another");
+    assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("is not what was stored"), "{error}");
+}
+
+#[test]
+fn a_store_of_another_layout_is_refused() {
+    let place = Place::new();
+    let store = place.open();
+    let write = |transaction: &WriteTransaction| {
+        transaction.open_table(META)?.insert("schema", SCHEMA + 1)?;
+        Ok(())
+    };
+    store.file.write(write).expect("it is written");
+    drop(store);
+    let error = Store::open(&place.path()).err().expect("it is refused").to_string();
+    assert!(error.contains("its layout is 2, this version's is 1"), "{error}");
+}
+
+/// A file on a disk with room for so many blocks. What was never written takes none.
+#[derive(Debug)]
+struct SmallDisk {
+    file: FileBackend,
+    written: Mutex<HashSet<u64>>,
+    room: Arc<AtomicUsize>,
+}
+
+const BLOCK: u64 = 4096;
+
+impl StorageBackend for SmallDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut written = self.written.lock().expect("nobody panics with it");
+        written.retain(|block| block * BLOCK < len);
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.written.lock().expect("nobody panics with it");
+        written.extend(offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK));
+        match written.len() <= self.room.load(Ordering::Relaxed) {
+            true => self.file.write(offset, data),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_store_goes_on() {
+    let place = Place::new();
+    let room = Arc::new(AtomicUsize::new(256));
+    let disk = room.clone();
+    let file = File::open_by(&place.path(), move |path| {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let (file, room) = (FileBackend::new(file)?, disk.clone());
+        let backend = SmallDisk { file, written: Mutex::default(), room };
+        Database::builder().create_with_backend(backend)
+    });
+    let store = Store::of(file.expect("it opens")).expect("it opens");
+    let first = ended(&store, 1, 1000);
+    let job = store.insert(record("ann")).expect("it is added");
+    let pictures = [vec![9; 2 << 20]];
+    let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it does not fit");
+    assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+
+    assert_eq!(picture(&store, first.id, 0, &[1; 1000]), Some(vec![1; 1000]));
+    assert_eq!(store.pending().expect("a read"), std::slice::from_ref(&job));
+    let small = ended(&store, 6, 1000);
+    assert_eq!(picture(&store, small.id, 0, &[6; 1000]), Some(vec![6; 1000]));
+
+    room.store(usize::MAX, Ordering::Relaxed);
+    let end = store.end(job.id, 7, &done(&pictures), &pictures).expect("it fits now");
+    assert_eq!(end.expect("it is there").finished, Some(7));
+}
+
+#[test]
+fn ten_thousand_jobs_are_back_within_two_seconds_of_a_kill() {
+    let place = Place::new();
+    let store = place.open();
+    let pictures = [vec![5; 20_000]];
+    let fill = |transaction: &WriteTransaction| {
+        for now in 0..MOST_ENDED {
+            let job = insert(transaction, record("ann"))?;
+            finish(transaction, job.id.as_u128(), now, &done(&pictures), &pictures)?;
+        }
+        for _ in 0..100 {
+            insert(transaction, record("ann"))?;
+        }
+        Ok(())
+    };
+    store.file.write(fill).expect("it is written");
+    // As a kill would leave it: the file of an open store.
+    let killed = place.folder.path().join("killed.redb");
+    std::fs::copy(place.path(), &killed).expect("it is copied");
+    let begun = Instant::now();
+    let back = Store::open(&killed).expect("it opens");
+    assert_eq!(back.pending().expect("a read").len(), 100);
+    back.sweep(0, Keep { age: Duration::MAX, bytes: u64::MAX }, MOST_ENDED).expect("a sweep");
+    let took = begun.elapsed();
+    println!("{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}

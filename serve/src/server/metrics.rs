@@ -1,0 +1,208 @@
+//! The names of all metrics, what they mean, and their recorder.
+//!
+//! Labels have closed sets of values, so that no client can add series.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use hydit::eval::machine::resident_memory;
+use hydit::timing::Stage;
+
+const REQUESTS: &str = "hydit_requests_total";
+const REQUEST_DURATION: &str = "hydit_request_duration_seconds";
+const CONNECTIONS: &str = "hydit_connections";
+const QUEUE_DEPTH: &str = "hydit_queue_depth";
+const ORDERS: &str = "hydit_orders_total";
+const PICTURES: &str = "hydit_pictures_total";
+const STEPS: &str = "hydit_steps_total";
+const CORE_RUNS: &str = "hydit_deep_core_runs_total";
+const CORE_SKIPS: &str = "hydit_deep_core_skips_total";
+const STAGE_DURATION: &str = "hydit_stage_duration_seconds";
+const BATCH_PICTURES: &str = "hydit_batch_pictures";
+const CACHE_DRIFT: &str = "hydit_cache_drift";
+const MODELS_LOADED: &str = "hydit_models_loaded";
+const ENGINE_RESTARTS: &str = "hydit_engine_restarts_total";
+const RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
+
+/// How an order ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With pictures.
+    Done,
+    /// Without, by a fault of drawing or of the engine.
+    Failed,
+    /// Nobody wanted it any more.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+    /// It was not taken.
+    Refused,
+    /// The server ended first.
+    Drained,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 6] = [
+        Outcome::Done,
+        Outcome::Failed,
+        Outcome::Cancelled,
+        Outcome::Expired,
+        Outcome::Refused,
+        Outcome::Drained,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Expired => "expired",
+            Outcome::Refused => "refused",
+            Outcome::Drained => "drained",
+        }
+    }
+}
+
+/// A request to `route`, the template of a path, was answered with `status`.
+pub fn request(route: &str, status: u16, duration: Duration) {
+    let route = route.to_string();
+    counter!(REQUESTS, "route" => route.clone(), "status" => status.to_string()).increment(1);
+    histogram!(REQUEST_DURATION, "route" => route).record(duration);
+}
+
+/// A connection was opened, or closed.
+pub fn connection(opened: bool) {
+    match opened {
+        true => gauge!(CONNECTIONS).increment(1.0),
+        false => gauge!(CONNECTIONS).decrement(1.0),
+    }
+}
+
+/// An order ended.
+pub fn order(outcome: Outcome) {
+    counter!(ORDERS, "outcome" => outcome.label()).increment(1);
+}
+
+/// A step of one order was done, with the core or without.
+pub fn step(core_ran: bool) {
+    counter!(STEPS).increment(1);
+    counter!(if core_ran { CORE_RUNS } else { CORE_SKIPS }).increment(1);
+}
+
+/// A stage took `duration`.
+pub fn stage(stage: Stage, duration: Duration) {
+    histogram!(STAGE_DURATION, "stage" => stage.label()).record(duration);
+}
+
+/// Pictures were drawn.
+pub fn pictures(count: usize) {
+    counter!(PICTURES).increment(count as u64);
+}
+
+/// A worker draws so many pictures together.
+pub fn batch(pictures: usize) {
+    histogram!(BATCH_PICTURES).record(pictures as f64);
+}
+
+/// The deep core's output had changed by so much since it ran last.
+pub fn drift(change: f64) {
+    histogram!(CACHE_DRIFT).record(change);
+}
+
+/// A worker has loaded a model, or let one go.
+pub fn model(loaded: bool) {
+    match loaded {
+        true => gauge!(MODELS_LOADED).increment(1.0),
+        false => gauge!(MODELS_LOADED).decrement(1.0),
+    }
+}
+
+/// An engine's thread was started again.
+pub fn engine_restart() {
+    counter!(ENGINE_RESTARTS).increment(1);
+}
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Starts to record in this process; every series but those of requests is there from now on. A
+/// second call does nothing.
+pub fn start() {
+    HANDLE.get_or_init(|| {
+        let handle = builder().install_recorder().expect("this is the only recorder");
+        describe();
+        begin();
+        handle
+    });
+}
+
+/// Makes the series of `route`, the template of a path.
+pub fn route(route: &str) {
+    counter!(REQUESTS, "route" => route.to_string(), "status" => "200").increment(0);
+    let _ = histogram!(REQUEST_DURATION, "route" => route.to_string());
+}
+
+/// All metrics in Prometheus' text format, `queue_depth` orders waiting.
+pub fn text(queue_depth: usize) -> String {
+    gauge!(QUEUE_DEPTH).set(queue_depth as f64);
+    gauge!(RESIDENT_MEMORY).set(resident_memory().unwrap_or(0) as f64);
+    HANDLE.get().map_or_else(String::new, PrometheusHandle::render)
+}
+
+/// Sums up what histograms were told. To be called now and then: until then they keep every sample.
+pub fn tidy() {
+    if let Some(handle) = HANDLE.get() {
+        handle.run_upkeep();
+    }
+}
+
+fn builder() -> PrometheusBuilder {
+    let seconds = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+    let buckets: [(&str, &[f64]); 4] = [
+        (REQUEST_DURATION, &[0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0]),
+        (STAGE_DURATION, &seconds),
+        (BATCH_PICTURES, &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0]),
+        (CACHE_DRIFT, &[0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0]),
+    ];
+    buckets.into_iter().fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder
+            .set_buckets_for_metric(Matcher::Full(name.to_string()), buckets)
+            .expect("there are buckets")
+    })
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "HTTP requests answered, by route and status");
+    describe_histogram!(REQUEST_DURATION, "From a request to the end of its answer");
+    describe_gauge!(CONNECTIONS, "Open connections");
+    describe_gauge!(QUEUE_DEPTH, "Orders waiting");
+    describe_counter!(ORDERS, "Orders for pictures, by how they ended");
+    describe_counter!(PICTURES, "Pictures drawn");
+    describe_counter!(STEPS, "Denoising steps, of each order by itself");
+    describe_counter!(CORE_RUNS, "Steps at which the deep core ran");
+    describe_counter!(CORE_SKIPS, "Steps at which its kept output was used again");
+    describe_histogram!(STAGE_DURATION, "Time of each call of a stage of drawing");
+    describe_histogram!(BATCH_PICTURES, "Pictures that were drawn together");
+    describe_histogram!(CACHE_DRIFT, "Relative change of the deep core's output between two runs");
+    describe_gauge!(MODELS_LOADED, "Models in memory, of each worker by itself");
+    describe_counter!(ENGINE_RESTARTS, "Times that a thread of the engine was started again");
+    describe_gauge!(RESIDENT_MEMORY, "Resident memory of the process");
+}
+
+/// Makes every series whose labels are known.
+fn begin() {
+    for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, ENGINE_RESTARTS] {
+        counter!(name).increment(0);
+    }
+    for outcome in Outcome::ALL {
+        counter!(ORDERS, "outcome" => outcome.label()).increment(0);
+    }
+    for (stage, _) in Stage::ALL {
+        let _ = histogram!(STAGE_DURATION, "stage" => stage.label());
+    }
+    let _ = (histogram!(BATCH_PICTURES), histogram!(CACHE_DRIFT));
+    gauge!(CONNECTIONS).set(0.0);
+    gauge!(MODELS_LOADED).set(0.0);
+}

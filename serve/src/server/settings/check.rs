@@ -1,0 +1,192 @@
+//! From options as they are written to settings that can be.
+
+use std::path::{Path, PathBuf};
+
+use axum::http::{HeaderValue, Uri};
+
+use super::{Connections, Keep, Limits, Options, Settings, keys};
+use crate::server::log;
+use hydit::cache::CachePolicy;
+use hydit::runtime::RuntimeOptions;
+
+/// A setting's name and what is wrong with it.
+type Wrong = (&'static str, String);
+
+impl Options {
+    /// The settings that these [complete](Options::complete) options ask for, not checked against each other.
+    pub(super) fn settings(self) -> Result<Settings, Wrong> {
+        let mut secrets = self.api_key;
+        keys::parse(secrets.iter().map(String::as_str)).map_err(|why| ("api_key", why))?;
+        if let Some(path) = &self.api_keys_file {
+            secrets.extend(keys::read(path).map_err(|why| ("api_keys_file", why))?);
+        }
+        let api_keys = keys::parse(secrets.iter().map(String::as_str));
+        Ok(Settings {
+            models: models(&self.model).map_err(|why| ("model", why))?,
+            listen: self.listen,
+            runtime: RuntimeOptions {
+                backend: self.backend,
+                provider: self.provider,
+                threads: self.threads,
+                // A server keeps what it has loaded: --max-memory is its bound.
+                low_memory: false,
+                engines: Some(self.data_dir.join("engines")),
+            },
+            data_dir: self.data_dir,
+            workers: self.workers,
+            max_batch: self.max_batch,
+            exact: self.exact,
+            max_memory: self.max_memory.map(|size| size.0),
+            queue: self.queue,
+            queue_per_key: self.queue_per_key.unwrap_or(self.queue),
+            deadline: self.deadline.0,
+            drain_timeout: self.drain_timeout.0,
+            api_keys: api_keys.map_err(|why| ("api_keys_file", why))?,
+            allow_anonymous: self.allow_anonymous,
+            allowed_hosts: self.allowed_host,
+            cors_origins: self.cors_origin,
+            cache: self.cache,
+            metadata: self.metadata,
+            limits: Limits {
+                max_pixels: self.max_pixels,
+                max_steps: self.max_steps,
+                max_n: self.max_n,
+                max_body: usize::try_from(self.max_body.0)
+                    .map_err(|_| ("max_body", "too large".to_string()))?,
+            },
+            connections: Connections {
+                max: self.max_connections,
+                header_timeout: self.header_timeout.0,
+                body_timeout: self.body_timeout.0,
+                write_timeout: self.write_timeout.0,
+            },
+            keep: Keep { age: self.keep_age.0, bytes: self.keep_bytes.0 },
+            log: self.log,
+            log_level: self.log_level,
+            log_prompts: self.log_prompts,
+        })
+    }
+}
+
+impl Settings {
+    /// Whether a server can live with these.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        let refuse = |name, why: &str| Err((name, why.to_string()));
+        if self.models.is_empty() {
+            return refuse("model", "expected an artifact folder of hydit-export");
+        }
+        if let Some((_, folder)) = self.models.iter().find(|(_, folder)| !folder.is_dir()) {
+            return refuse("model", &format!("{} is no folder", folder.display()));
+        }
+        if self.data_dir.exists() && !self.data_dir.is_dir() {
+            return refuse("data_dir", "this is no folder");
+        }
+        let Limits { max_pixels, max_steps, max_n, max_body } = self.limits;
+        let counts = [
+            ("threads", self.runtime.threads.unwrap_or(0)),
+            ("workers", self.workers),
+            ("max_batch", self.max_batch),
+            ("queue", self.queue),
+            ("queue_per_key", self.queue_per_key),
+            ("max_pixels", max_pixels),
+            ("max_steps", max_steps),
+            ("max_n", max_n),
+            ("max_body", max_body),
+            ("max_connections", self.connections.max),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return refuse(name, "expected 1 or more");
+        }
+        let threads = self.runtime.threads.unwrap_or(0);
+        if self.workers > threads {
+            let why = format!("expected 1 to {threads}, the threads that they share");
+            return refuse("workers", &why);
+        }
+        let times = [
+            ("deadline", self.deadline),
+            ("header_timeout", self.connections.header_timeout),
+            ("body_timeout", self.connections.body_timeout),
+            ("write_timeout", self.connections.write_timeout),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return refuse(name, "expected more than nothing");
+        }
+        if self.cache != "usual"
+            && let Err(error) = self.cache.parse::<CachePolicy>()
+        {
+            return refuse("cache", &format!("{error}; or usual"));
+        }
+        if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let why = format!("{origin} is no origin, such as https://example.org");
+            return refuse("cors_origin", &why);
+        }
+        log::filter(&self.log_level).map_err(|why| ("log_level", why))?;
+        if !self.listen.ip().is_loopback() && self.api_keys.is_empty() && !self.allow_anonymous {
+            return refuse(
+                "listen",
+                "reaches beyond this machine, where nobody is asked for a key; \
+                 give --api-keys-file, or --allow-anonymous if that is meant",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Names and folders, in order.
+fn models(given: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
+    let mut models: Vec<(String, PathBuf)> = Vec::new();
+    for text in given {
+        let (name, folder) = match text.split_once('=') {
+            Some((name, folder)) => (name.to_string(), PathBuf::from(folder)),
+            None => (folder_name(Path::new(text)).unwrap_or_default(), PathBuf::from(text)),
+        };
+        if !keys::is_name(&name) {
+            return Err(format!(
+                "{text}: a model's name is 1 to 64 of A-Z a-z 0-9 . _ -; write NAME=DIR"
+            ));
+        }
+        if models.iter().any(|(other, _)| *other == name) {
+            return Err(format!("two models are called {name}; write NAME=DIR"));
+        }
+        models.push((name, folder));
+    }
+    Ok(models)
+}
+
+fn folder_name(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    Some(folder.file_name()?.to_str()?.to_string())
+}
+
+/// `https://example.org:8443`, nothing after it.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else { return false };
+    let parts = (uri.scheme_str(), uri.authority());
+    let (Some(scheme @ ("http" | "https")), Some(authority)) = parts else { return false };
+    text == format!("{scheme}://{authority}") && HeaderValue::from_str(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for good in ["https://example.org", "http://localhost:3000", "https://[::1]:8443"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in ["*", "null", "example.org", "https://example.org/", "ftp://example.org", ""] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_model_is_called_as_its_folder_unless_it_has_a_name() {
+        let given = ["artifacts/emoji/".to_string(), "big=/m/full".to_string()];
+        let named = models(&given).expect("good names");
+        assert_eq!((named[0].0.as_str(), named[1].0.as_str()), ("emoji", "big"));
+        assert_eq!(named[1].1, PathBuf::from("/m/full"));
+        assert!(models(&["a/emoji".to_string(), "b/emoji".to_string()]).is_err());
+        assert!(models(&["a b=dir".to_string()]).is_err());
+    }
+}

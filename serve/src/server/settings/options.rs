@@ -1,0 +1,203 @@
+//! Every setting, declared once: its flag, its environment variable, its key in the file, its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{ArgAction, Args, FromArgMatches};
+use serde::{Deserialize, Serialize};
+
+use super::LogFormat;
+use super::value::{Period, Size};
+use crate::choice::choice;
+use hydit::runtime::{BackendChoice, Provider, physical_cores};
+
+/// All settings as they are written. The flag of `queue_per_key` is `--queue-per-key`, its variable
+/// `HYDIT_QUEUE_PER_KEY`; lists are separated by commas there.
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // the help says it
+pub struct Options {
+    /// Artifact folder of hydit-export, called as the folder if no name is given. Repeatable; the
+    /// first is the default model.
+    #[arg(long, env = "HYDIT_MODEL", value_name = "[NAME=]DIR", value_delimiter = ',')]
+    pub model: Vec<String>,
+    /// Address and port to listen on; with port 0 the system chooses one.
+    #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Folder of jobs and their pictures; of TensorRT's engines too, with that provider.
+    #[arg(long, env = "HYDIT_DATA_DIR", value_name = "DIR", default_value = "hydit-data")]
+    pub data_dir: PathBuf,
+
+    /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
+    #[arg(long, env = "HYDIT_BACKEND", value_parser = choice::<BackendChoice>(), default_value = "auto")]
+    #[serde(with = "crate::choice")]
+    pub backend: BackendChoice,
+    /// Where ONNX Runtime computes.
+    #[arg(long, env = "HYDIT_PROVIDER", value_parser = choice::<Provider>(), default_value = "cpu")]
+    #[serde(with = "crate::choice")]
+    pub provider: Provider,
+    /// Threads of ONNX Runtime, shared out among the workers; all physical cores if not given.
+    #[arg(long, env = "HYDIT_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+    /// Bytes of models that stay loaded, the others are loaded when they are asked for; all stay if
+    /// not given.
+    #[arg(long, env = "HYDIT_MAX_MEMORY", value_name = "SIZE")]
+    pub max_memory: Option<Size>,
+    /// Workers that draw side by side, each with models of its own and its share of --max-memory.
+    #[arg(long, env = "HYDIT_WORKERS", value_name = "N", default_value_t = 1)]
+    pub workers: usize,
+    /// Most pictures that a worker draws together.
+    #[arg(long, env = "HYDIT_MAX_BATCH", value_name = "N", default_value_t = 8)]
+    pub max_batch: usize,
+    /// Draw no request together with another: its picture has the same bits whatever else goes on.
+    #[arg(long, env = "HYDIT_EXACT")]
+    pub exact: bool,
+
+    /// Requests that may wait; more are answered 429.
+    #[arg(long, env = "HYDIT_QUEUE", value_name = "N", default_value_t = 64)]
+    pub queue: usize,
+    /// Requests of one API key that may wait; as many as the queue holds if not given.
+    #[arg(long, env = "HYDIT_QUEUE_PER_KEY", value_name = "N")]
+    pub queue_per_key: Option<usize>,
+    /// From a request to its answer, at most.
+    #[arg(long, env = "HYDIT_DEADLINE", value_name = "TIME", default_value = "10m")]
+    pub deadline: Period,
+    /// From SIGTERM to the end, at most.
+    #[arg(long, env = "HYDIT_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub drain_timeout: Period,
+
+    /// Secret that clients must send, and what to call its owner in logs and jobs. Repeatable. Other
+    /// users of this machine see flags: prefer --api-keys-file.
+    #[arg(
+        long,
+        env = "HYDIT_API_KEY",
+        hide_env_values = true,
+        value_name = "[NAME=]SECRET",
+        value_delimiter = ','
+    )]
+    pub api_key: Vec<String>,
+    /// File of such keys, one a line; lines that begin with # are passed over.
+    #[arg(long, env = "HYDIT_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+    /// Listen beyond this machine without an API key: anybody who can reach it can use it.
+    #[arg(long, env = "HYDIT_ALLOW_ANONYMOUS")]
+    pub allow_anonymous: bool,
+    /// Host name under which clients may call the server, besides localhost and plain addresses; `*` is any.
+    /// Any by default with API keys on an address beyond this machine.
+    #[arg(long, env = "HYDIT_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub allowed_host: Vec<String>,
+    /// Origin whose pages may call the server, such as `https://example.org`; none by default.
+    #[arg(long, env = "HYDIT_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
+
+    /// Cache policy of requests that name none: off, usual, or any of `generate --cache-policy`.
+    #[arg(long, env = "HYDIT_CACHE", value_name = "POLICY", default_value = "off")]
+    pub cache: String,
+    /// Keep the parameters in pictures whose request does not say.
+    #[arg(long, env = "HYDIT_METADATA")]
+    pub metadata: bool,
+    /// Most pixels of a picture.
+    #[arg(long, env = "HYDIT_MAX_PIXELS", value_name = "N", default_value_t = 1280 * 1280)]
+    pub max_pixels: usize,
+    /// Most steps of a request.
+    #[arg(long, env = "HYDIT_MAX_STEPS", value_name = "N", default_value_t = 100)]
+    pub max_steps: usize,
+    /// Most pictures of a request, up to 64.
+    #[arg(long, env = "HYDIT_MAX_N", value_name = "N", default_value_t = 10)]
+    pub max_n: usize,
+    /// Most bytes of a request's body.
+    #[arg(long, env = "HYDIT_MAX_BODY", value_name = "SIZE", default_value = "256KiB")]
+    pub max_body: Size,
+
+    /// Connections at a time; more are closed at once.
+    #[arg(long, env = "HYDIT_MAX_CONNECTIONS", value_name = "N", default_value_t = 2048)]
+    pub max_connections: usize,
+    /// From a connection, or the last answer on it, to the end of the next request's header.
+    #[arg(long, env = "HYDIT_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub header_timeout: Period,
+    /// From the end of a request's header to the end of its body.
+    #[arg(long, env = "HYDIT_BODY_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub body_timeout: Period,
+    /// For a client to take the next MiB of its answer, or what is left of it.
+    #[arg(long, env = "HYDIT_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub write_timeout: Period,
+
+    /// For how long finished jobs are kept.
+    #[arg(long, env = "HYDIT_KEEP_AGE", value_name = "TIME", default_value = "24h")]
+    pub keep_age: Period,
+    /// How many bytes of their pictures are kept.
+    #[arg(long, env = "HYDIT_KEEP_BYTES", value_name = "SIZE", default_value = "1GiB")]
+    pub keep_bytes: Size,
+
+    /// Log lines for people, or JSON for machines.
+    #[arg(long, env = "HYDIT_LOG", value_parser = choice::<LogFormat>(), value_name = "FORMAT", default_value = "text")]
+    #[serde(with = "crate::choice")]
+    pub log: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or directives such as info,hydit=debug.
+    #[arg(long, env = "HYDIT_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Log the text of prompts, which else stays out of the log.
+    #[arg(long, env = "HYDIT_LOG_PROMPTS")]
+    pub log_prompts: bool,
+}
+
+impl Options {
+    /// With what follows from the machine and from other options where nothing was given.
+    pub(super) fn complete(self) -> Options {
+        Options {
+            threads: Some(self.threads.unwrap_or_else(physical_cores)),
+            queue_per_key: Some(self.queue_per_key.unwrap_or(self.queue)),
+            ..self
+        }
+    }
+
+    /// As [`Args::augment_args`]; every switch can be turned off as well, by `=false`, in case the file
+    /// turned it on.
+    pub(super) fn augment(command: clap::Command) -> clap::Command {
+        Options::augment_args(command).mut_args(|argument| match argument.get_action() {
+            ArgAction::SetTrue => argument
+                .action(ArgAction::Set)
+                .value_parser(BoolishValueParser::new())
+                .value_name("BOOL")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true"),
+            _ => argument,
+        })
+    }
+}
+
+impl Default for Options {
+    /// As with no flag, no variable and no file.
+    fn default() -> Options {
+        let command = Options::augment(clap::Command::new("defaults"))
+            .mut_args(|argument| argument.env(Resettable::Reset));
+        let matches = command.try_get_matches_from(["defaults"]);
+        matches
+            .and_then(|matches| Options::from_arg_matches(&matches))
+            .expect("no setting is required, and every default is one of its setting's values")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_one_name_in_all_its_places() {
+        let command = Options::augment(clap::Command::new("settings"));
+        let keys = serde_json::to_value(Options::default()).expect("plain values");
+        let keys = keys.as_object().expect("a struct");
+        let arguments: Vec<_> = command.get_arguments().collect();
+        assert_eq!(arguments.len(), keys.len());
+        for argument in arguments {
+            let id = argument.get_id().as_str();
+            assert!(keys.contains_key(id), "{id}");
+            assert_eq!(argument.get_long(), Some(id.replace('_', "-").as_str()));
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            assert_eq!(variable, Some(format!("HYDIT_{}", id.to_uppercase()).as_str()));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Graphs on random inputs: one engine against the other, the split transformer against the whole.
+
+use std::collections::BTreeMap;
+
+use hydit_graphs::manifest::{GraphEntry, Manifest};
+use hydit_graphs::{DType, Precision, Sizes, TensorSpec};
+
+use crate::artifacts::Artifacts;
+use crate::error::Result;
+use crate::pipeline::rope;
+use crate::runtime::{Backend, Session, TensorInfo, Value};
+use crate::sampler::TorchGenerator;
+
+/// How far apart results may be, as relative L2 distance.
+pub struct Tolerance {
+    /// Between two engines.
+    pub engines: f64,
+    /// Between the split transformer and the whole, on one engine.
+    pub split: f64,
+}
+
+impl Tolerance {
+    /// For graphs whose matrices are stored in `precision`. A wrong graph is off by 0.1 or more.
+    ///
+    /// fp32: engines round every operation to 24 bits, each in its order, and stay below 1e-5.
+    /// ONNX Runtime gives the same bits split and whole; tract fuses across the seams.
+    ///
+    /// fp16: tract rounds every operation to 11 bits, ONNX Runtime on a CPU only what crosses from
+    /// graph to graph, so the whole differs from the split by the rounding at the seams.
+    ///
+    /// bf16: 8 bits, so eight times the roundings of fp16.
+    pub fn of(precision: Precision) -> Tolerance {
+        match precision {
+            Precision::Int8 => Tolerance { engines: 3e-2, split: 3e-2 },
+            Precision::Fp16 => Tolerance { engines: 3e-2, split: 1e-2 },
+            Precision::Bf16 => Tolerance { engines: 8e-2, split: 8e-2 },
+            Precision::Fp32 => Tolerance { engines: 1e-4, split: 1e-6 },
+        }
+    }
+}
+
+/// Sizes small enough for any model: two rows, a grid that is not square.
+const SIZES: Sizes = Sizes { batch: 2, grid_height: 4, grid_width: 6, height: 8, width: 12 };
+
+/// Tensors of an engine by name: what a graph reads and what it has made.
+#[derive(Default)]
+pub struct Tensors(BTreeMap<String, Value>);
+
+/// Outputs of a graph, in its order, on the host.
+pub struct Outputs(Vec<Vec<f32>>);
+
+impl Tensors {
+    /// Random inputs for `graph`, of the kind each one has in a request; always the same.
+    pub fn random(manifest: &Manifest, graph: &GraphEntry, backend: &Backend) -> Result<Tensors> {
+        let mut noise = TorchGenerator::new(0);
+        let mut tensors = Tensors::default();
+        for spec in &graph.inputs {
+            let value = random(manifest, graph, spec, backend, &mut noise)?;
+            tensors.0.insert(spec.name.clone(), value);
+        }
+        Ok(tensors)
+    }
+
+    /// Runs `session` on those of its inputs' names; its outputs join them.
+    pub fn run(&mut self, session: &mut Session) -> Result<Outputs> {
+        let names = |infos: &[TensorInfo]| -> Vec<String> {
+            infos.iter().map(|info| info.name.clone()).collect()
+        };
+        let (inputs, outputs) = (names(session.inputs()), names(session.outputs()));
+        let given = inputs.iter().filter_map(|name| Some((name.as_str(), self.0.get(name)?)));
+        let made = session.run(&given.collect::<Vec<_>>())?;
+        let host = |value: &Value| Ok(value.read_f32()?.into_owned());
+        let copies = made.iter().map(host).collect::<Result<_>>()?;
+        self.0.extend(outputs.into_iter().zip(made));
+        Ok(Outputs(copies))
+    }
+}
+
+impl Outputs {
+    /// Relative L2 distance to `other`, the worst over the outputs; NaN if either is not finite.
+    pub fn error(&self, other: &Outputs) -> f64 {
+        self.0.iter().zip(&other.0).map(|(a, b)| relative_error(a, b)).fold(0.0, worst)
+    }
+}
+
+/// Runs encoder, core and decoder in a row, and `full`, on the same inputs; gives their relative
+/// L2 distance.
+pub fn split_against_full(artifacts: &Artifacts, backend: &Backend) -> Result<f64> {
+    let load = |name: &str| -> Result<Session> { Ok(backend.load(&artifacts.graph(name)?)?) };
+    let full = artifacts.entry("full")?;
+    let mut tensors = Tensors::random(&artifacts.manifest, full, backend)?;
+    let whole = tensors.run(&mut load("full")?)?;
+    tensors.run(&mut load("shallow-encoder")?)?;
+    tensors.run(&mut load("deep-core")?)?;
+    Ok(tensors.run(&mut load("shallow-decoder")?)?.error(&whole))
+}
+
+/// A value for the input `spec`: ids within the vocabulary, masks half full, true rotary tables,
+/// standard normal otherwise.
+fn random(
+    manifest: &Manifest,
+    graph: &GraphEntry,
+    spec: &TensorSpec,
+    backend: &Backend,
+    noise: &mut TorchGenerator,
+) -> Result<Value> {
+    let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.at(&SIZES) as usize).collect();
+    let elements = shape.iter().product();
+    let row = *shape.last().unwrap_or(&1);
+    let model = &manifest.model;
+    let floats = match spec.name.as_str() {
+        "cos" | "sin" => {
+            let (cos, sin) = rope::tables(shape[0], shape[1], shape[2], manifest.variant.reading);
+            if spec.name == "cos" { cos } else { sin }
+        }
+        "timestep" => vec![500.0; elements],
+        "image_meta_size" => [1024.0, 1024.0, 64.0, 96.0, 0.0, 0.0].repeat(shape[0]),
+        _ => noise.randn(elements),
+    };
+    Ok(match spec.dtype {
+        DType::F32 => backend.tensor_f32(&shape, &floats)?,
+        DType::F16 => backend.tensor_f16(&shape, &floats)?,
+        DType::BF16 => backend.tensor_bf16(&shape, &floats)?,
+        _ => {
+            let vocabulary = match graph.name.as_str() {
+                "text-encoder" => model.text_encoder.vocab_size,
+                _ => model.text_encoder_2.vocab_size,
+            };
+            let whole = |i: usize| match spec.name.as_str() {
+                name if name.contains("mask") => usize::from(i % row <= row / 2),
+                "style" => 0,
+                _ => i * 7919 % vocabulary,
+            };
+            let values: Vec<i64> = (0..elements).map(|i| whole(i) as i64).collect();
+            backend.tensor_i64(&shape, &values)?
+        }
+    })
+}
+
+/// `|a - b| / |b|`
+pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let difference = squares(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    (difference / squares(&mut b.iter().map(|&b| f64::from(b))).max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// The larger, or NaN if one is: `f64::max` would hide it.
+fn worst(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
