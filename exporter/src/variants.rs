@@ -1,24 +1,17 @@
-//! The variants this build knows: `models/*.yaml`.
+//! The variants this build knows, from [`hydit_models`].
 
 use std::path::Path;
 
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::variant::Variant;
+use hydit_models::{GENERIC, VARIANTS};
 
 use crate::checkpoint::read_text;
 use crate::error::{Error, Result};
 
-const FILES: [(&str, &str); 5] = [
-    ("hunyuan-dit-v1.2", include_str!("../../models/hunyuan-dit-v1.2.yaml")),
-    ("hunyuan-dit-v1.1", include_str!("../../models/hunyuan-dit-v1.1.yaml")),
-    ("emoji", include_str!("../../models/emoji.yaml")),
-    ("badges", include_str!("../../models/badges.yaml")),
-    ("generic", include_str!("../../models/generic.yaml")),
-];
-
 /// Names of the known variants.
 pub fn names() -> Vec<&'static str> {
-    FILES.iter().map(|(name, _)| *name).collect()
+    VARIANTS.iter().map(|(name, _)| *name).collect()
 }
 
 /// The variant asked for (a name, or a YAML file), or the one that recognises `cfg`, or `generic`
@@ -31,7 +24,7 @@ pub fn choose(asked: Option<&str>, cfg: &HunyuanDitConfig, vae_factor: usize) ->
             Variant::from_yaml(&text)
                 .map_err(|message| Error::File { path: path.to_path_buf(), message })
         }
-        Some(name) => match FILES.iter().find(|(known, _)| *known == name) {
+        Some(name) => match VARIANTS.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Ok(parse(text)),
             None => {
                 let message =
@@ -40,9 +33,9 @@ pub fn choose(asked: Option<&str>, cfg: &HunyuanDitConfig, vae_factor: usize) ->
             }
         },
         None => {
-            let mut known = FILES.iter().map(|(_, text)| parse(text));
+            let mut known = VARIANTS.iter().map(|(_, text)| parse(text));
             Ok(known.find(|variant| variant.matches(cfg)).unwrap_or_else(|| {
-                let mut generic = parse(FILES[FILES.len() - 1].1);
+                let mut generic = parse(GENERIC);
                 generic.defaults.image_size = [cfg.sample_size * vae_factor; 2];
                 generic
             }))
@@ -60,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_variant_file_parses_and_has_its_name() {
-        for (name, text) in FILES {
+        for (name, text) in VARIANTS {
             let variant =
                 Variant::from_yaml(text).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(variant.name, name);

@@ -1,0 +1,20 @@
+//! The variants of Hunyuan-DiT that hydit knows, embedded as YAML.
+//!
+//! A checkpoint says what a model is; its variant says how to use it: default sampler, guidance and
+//! image size, timestep spacing, and how rotary positions are computed. `hydit_graphs::variant`
+//! parses the text. To add a variant, put a YAML file in this folder and a line in [`VARIANTS`].
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+/// Every variant as its name and the text of its YAML file, in the order in which a checkpoint is
+/// compared with them.
+pub const VARIANTS: [(&str, &str); 5] = [
+    ("hunyuan-dit-v1.2", include_str!("hunyuan-dit-v1.2.yaml")),
+    ("hunyuan-dit-v1.1", include_str!("hunyuan-dit-v1.1.yaml")),
+    ("emoji", include_str!("emoji.yaml")),
+    ("badges", include_str!("badges.yaml")),
+    ("generic", GENERIC),
+];
+
+/// The YAML text of the variant `generic`, for a checkpoint that no other variant matches.
+pub const GENERIC: &str = include_str!("generic.yaml");
