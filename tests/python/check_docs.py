@@ -16,6 +16,8 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 WIDTH = 110
 APART = {"target", "artifacts", "demo", "node_modules"}
+#: A line that runs one of the programs, perhaps under `time`: program and arguments.
+EXAMPLE = re.compile(r"^ *(?:/usr/bin/time .* )?(hydit-(?:serve|export)) ([^|#>\n]*)", re.M)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -73,8 +75,8 @@ class Page:
     def examples(self):
         """The commands of the two programs, as (page, program, arguments)."""
         text = re.sub(r"\\\n\s*", " ", "\n".join(self.code))
-        for command in re.findall(r"(?<![\w/.-])(?:\S*/)?(hydit-(?:serve|export)) ([^|#>\n]*)", text):
-            yield self.name, command[0], command[1].split()
+        for program, arguments in re.findall(EXAMPLE, text):
+            yield self.name, program, arguments.split()
 
 
 def slug(heading):
