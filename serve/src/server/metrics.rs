@@ -15,7 +15,7 @@ const REQUESTS: &str = "hydit_requests_total";
 const REQUEST_DURATION: &str = "hydit_request_duration_seconds";
 const CONNECTIONS: &str = "hydit_connections";
 const QUEUE_DEPTH: &str = "hydit_queue_depth";
-const ORDERS: &str = "hydit_orders_total";
+const TASKS: &str = "hydit_orders_total";
 const PICTURES: &str = "hydit_pictures_total";
 const STEPS: &str = "hydit_steps_total";
 const CORE_RUNS: &str = "hydit_deep_core_runs_total";
@@ -24,12 +24,12 @@ const STAGE_DURATION: &str = "hydit_stage_duration_seconds";
 const BATCH_PICTURES: &str = "hydit_batch_pictures";
 const CACHE_DRIFT: &str = "hydit_cache_drift";
 const MODELS_LOADED: &str = "hydit_models_loaded";
-const ENGINE_RESTARTS: &str = "hydit_engine_restarts_total";
+const WORKER_RESTARTS: &str = "hydit_engine_restarts_total";
 const RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
 
-/// How an order ended.
+/// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// With pictures.
     Done,
     /// Without, by a fault of drawing or of the engine.
@@ -44,24 +44,24 @@ pub enum Outcome {
     Drained,
 }
 
-impl Outcome {
-    const ALL: [Outcome; 6] = [
-        Outcome::Done,
-        Outcome::Failed,
-        Outcome::Cancelled,
-        Outcome::Expired,
-        Outcome::Refused,
-        Outcome::Drained,
+impl TaskOutcome {
+    const ALL: [TaskOutcome; 6] = [
+        TaskOutcome::Done,
+        TaskOutcome::Failed,
+        TaskOutcome::Cancelled,
+        TaskOutcome::Expired,
+        TaskOutcome::Refused,
+        TaskOutcome::Drained,
     ];
 
     fn label(self) -> &'static str {
         match self {
-            Outcome::Done => "done",
-            Outcome::Failed => "failed",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Expired => "expired",
-            Outcome::Refused => "refused",
-            Outcome::Drained => "drained",
+            TaskOutcome::Done => "done",
+            TaskOutcome::Failed => "failed",
+            TaskOutcome::Cancelled => "cancelled",
+            TaskOutcome::Expired => "expired",
+            TaskOutcome::Refused => "refused",
+            TaskOutcome::Drained => "drained",
         }
     }
 }
@@ -81,9 +81,9 @@ pub fn connection(opened: bool) {
     }
 }
 
-/// An order ended.
-pub fn order(outcome: Outcome) {
-    counter!(ORDERS, "outcome" => outcome.label()).increment(1);
+/// A task ended.
+pub fn task(outcome: TaskOutcome) {
+    counter!(TASKS, "outcome" => outcome.label()).increment(1);
 }
 
 /// A step of one order was done, with the core or without.
@@ -120,9 +120,9 @@ pub fn model(loaded: bool) {
     }
 }
 
-/// An engine's thread was started again.
-pub fn engine_restart() {
-    counter!(ENGINE_RESTARTS).increment(1);
+/// A thread of a worker was started again.
+pub fn worker_restart() {
+    counter!(WORKER_RESTARTS).increment(1);
 }
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -178,7 +178,7 @@ fn describe() {
     describe_histogram!(REQUEST_DURATION, "From a request to the end of its answer");
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_gauge!(QUEUE_DEPTH, "Orders waiting");
-    describe_counter!(ORDERS, "Orders for pictures, by how they ended");
+    describe_counter!(TASKS, "Orders for pictures, by how they ended");
     describe_counter!(PICTURES, "Pictures drawn");
     describe_counter!(STEPS, "Denoising steps, of each order by itself");
     describe_counter!(CORE_RUNS, "Steps at which the deep core ran");
@@ -187,17 +187,17 @@ fn describe() {
     describe_histogram!(BATCH_PICTURES, "Pictures that were drawn together");
     describe_histogram!(CACHE_DRIFT, "Relative change of the deep core's output between two runs");
     describe_gauge!(MODELS_LOADED, "Models in memory, of each worker by itself");
-    describe_counter!(ENGINE_RESTARTS, "Times that a thread of the engine was started again");
+    describe_counter!(WORKER_RESTARTS, "Times that a thread of the engine was started again");
     describe_gauge!(RESIDENT_MEMORY, "Resident memory of the process");
 }
 
 /// Makes every series whose labels are known.
 fn begin() {
-    for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, ENGINE_RESTARTS] {
+    for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, WORKER_RESTARTS] {
         counter!(name).increment(0);
     }
-    for outcome in Outcome::ALL {
-        counter!(ORDERS, "outcome" => outcome.label()).increment(0);
+    for outcome in TaskOutcome::ALL {
+        counter!(TASKS, "outcome" => outcome.label()).increment(0);
     }
     for (stage, _) in Stage::ALL {
         let _ = histogram!(STAGE_DURATION, "stage" => stage.label());

@@ -1,18 +1,18 @@
 //! The HTTP server: [`run`] is its whole life. Read this first.
 //!
-//! [`settings`] says what was asked for. [`engine`] draws: a bounded queue, and threads that own the
+//! [`settings`] says what was asked for. [`scheduler`] draws: a bounded queue, and threads that own the
 //! models. [`jobs`] are requests that outlive their connection and the process. [`http`] is what
 //! clients see: OpenAI's images API, jobs, the Open Inference Protocol, and what operators need.
 
-pub mod engine;
 mod error;
 pub mod http;
 pub mod jobs;
 pub mod log;
 pub mod metrics;
+pub mod scheduler;
 pub mod settings;
 mod signals;
-mod task;
+mod spawn;
 
 use std::io::Write;
 use std::pin::pin;
@@ -23,10 +23,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use engine::Engine;
 use http::App;
 use http::listen::Listening;
 use jobs::Jobs;
+use scheduler::Scheduler;
 use settings::Settings;
 use signals::Signals;
 
@@ -59,11 +59,11 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let failed = |source| ServeError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let engine = Engine::start(&settings)?;
-    let jobs = Jobs::open(&settings, Arc::clone(&engine))?;
+    let scheduler = Scheduler::start(&settings)?;
+    let jobs = Jobs::open(&settings, Arc::clone(&scheduler))?;
     jobs.restore()?;
     let (limits, drain_timeout) = (settings.connections, settings.drain_timeout);
-    let app = App { settings, engine: Arc::clone(&engine), jobs: Arc::clone(&jobs) };
+    let app = App { settings, scheduler: Arc::clone(&scheduler), jobs: Arc::clone(&jobs) };
     let router = http::router(Arc::new(app));
 
     say(&format!("listening on http://{address}"));
@@ -72,29 +72,29 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        failed = start(&engine) => {
+        failed = start(&scheduler) => {
             failed?;
             signals.next().await
         }
     };
     info!("{} received: draining", signal.name());
     tokio::spawn(signals.quit_at_next());
-    drain(&engine, &jobs, listening, drain_timeout).await
+    drain(&scheduler, &jobs, listening, drain_timeout).await
 }
 
 /// Takes no more orders, and waits for what runs, during which clients may look after their jobs, then
 /// for open answers; at most for `timeout`.
 async fn drain(
-    engine: &Engine,
+    scheduler: &Scheduler,
     jobs: &Jobs,
     listening: Listening,
     timeout: Duration,
 ) -> Result<(), ServeError> {
     listening.drain();
-    engine.drain();
+    scheduler.drain();
     let connections = listening.counter();
     let mut ended = pin!(async {
-        tokio::join!(engine.idle(), jobs.idle());
+        tokio::join!(scheduler.idle(), jobs.idle());
         listening.close().await;
     });
     if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
@@ -103,14 +103,14 @@ async fn drain(
     }
     let connections = connections();
     warn!(connections, "the time to drain is over: what runs is cut off");
-    engine.abort();
+    scheduler.abort();
     let _ = tokio::time::timeout(LAST_MOMENT, ended).await;
     Err(ServeError::CutOff { timeout, connections })
 }
 
 /// Says when the models are loaded and warm.
-async fn start(engine: &Engine) -> Result<(), ServeError> {
-    engine.started().await.map_err(ServeError::Start)?;
+async fn start(scheduler: &Scheduler) -> Result<(), ServeError> {
+    scheduler.started().await.map_err(ServeError::Start)?;
     say("ready");
     Ok(())
 }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::picture::name;
 use super::{ApiError, App, Client, Output, PictureFields};
-use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
 use crate::server::log;
-use crate::server::task::blocking;
+use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
+use crate::server::spawn::blocking;
 use hydit::artifacts::Artifacts;
 use hydit::cache::refreshes;
 use hydit::image::Image;
@@ -38,7 +38,7 @@ pub struct Asked {
 pub struct Drawing {
     /// What was asked for.
     pub asked: Arc<Asked>,
-    ticket: Ticket,
+    handle: TaskHandle,
 }
 
 /// What came of it.
@@ -84,7 +84,7 @@ impl Asked {
     /// 404 for the model, 400 for any other field.
     pub async fn check(app: &Arc<App>, fields: PictureFields) -> Result<Asked, ApiError> {
         log::prompt(&fields.prompt, app.settings.log_prompts);
-        let (model, artifacts) = app.engine.model(fields.model.as_deref())?;
+        let (model, artifacts) = app.scheduler.model(fields.model.as_deref())?;
         let (model, artifacts) = (model.to_string(), Arc::clone(artifacts));
         let app = Arc::clone(app);
         blocking(move || {
@@ -112,28 +112,28 @@ impl Drawing {
         let deadline = asked.deadline.unwrap_or(app.settings.deadline);
         let id = Uuid::new_v4().simple().to_string();
         tracing::Span::current().record("order", &*id); // what the engine's log lines call it
-        let ticket = app.engine.submit(Order {
+        let handle = app.scheduler.submit(Task {
             id,
             model: asked.model.clone(),
             request: asked.request.clone(),
             client: Arc::clone(&client.0),
             deadline: Some(Instant::now() + deadline),
             preview_every: None,
-            partials,
-            alone: false,
+            partial_images: partials,
+            no_batching: false,
         })?;
-        Ok(Drawing { asked: Arc::new(asked), ticket })
+        Ok(Drawing { asked: Arc::new(asked), handle })
     }
 
-    /// What happens next, [`Event::Done`] at the end.
+    /// What happens next, [`TaskEvent::Done`] at the end.
     ///
     /// # Errors
     /// Why there will be no picture.
-    pub async fn next(&mut self) -> Result<Event, ApiError> {
-        match self.ticket.next().await {
-            Some(Event::Failed(failure)) => Err(failure.into()),
+    pub async fn next(&mut self) -> Result<TaskEvent, ApiError> {
+        match self.handle.next().await {
+            Some(TaskEvent::Failed(failure)) => Err(failure.into()),
             Some(event) => Ok(event),
-            None => Err(Failure::Engine("its thread ended".to_string()).into()),
+            None => Err(Failure::Worker("its thread ended".to_string()).into()),
         }
     }
 
@@ -143,7 +143,7 @@ impl Drawing {
     /// Why there are none.
     pub async fn pictures(mut self) -> Result<Pictures, ApiError> {
         loop {
-            if let Event::Done(drawn) = self.next().await? {
+            if let TaskEvent::Done(drawn) = self.next().await? {
                 return self.finish(*drawn).await;
             }
         }
@@ -153,7 +153,7 @@ impl Drawing {
     ///
     /// # Errors
     /// When one cannot be encoded.
-    pub async fn finish(&self, drawn: Drawn) -> Result<Pictures, ApiError> {
+    pub async fn finish(&self, drawn: TaskOutput) -> Result<Pictures, ApiError> {
         let asked = Arc::clone(&self.asked);
         blocking(move || {
             let Asked { model, artifacts, request, output, .. } = &*asked;
@@ -175,7 +175,7 @@ impl Drawing {
 
 impl Figures {
     /// Of `request` by `model`.
-    pub fn new(model: &str, request: &Request, drawn: &Drawn) -> Figures {
+    pub fn new(model: &str, request: &Request, drawn: &TaskOutput) -> Figures {
         Figures {
             model: model.to_string(),
             seeds: (request.seed..).take(drawn.images.len()).collect(),

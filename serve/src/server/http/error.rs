@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::server::engine::{Failure, Refusal};
+use crate::server::scheduler::{Failure, Refusal};
 
 /// An answer that is no success.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ impl From<Failure> for ApiError {
             Failure::Draining => {
                 (StatusCode::SERVICE_UNAVAILABLE, "shutting_down", Some(Duration::from_secs(10)))
             }
-            Failure::Engine(_) => {
+            Failure::Worker(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "engine_failed", Some(Duration::from_secs(5)))
             }
             Failure::Draw(_) => (StatusCode::INTERNAL_SERVER_ERROR, "drawing_failed", None),

@@ -36,9 +36,9 @@ pub use picture::PictureFields;
 
 use self::body::Bounds;
 use self::guard::Guard;
-use super::engine::Engine;
 use super::jobs::Jobs;
 use super::metrics;
+use super::scheduler::Scheduler;
 use super::settings::Settings;
 
 /// What every handler can reach.
@@ -46,7 +46,7 @@ pub struct App {
     /// What was asked for.
     pub settings: Settings,
     /// Draws.
-    pub engine: Arc<Engine>,
+    pub scheduler: Arc<Scheduler>,
     /// Keeps jobs.
     pub jobs: Arc<Jobs>,
 }

@@ -25,8 +25,8 @@ use super::error::ErrorBody;
 use super::openapi::{Checked, Drawable, SentEvent};
 use super::path::Path;
 use super::{ApiError, App, Client, Fields, PictureFields};
-use crate::server::engine::Event;
 use crate::server::jobs::now;
+use crate::server::scheduler::TaskEvent;
 use hydit::artifacts::Artifacts;
 
 /// Most pictures on the way.
@@ -278,7 +278,7 @@ async fn generate(
 #[utoipa::path(get, path = "/v1/models", tag = "pictures",
     responses((status = 200, description = "The models.", body = ModelList)))]
 async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let models = app.engine.models().iter();
+    let models = app.scheduler.models().iter();
     let data = models.map(|(name, artifacts)| model(&app, name, artifacts)).collect();
     Json(ModelList { object: "list", data })
 }
@@ -294,7 +294,7 @@ async fn get_model(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
-    let (name, artifacts) = app.engine.model(Some(&name))?;
+    let (name, artifacts) = app.scheduler.model(Some(&name))?;
     Ok(Json(model(&app, name, artifacts)))
 }
 
@@ -310,7 +310,7 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
         owned_by: "hydit",
         hydit: ModelDefaults {
             default: first.is_some_and(|(first, _)| first == name),
-            loaded: app.engine.is_loaded(name),
+            loaded: app.scheduler.is_loaded(name),
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
             size: format!("{width}x{height}"),
@@ -342,13 +342,13 @@ fn events(drawing: Drawing) -> Response {
 async fn next_event(drawing: &mut Drawing) -> Result<(sse::Event, bool), ApiError> {
     loop {
         match drawing.next().await? {
-            Event::Partial { index, image } => {
+            TaskEvent::Partial { index, image } => {
                 let picture = drawing.partial(image).await?;
                 let mut body = event(&drawing.asked, "image_generation.partial_image", &picture);
                 body["partial_image_index"] = json!(index);
                 return Ok((named(&body), false));
             }
-            Event::Done(drawn) => {
+            TaskEvent::Done(drawn) => {
                 let Pictures { encoded, figures } = drawing.finish(*drawn).await?;
                 let mut body = event(&drawing.asked, "image_generation.completed", &encoded[0]);
                 body["usage"] = json!(usage(&drawing.asked));

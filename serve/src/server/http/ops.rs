@@ -55,7 +55,7 @@ async fn health() -> Json<Status> {
         (status = 503, description = "Starting, draining, or no engine alive; Retry-After says when to ask again.", body = ErrorBody),
     ))]
 async fn ready(State(app): State<Arc<App>>) -> Result<Json<Status>, ApiError> {
-    match app.engine.ready() {
+    match app.scheduler.ready() {
         Ok(()) => Ok(Json(Status { status: "ready" })),
         Err(why) => Err(ApiError {
             retry_after: Some(Duration::from_secs(1)),
@@ -68,7 +68,7 @@ async fn ready(State(app): State<Arc<App>>) -> Result<Json<Status>, ApiError> {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")))]
 async fn metrics_text(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = metrics::text(app.engine.waiting());
+    let text = metrics::text(app.scheduler.waiting());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -65,7 +65,7 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
     assert_eq!((dpmms.sampler, dpmms.steps), (SamplerKind::Dpmms, 7));
     assert_eq!(dpmms.spacing, Spacing::Linspace, "the variant's for this sampler");
     let usual = right(json!({"prompt": "猫", "cache": "usual"}));
-    assert_eq!(usual.cache.to_string(), "N2-700-50");
+    assert_eq!(usual.cache_policy.to_string(), "N2-700-50");
     let guided = right(json!({"prompt": "猫", "guidance_scale": 2.5, "guidance_rescale": 0.5}));
     assert_eq!((guided.guidance_scale, guided.guidance_rescale), (2.5, 0.5));
     right(json!({"prompt": "猫", "n": null, "deadline": 600, "seed": MAX_SEED}));
@@ -162,7 +162,7 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
     let (_, texts) = hydit::image::decode_png(&told).expect("a PNG");
     let parameters =
         hydit::request::Parameters::from_texts(&texts).expect("it says how it was made");
-    assert_eq!((parameters.seed, parameters.prompt.as_str()), (8, "猫"));
+    assert_eq!((parameters.request.seed, parameters.request.prompt.as_str()), (8, "猫"));
 
     let webp = encode(Format::Webp, 100, false);
     let decoded = ::image::load_from_memory(&webp).expect("a WebP").to_rgb8();

@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::Jobs;
 use super::error::JobsError;
-use super::follow::order;
+use super::follow::task;
 use super::live::{Live, Status};
 use super::record::{Asked, End, Idempotency, Picture, Record};
 use super::store::Store;
 use super::time::now;
 use crate::server::http::Output;
-use crate::server::task::whole;
+use crate::server::spawn::whole;
 
 /// What a job was asked to stop.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ impl Jobs {
                 };
             }
         }
-        self.engine.room(&asked.model, &client)?;
+        self.scheduler.check_room(&asked.model, &client)?;
         let id = Uuid::new_v4();
         let record = Record {
             id,
@@ -90,8 +90,8 @@ impl Jobs {
         };
         info!(job = %id, "accepted");
         // It was promised by now: without regard to the queue's bounds, or if need be for the next process.
-        if let Ok(ticket) = self.engine.resubmit(order(&record)) {
-            self.begin(record.clone(), ticket);
+        if let Ok(handle) = self.scheduler.resubmit(task(&record)) {
+            self.begin(record.clone(), handle);
         }
         Ok((self.status(record), true))
     }
@@ -153,7 +153,7 @@ impl Jobs {
             if let Some(live) = jobs.live(id) {
                 live.end(record.clone());
             }
-            jobs.engine.cancel(&id.to_string());
+            jobs.scheduler.cancel(&id.to_string());
             Ok(Removed::Cancelled(Box::new(jobs.status(record))))
         })
         .await
@@ -207,7 +207,8 @@ impl Jobs {
     /// A job as it is now, with its place in the queue.
     pub fn placed(&self, status: Status) -> Status {
         let waits = status.record.end.is_none() && !status.running;
-        let position = waits.then(|| self.engine.position(&status.record.id.to_string())).flatten();
+        let position =
+            waits.then(|| self.scheduler.position(&status.record.id.to_string())).flatten();
         Status { position, ..status }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::server::engine::Refusal;
+use crate::server::scheduler::Refusal;
 
 /// Why something cannot be had of the jobs.
 #[derive(Debug, thiserror::Error)]

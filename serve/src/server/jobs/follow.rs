@@ -9,9 +9,9 @@ use super::Jobs;
 use super::live::Live;
 use super::record::{End, Made, Picture, Record};
 use super::time::now;
-use crate::server::engine::{Drawn, Event, Failure, Order, Ticket};
 use crate::server::http::Figures;
-use crate::server::task::blocking;
+use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
+use crate::server::spawn::blocking;
 use hydit::image::{Image, encode_png};
 use hydit::request::Request;
 
@@ -25,7 +25,7 @@ const STORE_AGAIN: [Duration; 3] =
 
 /// How the drawing of a job went.
 enum Outcome {
-    Drawn(Box<Drawn>),
+    Drawn(Box<TaskOutput>),
     Failed(Failure),
     /// Its client has cancelled it meanwhile.
     Over,
@@ -33,17 +33,17 @@ enum Outcome {
 
 impl Jobs {
     /// Sees a job to its end, or leaves it to the next process.
-    pub(super) async fn follow(&self, live: &Live, mut ticket: Ticket) {
+    pub(super) async fn follow(&self, live: &Live, mut handle: TaskHandle) {
         let mut tries = 0;
         loop {
-            let outcome = self.watch_over(live, &mut ticket).await;
+            let outcome = self.watch_over(live, &mut handle).await;
             // Before the next one: its order has the same id.
-            drop(ticket);
+            drop(handle);
             match outcome {
                 Outcome::Over => return,
                 Outcome::Drawn(drawn) => return self.keep(live, *drawn).await,
                 Outcome::Failed(Failure::Draining | Failure::Cancelled) => return live.leave(),
-                Outcome::Failed(Failure::Engine(why)) => {
+                Outcome::Failed(Failure::Worker(why)) => {
                     tries += usize::from(live.status().running);
                     if tries >= TRIES {
                         return self.fail(live, "engine_failed", why).await;
@@ -51,9 +51,9 @@ impl Jobs {
                     warn!(job = %live.status().record.id, why, "is tried again");
                     live.wait_again();
                     tokio::time::sleep(REST).await;
-                    let again = Order { alone: true, ..order(&live.status().record) };
-                    match self.engine.resubmit(again) {
-                        Ok(again) => ticket = again,
+                    let again = Task { no_batching: true, ..task(&live.status().record) };
+                    match self.scheduler.resubmit(again) {
+                        Ok(again) => handle = again,
                         Err(_) => return live.leave(), // shutting down
                     }
                 }
@@ -67,39 +67,39 @@ impl Jobs {
         }
     }
 
-    async fn watch_over(&self, live: &Live, ticket: &mut Ticket) -> Outcome {
+    async fn watch_over(&self, live: &Live, handle: &mut TaskHandle) -> Outcome {
         loop {
             let event = tokio::select! {
                 biased;
                 () = live.over() => return Outcome::Over,
-                event = ticket.next() => event,
+                event = handle.next() => event,
             };
             match event {
-                Some(Event::Started) => {
+                Some(TaskEvent::Started) => {
                     let id = live.status().record.id;
                     live.start(now());
                     if let Err(error) = self.stored(move |store| store.begun(id, now())).await {
                         warn!(job = %id, %error, "its start was not stored");
                     }
                 }
-                Some(Event::Step(step)) => live.step(step),
-                Some(Event::Preview { steps, images }) => {
+                Some(TaskEvent::Step(step)) => live.step(step),
+                Some(TaskEvent::Preview { steps, images }) => {
                     if let Some(files) = blocking(move || small(&images)).await {
                         live.preview(steps, files);
                     }
                 }
-                Some(Event::Partial { .. }) => {}
-                Some(Event::Done(drawn)) => return Outcome::Drawn(drawn),
-                Some(Event::Failed(failure)) => return Outcome::Failed(failure),
-                None => return Outcome::Failed(Failure::Engine("its thread ended".to_string())),
+                Some(TaskEvent::Partial { .. }) => {}
+                Some(TaskEvent::Done(drawn)) => return Outcome::Drawn(drawn),
+                Some(TaskEvent::Failed(failure)) => return Outcome::Failed(failure),
+                None => return Outcome::Failed(Failure::Worker("its thread ended".to_string())),
             }
         }
     }
 
     /// Stores the pictures, then tells.
-    async fn keep(&self, live: &Live, drawn: Drawn) {
+    async fn keep(&self, live: &Live, drawn: TaskOutput) {
         let record = live.status().record;
-        let artifacts = match self.engine.model(Some(&record.asked.model)) {
+        let artifacts = match self.scheduler.model(Some(&record.asked.model)) {
             Ok((_, artifacts)) => artifacts.clone(),
             Err(refusal) => return self.fail(live, "model_gone", refusal.to_string()).await,
         };
@@ -149,22 +149,22 @@ impl Jobs {
 }
 
 /// The order of a job.
-pub(super) fn order(record: &Record) -> Order {
+pub(super) fn task(record: &Record) -> Task {
     let asked = &record.asked;
     let left = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now()));
-    Order {
+    Task {
         id: record.id.to_string(),
         model: asked.model.clone(),
         request: asked.request().expect("it was read when the job was accepted or restored"),
         client: record.client.as_str().into(),
         deadline: asked.deadline.map(left),
         preview_every: asked.preview_every,
-        partials: 0,
-        alone: false,
+        partial_images: 0,
+        no_batching: false,
     }
 }
 
-fn made(record: &Record, request: &Request, drawn: &Drawn, files: &[Vec<u8>]) -> Made {
+fn made(record: &Record, request: &Request, drawn: &TaskOutput, files: &[Vec<u8>]) -> Made {
     let picture = |(seed, file): (u64, &Vec<u8>)| Picture::new(seed, file);
     Made {
         pictures: (record.asked.seed..).zip(files).map(picture).collect(),

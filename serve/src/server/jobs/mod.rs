@@ -30,11 +30,11 @@ pub use live::{Entry, Live, Next, Status, What};
 pub use record::{Asked, End, Idempotency, Made, Mark, Picture, Record};
 pub use store::{MOST_ENDED, Store, Swept};
 
-use self::follow::order;
+use self::follow::task;
 pub use self::time::now;
-use super::engine::{Engine, Refusal, Ticket};
+use super::scheduler::{Refusal, Scheduler, TaskHandle};
 use super::settings::{Keep, Settings};
-use super::task::blocking;
+use super::spawn::blocking;
 
 /// Name of the store in the data folder.
 pub const FILE: &str = "jobs.redb";
@@ -47,7 +47,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// All jobs.
 pub struct Jobs {
     store: Arc<Store>,
-    engine: Arc<Engine>,
+    scheduler: Arc<Scheduler>,
     keep: Keep,
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     /// Held while a job is accepted: what is found under an idempotency key was accepted as a whole.
@@ -65,12 +65,12 @@ impl Jobs {
     ///
     /// # Errors
     /// When the folder cannot be made, another process has the store, or it cannot be read.
-    pub fn open(settings: &Settings, engine: Arc<Engine>) -> Result<Arc<Jobs>, JobsError> {
+    pub fn open(settings: &Settings, scheduler: Arc<Scheduler>) -> Result<Arc<Jobs>, JobsError> {
         make_private(&settings.data_dir)?;
         let store = Store::open(&settings.data_dir.join(FILE))?;
         Ok(Arc::new(Jobs {
             store: Arc::new(store),
-            engine,
+            scheduler,
             keep: settings.keep,
             live: Mutex::default(),
             accepting: tokio::sync::Mutex::default(),
@@ -98,8 +98,8 @@ impl Jobs {
                 if let Err(error) = self.store.end(record.id, now(), &failed, &[]) {
                     error!(job = %record.id, %error, "its end was not stored");
                 }
-            } else if let Ok(ticket) = self.engine.resubmit(order(&record)) {
-                self.begin(record, ticket);
+            } else if let Ok(handle) = self.scheduler.resubmit(task(&record)) {
+                self.begin(record, handle);
             }
         }
         if total > 0 {
@@ -109,7 +109,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// For the end of the process, after [`Engine::drain`]: comes back when no job is followed any more. Those
+    /// For the end of the process, after [`Scheduler::drain`]: comes back when no job is followed any more. Those
     /// that ran have ended and are stored, if that can be done; the others are left to the next process.
     pub async fn idle(&self) {
         self.closing.send_replace(true);
@@ -120,7 +120,7 @@ impl Jobs {
     /// Why a job that was accepted by an earlier process cannot be drawn by this one.
     fn unfit(&self, record: &Record) -> Option<(&'static str, String)> {
         let asked = &record.asked;
-        match self.engine.model(Some(&asked.model)) {
+        match self.scheduler.model(Some(&asked.model)) {
             Err(refusal @ Refusal::UnknownModel { .. }) => {
                 Some(("model_gone", refusal.to_string()))
             }
@@ -134,13 +134,13 @@ impl Jobs {
         }
     }
 
-    fn begin(self: &Arc<Self>, record: Record, ticket: Ticket) {
+    fn begin(self: &Arc<Self>, record: Record, handle: TaskHandle) {
         let id = record.id;
         let live = Arc::new(Live::new(record, self.life));
         self.lock().insert(id, live.clone());
         self.followed.send_modify(|jobs| *jobs += 1);
         let (jobs, watched) = (self.clone(), live.clone());
-        let following = tokio::spawn(async move { jobs.follow(&watched, ticket).await });
+        let following = tokio::spawn(async move { jobs.follow(&watched, handle).await });
         let jobs = self.clone();
         tokio::spawn(async move {
             if following.await.is_err_and(|error| error.is_panic()) {

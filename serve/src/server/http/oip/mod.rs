@@ -286,7 +286,7 @@ impl FromRequestParts<Arc<App>> for Model {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Model, ApiError> {
         let unknown = |what: &str| ApiError::new(StatusCode::NOT_FOUND, "model_not_found", what);
         let Path(path) = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await?;
-        let (name, _) = app.engine.model(path.get("model").map(String::as_str))?;
+        let (name, _) = app.scheduler.model(path.get("model").map(String::as_str))?;
         match path.get("version").is_none_or(|version| version == VERSION) {
             true => Ok(Model(name.to_string())),
             false => Err(unknown("models have no other version than 1")),
@@ -295,7 +295,7 @@ impl FromRequestParts<Arc<App>> for Model {
 }
 
 fn readiness<T: Serialize>(app: &App, body: impl FnOnce(bool) -> T) -> Response {
-    match app.engine.ready() {
+    match app.scheduler.ready() {
         Ok(()) => Json(body(true)).into_response(),
         Err(_) => {
             let soon = [(header::RETRY_AFTER, "1")];

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::pulse::Pulse;
 use super::shared::Shared;
+use super::watchdog::Watchdog;
 use crate::server::metrics;
 use hydit::artifacts::Artifacts;
 use hydit::error::Result;
@@ -31,20 +31,20 @@ pub struct Loaded {
 pub struct Models {
     loaded: Vec<Loaded>,
     shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
+    watchdog: Arc<Watchdog>,
 }
 
 impl Models {
     /// None is loaded yet.
-    pub fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Models {
-        Models { loaded: Vec::new(), shared, pulse }
+    pub fn new(shared: Arc<Shared>, watchdog: Arc<Watchdog>) -> Models {
+        Models { loaded: Vec::new(), shared, watchdog }
     }
 
     /// Loads all models, in the order in which they were given, as long as they fit together.
     pub fn preload(&mut self) -> Result<()> {
         let shared = self.shared.clone();
         let mut bytes = 0;
-        for name in shared.order_of_models.iter().take_while(|_| !shared.queue.is_closed()) {
+        for name in shared.model_names.iter().take_while(|_| !shared.queue.is_closed()) {
             bytes += size(&shared.models[name]);
             if bytes <= shared.options.max_memory || self.loaded.is_empty() {
                 self.get(name)?;
@@ -97,8 +97,8 @@ impl Models {
             Request { steps: WARM_UP, cache_policy, sampler, ..Request::new(manifest, "猫")? };
         let channels = manifest.model.transformer.in_channels;
         let sizes = sizes(manifest, &request);
-        self.pulse.work_on(name, manifest, &sizes);
-        let mut timings = Timings::observed(self.pulse.clone());
+        self.watchdog.work_on(name, manifest, &sizes);
+        let mut timings = Timings::observed(self.watchdog.clone());
         let mut walk = pipeline.enter(&request, &mut timings)?;
         let (_, mut plan) = request.plan(pipeline.artifacts())?;
         pipeline.transformer(&mut timings, |backend, dit, timings| {
@@ -112,7 +112,7 @@ impl Models {
         let colours = Colours::fit(channels, &[(&latents, &picture), (&squares, &coloured)]);
         let seconds = start.elapsed().as_secs_f64();
         tracing::info!(model = name, engine, seconds, "loaded and warm");
-        self.shared.loaded(name, 1);
+        self.shared.count_loaded(name, 1);
         metrics::model(true);
         let shared = self.shared.clone();
         Ok(Loaded { name: name.to_string(), pipeline, colours, bytes, shared })
@@ -121,7 +121,7 @@ impl Models {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.shared.loaded(&self.name, -1);
+        self.shared.count_loaded(&self.name, -1);
         metrics::model(false);
     }
 }

@@ -1,0 +1,93 @@
+//! Starts the workers, keeps them going, and ends tasks whose time is over.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::shared::{Shared, Startup, WorkerHealth};
+use super::task::{Failure, TaskEvent, finish};
+use super::worker::{Worker, chain};
+use crate::server::metrics;
+
+/// Time between two looks at watchdogs and deadlines.
+const LOOK: Duration = Duration::from_millis(50);
+/// Time before a worker whose thread ended is started again.
+const REST: Duration = Duration::from_millis(200);
+
+/// Starts the workers' threads, and one that looks after them and after deadlines.
+pub fn start(shared: &Arc<Shared>) {
+    for index in 0..shared.watchdogs.len() {
+        let shared = shared.clone();
+        let thread = thread::Builder::new().name(format!("worker-{index}"));
+        thread.spawn(move || keep_alive(&shared, index)).expect("a thread can be started");
+    }
+    let shared = Arc::downgrade(shared);
+    let watch = move || {
+        while let Some(shared) = shared.upgrade() {
+            look(&shared, Instant::now());
+            drop(shared);
+            thread::sleep(LOOK);
+        }
+    };
+    let thread = thread::Builder::new().name("supervisor".to_string());
+    thread.spawn(watch).expect("a thread can be started");
+}
+
+/// Runs a worker until the queue is closed, and starts it anew whenever its thread would end.
+fn keep_alive(shared: &Arc<Shared>, index: usize) {
+    loop {
+        let watchdog = shared.watchdogs[index].clone();
+        let worker = Worker { index, shared: shared.clone(), watchdog };
+        let why = match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+            Ok(Ok(())) => return shared.workers.send_modify(|workers| *workers -= 1),
+            Ok(Err(error)) => chain(&error),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+                format!("its thread ended: {text}")
+            }
+        };
+        shared.set_health(index, WorkerHealth::Dead);
+        shared.watchdogs[index].rest();
+        shared.in_flight.fail_worker(index, &why);
+        tracing::error!(worker = index, why, "ended");
+        shared.end_startup(Startup::Failed(why));
+        metrics::worker_restart();
+        thread::sleep(REST);
+    }
+}
+
+/// Ends tasks whose deadline has passed, and those of a worker whose graph call does not return.
+fn look(shared: &Shared, now: Instant) {
+    for queued in shared.queue.expired(now) {
+        finish(&queued.events, TaskEvent::Failed(Failure::Expired));
+    }
+    shared.in_flight.expire(now);
+    for (worker, watchdog) in shared.watchdogs.iter().enumerate() {
+        let mut health = shared.health.lock();
+        match (watchdog.overdue(now), health[worker]) {
+            (Some(stage), WorkerHealth::Alive) => {
+                health[worker] = WorkerHealth::Stuck;
+                let all_stuck = health.iter().all(|health| *health == WorkerHealth::Stuck);
+                drop(health);
+                let why = format!("a call of the {} graph does not come back", stage.label());
+                tracing::error!(worker, why, "stuck");
+                shared.in_flight.fail_worker(worker, &why);
+                if all_stuck {
+                    fail_waiting(shared);
+                }
+            }
+            (None, WorkerHealth::Stuck) => health[worker] = WorkerHealth::Alive,
+            _ => {}
+        }
+    }
+}
+
+/// Ends the tasks that wait: with no worker alive they would wait for ever.
+fn fail_waiting(shared: &Shared) {
+    for queued in shared.queue.empty() {
+        let why = "no worker is alive".to_string();
+        finish(&queued.events, TaskEvent::Failed(Failure::Worker(why)));
+    }
+}

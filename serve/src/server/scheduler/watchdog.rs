@@ -1,0 +1,163 @@
+//! Tells whether a worker is alive by what it is doing and since when.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hydit_graphs::{Manifest, Sizes};
+use parking_lot::Mutex;
+
+use crate::server::metrics;
+use hydit::timing::{Observer, Stage};
+
+/// How much longer than the slowest of its kind so far, per FLOP, a call may take.
+const PATIENCE: f64 = 20.0;
+/// Added to the limit of every call: the machine may be busy.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The graphs that each stage runs.
+const GRAPHS: [(Stage, &[&str]); 6] = [
+    (Stage::TextEncoders, &["text-encoder", "text-encoder-2"]),
+    (Stage::Conditioner, &["conditioner"]),
+    (Stage::Encoder, &["shallow-encoder"]),
+    (Stage::Core, &["deep-core"]),
+    (Stage::Decoder, &["shallow-decoder"]),
+    (Stage::Vae, &["vae-decoder"]),
+];
+
+/// Watches one worker. How long a graph call may take follows from the calls of the same graph before
+/// it, by FLOPs: a long call is not a dead one. What was never measured, and loading, may take any
+/// time.
+#[derive(Default)]
+pub struct Watchdog(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    model: String,
+    /// FLOPs of a call of each stage for what is being drawn, by the stage's label.
+    costs: HashMap<&'static str, f64>,
+    /// Seconds per FLOP of the slowest call so far, by model and the stage's label.
+    seconds_per_flop: HashMap<(String, &'static str), f64>,
+    call: Option<Call>,
+}
+
+/// The call under way.
+struct Call {
+    stage: Stage,
+    since: Instant,
+    /// How long it may take, where that is known.
+    limit: Option<Duration>,
+}
+
+impl Watchdog {
+    /// Says that the calls that follow are for `model`, with tensors of `sizes`.
+    pub fn work_on(&self, model: &str, manifest: &Manifest, sizes: &Sizes) {
+        let cost = |graphs: &[&str]| graphs.iter().map(|graph| manifest.flops(graph, sizes)).sum();
+        let mut state = self.0.lock();
+        state.model = model.to_string();
+        state.costs = GRAPHS.iter().map(|(stage, graphs)| (stage.label(), cost(graphs))).collect();
+    }
+
+    /// Forgets the call under way: its thread has ended.
+    pub fn rest(&self) {
+        self.0.lock().call = None;
+    }
+
+    /// The stage whose call should have returned before `now`, if there is one.
+    pub fn overdue(&self, now: Instant) -> Option<Stage> {
+        let state = self.0.lock();
+        let call = state.call.as_ref()?;
+        let late = now.saturating_duration_since(call.since) > call.limit?;
+        late.then_some(call.stage)
+    }
+
+    fn begin(&self, stage: Stage, now: Instant) {
+        let mut state = self.0.lock();
+        let limit = state.limit(stage);
+        state.call = Some(Call { stage, since: now, limit });
+    }
+}
+
+impl State {
+    fn cost(&self, stage: Stage) -> Option<f64> {
+        self.costs.get(stage.label()).copied().filter(|&cost| cost > 0.0)
+    }
+
+    fn limit(&self, stage: Stage) -> Option<Duration> {
+        let slowest = self.seconds_per_flop.get(&(self.model.clone(), stage.label()))?;
+        Some(GRACE + Duration::from_secs_f64(PATIENCE * slowest * self.cost(stage)?))
+    }
+}
+
+impl Observer for Watchdog {
+    fn began(&self, stage: Stage) {
+        self.begin(stage, Instant::now());
+        fault(stage);
+    }
+
+    fn ended(&self, stage: Stage, took: Duration) {
+        metrics::stage(stage, took);
+        let mut state = self.0.lock();
+        let call = state.call.take();
+        // Nothing is learned from a call that was too long: the next such would go unnoticed.
+        if call.and_then(|call| call.limit).is_some_and(|limit| took > limit) {
+            return;
+        }
+        if let Some(cost) = state.cost(stage) {
+            let model = state.model.clone();
+            let slowest = state.seconds_per_flop.entry((model, stage.label())).or_default();
+            *slowest = slowest.max(took.as_secs_f64() / cost);
+        }
+    }
+}
+
+/// Where a test lets a worker fail or hang.
+fn fault(stage: Stage) {
+    match stage {
+        Stage::Core => fail::fail_point!("core"),
+        Stage::Vae => fail::fail_point!("vae"),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose core has `cost` FLOPs and has taken `slowest` seconds per FLOP.
+    fn watchdog(slowest: f64, cost: f64) -> Watchdog {
+        let watchdog = Watchdog::default();
+        let mut state = watchdog.0.lock();
+        state.model = "m".to_string();
+        state.costs.insert("core", cost);
+        state.seconds_per_flop.insert(("m".to_string(), "core"), slowest);
+        drop(state);
+        watchdog
+    }
+
+    #[test]
+    fn a_call_is_late_when_it_is_far_slower_than_those_before() {
+        let watchdog = watchdog(0.1, 3.0);
+        let now = Instant::now();
+        let after = |seconds: f64| now + Duration::from_secs_f64(seconds);
+        assert_eq!(watchdog.overdue(now), None, "nothing runs");
+        watchdog.begin(Stage::Core, now);
+        assert_eq!(watchdog.overdue(after(2.0 + 20.0 * 0.3 - 1e-3)), None);
+        assert_eq!(watchdog.overdue(after(2.0 + 20.0 * 0.3 + 1e-3)), Some(Stage::Core));
+        watchdog.ended(Stage::Core, Duration::from_secs(3));
+        assert_eq!(watchdog.overdue(after(1000.0)), None, "it came back");
+        watchdog.begin(Stage::Core, now);
+        let limit = 2.0 + 20.0 * 3.0;
+        assert_eq!(watchdog.overdue(after(limit - 1e-3)), None, "it may be that slow again");
+        watchdog.ended(Stage::Core, Duration::from_secs(1000));
+        watchdog.begin(Stage::Core, now);
+        assert_eq!(watchdog.overdue(after(limit + 1e-3)), Some(Stage::Core), "but no slower");
+    }
+
+    #[test]
+    fn what_was_never_measured_may_take_any_time() {
+        let watchdog = watchdog(0.1, 3.0);
+        let now = Instant::now();
+        watchdog.begin(Stage::Load, now);
+        assert_eq!(watchdog.overdue(now + Duration::from_secs(10_000)), None);
+    }
+}
