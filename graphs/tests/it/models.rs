@@ -4,7 +4,6 @@ use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::{GraphDef, Target, bert, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
-#[allow(dead_code)] // not every test uses it
 pub fn released() -> HunyuanDitConfig {
     HunyuanDitConfig {
         num_layers: 40,
@@ -17,7 +16,6 @@ pub fn released() -> HunyuanDitConfig {
 }
 
 /// Every graph of two small models (v1.2 and v1.1) as it is exported for `target`.
-#[allow(dead_code)]
 pub fn graphs(target: impl Into<Target>) -> Vec<GraphDef> {
     let target = target.into();
     let precision = target.precision;

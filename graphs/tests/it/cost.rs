@@ -1,10 +1,9 @@
 //! The counted cost of Hunyuan-DiT v1.2 at 1024x1024 against what pencil and paper say.
 
-mod common;
-
-use common::released;
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::{GraphDef, Precision, Sizes, hunyuan_dit};
+
+use crate::models::released;
 
 const SIZES: Sizes = Sizes { batch: 1, grid_height: 64, grid_width: 64, height: 128, width: 128 };
 

@@ -1,17 +1,16 @@
 //! Our files read back by an independent reader: rust-protobuf's code, generated from ONNX's own
 //! schema. A wrong field number, a lost value or a dangling name shows here.
 
-mod common;
-
 use std::collections::HashSet;
 
-use common::graphs;
 use hydit_graphs::{GraphDef, Precision, Source, TensorSpec, model, onnx};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::dimension::Value as Size;
 use onnx_protobuf::type_proto::Value as Kind;
 use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, ValueInfoProto};
+
+use crate::models::graphs;
 
 /// Every graph in each float type, with what the reader makes of its bytes.
 fn read_back() -> Vec<(GraphDef, ModelProto)> {

@@ -2,12 +2,11 @@
 //! in casts alone. ONNX's rules are written down here once more, and graphs walked from their inputs
 //! to their outputs; the exported files are checked with ONNX's own (`tests/python/check_onnx.py`).
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::graphs;
 use hydit_graphs::{DType, Form, GraphDef, Precision, Target, onnx};
+
+use crate::models::graphs;
 
 /// Operators that have no bf16: by ONNX up to operator set 21, or among the kernels of ONNX Runtime's
 /// CUDA provider.
