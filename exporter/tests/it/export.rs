@@ -1,18 +1,17 @@
 //! Whole exports of a tiny checkpoint, through the public interface.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Place, Told, config, files, message, read_tensors, write_tensors};
 use half::{bf16, f16};
 use hydit_export::synth::Storage;
 use hydit_export::{Options, export, inspect};
 use hydit_graphs::{DType, Manifest, Precision, Source, Transform, manifest};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Place, Told, config, files, message, read_tensors, write_tensors};
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,13 +1,12 @@
 //! Configs, tokenizers and flags that cannot be used.
 
-mod common;
-
 use std::fs;
 
-use common::hostile::{check, edit};
-use common::{Place, Told, message};
 use hydit_export::{Options, export};
 use serde_json::json;
+
+use crate::checkpoint::{Place, Told, message};
+use crate::hostile::{check, edit};
 
 #[test]
 fn configs_that_cannot_be_built_name_file_and_field() {

@@ -1,12 +1,11 @@
 //! Tensors that do not fit their config, and values that do not fit their type.
 
-mod common;
-
-use common::hostile::check;
-use common::{Place, Told, message, read_tensors};
 use hydit_export::{Options, export};
 use hydit_graphs::Precision;
 use safetensors::Dtype;
+
+use crate::checkpoint::{Place, Told, message, read_tensors};
+use crate::hostile::check;
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 const BERT: &str = "text_encoder/model.safetensors";

@@ -1,13 +1,12 @@
 //! Weight files that are damaged, lie or lead elsewhere.
 
-mod common;
-
 use std::fs;
 
-use common::hostile::{Case, check};
-use common::{Place, message};
 use hydit_export::{Progress, export};
 use serde_json::{Value, json};
+
+use crate::checkpoint::{Place, message};
+use crate::hostile::{Case, check};
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 const BERT: &str = "text_encoder/model.safetensors";

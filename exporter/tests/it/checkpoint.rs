@@ -1,7 +1,4 @@
 //! A tiny checkpoint with made-up weights, ways to damage it, and its export.
-#![allow(dead_code)] // not every test uses all of it
-
-pub mod hostile;
 
 use std::collections::BTreeMap;
 use std::fs;

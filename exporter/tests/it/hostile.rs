@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Place, message};
+use crate::checkpoint::{Place, message};
 
 /// What is damaged, how, and what the message must say.
 pub type Case = (&'static str, fn(&Place), &'static [&'static str]);

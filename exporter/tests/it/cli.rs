@@ -1,10 +1,8 @@
 //! The program: exit codes, and messages of one line.
 
-mod common;
-
 use std::process::{Command, Output};
 
-use common::Place;
+use crate::checkpoint::Place;
 
 fn hydit_export(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hydit-export")).args(arguments).output().expect("runs")

@@ -1,0 +1,9 @@
+//! Exports of a tiny checkpoint, whole and damaged, through the library and the program.
+
+mod checkpoint;
+mod cli;
+mod export;
+mod hostile;
+mod hostile_configs;
+mod hostile_files;
+mod hostile_tensors;
