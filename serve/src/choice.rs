@@ -49,3 +49,23 @@ pub fn deserialize<'de, T: Choice, D: Deserializer<'de>>(from: D) -> Result<T, D
 fn named<T: Choice>(name: &str) -> Option<T> {
     T::VARIANTS.iter().copied().find(|&value| name == Into::<&str>::into(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use hydit::runtime::{BackendChoice, Provider};
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StrDeserializer};
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_those_that_are() {
+        let read =
+            |name: &'static str| -> StrDeserializer<'static, Error> { name.into_deserializer() };
+        assert_eq!(deserialize::<Provider, _>(read("cuda")), Ok(Provider::Cuda));
+        let refused = deserialize::<Provider, _>(read("gpu")).expect_err("a refusal").to_string();
+        assert_eq!(refused, "\"gpu\" is not one of cpu, cuda, tensorrt");
+        let refused = deserialize::<BackendChoice, _>(read("onnx")).expect_err("a refusal");
+        assert!(refused.to_string().contains("auto, ort, tract"), "{refused}");
+    }
+}

@@ -353,8 +353,7 @@ mod tests {
         for choice in [BackendChoice::Auto, BackendChoice::Ort, BackendChoice::Tract] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        let refused = "onnx".parse::<BackendChoice>().expect_err("a refusal");
-        assert!(refused.contains("auto, ort, tract"));
+        assert!("onnx".parse::<BackendChoice>().is_err());
     }
 
     #[test]

@@ -154,8 +154,7 @@ mod tests {
         for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }
-        let refused = "gpu".parse::<Provider>().expect_err("a refusal");
-        assert!(refused.contains("cpu, cuda, tensorrt"));
+        assert!("gpu".parse::<Provider>().is_err());
     }
 
     #[test]

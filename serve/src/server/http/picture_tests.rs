@@ -1,38 +1,10 @@
 //! Fields of a picture against the small model.
 
-use std::path::Path;
-
+use hydit_testing::emoji;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use utoipa::PartialSchema;
 
 use super::*;
-
-struct Silent;
-
-impl hydit_export::Progress for Silent {
-    fn total(&mut self, _: u64) {}
-    fn graph(&mut self, _: &str) {}
-    fn wrote(&mut self, _: u64) {}
-    fn unused(&mut self, _: &[String]) {}
-}
-
-fn model() -> (TempDir, Artifacts) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let target = hydit_graphs::Target::from(hydit_graphs::Precision::Fp32);
-    let options = hydit_export::Options {
-        checkpoint: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/emoji"),
-        out: folder.path().to_path_buf(),
-        cache_at_branch: 1,
-        precision: target.precision,
-        form: target.form,
-        full: false,
-        variant: None,
-    };
-    hydit_export::export(&options, &mut Silent).expect("the checkpoint exports");
-    let artifacts = Artifacts::open(folder.path()).expect("a fresh export opens");
-    (folder, artifacts)
-}
 
 fn take(body: &Value) -> Result<PictureFields, ApiError> {
     let mut fields = Fields::parse(body.to_string().as_bytes())?;
@@ -43,7 +15,7 @@ fn take(body: &Value) -> Result<PictureFields, ApiError> {
 
 #[test]
 fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
-    let (_folder, artifacts) = model();
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
     let settings = Settings::default();
     let ask = |body: &Value| {
         let fields = take(body)?;
@@ -134,7 +106,7 @@ fn every_field_of_the_schema_is_read_and_no_other() {
 
 #[test]
 fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
-    let (_folder, artifacts) = model();
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
     let mut request = Request::new(&artifacts.manifest, "猫").expect("the defaults are right");
     (request.seed, request.num_images) = (7, 2);
     let rgb = (0..32 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();

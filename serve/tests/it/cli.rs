@@ -1,0 +1,226 @@
+//! `hydit-serve` as a person runs it: exit codes, one-line errors, files.
+
+use std::path::Path;
+use std::process::Output;
+
+use hydit::image::read_png;
+use hydit::request::Parameters;
+use hydit_graphs::{Form, Precision, Target};
+use hydit_testing::emoji;
+use serde_json::Value;
+
+use crate::program::{Scratch, command, plain, serve, text};
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+impl Scratch {
+    fn generate(&self, more: &[&str]) -> Output {
+        let start = ["generate", "--model", &self.model, "--backend", "ort", "--infer-steps", "4"];
+        serve(&[&start, more].concat())
+    }
+}
+
+#[test]
+fn a_prompt_that_is_cut_is_told() {
+    let scratch = Scratch::new();
+    let long = "猫 ".repeat(300);
+    let output = scratch.generate(&["--prompt", &long, "--json", "-o", &scratch.file("long.png")]);
+    assert!(text(&output.stderr).contains("the prompt is longer than the text encoders read"));
+    assert_eq!(json(&output)["truncated"], serde_json::json!(["prompt"]));
+    let output = scratch.generate(&["--prompt", "猫", "--json", "-o", &scratch.file("short.png")]);
+    assert!(!text(&output.stderr).contains("longer"));
+    assert_eq!(json(&output)["truncated"], serde_json::json!([]));
+}
+
+#[test]
+fn a_picture_says_how_it_was_made_and_is_drawn_again_from_that() {
+    let scratch = Scratch::new();
+    let (first, again) = (scratch.file("猫.png"), scratch.file("again.png"));
+    let made = json(&scratch.generate(&[
+        "--prompt",
+        "蓝色背景上的猫",
+        "--negative",
+        "红色",
+        "--sampler",
+        "dpmms",
+        "--seed",
+        "7",
+        "--use-cache",
+        "--cache-step",
+        "3",
+        "--json",
+        "-o",
+        &first,
+    ]));
+    assert_eq!(made["steps"], 4);
+    assert_eq!(
+        made["refresh"].as_array().map(Vec::len),
+        made["core_runs"].as_u64().map(|n| n as usize)
+    );
+    assert!(made["backend"].as_str().is_some_and(|name| name.starts_with("ONNX Runtime 1.")));
+    assert_eq!(made["stages"].as_array().map(Vec::len), Some(10));
+
+    let info = json(&serve(&["info", &first, "--json"]));
+    assert_eq!(info["prompt"], "蓝色背景上的猫");
+    assert_eq!(info["cache_policy"], "N3-700-50");
+    assert_eq!(info["seed"], 7);
+    let readable = text(&serve(&["info", &first]).stdout);
+    assert!(readable.contains("negative prompt   红色"), "{readable}");
+
+    let model = &scratch.model;
+    let redrawn =
+        serve(&["generate", "--model", model, "--from", &first, "--low-memory", "-o", &again]);
+    assert!(redrawn.status.success(), "{}", text(&redrawn.stderr));
+    let read = |path: &str| read_png(Path::new(path)).expect("a picture");
+    assert_eq!(read(&first), read(&again));
+}
+
+#[test]
+fn compare_measures_and_shows_both_pictures() {
+    let scratch = Scratch::new();
+    let out = scratch.file("cat.png");
+    let flags =
+        ["--prompt", "a cat", "--cache-policy", "N4-1000-0", "--compare", "--json", "-o", &out];
+    let compared = json(&scratch.generate(&flags))["compare"].clone();
+    let allowed = compared["speed_up_allowed"].as_f64().expect("a number");
+    assert!(allowed > 2.0 && allowed < 6.0, "{allowed}");
+    assert!(compared["speed_up"].as_f64().expect("a number") > 0.0);
+    assert!(compared["psnr"].as_f64().is_some_and(|psnr| psnr < 60.0));
+    assert!(compared["ssim"].as_f64().is_some_and(|ssim| ssim < 1.0));
+    let (both, _) = read_png(Path::new(&scratch.file("cat-compare.png"))).expect("side by side");
+    assert_eq!((both.width, both.height), (256, 128));
+}
+
+#[test]
+fn a_batch_gets_a_file_each_and_metadata_can_be_left_out() {
+    let scratch = Scratch::new();
+    let out = scratch.file("cat.png");
+    let flags = ["--prompt", "a cat", "--batch-size", "2", "--no-metadata", "-o", &out];
+    assert!(scratch.generate(&flags).status.success());
+    for name in ["cat-0.png", "cat-1.png"] {
+        let (_, texts) = read_png(Path::new(&scratch.file(name))).expect("a picture");
+        assert!(texts.is_empty());
+        assert!(Parameters::from_texts(&texts).is_err());
+    }
+    let info = serve(&["info", &scratch.file("cat-0.png")]);
+    assert!(!info.status.success());
+    assert_eq!(text(&info.stderr).matches("cat-0.png").count(), 1, "{}", text(&info.stderr));
+    let missing = serve(&["info", &scratch.file("none.png")]);
+    assert!(!missing.status.success());
+    assert_eq!(text(&missing.stderr).matches("none.png").count(), 1, "{}", text(&missing.stderr));
+}
+
+#[test]
+fn a_plan_is_printed_without_running() {
+    let scratch = Scratch::new();
+    let flags = [
+        "plan",
+        "--model",
+        &scratch.model,
+        "--sampler",
+        "dpmms",
+        "--infer-steps",
+        "25",
+        "--use-cache",
+        "--cache-step",
+        "3",
+    ];
+    let plan = json(&serve(&[&flags[..], &["--json"]].concat()));
+    let refresh: Vec<u64> = serde_json::from_value(plan["refresh"].clone()).expect("a list");
+    assert_eq!(refresh, [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 18, 21, 24]);
+    assert_eq!(plan["core_runs"], 14);
+    let shown = text(&serve(&flags).stdout);
+    assert!(shown.contains("14 of 25 steps run the deep core"), "{shown}");
+}
+
+#[test]
+fn verify_compares_the_engines_and_doctor_names_them() {
+    let scratch = Scratch::new();
+    let verified = serve(&["verify", &scratch.model]);
+    let shown = text(&verified.stdout);
+    assert!(verified.status.success(), "{shown}{}", text(&verified.stderr));
+    assert_eq!(shown.matches(" ok").count(), 7, "{shown}");
+    assert!(shown.contains("skipped   split against whole"), "{shown}");
+
+    // A GPU that was asked for is never replaced by the CPU.
+    let refused = serve(&["verify", &scratch.model, "--provider", "cuda"]);
+    let said = text(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("the cuda provider cannot be used"),
+        "{said}"
+    );
+
+    let doctor = text(&serve(&["doctor"]).stdout);
+    assert!(doctor.contains("+ ort, cpu") && doctor.contains("- ort, cuda"), "{doctor}");
+    assert!(doctor.contains("--backend auto takes ONNX Runtime"), "{doctor}");
+}
+
+#[test]
+fn verify_names_the_engines_it_leaves_out_and_why() {
+    let target = |precision, form| Target { precision, form };
+    let folder = emoji::artifacts_for(target(Precision::Fp16, Form::OrtCuda));
+    let verified = serve(&["verify", plain(&folder)]);
+    let shown = text(&verified.stdout);
+    assert!(verified.status.success(), "{shown}{}", text(&verified.stderr));
+    assert!(shown.contains("skipped   tract") && shown.contains("(form ort-cuda)"), "{shown}");
+
+    let folder = emoji::artifacts_for(target(Precision::Bf16, Form::TensorRt));
+    let refused = serve(&["verify", plain(&folder)]);
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("written in bf16"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line_and_leaves_nothing() {
+    let scratch = Scratch::new();
+    let (model, out) = (&scratch.model, scratch.file("out.png"));
+    let nowhere = scratch.file("missing/out.png");
+    let folder = plain(scratch.folder.path());
+    let draw = ["generate", "--model", model, "--prompt", "a cat", "-o", &out];
+    let with = |more: &[&'static str]| [&draw[..], more].concat();
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (with(&["--image-size", "100", "128"]), "height: 100 is not a multiple of 16"),
+        (with(&["--infer-steps", "0"]), "steps is 0"),
+        (with(&["--sampler", "euler"]), "ddpm, ddim, dpmms"),
+        (with(&["--use-cache", "--cache-step", "0"]), "--cache-step"),
+        (with(&["--cache-policy", "N0"]), "N0"),
+        (with(&["--compare"]), "--compare needs a cache"),
+        (with(&["--provider", "cuda"]), "the cuda provider cannot be used"),
+        (with(&["--backend", "tract", "--provider", "cuda"]), "tract computes on the CPU only"),
+        (with(&["--from", "LICENSE"]), "LICENSE"),
+        (
+            vec!["generate", "--model", folder, "--prompt", "a", "-o", &out],
+            "manifest.yaml: not found",
+        ),
+        (
+            vec!["generate", "--model", model, "--prompt", "a", "-o", &nowhere],
+            "--output: cannot write",
+        ),
+        (vec!["generate", "--model", model, "--prompt", "a", "-o", folder], "is a folder"),
+        (vec!["info", model], "error: "),
+    ];
+    for (arguments, expected) in cases {
+        let output = serve(&arguments);
+        let error = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked") && error.lines().count() <= 6, "{error}");
+    }
+    assert_eq!(scratch.folder.path().read_dir().expect("readable").count(), 0);
+}
+
+#[test]
+fn nothing_is_left_in_the_home_folder() {
+    let home = tempfile::tempdir().expect("a folder");
+    let output = command(&["doctor"]) // it opens ONNX Runtime, which has a telemetry database
+        .env("HOME", home.path())
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .output()
+        .expect("it starts");
+    assert!(text(&output.stdout).contains("+ ort, cpu"), "{}", text(&output.stdout));
+    let left: Vec<_> = home.path().read_dir().expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}

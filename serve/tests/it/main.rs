@@ -1,0 +1,8 @@
+//! The program `hydit-serve` as people and clients use it: the command line, and the server.
+
+mod bench;
+mod calibrate;
+mod cli;
+mod program;
+mod server;
+mod sheet;

@@ -1,0 +1,378 @@
+//! What clients see: OpenAI's images API, the Open Inference Protocol, and the document about both.
+
+use std::io::{BufRead, BufReader};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hydit::cache::refreshed;
+use hydit::image::decode_png;
+use hydit::request::Parameters;
+use hydit::runtime::BackendChoice;
+use hydit::{Pipeline, Request};
+use hydit_testing::emoji;
+use serde_json::{Value, json};
+
+use super::harness::{self, Answer, Server, agent};
+
+const GENERATE: &str = "/v1/images/generations";
+
+/// The name of the model: that of its folder.
+fn name() -> &'static str {
+    harness::model().file_name().and_then(|name| name.to_str()).expect("a plain name")
+}
+
+fn cat(more: Value) -> Value {
+    let mut body = json!({ "prompt": "蓝色背景上的猫", "steps": 4, "seed": 7 });
+    let more = more.as_object().expect("fields").clone();
+    body.as_object_mut().expect("fields").extend(more);
+    body
+}
+
+fn draw(server: &Server, body: &Value) -> Value {
+    let answer = server.post(GENERATE, body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn picture(base64: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(base64.as_str().expect("base64")).expect("base64")
+}
+
+/// What the library draws, without a server.
+fn solo(change: impl FnOnce(&mut Request)) -> hydit::Generated {
+    let mut pipeline =
+        Pipeline::load(harness::model(), emoji::backend(BackendChoice::Ort)).expect("it loads");
+    let mut request = Request { seed: 7, ..emoji::cat(pipeline.manifest(), 4) };
+    change(&mut request);
+    pipeline.generate(&request, &mut emoji::ignore).expect("it draws")
+}
+
+#[test]
+fn a_picture_of_the_api_is_the_one_that_the_library_draws() {
+    let server = Server::start(&[]);
+    let fields = json!({
+        "size": "192x128", "n": 2, "steps": 6, "sampler": "dpmms", "cache": "N2-1000-0", "guidance": 3.5,
+        "negative_prompt": "red",
+    });
+    let answer = draw(&server, &cat(fields));
+    let drawn = solo(|request| {
+        (request.width, request.height, request.num_images, request.steps) = (192, 128, 2, 6);
+        request.sampler = hydit::sampler::SamplerKind::Dpmms;
+        request.spacing = hydit::sampler::Spacing::Linspace;
+        request.cache_policy = "N2-1000-0".parse().expect("a policy");
+        (request.guidance_scale, request.negative_prompt) = (3.5, "red".to_string());
+    });
+    assert_eq!(answer["data"].as_array().map(Vec::len), Some(2));
+    for (data, image) in answer["data"].as_array().expect("pictures").iter().zip(&drawn.images) {
+        let (decoded, texts) = decode_png(&picture(&data["b64_json"])).expect("a PNG");
+        assert_eq!((decoded.width, decoded.height), (192, 128));
+        assert_eq!(&decoded, image);
+        assert_eq!(texts, []);
+    }
+    assert_eq!(answer["size"], "192x128");
+    assert_eq!(answer["hydit"]["seeds"], json!([7, 8]));
+    assert_eq!(answer["hydit"]["core_runs"], refreshed(&drawn.plan).len());
+    assert_eq!(answer["usage"]["output_tokens"], 2 * 12 * 8);
+}
+
+#[test]
+fn parameters_are_told_when_asked_for_and_long_prompts_are_said_to_be_cut() {
+    let server = Server::start(&[]);
+    let answer = draw(&server, &cat(json!({ "metadata": true, "seed": null })));
+    let (_, texts) = decode_png(&picture(&answer["data"][0]["b64_json"])).expect("a PNG");
+    let parameters = Parameters::from_texts(&texts).expect("it says how it was made");
+    assert_eq!(json!([parameters.request.seed]), answer["hydit"]["seeds"], "a random seed is told");
+    assert_eq!(answer["hydit"]["truncated"], json!([]));
+
+    let long = "猫 ".repeat(300);
+    let answer = draw(&server, &cat(json!({ "prompt": long, "negative_prompt": long })));
+    assert_eq!(answer["hydit"]["truncated"], json!(["negative_prompt", "prompt"]));
+}
+
+#[test]
+fn a_stream_has_pictures_on_the_way_and_ends_with_the_picture() {
+    let server = Server::start(&[]);
+    let body = cat(json!({ "stream": true, "partial_images": 2, "steps": 6 }));
+    let answer = server.post(GENERATE, &body);
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    let events = events(&answer.text());
+    let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    let partial = "image_generation.partial_image";
+    assert_eq!(names, [partial, partial, "image_generation.completed"]);
+    for (i, (name, event)) in events.iter().enumerate() {
+        assert_eq!(event["type"], name.as_str());
+        assert_eq!(event["partial_image_index"], if i < 2 { json!(i) } else { Value::Null });
+    }
+    let plain = draw(&server, &cat(json!({ "steps": 6 })));
+    assert_eq!(events[2].1["b64_json"], plain["data"][0]["b64_json"]);
+    assert_ne!(events[1].1["b64_json"], events[2].1["b64_json"]);
+}
+
+fn events(text: &str) -> Vec<(String, Value)> {
+    let field = |event: &str, name: &str| {
+        event.lines().find_map(|line| line.strip_prefix(name)).expect(name).to_string()
+    };
+    let read = |event: &str| {
+        let data = serde_json::from_str(&field(event, "data: ")).expect("JSON");
+        (field(event, "event: "), data)
+    };
+    text.split("\n\n").filter(|event| event.contains("event: ")).map(read).collect()
+}
+
+#[test]
+fn errors_name_the_field_in_openais_shape() {
+    let server = Server::start(&[]);
+    for (more, param) in [
+        (json!({ "size": "100x100" }), "size"),
+        (json!({ "colour": "red" }), "colour"),
+        (json!({ "steps": "4" }), "steps"),
+        (json!({ "num_inference_steps": 4 }), "num_inference_steps"),
+        (json!({ "response_format": "url" }), "response_format"),
+        (json!({ "background": "transparent" }), "background"),
+        (json!({ "quality": "best" }), "quality"),
+        (json!({ "partial_images": 1 }), "partial_images"),
+        (json!({ "partial_images": 4, "stream": true }), "partial_images"),
+        (json!({ "n": 2, "stream": true }), "n"),
+        (json!({ "cache": "schedule:/etc/passwd" }), "cache"),
+        (json!({ "prompt": null }), "prompt"),
+    ] {
+        let answer = server.post(GENERATE, &cat(more.clone()));
+        let error = &answer.json()["error"];
+        assert_eq!(answer.status, 400, "{more}");
+        assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("invalid_value")));
+        assert_eq!(error["type"], "invalid_request_error");
+    }
+    let other = server.post(GENERATE, &cat(json!({ "model": "other" })));
+    assert_eq!((other.status, other.code().as_str()), (404, "model_not_found"));
+    draw(
+        &server,
+        &cat(json!({ "user": "me", "quality": "hd", "style": "vivid", "moderation": "low" })),
+    );
+
+    let send = |content_type: &str, body: &str| {
+        let post = agent().post(server.at(GENERATE)).header("content-type", content_type);
+        Answer::of(post.send(body).expect("it answers"))
+    };
+    assert_eq!(send("application/json", "{").code(), "invalid_json");
+    assert_eq!(send("text/plain", "{}").status, 415);
+    for path in ["/v1/models/other", "/v1/models/%ff"] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
+    let server = Server::start(&[]);
+    let long = cat(json!({ "steps": 100, "size": "768x768", "deadline": 1 }));
+    let answer = server.post(GENERATE, &long);
+    assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
+    assert!(server.metric("hydit_steps_total") < 100.0, "it was drawn to the end");
+
+    let body = cat(json!({ "steps": 100, "size": "768x768", "stream": true }));
+    let connection = server.send(GENERATE, &body);
+    let mut status = String::new();
+    BufReader::new(connection.try_clone().expect("a handle")).read_line(&mut status).expect("it");
+    assert!(status.contains(" 200 "), "{status}");
+    drop(connection);
+    thread::sleep(Duration::from_millis(500));
+    let steps = || server.metric("hydit_steps_total");
+    let after = steps();
+    let answer = server.post(GENERATE, &cat(json!({ "steps": 2 })));
+    assert_eq!(answer.status, 200, "the engine is free: {}", answer.text());
+    assert!(steps() - after <= 3.0, "{after} and then {}", steps());
+}
+
+fn input(name: &str, datatype: &str, value: Value) -> Value {
+    json!({ "name": name, "shape": [1], "datatype": datatype, "data": [value] })
+}
+
+#[test]
+fn inference_gives_the_same_picture_in_json_and_as_bytes() {
+    let server = Server::start(&[]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let plain = draw(&server, &cat(json!({ "size": "192x128" })));
+    let plain = picture(&plain["data"][0]["b64_json"]);
+    let inputs = [
+        input("prompt", "BYTES", json!("蓝色背景上的猫")),
+        input("seed", "INT64", json!(7)),
+        input("steps", "INT32", json!(4)),
+        input("width", "INT32", json!(192)),
+        input("height", "INT32", json!(128)),
+    ];
+    let answer = server.post(&infer, &json!({ "id": "42", "inputs": inputs })).json();
+    assert_eq!((&answer["id"], &answer["model_name"]), (&json!("42"), &json!(name())));
+    let names: Vec<&Value> = answer["outputs"]
+        .as_array()
+        .expect("outputs")
+        .iter()
+        .map(|output| &output["name"])
+        .collect();
+    assert_eq!(names, ["image", "seed", "core_runs"]);
+    assert_eq!(picture(&answer["outputs"][0]["data"][0]), plain);
+    assert_eq!(answer["outputs"][1]["data"], json!([7]));
+    assert_eq!(answer["outputs"][2]["data"], json!([4]));
+
+    let prompt = "蓝色背景上的猫".as_bytes();
+    let mut bytes = [&(prompt.len() as u32).to_le_bytes(), prompt].concat();
+    let raw = |name: &str, datatype: &str, size: usize| json!({ "name": name, "shape": [1, 1], "datatype": datatype, "parameters": { "binary_data_size": size } });
+    let mut inputs = inputs.to_vec();
+    inputs[0] = raw("prompt", "BYTES", bytes.len());
+    inputs[1] = raw("seed", "INT64", 8);
+    inputs[2] = raw("steps", "INT32", 4);
+    bytes.extend(7i64.to_le_bytes());
+    bytes.extend(4i32.to_le_bytes());
+    let request = json!({ "inputs": inputs, "parameters": { "binary_data_output": true } });
+    let send = |bytes: &[u8]| {
+        let json = request.to_string();
+        let post = agent().post(server.at(&infer));
+        let post = post.header("inference-header-content-length", json.len().to_string());
+        Answer::of(post.send([json.as_bytes(), bytes].concat()).expect("it answers"))
+    };
+    let answer = send(&bytes);
+    assert_eq!(answer.header("content-type"), "application/octet-stream", "{}", answer.text());
+    let length: usize = answer.header("inference-header-content-length").parse().expect("a number");
+    let (head, tensors) = answer.body.split_at(length);
+    let head: Value = serde_json::from_slice(head).expect("JSON");
+    let sizes = [plain.len() + 4, 8, 4];
+    for (output, size) in head["outputs"].as_array().expect("outputs").iter().zip(sizes) {
+        assert_eq!(output["parameters"]["binary_data_size"], size);
+    }
+    assert_eq!(tensors[..4], (plain.len() as u32).to_le_bytes());
+    assert_eq!(tensors[4..][..plain.len()], plain);
+    assert_eq!(tensors[4 + plain.len()..][..8], 7i64.to_le_bytes());
+    assert_eq!(tensors.len(), sizes.iter().sum::<usize>());
+
+    for wrong in [&bytes[..bytes.len() - 1], &[bytes.clone(), vec![0]].concat()] {
+        assert_eq!(send(wrong).status, 400);
+    }
+}
+
+#[test]
+fn inference_says_what_is_wrong_in_the_protocols_shape() {
+    let server = Server::start(&[]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let prompt = input("prompt", "BYTES", json!("a cat"));
+    for (inputs, words) in [
+        (json!([]), "prompt is missing"),
+        (json!([prompt, prompt]), "given twice"),
+        (json!([prompt, input("colour", "BYTES", json!("red"))]), "no input \"colour\""),
+        (json!([prompt, input("seed", "INT32", json!(7))]), "its datatype is \"INT64\""),
+        (json!([prompt, input("seed", "INT64", json!("7"))]), "not of its datatype"),
+        (json!([prompt, input("width", "INT32", json!(128))]), "height: given with width only"),
+        (json!([prompt, input("n", "INT32", json!(-1))]), "n: negative"),
+        (json!([prompt, input("sampler", "BYTES", json!("euler"))]), "ddpm, ddim, dpmms"),
+    ] {
+        let answer = server.post(&infer, &json!({ "inputs": inputs }));
+        let error = answer.json()["error"].as_str().expect("a text").to_string();
+        assert_eq!(answer.status, 400, "{inputs}");
+        assert!(error.contains(words), "{error}");
+    }
+    let outputs = json!({ "inputs": [prompt], "outputs": [{ "name": "sound" }] });
+    assert_eq!(server.post(&infer, &outputs).status, 400);
+    for path in ["/v2/models/other", "/v2/models/other/ready"] {
+        let answer = server.get(path);
+        assert!(answer.status == 404 && answer.json()["error"].is_string(), "{}", answer.text());
+    }
+    assert_eq!(server.get(&format!("/v2/models/{}/versions/2", name())).status, 404);
+}
+
+#[test]
+fn errors_around_the_protocols_routes_have_its_shape() {
+    let server = Server::start(&["--api-key", "0123456789abcdef", "--max-body", "1KiB"]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let ask = |method: &str, path: &str, (header, value): (&str, &str), body: &[u8]| {
+        let request = ureq::http::Request::builder().method(method).uri(server.at(path));
+        let request = match header {
+            "authorization" => request,
+            _ => request.header("authorization", "Bearer 0123456789abcdef"),
+        };
+        let request = request.header(header, value).body(body.to_vec()).expect("a request");
+        Answer::of(agent().run(request).expect("it answers"))
+    };
+    let plain = ("accept", "*/*");
+    let large = [b' '; 2000];
+    let cases: [(Answer, u16, &str); 6] = [
+        (ask("POST", &infer, ("authorization", "Bearer x"), b"{}"), 401, "www-authenticate"),
+        (ask("POST", &infer, plain, &large), 413, "connection"),
+        (ask("POST", &infer, ("content-encoding", "gzip"), b"{}"), 415, "connection"),
+        (ask("DELETE", &infer, plain, b""), 405, "allow"),
+        (ask("GET", "/v2/nothing", plain, b""), 404, "x-request-id"),
+        (ask("GET", "/v2", ("host", "stranger"), b""), 421, "x-request-id"),
+    ];
+    for (answer, status, header) in &cases {
+        let shape = answer.json();
+        assert_eq!(answer.status, *status, "{shape}");
+        assert!(shape["error"].is_string() && shape.as_object().is_some_and(|all| all.len() == 1));
+        assert!(answer.headers.contains_key(*header), "{status}: {:?}", answer.headers);
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+    }
+    let other = ask("GET", "/v2x", plain, b"");
+    assert_eq!((other.status, other.code().as_str()), (404, "not_found"));
+}
+
+#[test]
+fn models_and_health_are_told_in_both_protocols() {
+    let server = Server::start(&[]);
+    let models = server.get("/v1/models").json();
+    assert_eq!(models["object"], "list");
+    assert_eq!(models["data"][0]["id"], name());
+    assert_eq!(models["data"][0], server.get(&format!("/v1/models/{}", name())).json());
+    assert_eq!(models["data"][0]["hydit"]["size"], "128x128");
+    assert_eq!(server.get("/v2").json()["extensions"], json!(["binary_tensor_data"]));
+    assert_eq!(server.get("/v2/health/live").json(), json!({ "live": true }));
+    assert_eq!(server.get("/v2/health/ready").json(), json!({ "live": true, "ready": true }));
+    let model = format!("/v2/models/{}", name());
+    for model in [&model, &format!("{model}/versions/1")] {
+        let metadata = server.get(model).json();
+        assert_eq!(
+            (&metadata["platform"], &metadata["versions"]),
+            (&json!("hydit"), &json!(["1"]))
+        );
+        let prompt = json!({ "name": "prompt", "datatype": "BYTES", "shape": [1] });
+        assert_eq!(metadata["inputs"][0], prompt);
+        let ready = json!({ "name": name(), "ready": true });
+        assert_eq!(server.get(&format!("{model}/ready")).json(), ready);
+    }
+}
+
+#[test]
+fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
+    let key = "a-key-of-the-tests";
+    let server = Server::start(&["--max-n", "3", "--max-steps", "9", "--api-key", key]);
+    let get =
+        agent().get(server.at("/openapi.json")).header("authorization", format!("Bearer {key}"));
+    let document = Answer::of(get.call().expect("it answers")).json();
+    let schemas = &document["components"]["schemas"];
+    for request in ["GenerationRequest", "JobFields"] {
+        let fields = &schemas[request]["properties"];
+        assert_eq!(schemas[request]["additionalProperties"], false, "{request}");
+        assert_eq!((&fields["n"]["maximum"], &fields["steps"]["maximum"]), (&json!(3), &json!(9)));
+        assert_eq!(fields["model"]["enum"], json!([name(), null]));
+        assert_eq!(fields["sampler"]["enum"], json!(["ddpm", "ddim", "dpmms", null]));
+    }
+    let statuses = |path: &str, method: &str| {
+        let responses = &document["paths"][path][method]["responses"];
+        let mut all: Vec<_> = responses.as_object().expect("responses").keys().cloned().collect();
+        all.sort();
+        all.join(" ")
+    };
+    assert_eq!(statuses(GENERATE, "post"), "200 400 401 403 404 408 413 415 421 429 500 503 504");
+    assert_eq!(statuses("/v2/health/live", "get"), "200 400 403 408 413 415 421 500");
+    let shape = |path: &str, status: &str| {
+        document["paths"][path]["post"]["responses"][status]["content"]["application/json"]
+            ["schema"]["$ref"]
+            .clone()
+    };
+    assert_eq!(shape(GENERATE, "401"), "#/components/schemas/ErrorBody");
+    for status in ["401", "404", "413", "503"] {
+        let infer = shape("/v2/models/{model}/infer", status);
+        assert_eq!(infer, "#/components/schemas/OipErrorBody", "{status}");
+    }
+    assert_eq!(document["security"], json!([{ "key": [] }]));
+    let open = Server::start(&[]).get("/openapi.json").json();
+    assert!(
+        open["security"].is_null() && open["paths"][GENERATE]["post"]["responses"]["401"].is_null()
+    );
+}

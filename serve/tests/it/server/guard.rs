@@ -1,0 +1,189 @@
+//! Who may ask the server: keys, host names, pages of other sites; what an answer carries.
+
+use ureq::http::{Request, header};
+
+use super::harness::{Answer, Server, agent};
+
+const KEY: &str = "0123456789abcdef-Mary";
+const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
+
+/// Asks with these header fields and no body.
+fn ask(server: &Server, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let mut request = Request::builder().method(method).uri(server.at(path));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(()).expect("a request");
+    let response = agent().run(request);
+    Answer::of(response.unwrap_or_else(|error| panic!("{method} {path}: {error}")))
+}
+
+/// Methods and paths of everything that is served.
+fn routes(server: &Server) -> Vec<(String, String)> {
+    let bearer = format!("Bearer {KEY}");
+    let document = ask(server, "GET", "/openapi.json", &[("authorization", &bearer)]).json();
+    let mut routes = vec![("GET".to_string(), "/openapi.json".to_string())];
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let path = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
+        let path = path.collect::<Vec<_>>().join("/");
+        for method in operations.as_object().expect("operations").keys() {
+            routes.push((method.to_uppercase(), path.clone()));
+        }
+    }
+    routes
+}
+
+#[test]
+fn every_route_asks_for_the_right_key_but_those_of_health() {
+    let server = Server::start(&["--api-key", &format!("mary={KEY}")]);
+    let wrong_case = format!("Bearer {}", KEY.to_lowercase());
+    let longer = format!("Bearer {KEY}x");
+    let basic = format!("Basic {KEY}");
+    let right = format!("Bearer {KEY}");
+    let lower_scheme = format!("bearer {KEY}");
+    let in_query = format!("?api_key={KEY}&key={KEY}");
+    let refused: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("authorization", "Bearer 0123456789abcdef-Anna")],
+        &[("authorization", &wrong_case)],
+        &[("authorization", &longer)],
+        &[("authorization", &basic)],
+        &[("authorization", "Bearer ")],
+        &[("authorization", &right), ("authorization", &right)],
+    ];
+    let mut open = Vec::new();
+    let routes = routes(&server);
+    assert!(routes.len() >= 5, "{routes:?}");
+    for (method, path) in &routes {
+        for fields in refused {
+            let answer = ask(&server, method, path, fields);
+            if answer.status != 401 {
+                open.push(path.as_str());
+                continue;
+            }
+            match path.starts_with("/v2") {
+                true => assert!(answer.json()["error"].is_string(), "{method} {path}: {answer:?}"),
+                false => assert_eq!(answer.code(), "invalid_api_key"),
+            }
+            assert_eq!(answer.header("www-authenticate"), "Bearer");
+        }
+        let answer = ask(&server, method, &format!("{path}{in_query}"), &[]);
+        assert!(answer.status == 401 || OPEN.contains(&path.as_str()), "{method} {path}");
+        for scheme in [&right, &lower_scheme] {
+            let answer = ask(&server, method, path, &[("authorization", scheme)]);
+            assert!(![401, 403].contains(&answer.status), "{method} {path}: {answer:?}");
+        }
+    }
+    open.dedup();
+    let unlisted: Vec<_> = open.iter().filter(|path| !OPEN.contains(path)).collect();
+    assert!(unlisted.is_empty(), "open without a key: {unlisted:?}");
+    assert!(open.contains(&"/health") && open.contains(&"/ready"), "{open:?}");
+    // What is not there is not told to strangers, and no spelling of an open path opens another.
+    for path in ["/nowhere", "/", "/health/", "//health", "/health/../metrics", "/%6detrics"] {
+        assert_eq!(ask(&server, "GET", path, &[]).status, 401, "{path}");
+    }
+    assert_eq!(ask(&server, "OPTIONS", "/metrics", &[]).status, 401);
+}
+
+#[test]
+fn several_keys_are_each_of_their_owner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("keys");
+    let lines: Vec<String> = (0..50).map(|n| format!("owner-{n}=0123456789abcdef-{n}")).collect();
+    std::fs::write(&keys, lines.join("\n")).expect("a file");
+    let server = Server::start(&["--api-keys-file", keys.to_str().expect("a plain path")]);
+    for n in [0, 17, 49] {
+        let bearer = format!("Bearer 0123456789abcdef-{n}");
+        let id = format!("of-{n}");
+        let fields = [("authorization", bearer.as_str()), ("x-request-id", &id)];
+        assert_eq!(ask(&server, "GET", "/version", &fields).status, 200);
+        let line = server.wait_for_log(&format!("id={id} "));
+        assert!(line.contains(&format!("client=\"owner-{n}\"")), "{line}");
+    }
+}
+
+#[test]
+fn without_keys_nobody_is_asked_for_one() {
+    let server = Server::start(&[]);
+    for fields in [&[][..], &[("authorization", "Bearer anything")]] {
+        assert_eq!(ask(&server, "GET", "/metrics", fields).status, 200);
+    }
+}
+
+#[test]
+fn only_known_host_names_are_served() {
+    let server = Server::start(&["--allowed-host", "Pictures.example"]);
+    let raw = |host: &str| {
+        let fields = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
+        let ask = format!("GET /health HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+        server.raw(ask.as_bytes())[9..12].to_string()
+    };
+    let good = ["localhost", "LOCALHOST:8080", "127.0.0.1:80", "[::1]:80", "10.1.2.3"];
+    for host in good.into_iter().chain(["pictures.example", "pictures.example:443"]) {
+        assert_eq!(raw(host), "200", "{host}");
+    }
+    for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "x:y"] {
+        assert_eq!(raw(host), "421", "{host}");
+    }
+    let absolute =
+        b"GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(server.raw(absolute).starts_with("HTTP/1.1 421 "));
+    let answer = ask(&server, "GET", "/health", &[("host", "evil.example")]);
+    assert_eq!(answer.code(), "unknown_host");
+    let any = Server::start(&["--allowed-host", "*"]);
+    assert_eq!(ask(&any, "GET", "/health", &[("host", "evil.example")]).status, 200);
+}
+
+#[test]
+fn pages_of_other_sites_may_neither_read_nor_ask() {
+    let server = Server::start(&["--cors-origin", "https://good.example"]);
+    let post = |origin: &str| ask(&server, "POST", "/nowhere", &[("origin", origin)]);
+    assert_eq!(post("https://evil.example").code(), "unknown_origin");
+    assert_eq!(post("null").status, 403);
+    assert_eq!(post("https://good.example").status, 404);
+    assert_eq!(post(&server.url).status, 404);
+
+    let get = |origin: &str| ask(&server, "GET", "/health", &[("origin", origin)]);
+    assert_eq!(get("https://evil.example").header("access-control-allow-origin"), "");
+    let good = get("https://good.example");
+    assert_eq!(good.header("access-control-allow-origin"), "https://good.example");
+
+    let preflight = |origin: &str| {
+        let fields = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization,content-type"),
+        ];
+        ask(&server, "OPTIONS", "/v1/models", &fields)
+    };
+    assert_eq!(preflight("https://evil.example").header("access-control-allow-origin"), "");
+    let good = preflight("https://good.example");
+    assert_eq!(good.header("access-control-allow-origin"), "https://good.example");
+    assert_eq!(good.header("access-control-allow-headers"), "authorization,content-type");
+
+    let closed = Server::start(&[]);
+    let answer = ask(&closed, "GET", "/health", &[("origin", "https://good.example")]);
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+#[test]
+fn every_answer_has_the_name_of_its_request() {
+    let server = Server::start(&[]);
+    let id = |given: &str| {
+        let answer = ask(&server, "GET", "/health", &[("x-request-id", given)]);
+        answer.header("x-request-id").to_string()
+    };
+    let longest = "a".repeat(64);
+    for given in ["abc", "A-1_b.c", longest.as_str()] {
+        assert_eq!(id(given), given);
+    }
+    let longer = "a".repeat(65);
+    for given in ["", "a b", "a\tb", "ü", "a;b", longer.as_str()] {
+        let own = id(given);
+        assert_eq!(own.len(), 32, "{given}: {own}");
+        assert!(own.bytes().all(|byte| byte.is_ascii_hexdigit()), "{own}");
+    }
+    let answer = ask(&server, "GET", "/nowhere", &[("host", "evil.example")]);
+    assert_eq!((answer.status, answer.header("x-request-id").len()), (421, 32));
+    assert!(answer.headers.get(header::SERVER).is_none());
+}

@@ -1,0 +1,218 @@
+//! Connections and requests within their limits.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::harness::{Answer, PATIENCE, Server, agent};
+
+/// For what takes a second or less on a quiet machine, and never ends if the limit is not kept.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn request(path: &str, more: &str, body: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n{body}").into_bytes()
+}
+
+/// Status, and the word for programs in the body.
+fn told(answer: &str) -> (&str, String) {
+    let status = answer.get(9..12).unwrap_or("none");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let error: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    (status, error["error"]["code"].as_str().unwrap_or("none").to_string())
+}
+
+#[test]
+fn bodies_are_bounded_in_bytes_and_time_and_read_as_they_are() {
+    let server = Server::start(&["--max-body", "1KiB", "--body-timeout", "500ms"]);
+    let small = "x".repeat(1 << 10);
+    let large = "x".repeat((1 << 10) + 1);
+    let length = |body: &str| format!("Content-Length: {}\r\nConnection: close\r\n", body.len());
+    let chunked = "Transfer-Encoding: chunked\r\nConnection: close\r\n";
+    let chunks = "100\r\n".to_string() + &"x".repeat(256) + "\r\n";
+    let many = chunks.repeat(5) + "0\r\n\r\n";
+    let few = chunks.repeat(4) + "0\r\n\r\n";
+    let cases = [
+        (request("/x", &length(&small), &small), ("404", "not_found")),
+        (request("/x", &length(&large), &large), ("413", "body_too_large")),
+        (request("/x", "Content-Length: 99999999999\r\n", ""), ("413", "body_too_large")),
+        (request("/x", chunked, &few), ("404", "not_found")),
+        (request("/x", chunked, &many), ("413", "body_too_large")),
+        (request("/x", chunked, "zz\r\n"), ("400", "body_broken")),
+        (request("/x", "Content-Length: 9\r\n", "slow"), ("408", "body_timeout")),
+        (
+            request(
+                "/x",
+                "Content-Encoding: gzip\r\nContent-Length: 0\r\nConnection: close\r\n",
+                "",
+            ),
+            ("415", "content_encoding"),
+        ),
+    ];
+    for (request, (status, code)) in cases {
+        let answer = server.raw(&request);
+        assert_eq!(told(&answer), (status, code.to_string()), "{answer}");
+        assert!(answer.to_lowercase().contains("\r\nx-request-id: "), "{answer}");
+        assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_trickles_is_cut_off() {
+    let server = Server::start(&["--body-timeout", "500ms"]);
+    let mut stream = server.connect();
+    let start = Instant::now();
+    stream.write_all(&request("/x", "Content-Length: 1000\r\n", "")).expect("it reads");
+    let mut writer = stream.try_clone().expect("a second handle");
+    let trickle = thread::spawn(move || {
+        while writer.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    // The whole body would take fifty seconds.
+    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
+    assert_eq!(told(&String::from_utf8_lossy(&answer)).0, "408");
+    trickle.join().expect("the writer ends");
+}
+
+#[test]
+fn headers_are_bounded_in_bytes_and_number() {
+    let server = Server::start(&[]);
+    let get = |more: &str| {
+        let request =
+            format!("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n");
+        server.raw(request.as_bytes())
+    };
+    assert!(get(&format!("X-A: {}\r\n", "a".repeat(15 << 10))).starts_with("HTTP/1.1 200 "));
+    assert!(get(&format!("X-A: {}\r\n", "a".repeat(17 << 10))).starts_with("HTTP/1.1 431 "));
+    assert!(get(&"X-A: a\r\n".repeat(60)).starts_with("HTTP/1.1 200 "));
+    assert!(get(&"X-A: a\r\n".repeat(65)).starts_with("HTTP/1.1 431 "));
+    let path = "a".repeat(17 << 10);
+    let answer = server.raw(format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+/// How long until the server closes a connection on which `ask` was sent.
+fn closed_after(server: &Server, ask: &[u8]) -> Duration {
+    let start = Instant::now();
+    let mut stream = server.connect();
+    stream.write_all(ask).expect("it reads");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    start.elapsed()
+}
+
+#[test]
+fn silent_slow_and_idle_connections_are_closed_and_others_unharmed() {
+    let server = Server::start(&["--header-timeout", "1s"]);
+    let asks: [&[u8]; 4] = [
+        b"",
+        b"GET /health HTT",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ];
+    thread::scope(|scope| {
+        let slow = asks.map(|ask| scope.spawn(|| closed_after(&server, ask)));
+        for _ in 0..20 {
+            assert_eq!(server.get("/health").status, 200);
+        }
+        for (index, slow) in slow.into_iter().enumerate() {
+            let took = slow.join().expect("no panic");
+            assert!(took > Duration::from_millis(900) && took < LIMIT, "{index}: {took:?}");
+        }
+    });
+    // One byte now and then does not help.
+    let mut stream = server.connect();
+    let mut end = stream.try_clone().expect("a second handle");
+    let start = Instant::now();
+    let trickle = thread::spawn(move || {
+        while stream.write_all(b"G").is_ok() && start.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let _ = end.read_to_end(&mut Vec::new());
+    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
+    trickle.join().expect("the writer ends");
+}
+
+#[test]
+fn many_silent_and_slow_connections_harm_nobody_and_leave_nothing() {
+    let server = Server::start(&["--header-timeout", "1s"]);
+    let asks: [&[u8]; 4] = [b"", b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-Slow: "];
+    let start = Instant::now();
+    let mut opened: Vec<TcpStream> = Vec::new();
+    for ask in asks.into_iter().cycle().take(50) {
+        let mut stream = server.connect();
+        stream.write_all(ask).expect("it reads");
+        opened.push(stream);
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/health").status, 200);
+    }
+    for (index, mut stream) in opened.into_iter().enumerate() {
+        let _ = stream.read_to_end(&mut Vec::new());
+        assert!(start.elapsed() < LIMIT, "{index}: {:?}", start.elapsed());
+    }
+    let alone = || server.get("/metrics").text().lines().any(|line| line == "hydit_connections 1");
+    let closed = Instant::now();
+    while !alone() {
+        assert!(closed.elapsed() < PATIENCE, "connections are counted that are gone");
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+    let server = Server::start(&["--write-timeout", "500ms"]);
+    let mut stream = server.connect();
+    stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    let start = Instant::now();
+    // Asks without reading until nothing goes out any more, then until the connection is gone.
+    loop {
+        match stream.write(&ask) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+        assert!(start.elapsed() < PATIENCE, "it is still connected");
+    }
+}
+
+fn is_open(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn a_connection_too_many_is_closed_and_its_place_comes_back() {
+    let server = Server::start(&["--max-connections", "3"]);
+    let mut first: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    let mut fourth = server.connect();
+    let closed = fourth.read(&mut [0]);
+    assert!(closed.is_ok_and(|bytes| bytes == 0), "it is not closed");
+    assert!(first.iter_mut().all(is_open));
+    drop(first);
+    let start = Instant::now();
+    while agent().get(server.at("/health")).call().is_err() {
+        assert!(start.elapsed() < PATIENCE, "no place comes back");
+    }
+}
+
+#[test]
+fn unknown_paths_and_methods_are_told_in_our_words() {
+    let server = Server::start(&[]);
+    let nowhere = server.get("/v1/nowhere");
+    assert_eq!((nowhere.status, nowhere.code().as_str()), (404, "not_found"));
+    let wrong = server.delete("/health");
+    assert_eq!((wrong.status, wrong.code().as_str()), (405, "method_not_allowed"));
+    assert_eq!(wrong.header("allow"), "GET,HEAD");
+    for answer in [&nowhere, &wrong] {
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+    let head = Answer::of(agent().head(server.at("/health")).call().expect("it answers"));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}

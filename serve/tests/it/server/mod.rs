@@ -1,0 +1,18 @@
+//! The server: what clients see of it, how it lives and ends, and what it survives.
+
+mod harness;
+mod in_process;
+mod job_client;
+
+mod api;
+mod cancel;
+mod faults;
+mod guard;
+mod jobs;
+mod jobs_faults;
+mod jobs_kept;
+mod life;
+mod limits;
+mod scheduler;
+mod settings;
+mod signs;

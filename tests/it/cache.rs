@@ -1,0 +1,375 @@
+//! `hydit::cache` against the reference's rule; the table is made by `tests/reference/make_refresh.py`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hydit::cache::{
+    CachePolicy, Decision, Plan, Run, Schedules, calibration_file, refreshed, refreshes, speed_up,
+};
+use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
+
+fn timesteps(kind: SamplerKind, steps: usize) -> Vec<u32> {
+    let text = include_str!("../../models/emoji/scheduler/scheduler_config.json");
+    let schedule = NoiseSchedule::from_scheduler_config(text).expect("the checkpoint's config");
+    let spacing = match kind {
+        SamplerKind::Dpmms => Spacing::Linspace,
+        SamplerKind::Ddpm | SamplerKind::Ddim => schedule.timestep_spacing,
+    };
+    Sampler::new(kind, &schedule, spacing, steps).expect("a sampler").timesteps().to_vec()
+}
+
+fn policy(text: &str) -> CachePolicy {
+    text.parse().expect("a policy")
+}
+
+/// What a policy that is no file does.
+fn plan(text: &str, timesteps: &[u32]) -> Vec<Decision> {
+    let plan = policy(text).plan(&run(timesteps, Path::new("no folder"))).expect("a plan");
+    plan.planned().expect("known before the first step").to_vec()
+}
+
+fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> Run<'a> {
+    let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
+    Run { timesteps, sampler, spacing, guidance_scale: 5.0, folder, manifest_sha256: "1234" }
+}
+
+/// The steps at which it runs the core.
+fn runs(text: &str, timesteps: &[u32]) -> Vec<usize> {
+    let plan = plan(text, timesteps);
+    assert_eq!(plan.len(), timesteps.len());
+    refreshed(&plan)
+}
+
+#[test]
+fn every_plan_is_the_one_of_the_reference() {
+    let table: BTreeMap<String, Vec<String>> =
+        serde_json::from_str(include_str!("../reference/refresh.json"))
+            .expect("the reference file");
+    assert_eq!(table.len(), 3 * 91);
+    for (name, gaps) in table {
+        let (kind, steps) = name.split_once(' ').expect("a sampler and steps");
+        let timesteps =
+            timesteps(kind.parse().expect("a sampler"), steps.parse().expect("a count"));
+        for (gap, bits) in (1..).zip(gaps) {
+            let bits = u128::from_str_radix(&bits, 16).expect("hexadecimal");
+            let expected: Vec<_> = (0..timesteps.len()).filter(|i| bits >> i & 1 == 1).collect();
+            let ours = runs(&format!("N{gap}"), &timesteps);
+            assert_eq!(ours, expected, "{name} N{gap}");
+        }
+    }
+}
+
+#[test]
+fn plans_written_out_by_hand_are_met() {
+    let even = |first: usize, last, gap: usize| (first..=last).step_by(gap);
+    let n2: Vec<_> = (0..7).chain(even(8, 24, 2)).collect();
+    assert_eq!(runs("N2-700-50", &timesteps(SamplerKind::Ddpm, 25)), n2[..]);
+    let n2: Vec<_> = (0..9).chain(even(10, 24, 2)).collect();
+    assert_eq!(runs("N2-700-50", &timesteps(SamplerKind::Dpmms, 25)), n2[..]);
+    let n3: Vec<_> = (0..16).chain(even(18, 48, 3)).chain([49]).collect();
+    assert_eq!(runs("N3-700-50", &timesteps(SamplerKind::Ddpm, 50)), n3);
+    let n3: Vec<_> = (0..8).chain(even(9, 24, 3)).collect();
+    assert_eq!(runs("N3-700-50", &timesteps(SamplerKind::Dpmms, 25)), n3);
+}
+
+#[test]
+fn start_and_close_are_parameters() {
+    let t: Vec<u32> = (0..10).rev().map(|k| k * 100).collect(); // 900, 800, ... 0
+    assert_eq!(runs("N4-2000-0", &t), [0, 4, 8]);
+    assert_eq!(runs("N4-800-0", &t), [0, 1, 4, 8]);
+    assert_eq!(runs("N4-2000-250", &t), [0, 4, 8, 9]); // 200 at step 7 is reused, then 100 and 0 refresh
+    assert_eq!(runs("N4-0-0", &t).len(), 10);
+}
+
+#[test]
+fn off_and_n1_refresh_always() {
+    let t = timesteps(SamplerKind::Ddim, 30);
+    assert_eq!(plan("off", &t), plan("N1", &t));
+    assert_eq!(refreshes(&plan("off", &t)), 30);
+    assert!(plan("N7", &[]).is_empty());
+    assert_eq!(plan("N7", &[400]), [Decision::Refresh]);
+}
+
+#[test]
+fn a_policy_is_read_back_as_written() {
+    for text in [
+        "off",
+        "N1-700-50",
+        "N2-700-50",
+        "N6-1000-20",
+        "N3-700-50+taylor1",
+        "probe:0.3-4",
+        "probe:0.3-4+taylor2",
+        "schedule:my folder/a.yaml",
+        "schedule:a.yaml#8",
+        "auto:35dB",
+        "auto:32.5dB",
+        "auto:8runs",
+    ] {
+        assert_eq!(policy(text).to_string(), text);
+    }
+    assert_eq!(policy("N3").to_string(), "N3-700-50");
+    assert_eq!(policy("probe:0.30").to_string(), "probe:0.3-4");
+}
+
+#[test]
+fn a_policy_that_is_not_one_is_refused() {
+    for text in [
+        "",
+        "N",
+        "N0",
+        "N0-700-50",
+        "n2",
+        "2",
+        "N2-700",
+        "N2-700-50-1",
+        "N-2",
+        "N+2",
+        "N2--50",
+        "N2-700-",
+        "N2-7x-5",
+        "N99999999999",
+        "on",
+        "Off",
+        " N2",
+        "N2 ",
+        "N٣",
+        "N3+taylor0",
+        "N3+taylor3",
+        "N3+taylor",
+        "N3+taylor+1",
+        "off+taylor1",
+        "+taylor1",
+        "probe:",
+        "probe:0",
+        "probe:-1",
+        "probe:inf",
+        "probe:nan",
+        "probe:0.3-0",
+        "schedule:",
+        "auto:",
+        "auto:35",
+        "auto:dB",
+        "auto:-3dB",
+        "auto:nandB",
+        "auto:0runs",
+        "auto:+8runs",
+        "probe:0.3-+4",
+    ] {
+        let error = text.parse::<CachePolicy>().expect_err("an error").to_string();
+        assert!(error.starts_with(&format!("cache policy {text:?} is not understood")), "{error}");
+    }
+}
+
+// Block FLOPs of the large model at branch 1, 84.0 per block and 7.93 per skip_linear.
+#[test]
+fn the_speed_up_is_the_share_of_work_left() {
+    let full = 40.0 * 84.0 + 19.0 * 7.93;
+    let cached = 2.0 * 84.0 + 7.93;
+    for (kind, steps, text, count, expected) in [
+        (SamplerKind::Ddpm, 100, "N2", 67, "1.46"),
+        (SamplerKind::Ddpm, 50, "N6", 22, "2.14"),
+        (SamplerKind::Dpmms, 25, "N3", 14, "1.72"),
+        (SamplerKind::Dpmms, 20, "N5", 8, "2.33"),
+    ] {
+        let plan = plan(text, &timesteps(kind, steps));
+        assert_eq!(refreshes(&plan), count, "{kind} {steps} {text}");
+        assert_eq!(
+            format!("{:.2}", speed_up(full, cached, &plan)),
+            expected,
+            "{kind} {steps} {text}"
+        );
+    }
+    assert_eq!(speed_up(1.0, 0.5, &[]), 1.0);
+}
+
+fn weights(decision: Decision) -> Vec<f32> {
+    match decision {
+        Decision::Refresh => vec![],
+        Decision::Reuse(forecast) => forecast.weights().to_vec(),
+    }
+}
+
+#[test]
+fn taylor_continues_the_polynomial_through_the_last_refreshes() {
+    let t: Vec<u32> = (0..10).rev().map(|k| k * 100).collect(); // 900, 800, ... 0
+    let line = plan("N2-2000-0+taylor1", &t);
+    assert_eq!(refreshed(&line), runs("N2-2000-0", &t), "the rule is the same");
+    assert_eq!(weights(line[1]), [1.0], "one refresh so far");
+    assert_eq!(weights(line[3]), [1.5, -0.5]); // 600 from 700 and 900
+    let parabola = plan("N2-2000-0+taylor2", &t);
+    assert_eq!(weights(parabola[3]), [1.5, -0.5], "two refreshes so far");
+    assert_eq!(weights(parabola[5]), [1.875, -1.25, 0.375]); // 400 from 500, 700, 900
+}
+
+/// The decisions of a reactive policy that sees `changes`.
+fn watch(text: &str, changes: &[f32]) -> Vec<Decision> {
+    let t: Vec<u32> = (0..changes.len() as u32).rev().map(|k| k * 10).collect();
+    let plan = policy(text).plan(&run(&t, Path::new("no folder"))).expect("a plan");
+    let Plan::Reactive(mut watch) = plan else { panic!("{text} decides step by step") };
+    changes.iter().enumerate().map(|(step, change)| watch.decide(step, *change)).collect()
+}
+
+#[test]
+fn a_probe_refreshes_when_enough_has_changed() {
+    let changes = [0.0, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 9.0, 0.1];
+    assert_eq!(refreshed(&watch("probe:0.5-9", &changes)), [0, 3, 8]);
+    assert_eq!(refreshed(&watch("probe:0.5-2", &changes)), [0, 3, 6, 8], "two reuses at most");
+    assert_eq!(refreshed(&watch("probe:0.5", &[0.0; 11])), [0, 5, 10], "four, where not said");
+    assert_eq!(refreshed(&watch("probe:0.5", &[0.0, f32::NAN, 0.1, 0.1])), [0, 1]);
+}
+
+#[test]
+fn a_probe_can_forecast() {
+    let decisions = watch("probe:0.5-2+taylor1", &[0.0; 6]);
+    assert_eq!(refreshed(&decisions), [0, 3]);
+    assert_eq!(weights(decisions[2]), [1.0]);
+    let near = |a: f32, b: f32| (a - b).abs() < 1e-6;
+    let [latest, older] = weights(decisions[4])[..] else { panic!("two weights") };
+    assert!(near(latest, 4.0 / 3.0) && near(older, -1.0 / 3.0), "{latest} {older}");
+}
+
+const SCHEDULES: &str = "sampler: dpmms
+spacing: linspace
+steps: 6
+guidance_scale: 5.0
+manifest_sha256: \"1234\"
+schedules:
+- refresh: [0, 3]
+  measured: {psnr: 31.0, psnr_p10: 26.0, ssim: 0.9, latent_error: 0.1}
+- refresh: [0, 2, 4]
+  forecast: {3: [1.25, -0.25], 5: [1.5, -0.75, 0.25]}
+  measured: {psnr: 33.0, psnr_p10: 30.0, ssim: 0.95, latent_error: 0.05}
+";
+const SIX: [u32; 6] = [900, 700, 500, 300, 100, 0];
+
+/// What `text`, FOLDER standing for a folder, makes of a calibration file in it.
+fn with_file(text: &str, file: &str, timesteps: &[u32]) -> Result<Vec<Decision>, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path =
+        calibration_file(folder.path(), SamplerKind::Dpmms, Spacing::Linspace, timesteps.len());
+    std::fs::write(&path, file).expect("it is written");
+    let text = text.replace("FILE", path.to_str().expect("a plain path"));
+    let plan = policy(&text).plan(&run(timesteps, folder.path())).map_err(|e| e.to_string())?;
+    Ok(plan.planned().expect("known before the first step").to_vec())
+}
+
+#[test]
+fn a_schedule_is_read_from_its_file() {
+    let two = with_file("schedule:FILE#2", SCHEDULES, &SIX).expect("a plan");
+    assert_eq!(refreshed(&two), [0, 3]);
+    assert!(two[1..3].iter().all(|d| weights(*d) == [1.0]), "{two:?}");
+    let three = with_file("schedule:FILE#3", SCHEDULES, &SIX).expect("a plan");
+    let found: Vec<_> = three.iter().map(|d| weights(*d)).collect();
+    let expected: [&[f32]; 6] = [&[], &[1.0], &[], &[1.25, -0.25], &[], &[1.5, -0.75, 0.25]];
+    assert_eq!(found, expected);
+    let hand_made = "steps: 6\nschedules: [{refresh: [0, 5]}]";
+    let plan = with_file("schedule:FILE", hand_made, &SIX).expect("a plan");
+    assert_eq!(refreshed(&plan), [0, 5], "a file of one schedule and nothing else");
+}
+
+#[test]
+fn auto_takes_the_fewest_core_runs_that_keep_the_quality() {
+    let taken = |text| refreshed(&with_file(text, SCHEDULES, &SIX).expect("a plan"));
+    assert_eq!(taken("auto:29dB"), [0, 3]);
+    assert_eq!(taken("auto:30dB"), [0, 2, 4], "one picture in ten of the other is below 27 dB");
+    assert_eq!(taken("auto:33dB"), [0, 2, 4]);
+    let refused = with_file("auto:34dB", SCHEDULES, &SIX).expect_err("a refusal");
+    assert!(refused.contains("the best schedule has 33.0 dB, and 30.0 dB for nine"), "{refused}");
+    assert_eq!(taken("auto:3runs"), [0, 2, 4]);
+    assert_eq!(taken("auto:2runs"), [0, 3]);
+    let refused = with_file("auto:1runs", SCHEDULES, &SIX).expect_err("a refusal");
+    assert!(
+        refused.contains("the fewest core runs it has a schedule for are 2: take auto:2runs"),
+        "{refused}"
+    );
+
+    let worse = SCHEDULES.replace("psnr: 33.0, psnr_p10: 30.0", "psnr: 30.0, psnr_p10: 26.0");
+    let best = with_file("auto:3runs", &worse, &SIX).expect("a plan");
+    assert_eq!(refreshed(&best), [0, 3], "more runs that measured worse are not better");
+    for nothing in ["auto:3dB", "auto:3runs", "schedule:FILE"] {
+        let error = with_file(nothing, "steps: 6\nschedules: []", &SIX).expect_err("a refusal");
+        assert!(error.contains("schedule in it") || error.contains("has no schedule"), "{error}");
+    }
+}
+
+#[test]
+fn auto_promises_no_quality_for_more_guidance_than_was_calibrated_with() {
+    let timid = SCHEDULES.replace("guidance_scale: 5.0", "guidance_scale: 4.0");
+    let refused = with_file("auto:29dB", &timid, &SIX).expect_err("a refusal");
+    assert!(refused.contains("made with guidance 4, and guidance 5 multiplies"), "{refused}");
+    assert!(with_file("auto:2runs", &timid, &SIX).is_ok(), "that promises nothing");
+    let bold = SCHEDULES.replace("guidance_scale: 5.0", "guidance_scale: 7.5");
+    assert!(with_file("auto:29dB", &bold, &SIX).is_ok(), "less guidance is easier");
+}
+
+#[test]
+fn a_schedule_keeps_its_own_forecasts_under_taylor() {
+    let plan = with_file("schedule:FILE#3+taylor1", SCHEDULES, &SIX);
+    // The suffix of a schedule's name would be its runs, so its taylor stands behind them.
+    let plan = plan.expect("a plan");
+    assert_eq!(weights(plan[5]), [1.5, -0.75, 0.25], "the file's");
+    assert_eq!(weights(plan[1]), [1.0]);
+    let two = with_file("schedule:FILE#2+taylor1", SCHEDULES, &SIX).expect("a plan");
+    assert_eq!(weights(two[4]), [1.0 + 200.0 / 600.0, -200.0 / 600.0], "a line where it has none");
+}
+
+#[test]
+fn a_schedule_that_does_not_fit_is_refused() {
+    let changed = |old: &str, new: &str| {
+        assert!(SCHEDULES.contains(old), "{old}");
+        with_file("schedule:FILE#3", &SCHEDULES.replace(old, new), &SIX).expect_err(new)
+    };
+    for (old, new, expected) in [
+        ("sampler: dpmms", "sampler: ddim", "made for the sampler ddim, not dpmms"),
+        ("linspace", "trailing", "made for the spacing trailing, not linspace"),
+        ("steps: 6", "steps: 7", "made for steps 7, not 6"),
+        ("1234", "99", "made for the export with the manifest hash 99, not 1234"),
+        ("[0, 2, 4]", "[2, 4]", "schedules[1]: refresh: the first step, 0"),
+        ("[0, 2, 4]", "[0, 4, 2]", "expected ascending steps below 6"),
+        ("[0, 2, 4]", "[0, 2, 6]", "expected ascending steps below 6"),
+        ("3: [1.25", "2: [1.25", "step 2 is not one that reuses"),
+        ("-0.25]", "-0.5]", "step 3 has [1.25, -0.5]; expected 1 to 2 weights that sum to 1"),
+        ("3: [1.25", "1: [1.25", "step 1 has [1.25, -0.25]; expected 1 to 1 weights"),
+        ("[1.25, -0.25]", "[.nan, -0.25]", "step 3 has [NaN, -0.25]; expected"),
+        ("[0, 3]", "[0, 2, 5]", "another schedule has 3 core runs already"),
+        ("refresh", "fresh", "fresh"),
+    ] {
+        let error = changed(old, new);
+        assert!(error.starts_with("cache policy schedule:"), "{error}");
+        assert!(error.contains("calibration-dpmms-linspace-6.yaml"), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+    let several = with_file("schedule:FILE", SCHEDULES, &SIX).expect_err("two schedules");
+    assert!(several.contains("#<n> with n = 2, 3"), "{several}");
+    let none = with_file("schedule:FILE#9", SCHEDULES, &SIX).expect_err("no such schedule");
+    assert!(none.contains("no schedule with 9 core runs, but with: 2, 3"), "{none}");
+    let whole = "steps: 6\nschedules: [{refresh: [0, 5], forecast: {1: [1.0004]}}]";
+    let plan = with_file("schedule:FILE", whole, &SIX).expect("a plan");
+    assert_eq!(weights(plan[1]), [1.0], "no sum of one term");
+}
+
+#[test]
+fn a_missing_calibration_is_told_with_the_command_that_makes_it() {
+    let plan = policy("auto:35dB").plan(&run(&SIX, Path::new("some/model")));
+    let error = plan.err().expect("a refusal").to_string();
+    assert_eq!(
+        error,
+        "cache policy auto:35dB: no calibration for dpmms with linspace spacing and 6 steps: make one \
+         with hydit-serve calibrate --model some/model --prompts FILE --sampler dpmms --spacing linspace \
+         --infer-steps 6"
+    );
+}
+
+#[test]
+fn a_calibration_is_read_back_as_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("schedules.yaml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("it is written");
+        Schedules::read(&path, &run(&SIX, folder.path())).expect("it fits")
+    };
+    let mut found = read(SCHEDULES);
+    found.made_with.insert("prompts".into(), "a \"red\" cat: 猫; \\ #1\n".into());
+    assert_eq!(read(&found.to_yaml()), found);
+}

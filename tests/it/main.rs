@@ -1,0 +1,26 @@
+//! The library on real models: numbers against the references in `tests/reference`, pictures of the
+//! shipped checkpoints, and what is refused.
+
+mod artifacts;
+mod batch;
+mod cache;
+mod calibrate;
+mod common;
+mod cut;
+mod image;
+mod matmul;
+mod memory;
+mod noise;
+mod parity;
+mod pictures;
+mod pipeline;
+mod policies;
+mod precision;
+mod rope;
+mod runtime;
+mod runtime_provider;
+mod runtime_refusals;
+mod sampler;
+mod synthetic;
+mod targets;
+mod tokenizer;

@@ -1,0 +1,143 @@
+//! Whole pictures against diffusers' `HunyuanDiTPipeline` on the trained checkpoints: same seed,
+//! same prompt, pixel by pixel. `tests/reference/make_pictures.py` made the references.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use hydit::cache::{CachePolicy, Decision, Forecast};
+use hydit::eval::compare::psnr;
+use hydit::image::{Image, read_png};
+use hydit::request::spacing_of;
+use hydit::runtime::BackendChoice;
+use hydit::{Pipeline, Request};
+use hydit_graphs::Precision;
+use hydit_testing::emoji;
+use serde::Deserialize;
+
+/// Both sides compute in fp32; a rounding difference of 1e-7 a step moves a channel value by 1 of
+/// 255 where it lies near a half. 55 dB is far below what that gives (70 and more) and far above
+/// any real mistake (below 40).
+const PSNR: f64 = 55.0;
+const WITHIN_ONE: f64 = 0.999;
+
+#[derive(Deserialize)]
+struct Reference {
+    name: String,
+    model: String,
+    files: Vec<String>,
+    steps: usize,
+    prompt: String,
+    negative_prompt: Option<String>,
+    seeds: Vec<u64>,
+    guidance_scale: f32,
+    guidance_rescale: f32,
+    height: usize,
+    width: usize,
+    sampler: String,
+    timesteps: Vec<u32>,
+    cache: Option<Cache>,
+    full_steps: Option<Vec<u8>>,
+}
+
+#[derive(Deserialize)]
+struct Cache {
+    gap: NonZeroU32,
+    start: u32,
+    close: u32,
+    branch: usize,
+}
+
+impl Reference {
+    fn branch(&self) -> usize {
+        self.cache.as_ref().map_or(1, |cache| cache.branch)
+    }
+
+    fn request(&self, pipeline: &Pipeline) -> Request {
+        let sampler = self.sampler.parse().expect("a known sampler");
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            height: self.height,
+            width: self.width,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale,
+            sampler,
+            spacing: spacing_of(pipeline.manifest(), sampler),
+            seed: self.seeds[0],
+            num_images: self.seeds.len(),
+            cache_policy: match self.cache {
+                None => CachePolicy::off(),
+                Some(Cache { gap, start, close, .. }) => CachePolicy::interval(gap, start, close),
+            },
+        }
+    }
+
+    /// Draws it and compares; gives the PSNR of the worst picture.
+    fn check(&self, pipeline: &mut Pipeline) -> f64 {
+        let request = self.request(pipeline);
+        let made = pipeline.generate(&request, &mut emoji::ignore).expect("it draws");
+        assert_eq!(made.timesteps, self.timesteps, "{}", self.name);
+        if let Some(full_steps) = &self.full_steps {
+            let refreshed = |&full: &u8| {
+                if full == 1 { Decision::Refresh } else { Decision::Reuse(Forecast::LAST) }
+            };
+            assert_eq!(made.plan, full_steps.iter().map(refreshed).collect::<Vec<_>>());
+        }
+        let compare = |(ours, file): (&Image, &String)| {
+            let (theirs, _) = read_png(&folder().join(file)).expect("a reference picture");
+            let psnr = psnr(ours, &theirs).expect("pictures of one size");
+            let pairs = ours.rgb.iter().zip(&theirs.rgb);
+            let close = pairs.filter(|(a, b)| a.abs_diff(**b) <= 1).count();
+            let share = close as f64 / ours.rgb.len() as f64;
+            println!("{file}: {psnr:.1} dB, {:.3}% within 1/255", 100.0 * share);
+            assert!(psnr >= PSNR && share >= WITHIN_ONE, "{file}: {psnr:.1} dB, {share}");
+            psnr
+        };
+        assert_eq!(made.images.len(), self.files.len());
+        made.images.iter().zip(&self.files).map(compare).fold(f64::INFINITY, f64::min)
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/pictures")
+}
+
+fn references() -> Vec<Reference> {
+    let text = std::fs::read_to_string(folder().join("pictures.json")).expect("the references");
+    serde_json::from_str(&text).expect("the references are JSON")
+}
+
+#[test]
+fn pictures_equal_diffusers_with_and_without_cache() {
+    let references = references();
+    assert!(references.len() >= 20, "the spread of references shrank");
+    for (model, branch) in [("emoji", 1), ("emoji", 2), ("badges", 1)] {
+        let artifacts = emoji::shared(model, branch, Precision::Fp32);
+        let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+        assert_eq!(pipeline.manifest().variant.name, model);
+        let own = |reference: &&Reference| reference.model == model && reference.branch() == branch;
+        let checked = references.iter().filter(own).map(|r| r.check(&mut pipeline)).count();
+        assert!(checked > 0, "{model}, {branch}");
+    }
+}
+
+#[test]
+fn the_embedded_engine_draws_the_same_picture() {
+    let references = references();
+    let reference = references.iter().find(|r| r.name == "dpmms-10-cat").expect("it is there");
+    let artifacts = emoji::artifacts();
+    reference.check(&mut emoji::pipeline(&artifacts, BackendChoice::Tract));
+}
+
+#[test]
+fn another_seed_is_another_picture() {
+    let references = references();
+    let reference = references.iter().find(|r| r.name == "dpmms-10-cat").expect("it is there");
+    let artifacts = emoji::artifacts();
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let request = Request { seed: 43, ..reference.request(&pipeline) };
+    let made = pipeline.generate(&request, &mut emoji::ignore).expect("it draws");
+    let (theirs, _) = read_png(&folder().join(&reference.files[0])).expect("a reference picture");
+    assert!(psnr(&made.images[0], &theirs).expect("one size") < 30.0);
+}

@@ -1,0 +1,125 @@
+//! Cache policies on the trained model: what is forecast, and that decisions and pictures repeat.
+
+use std::collections::VecDeque;
+
+use hydit::cache::{CachePolicy, Decision, refreshed};
+use hydit::pipeline::device_math::Features;
+use hydit::runtime::{Backend, BackendChoice, Value};
+use hydit::sampler::SamplerKind;
+use hydit::timing::Stage;
+use hydit::{Generated, Pipeline, Request};
+use hydit_graphs::{Manifest, Precision};
+use hydit_testing::emoji;
+
+fn policy(text: &str) -> CachePolicy {
+    text.parse().expect("a policy")
+}
+
+fn draw(pipeline: &mut Pipeline, request: &Request) -> Generated {
+    pipeline.generate(request, &mut emoji::ignore).expect("it draws")
+}
+
+fn request(pipeline: &Pipeline, cache: &str, steps: usize) -> Request {
+    let cat = emoji::cat(pipeline.manifest(), steps);
+    Request { sampler: SamplerKind::Ddim, cache_policy: policy(cache), ..cat }
+}
+
+#[test]
+fn forecasts_and_changes_are_those_computed_by_hand() {
+    let artifacts = emoji::artifacts();
+    for choice in [BackendChoice::Ort, BackendChoice::Tract] {
+        let pipeline = emoji::pipeline(&artifacts, choice);
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            let manifest = Manifest { precision, ..pipeline.manifest().clone() };
+            check(pipeline.backend(), &manifest);
+        }
+    }
+}
+
+fn check(backend: &Backend, manifest: &Manifest) {
+    let mut features = Features::new(manifest);
+    features.prepare(backend, 3, true).expect("the graphs load");
+    let shape = [2, 5, manifest.model.transformer.hidden_size];
+    let size: usize = shape.iter().product();
+    let fp16 = manifest.precision == Precision::Fp16;
+    let wave = |k: usize| (0..size).map(move |i| ((i * (k + 3)) % 17) as f32 / 8.0 - 1.0);
+    let value = |k: usize| -> Value {
+        let numbers: Vec<f32> = wave(k).collect();
+        match fp16 {
+            true => backend.tensor_f16(&shape, &numbers).expect("a tensor"),
+            false => backend.tensor_f32(&shape, &numbers).expect("a tensor"),
+        }
+    };
+    let kept: VecDeque<Value> = (0..3).map(value).collect();
+    let bound = if fp16 { 2e-3 } else { 1e-6 };
+    for weights in [&[1.5, -0.5][..], &[1.75, -1.0, 0.25], &[0.5, 0.5], &[2.0, -1.5, 0.5]] {
+        let blend = features.blend(&kept, weights).expect("it runs");
+        let blend = blend.read_f32().expect("numbers");
+        for i in 0..size {
+            let exact: f32 = weights
+                .iter()
+                .enumerate()
+                .map(|(k, w)| w * wave(k).nth(i).expect("a number"))
+                .sum();
+            assert!((blend[i] - exact).abs() <= bound, "{} for {exact}", blend[i]);
+        }
+    }
+    let square = |x: f32| x * x;
+    let moved: f32 = wave(0).zip(wave(1)).map(|(a, b)| square(a - b)).sum();
+    let exact = (moved / wave(1).map(square).sum::<f32>()).sqrt();
+    let found = features.change(&kept[0], &kept[1]).expect("it runs");
+    assert!((found - exact).abs() <= bound, "{found} for {exact}");
+}
+
+#[test]
+fn a_schedule_draws_what_the_rule_with_the_same_decisions_draws() {
+    let artifacts = emoji::artifacts();
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let off = request(&pipeline, "off", 12);
+    for rule in ["N3", "N3+taylor1", "N3+taylor2"] {
+        let by_rule = Request { cache_policy: policy(rule), ..off.clone() };
+        let rule = draw(&mut pipeline, &by_rule);
+        let weights: Vec<String> = (0..12)
+            .filter_map(|step| match rule.plan[step] {
+                Decision::Reuse(forecast) => Some(format!("{step}: {:?}", forecast.weights())),
+                Decision::Refresh => None,
+            })
+            .collect();
+        let (refresh, forecast) = (refreshed(&rule.plan), weights.join(", "));
+        let text =
+            format!("steps: 12\nschedules: [{{refresh: {refresh:?}, forecast: {{{forecast}}}}}]");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("it is written");
+        let schedule = format!("schedule:{}", file.path().display());
+        let by_schedule = Request { cache_policy: policy(&schedule), ..off.clone() };
+        let drawn = draw(&mut pipeline, &by_schedule);
+        assert_eq!(drawn.plan, rule.plan);
+        assert!(drawn.images == rule.images, "{schedule}");
+    }
+}
+
+#[test]
+fn a_probe_decides_by_the_picture_and_again_the_same() {
+    let artifacts = emoji::artifacts();
+    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let cat = request(&pipeline, "probe:0.4-6+taylor1", 20);
+    let first = draw(&mut pipeline, &cat);
+    let runs = refreshed(&first.plan);
+    assert!((3..20).contains(&runs.len()), "{runs:?}");
+    assert_eq!(first.timings.calls(Stage::Core), runs.len());
+    assert_eq!(first.plan[0], Decision::Refresh);
+
+    let other = Request { prompt: "a rocket on a black background".into(), seed: 3, ..cat.clone() };
+    let other = draw(&mut pipeline, &other);
+    let again = draw(&mut pipeline, &cat);
+    assert_eq!(first.plan, again.plan);
+    assert!(first.images == again.images, "the same bytes after another request");
+    assert_ne!(first.plan, other.plan, "another picture moves otherwise");
+
+    let never = Request { cache_policy: policy("probe:1000000-99"), ..cat.clone() };
+    assert_eq!(refreshed(&draw(&mut pipeline, &never).plan), [0]);
+    let always = Request { cache_policy: policy("probe:0.000001"), ..cat.clone() };
+    let off = Request { cache_policy: CachePolicy::off(), ..cat };
+    let (always, off) = (draw(&mut pipeline, &always), draw(&mut pipeline, &off));
+    assert!(always.images == off.images, "every step refreshed is no cache");
+}

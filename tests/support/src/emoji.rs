@@ -1,0 +1,109 @@
+//! The trained checkpoint of `models/emoji`: its exports, and pipelines and requests for it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
+use hydit::{Pipeline, Request, Step};
+use hydit_export::{Options, Progress};
+use hydit_graphs::{Manifest, Precision, Target};
+use tempfile::TempDir;
+
+/// The folder of the checkpoints, one folder each.
+pub fn models() -> PathBuf {
+    crate::repository().join("models")
+}
+
+/// The checkpoint.
+pub fn checkpoint() -> PathBuf {
+    models().join("emoji")
+}
+
+/// The usual export of the checkpoint: fp32, portable, cut at branch 1. All tests share it, so
+/// none may write into it.
+pub fn artifacts() -> PathBuf {
+    artifacts_for(Precision::Fp32)
+}
+
+/// As [`artifacts`], of another precision or form.
+pub fn artifacts_for(target: impl Into<Target>) -> PathBuf {
+    shared("emoji", 1, target)
+}
+
+/// The export of a checkpoint of `models/`, cut at `branch`. The first test that asks for it makes
+/// it and others wait; it stays until its sources change (see `build.rs`).
+pub fn shared(model: &str, branch: usize, target: impl Into<Target>) -> PathBuf {
+    let target = target.into();
+    let exports = Path::new(env!("OUT_DIR")).join("exports");
+    let name = format!("{model}-{branch}-{}-{}", target.precision, target.form);
+    let folder = exports.join(&name);
+    let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
+    lock.lock().expect("the lock is free at last");
+    if !folder.exists() {
+        let partial = tempfile::tempdir_in(&exports).expect("a folder");
+        export(&models().join(model), partial.path(), branch, target).expect("it exports");
+        fs::rename(partial.keep(), &folder).expect("the export gets its name");
+    }
+    folder
+}
+
+/// A copy of [`artifacts`] to write into.
+pub fn own_artifacts() -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for file in artifacts().read_dir().expect("the shared export") {
+        let file = file.expect("an entry");
+        fs::copy(file.path(), copy.path().join(file.file_name())).expect("it is copied");
+    }
+    copy
+}
+
+/// Exports any checkpoint whose tensors are all used.
+pub fn export(
+    checkpoint: &Path,
+    out: &Path,
+    branch: usize,
+    target: impl Into<Target>,
+) -> hydit_export::Result<Manifest> {
+    let target = target.into();
+    let options = Options {
+        checkpoint: checkpoint.to_path_buf(),
+        out: out.to_path_buf(),
+        cache_at_branch: branch,
+        precision: target.precision,
+        form: target.form,
+        full: false,
+        variant: None,
+    };
+    hydit_export::export(&options, &mut AllUsed)
+}
+
+struct AllUsed;
+
+impl Progress for AllUsed {
+    fn total(&mut self, _: u64) {}
+    fn graph(&mut self, _: &str) {}
+    fn wrote(&mut self, _: u64) {}
+    fn unused(&mut self, tensors: &[String]) {
+        panic!("the checkpoint has unused tensors: {tensors:?}");
+    }
+}
+
+/// An engine with two threads. ONNX Runtime must have been set up.
+pub fn backend(backend: BackendChoice) -> Backend {
+    let options = RuntimeOptions { backend, threads: Some(2), ..RuntimeOptions::default() };
+    Backend::open(&options).unwrap_or_else(|error| panic!("run scripts/setup-ort first: {error}"))
+}
+
+/// A pipeline on an export, with the engine of [`backend`].
+pub fn pipeline(artifacts: &Path, engine: BackendChoice) -> Pipeline {
+    Pipeline::load(artifacts, backend(engine)).expect("an export loads")
+}
+
+/// The model's defaults for the cat, with `steps` steps.
+pub fn cat(manifest: &Manifest, steps: usize) -> Request {
+    let request = Request::new(manifest, "蓝色背景上的猫").expect("the defaults are right");
+    Request { steps, ..request }
+}
+
+/// Listens to no step.
+pub fn ignore(_: Step) {}

@@ -1,0 +1,12 @@
+//! What the tests of several crates share. A helper that only one crate's tests use lies with them.
+
+pub mod emoji;
+pub mod process;
+
+use std::path::Path;
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    let support = Path::new(env!("CARGO_MANIFEST_DIR"));
+    support.ancestors().nth(2).expect("this crate lies two folders deep")
+}
