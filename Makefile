@@ -128,9 +128,9 @@ bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime an
 # Release builds: what is measured is what users run.
 soak: setup ## the server under load, minutes: mixed requests, overload, kills, slow connections; real clients, fuzzing
 	$(say) 'building'
-	@cargo test --quiet --release --locked --test soak --no-run
+	@cargo test --quiet --release --locked -p hydit-serve --test soak --no-run
 	$(say) 'long runs'
-	@cargo test --quiet --release --locked --test soak -- --ignored --nocapture --test-threads 1
+	@cargo test --quiet --release --locked -p hydit-serve --test soak -- --ignored --nocapture --test-threads 1
 	$(say) 'the official clients'
 	@scripts/test-clients
 	$(say) 'requests made from the OpenAPI document'
