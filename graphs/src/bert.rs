@@ -4,13 +4,15 @@
 use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::BertConfig;
 use crate::dim::{Dim, Symbol};
-use crate::target::Target;
+use crate::options::GraphOptions;
 use crate::tensor::DType;
 
-/// In: `input_ids` and `attention_mask` `[b, len]`. Out: `last_hidden_state` `[b, len, hidden]`
-/// in fp32.
-pub fn text_encoder(cfg: &BertConfig, len: usize, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("text-encoder", target);
+/// Builds the first text encoder for prompts of `len` tokens.
+///
+/// Inputs: `input_ids` and `attention_mask` `[b, len]`. Output: `last_hidden_state`
+/// `[b, len, hidden]` in fp32.
+pub fn text_encoder(cfg: &BertConfig, len: usize, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = Graph::new("text-encoder", options);
     let shape = [Dim::from(Symbol::Batch), len.into()];
     let ids = graph.input("input_ids", DType::I64, &shape);
     let mask = padding_bias(graph.input("attention_mask", DType::I64, &shape));
@@ -24,12 +26,13 @@ pub fn text_encoder(cfg: &BertConfig, len: usize, target: impl Into<Target>) -> 
     graph.finish()
 }
 
-/// `[b, len]` of 1 and 0 -> `[b, 1, 1, len]` of 0 and the lowest number, to add to scores.
+/// Turns a mask `[b, len]` of 1 and 0 into a bias `[b, 1, 1, len]` of 0 and the lowest number,
+/// which is added to attention scores.
 pub(crate) fn padding_bias(mask: Var<'_>) -> Var<'_> {
     ((mask.cast(DType::F32) - 1.0) * f32::MAX).unsqueeze([1, 2])
 }
 
-/// `BertEmbeddings`, with token type 0 throughout.
+/// `BertEmbeddings` with token type 0 throughout.
 fn embeddings<'g>(cfg: &BertConfig, w: &Weights<'g>, ids: Var<'g>, len: usize) -> Var<'g> {
     let _scope = w.enter();
     let (d, compute) = (cfg.hidden_size, w.graph.compute());

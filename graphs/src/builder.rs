@@ -1,9 +1,10 @@
-//! [`Graph`], [`Var`] and [`Weights`]: declare weights by checkpoint name, connect, finish.
+//! [`Graph`], [`Var`] and [`Weights`]: declare weights by their names in the checkpoint, connect
+//! values, finish.
 //!
 //! A [`Var`] is a `Copy` handle, so graph code reads like the reference: `x + y.silu()`. Shapes and
-//! element types are known while building; a mismatch is a bug of the model's code and panics at
-//! its line. No weight is read here: an [`Initializer`] only says which tensor of the checkpoint
-//! it is.
+//! element types are known while building; a mismatch is a bug in the model's code and panics at
+//! its line. No weight is read here: an [`Initializer`] only says which tensor of the checkpoint it
+//! is.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,25 +12,26 @@ use std::fmt;
 
 use crate::dim::{Cost, Dim};
 use crate::onnx::{AttributeProto, AttributeType, NodeProto};
-use crate::target::Target;
+use crate::options::GraphOptions;
 use crate::tensor::{DType, Initializer, Source, TensorSpec, Transform};
 
-/// A finished graph: what [`GraphDef::encode`] writes.
+/// A finished graph, which [`GraphDef::encode`] turns into the bytes of an ONNX file.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GraphDef {
-    /// Name, kebab-case; also the file's stem.
+    /// Name in kebab-case, which is also the stem of the file.
     pub name: String,
-    /// Inputs.
+    /// Inputs in the order of their declaration.
     pub inputs: Vec<TensorSpec>,
-    /// Outputs.
+    /// Outputs in the order of their declaration.
     pub outputs: Vec<TensorSpec>,
-    /// Nodes in topological order.
+    /// Nodes, each after those whose outputs it reads.
     pub nodes: Vec<NodeProto>,
     /// Weights and constants in the order of their first use.
     pub initializers: Vec<Initializer>,
     /// Floating-point operations of one run.
     pub flops: Cost,
-    /// Operator domains used besides the standard one.
+    /// Operator domains that the nodes use besides the standard one.
     pub domains: Vec<&'static str>,
 }
 
@@ -41,21 +43,22 @@ struct Inner {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     initializers: Vec<Initializer>,
-    declared: BTreeMap<String, usize>,
-    /// Values by the value they are the quantized form of.
+    /// The places in `values` and in `initializers` of every initializer, by name.
+    declared: BTreeMap<String, (usize, usize)>,
+    /// For a value that was quantized, the values that its quantized form consists of.
     quantized: BTreeMap<usize, [usize; 3]>,
     domains: BTreeSet<&'static str>,
     flops: Cost,
 }
 
-/// A graph being built.
+/// A graph that is being built.
 pub struct Graph {
     name: String,
-    target: Target,
+    options: GraphOptions,
     inner: RefCell<Inner>,
 }
 
-/// A value of a [`Graph`].
+/// A value of a [`Graph`]: an input, a weight, a constant or the output of a node.
 #[derive(Clone, Copy)]
 pub struct Var<'g> {
     pub(crate) graph: &'g Graph,
@@ -63,22 +66,22 @@ pub struct Var<'g> {
 }
 
 impl Graph {
-    /// An empty graph.
-    pub fn new(name: &str, target: impl Into<Target>) -> Graph {
-        Graph { name: name.to_string(), target: target.into(), inner: RefCell::default() }
+    /// Creates an empty graph.
+    pub fn new(name: &str, options: impl Into<GraphOptions>) -> Graph {
+        Graph { name: name.to_string(), options: options.into(), inner: RefCell::default() }
     }
 
-    /// What the graph is written for.
-    pub fn target(&self) -> Target {
-        self.target
+    /// The precision and the target that the graph is built for.
+    pub fn options(&self) -> GraphOptions {
+        self.options
     }
 
-    /// Element type of the activations between matrices, and of weights that are not quantized.
+    /// The element type of activations between matrices, and of weights that are not quantized.
     pub fn compute(&self) -> DType {
-        self.target.precision.compute()
+        self.options.precision.compute()
     }
 
-    /// The weights at the root of the checkpoint's names.
+    /// All weights of the checkpoint.
     pub fn root(&self) -> Weights<'_> {
         Weights { graph: self, prefix: String::new() }
     }
@@ -93,25 +96,25 @@ impl Graph {
     /// Declares `var` an output called `name`.
     ///
     /// # Panics
-    /// If `var` is an input or an initializer: an output must be made by a node.
+    /// If `var` is an input or an initializer, since an output must come from a node.
     #[track_caller]
     pub fn output(&self, name: &str, var: Var<'_>) {
         let mut inner = self.inner.borrow_mut();
         let old = std::mem::replace(&mut inner.values[var.id].name, name.to_string());
         let spec = inner.values[var.id].clone();
         inner.outputs.push(spec);
-        let mut made = false;
+        let mut found = false;
         for node in &mut inner.nodes {
             for value in node.output.iter_mut().filter(|v| **v == old) {
                 *value = name.to_string();
-                made = true;
+                found = true;
             }
             node.input.iter_mut().filter(|v| **v == old).for_each(|v| *v = name.to_string());
         }
-        assert!(made, "output `{name}` is not made by a node");
+        assert!(found, "output `{name}` does not come from a node");
     }
 
-    /// The finished graph.
+    /// Finishes the graph.
     pub fn finish(self) -> GraphDef {
         let inner = self.inner.into_inner();
         GraphDef {
@@ -125,19 +128,19 @@ impl Graph {
         }
     }
 
-    /// A constant of floats, in fp32.
+    /// Declares a constant of 32-bit floats.
     pub fn floats(&self, name: &str, dims: &[usize], values: &[f32]) -> Var<'_> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(name, dims, DType::F32, bytes)
     }
 
-    /// A constant of whole numbers.
+    /// Declares a constant of 64-bit integers.
     pub fn ints(&self, name: &str, dims: &[usize], values: &[i64]) -> Var<'_> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(name, dims, DType::I64, bytes)
     }
 
-    /// A list of whole numbers (axes, shape, indices), shared between its users.
+    /// A list of integers (axes, a shape, indices), shared between its users.
     pub(crate) fn list(&self, values: &[i64]) -> Var<'_> {
         let text: Vec<_> = values.iter().map(i64::to_string).collect();
         self.ints(&format!("[{}]", text.join(",")), &[values.len()], values)
@@ -154,14 +157,17 @@ impl Graph {
         self.initializer(Initializer { name: name.to_string(), dims: dims.to_vec(), dtype, source })
     }
 
+    /// Declares an initializer, or finds it if it was declared before.
+    ///
+    /// # Panics
+    /// If one of its name differs in shape, element type or source.
     #[track_caller]
     fn initializer(&self, initializer: Initializer) -> Var<'_> {
         let known = self.inner.borrow().declared.get(&initializer.name).copied();
-        if let Some(id) = known {
-            let var = Var { graph: self, id };
-            let shape: Vec<Dim> = initializer.dims.iter().map(|&n| n.into()).collect();
-            assert_eq!(var.shape(), shape, "`{}` is declared twice", initializer.name);
-            return var;
+        if let Some((id, place)) = known {
+            let same = self.inner.borrow().initializers[place] == initializer;
+            assert!(same, "`{}` is declared twice, with different content", initializer.name);
+            return Var { graph: self, id };
         }
         let var = self.value(TensorSpec {
             name: initializer.name.clone(),
@@ -169,7 +175,8 @@ impl Graph {
             shape: initializer.dims.iter().map(|&n| n.into()).collect(),
         });
         let mut inner = self.inner.borrow_mut();
-        inner.declared.insert(initializer.name.clone(), var.id);
+        let place = inner.initializers.len();
+        inner.declared.insert(initializer.name.clone(), (var.id, place));
         inner.initializers.push(initializer);
         var
     }
@@ -180,7 +187,7 @@ impl Graph {
         Var { graph: self, id: inner.values.len() - 1 }
     }
 
-    /// Appends a node of one output; `flops` is the cost of one element of it.
+    /// Appends a node with one output; `flops` is the cost of one element of it.
     pub(crate) fn node(
         &self,
         op: &str,
@@ -193,8 +200,8 @@ impl Graph {
         var
     }
 
-    /// Appends a node of the operator `op` of `domain` (empty for the standard one); `flops` is the
-    /// cost of one element of its first output.
+    /// Appends a node with the operator `op` of `domain` (empty for the standard one); `flops` is
+    /// the cost of one element of its first output.
     pub(crate) fn nodes<const N: usize>(
         &self,
         domain: &'static str,
@@ -237,54 +244,55 @@ impl Graph {
         })
     }
 
-    /// Counts the term `flops`, for nodes whose cost is not that of their output's elements alone.
+    /// Adds `flops` to the cost, for a node whose cost is not only that of its output's elements.
     pub(crate) fn add_flops(&self, flops: Dim) {
         self.inner.borrow_mut().flops.add(flops);
     }
 
-    /// What `make` makes of `var`, made once however often it is asked for.
-    pub(crate) fn once<'g>(
+    /// The quantized form of `var`: the result of `quantize` at the first call, and the same values
+    /// at every later one.
+    pub(crate) fn quantize_once<'g>(
         &'g self,
         var: Var<'g>,
-        make: impl FnOnce(Var<'g>) -> [Var<'g>; 3],
+        quantize: impl FnOnce(Var<'g>) -> [Var<'g>; 3],
     ) -> [Var<'g>; 3] {
         let known = self.inner.borrow().quantized.get(&var.id).copied();
         if let Some(ids) = known {
             return ids.map(|id| Var { graph: self, id });
         }
-        let made = make(var);
-        self.inner.borrow_mut().quantized.insert(var.id, made.map(|var| var.id));
-        made
+        let quantized = quantize(var);
+        self.inner.borrow_mut().quantized.insert(var.id, quantized.map(|var| var.id));
+        quantized
     }
 }
 
 impl<'g> Var<'g> {
-    /// Shape.
+    /// The shape, with symbols for the free sizes.
     pub fn shape(self) -> Vec<Dim> {
         self.graph.inner.borrow().values[self.id].shape.clone()
     }
 
-    /// Element type.
+    /// The element type.
     pub fn dtype(self) -> DType {
         self.graph.inner.borrow().values[self.id].dtype
     }
 
-    /// Number of axes.
+    /// The number of axes.
     pub fn rank(self) -> usize {
         self.shape().len()
     }
 
-    /// Size of the last axis, which our layers know.
+    /// The size of the last axis.
     ///
     /// # Panics
-    /// If it is symbolic.
+    /// If that size is symbolic.
     #[track_caller]
     pub fn width(self) -> usize {
         self.shape().last().and_then(|d| d.known()).expect("the last axis has a known size")
     }
 }
 
-/// Value of a node's attribute.
+/// The value of a node's attribute.
 pub(crate) enum Attribute {
     Int(i64),
     Float(f32),
@@ -318,16 +326,18 @@ impl Attribute {
     }
 }
 
-/// A prefix of checkpoint names: `w.pp("attn1")` is all that starts with `...attn1.`.
+/// The weights of the checkpoint whose names start with a prefix. They are declared by the rest of
+/// their names: with `w = graph.root().pp("attn1")`, `w.tensor("to_q.bias", ..)` is the weight
+/// `attn1.to_q.bias`.
 #[derive(Clone)]
 pub struct Weights<'g> {
-    /// The graph the weights are declared in.
+    /// The graph in which the weights are declared.
     pub graph: &'g Graph,
     prefix: String,
 }
 
 impl<'g> Weights<'g> {
-    /// The weights under `name`.
+    /// The weights whose names go on with `name` and a dot ("push prefix").
     pub fn pp(&self, name: impl fmt::Display) -> Weights<'g> {
         Weights { graph: self.graph, prefix: format!("{}{name}.", self.prefix) }
     }
@@ -338,13 +348,13 @@ impl<'g> Weights<'g> {
         self.declare(name, "", dims, Transform::Keep, dtype)
     }
 
-    /// Declares the checkpoint's matrix `name` of shape `[out, in]`, as `[in, out]`.
+    /// Declares the checkpoint's matrix `name` of shape `[out, in]`, transposed to `[in, out]`.
     #[track_caller]
     pub fn transposed(&self, name: &str, shape: [usize; 2], dtype: DType) -> Var<'g> {
         self.declare(name, "", &shape, Transform::Transpose, dtype)
     }
 
-    /// Declares the checkpoint's matrix `name` of shape `[out, in]` as `[in, out]` of 8-bit integers
+    /// Declares the checkpoint's matrix `name` of shape `[out, in]` as 8-bit integers `[in, out]`
     /// and their scales `[out]`.
     #[track_caller]
     pub fn quantized(&self, name: &str, shape: [usize; 2]) -> (Var<'g>, Var<'g>) {
@@ -374,7 +384,8 @@ impl<'g> Weights<'g> {
         })
     }
 
-    /// Nodes appended while the guard lives are named under this prefix.
+    /// Opens a naming scope: nodes that are appended while the guard lives are named under this
+    /// prefix.
     #[must_use]
     pub fn enter(&self) -> Scope<'g> {
         let scope = self.prefix.replace('.', "/");
@@ -391,5 +402,36 @@ pub struct Scope<'g> {
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
         self.graph.inner.borrow_mut().scope.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Precision;
+
+    #[test]
+    fn a_weight_that_is_read_twice_is_one_initializer() {
+        let graph = Graph::new("twice", Precision::Fp32);
+        let w = graph.root();
+        let x = w.tensor("bias", &[2], DType::F32) + w.tensor("bias", &[2], DType::F32);
+        graph.output("y", x);
+        assert_eq!(graph.finish().initializers.len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "`ones` is declared twice")]
+    fn constants_of_one_name_and_other_values_are_a_bug() {
+        let graph = Graph::new("constants", Precision::Fp32);
+        graph.floats("ones", &[2], &[1.0, 1.0]);
+        graph.floats("ones", &[2], &[1.0, 2.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`bias` is declared twice")]
+    fn weights_of_one_name_and_another_type_are_a_bug() {
+        let graph = Graph::new("weights", Precision::Fp32);
+        graph.root().tensor("bias", &[2], DType::F32);
+        graph.root().tensor("bias", &[2], DType::F16);
     }
 }

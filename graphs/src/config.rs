@@ -1,71 +1,72 @@
-//! What the graphs are functions of: the `config.json` of each component, as diffusers and
-//! transformers write it. Parsed from text, checked before a graph is built.
+//! The `config.json` of each component, as diffusers and transformers write it: what the graphs are
+//! functions of. A config is parsed from text and checked before a graph is built.
 
 use serde::{Deserialize, Serialize};
 
-/// A config that cannot be built: the field, what was found, what was expected.
+/// Heads of the attention that pools the prompt, fixed in both references.
+pub(crate) const POOLER_HEADS: usize = 8;
+
+/// The reason why no graph can be built from a config.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
-    /// The scheduler's config cannot be used.
-    #[error(transparent)]
-    Scheduler(#[from] crate::scheduler::SchedulerError),
     /// The text is not JSON of the expected form.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// A value is out of range or not supported.
     #[error("`{field}` is {found}; {expected}")]
     Field {
-        /// The field of the JSON file.
+        /// Name of the field in the JSON file.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         found: String,
-        /// What would do.
+        /// The values that would be accepted, or the reason why this one is not.
         expected: String,
     },
 }
 
-/// `transformer/config.json`: `HunyuanDiT2DModel`.
+/// Config of the diffusion transformer, `HunyuanDiT2DModel`: `transformer/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HunyuanDitConfig {
-    /// Blocks, the depth; even.
+    /// Number of blocks, which is even.
     pub num_layers: usize,
-    /// Width of the residual stream: heads * head_dim.
+    /// Width of the residual stream: `num_attention_heads * attention_head_dim`.
     pub hidden_size: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Width of a head.
+    /// Width of an attention head.
     pub attention_head_dim: usize,
-    /// Width of the feed-forward layer over `hidden_size`.
+    /// Width of the feed-forward layer relative to `hidden_size`.
     pub mlp_ratio: f64,
     /// Side of a patch in latent pixels.
     pub patch_size: usize,
-    /// Latent channels.
+    /// Number of latent channels.
     pub in_channels: usize,
-    /// Whether a variance is predicted beside the noise (and then ignored).
+    /// Whether the model predicts a variance beside the noise, which is then ignored.
     pub learn_sigma: bool,
-    /// Latent size the model was made for.
+    /// Side of the latents that the model was made for.
     pub sample_size: usize,
-    /// Tokens of the first text encoder.
+    /// Number of tokens from the first text encoder.
     pub text_len: usize,
-    /// Tokens of the second text encoder.
+    /// Number of tokens from the second text encoder.
     pub text_len_t5: usize,
-    /// Width of the first text encoder.
+    /// Width of the first text encoder's states.
     pub cross_attention_dim: usize,
-    /// Width of the second text encoder.
+    /// Width of the second text encoder's states.
     pub cross_attention_dim_t5: usize,
     /// Width of the pooled prompt.
     pub pooled_projection_dim: usize,
-    /// Size and style conditions: up to v1.1.
+    /// Whether the model has the size and style conditions of versions up to v1.1.
     pub use_style_cond_and_image_meta_size: bool,
-    /// Feed-forward activation; `gelu-approximate`.
+    /// Activation of the feed-forward layer; only `gelu-approximate` is supported.
     pub activation_fn: String,
-    /// Norm; `layer_norm`.
+    /// Kind of the norms; only `layer_norm` is supported.
     pub norm_type: String,
 }
 
 impl Default for HunyuanDitConfig {
-    /// The defaults of diffusers' constructor, which its config files may leave out.
+    /// The defaults of diffusers' constructor, for the fields that a config file leaves out.
     fn default() -> Self {
         HunyuanDitConfig {
             num_layers: 28,
@@ -90,7 +91,10 @@ impl Default for HunyuanDitConfig {
 }
 
 impl HunyuanDitConfig {
-    /// Parses and checks.
+    /// Parses the JSON text of a config and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON of this form, or [`HunyuanDitConfig::validate`] refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
         cfg.validate()?;
@@ -98,6 +102,9 @@ impl HunyuanDitConfig {
     }
 
     /// Checks that the graphs can be built.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
     pub fn validate(&self) -> Result<(), ConfigError> {
         range("num_layers", self.num_layers, 4, 256)?;
         if !self.num_layers.is_multiple_of(2) {
@@ -127,34 +134,33 @@ impl HunyuanDitConfig {
         range("cross_attention_dim", self.cross_attention_dim, 1, 16_384)?;
         range("cross_attention_dim_t5", self.cross_attention_dim_t5, 1, 16_384)?;
         range("pooled_projection_dim", self.pooled_projection_dim, 1, 16_384)?;
-        let heads = crate::embedders::POOLER_HEADS;
-        if !self.cross_attention_dim_t5.is_multiple_of(heads) {
-            let why = format!("the pooler's {heads} heads must divide it");
+        if !self.cross_attention_dim_t5.is_multiple_of(POOLER_HEADS) {
+            let why = format!("the pooler's {POOLER_HEADS} heads must divide it");
             return field("cross_attention_dim_t5", self.cross_attention_dim_t5, why);
         }
         only("activation_fn", &self.activation_fn, "gelu-approximate")?;
         only("norm_type", &self.norm_type, "layer_norm")
     }
 
-    /// Channels of the prediction.
+    /// Number of channels of the prediction.
     pub fn out_channels(&self) -> usize {
         self.in_channels * if self.learn_sigma { 2 } else { 1 }
     }
 
-    /// Width of the feed-forward layer: rounded down, as Python's `int` does.
+    /// Width of the feed-forward layer, rounded down as Python's `int` does.
     pub fn ff_inner_dim(&self) -> usize {
         (self.hidden_size as f64 * self.mlp_ratio) as usize
     }
 
-    /// Cache branches the depth allows.
+    /// The values of `cache_at_branch` that the number of blocks allows.
     pub fn cache_branches(&self) -> std::ops::RangeInclusive<usize> {
         1..=self.num_layers / 2 - 1
     }
 }
 
-/// `text_encoder/config.json`: `BertModel`.
+/// Config of the first text encoder, `BertModel`: `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // names and meanings are transformers'
+#[allow(missing_docs)] // transformers documents the fields
 pub struct BertConfig {
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -174,7 +180,10 @@ fn absolute() -> String {
 }
 
 impl BertConfig {
-    /// Parses and checks.
+    /// Parses the JSON text of a config and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON of this form, or a field is out of range or not supported.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
         range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
@@ -195,23 +204,24 @@ impl BertConfig {
     }
 }
 
-/// Feed-forward of a T5 block.
+/// The kind of feed-forward layer of a T5 block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedForward {
-    /// T5 v1.1 and mT5.
+    /// Two projections, one of them through GELU, multiplied: T5 v1.1 and mT5.
     #[serde(rename = "gated-gelu")]
     GatedGelu,
-    /// As [`FeedForward::GatedGelu`] with SiLU.
+    /// Like [`FeedForward::GatedGelu`], with SiLU in place of GELU.
     #[serde(rename = "gated-silu")]
     GatedSilu,
-    /// The first T5.
+    /// One projection through ReLU: the first T5.
     #[serde(rename = "relu")]
     Relu,
 }
 
-/// `text_encoder_2/config.json`: `T5EncoderModel` or `MT5EncoderModel`.
+/// Config of the second text encoder, `T5EncoderModel` or `MT5EncoderModel`:
+/// `text_encoder_2/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // names and meanings are transformers'
+#[allow(missing_docs)] // transformers documents the fields
 pub struct T5Config {
     pub vocab_size: usize,
     pub d_model: usize,
@@ -231,7 +241,10 @@ fn max_distance() -> usize {
 }
 
 impl T5Config {
-    /// Parses and checks.
+    /// Parses the JSON text of a config and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON of this form, or a field is out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
         range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
@@ -253,9 +266,9 @@ impl T5Config {
     }
 }
 
-/// `vae/config.json`: `AutoencoderKL`.
+/// Config of the image decoder, `AutoencoderKL`: `vae/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // names and meanings are diffusers'
+#[allow(missing_docs)] // diffusers documents the fields
 pub struct VaeConfig {
     pub block_out_channels: Vec<usize>,
     pub layers_per_block: usize,
@@ -289,7 +302,10 @@ fn silu() -> String {
 }
 
 impl VaeConfig {
-    /// Parses and checks.
+    /// Parses the JSON text of a config and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON of this form, or a field is out of range or not supported.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
         range("block_out_channels (levels)", cfg.block_out_channels.len(), 1, 8)?;
@@ -299,7 +315,7 @@ impl VaeConfig {
         for &width in &cfg.block_out_channels {
             range("block_out_channels", width, 1, 8192)?;
             if !width.is_multiple_of(cfg.norm_num_groups) {
-                let why = format!("it must divide every width; {width} is one");
+                let why = format!("it must divide every width, but not {width}");
                 return field("norm_num_groups", cfg.norm_num_groups, why);
             }
         }
@@ -326,7 +342,7 @@ impl VaeConfig {
         Ok(cfg)
     }
 
-    /// Image pixels per latent pixel.
+    /// Side of the square of image pixels that a latent pixel becomes.
     pub fn factor(&self) -> usize {
         1 << (self.block_out_channels.len() - 1)
     }
@@ -341,22 +357,22 @@ fn field<T>(
 }
 
 fn range(name: &'static str, found: usize, low: usize, high: usize) -> Result<(), ConfigError> {
-    match (low..=high).contains(&found) {
-        true => Ok(()),
-        false => field(name, found, format!("expected {low} to {high}")),
+    if (low..=high).contains(&found) {
+        return Ok(());
     }
+    field(name, found, format!("expected {low} to {high}"))
 }
 
 fn only(name: &'static str, found: &str, expected: &str) -> Result<(), ConfigError> {
-    match found == expected {
-        true => Ok(()),
-        false => field(name, format!("`{found}`"), format!("only `{expected}` is supported")),
+    if found == expected {
+        return Ok(());
     }
+    field(name, format!("`{found}`"), format!("only `{expected}` is supported"))
 }
 
 fn epsilon(name: &'static str, found: f32) -> Result<(), ConfigError> {
-    match found > 0.0 && found < 0.1 {
-        true => Ok(()),
-        false => field(name, found, "expected a small positive number"),
+    if found > 0.0 && found < 0.1 {
+        return Ok(());
     }
+    field(name, found, "expected a small positive number")
 }

@@ -1,53 +1,56 @@
 //! Symbolic sizes: a dimension is a whole number times powers of a few symbols.
 //!
 //! Every size in our graphs has this form (`2*grid_height`, `grid_height*grid_width`, ...), so
-//! shape rules are exact integer arithmetic and the cost of a graph is a polynomial.
+//! shape rules are exact integer arithmetic, and the cost of a graph is a polynomial.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Mul;
 use std::str::FromStr;
 
-/// The free sizes of our graphs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+use strum::{Display, EnumCount, EnumString, VariantArray};
+
+use crate::names::UnknownName;
+
+/// A size that is free in a finished graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, EnumCount, EnumString, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = UnknownName::among::<Symbol>)]
 pub enum Symbol {
-    /// Rows of the batch; with guidance two per image.
+    /// Rows of the batch: two per image with guidance.
     Batch,
-    /// Rows of the image-token grid: latent height / patch size.
+    /// Rows of the grid of image tokens: latent height / patch size.
     GridHeight,
-    /// Columns of the image-token grid.
+    /// Columns of the grid of image tokens: latent width / patch size.
     GridWidth,
-    /// Height of the latents, where the graph knows no patches (VAE).
+    /// Height of the latents in a graph without patches (the image decoder).
     Height,
-    /// Width of the latents, where the graph knows no patches (VAE).
+    /// Width of the latents in a graph without patches (the image decoder).
     Width,
 }
 
-const SYMBOLS: [(Symbol, &str); 5] = [
-    (Symbol::Batch, "batch"),
-    (Symbol::GridHeight, "grid_height"),
-    (Symbol::GridWidth, "grid_width"),
-    (Symbol::Height, "height"),
-    (Symbol::Width, "width"),
-];
-
-/// `factor * batch^a * grid_height^b * ...`
+/// The size of an axis: `factor * batch^a * grid_height^b * ...`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dim {
-    powers: [u8; SYMBOLS.len()],
+    powers: [u8; Symbol::COUNT],
     factor: u64,
 }
 
 impl Dim {
     /// The size 1.
-    pub const ONE: Dim = Dim { powers: [0; SYMBOLS.len()], factor: 1 };
+    pub const ONE: Dim = Dim { powers: [0; Symbol::COUNT], factor: 1 };
 
-    /// The number, if no symbol is in it.
-    pub fn known(self) -> Option<usize> {
-        (self.powers == [0; SYMBOLS.len()]).then_some(self.factor as usize)
+    /// The number of image tokens: `grid_height*grid_width`.
+    pub fn tokens() -> Dim {
+        Dim::from(Symbol::GridHeight) * Dim::from(Symbol::GridWidth)
     }
 
-    /// `self / by`, if that is a size.
+    /// The number that this size is, or `None` if it is symbolic.
+    pub fn known(self) -> Option<usize> {
+        (self.powers == [0; Symbol::COUNT]).then_some(self.factor as usize)
+    }
+
+    /// Divides by another size; `None` unless the division is exact.
     pub fn checked_div(self, by: Dim) -> Option<Dim> {
         let mut powers = self.powers;
         for (power, by) in powers.iter_mut().zip(by.powers) {
@@ -57,7 +60,7 @@ impl Dim {
         exact.then(|| Dim { powers, factor: self.factor / by.factor })
     }
 
-    /// The value at given sizes.
+    /// The number that this size is when the symbols have the values `sizes`.
     pub fn at(self, sizes: &Sizes) -> u64 {
         let values = sizes.values();
         self.powers
@@ -99,65 +102,74 @@ impl fmt::Display for Dim {
         if self.factor != 1 || self.known().is_some() {
             factors.push(self.factor.to_string());
         }
-        for ((_, name), power) in SYMBOLS.iter().zip(self.powers) {
-            factors.extend(std::iter::repeat_n((*name).to_string(), usize::from(power)));
+        for (symbol, power) in Symbol::VARIANTS.iter().zip(self.powers) {
+            factors.extend(std::iter::repeat_n(symbol.to_string(), usize::from(power)));
         }
         f.write_str(&factors.join("*"))
     }
 }
 
 impl FromStr for Dim {
-    type Err = String;
+    type Err = ParseDimError;
 
-    fn from_str(text: &str) -> Result<Dim, String> {
+    fn from_str(text: &str) -> Result<Dim, ParseDimError> {
         text.split('*').try_fold(Dim::ONE, |dim, factor| {
-            let symbol = SYMBOLS.iter().find(|(_, name)| *name == factor);
-            match (symbol, factor.parse::<usize>()) {
-                (Some((symbol, _)), _) => Ok(dim * Dim::from(*symbol)),
-                (None, Ok(n)) => Ok(dim * Dim::from(n)),
-                _ => Err(format!("`{text}` is not a size: `{factor}` is no number and no symbol")),
+            if let Ok(n) = factor.parse::<usize>() {
+                return Ok(dim * n.into());
             }
+            let symbol: Symbol = factor
+                .parse()
+                .map_err(|source| ParseDimError { text: text.to_string(), source })?;
+            Ok(dim * symbol.into())
         })
     }
 }
 
-/// Values of the symbols.
+/// A text that is not a product of numbers and [`Symbol`]s.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a size")]
+pub struct ParseDimError {
+    text: String,
+    source: UnknownName,
+}
+
+/// The values of all symbols, to evaluate a [`Dim`] or a [`Cost`] with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sizes {
-    /// Rows of the batch.
+    /// Value of [`Symbol::Batch`].
     pub batch: usize,
-    /// Rows of the token grid.
+    /// Value of [`Symbol::GridHeight`].
     pub grid_height: usize,
-    /// Columns of the token grid.
+    /// Value of [`Symbol::GridWidth`].
     pub grid_width: usize,
-    /// Latent height.
+    /// Value of [`Symbol::Height`].
     pub height: usize,
-    /// Latent width.
+    /// Value of [`Symbol::Width`].
     pub width: usize,
 }
 
 impl Sizes {
-    fn values(&self) -> [u64; SYMBOLS.len()] {
+    fn values(&self) -> [u64; Symbol::COUNT] {
         [self.batch, self.grid_height, self.grid_width, self.height, self.width].map(|v| v as u64)
     }
 }
 
-/// A sum of [`Dim`]s: what a graph costs at any size.
+/// A sum of [`Dim`]s: the floating-point operations of a graph as a polynomial of its free sizes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cost(BTreeMap<[u8; SYMBOLS.len()], u64>);
+pub struct Cost(BTreeMap<[u8; Symbol::COUNT], u64>);
 
 impl Cost {
-    /// Adds `term`.
+    /// Adds a term.
     pub fn add(&mut self, term: Dim) {
         *self.0.entry(term.powers).or_default() += term.factor;
     }
 
-    /// The value at given sizes.
+    /// The number of operations when the symbols have the values `sizes`.
     pub fn at(&self, sizes: &Sizes) -> u64 {
         self.terms().map(|term| term.at(sizes)).sum()
     }
 
-    /// The terms.
+    /// The terms, no two of which have the same powers.
     pub fn terms(&self) -> impl Iterator<Item = Dim> {
         self.0.iter().map(|(&powers, &factor)| Dim { powers, factor })
     }
@@ -171,7 +183,7 @@ impl FromIterator<Dim> for Cost {
     }
 }
 
-/// Numbers stay numbers in YAML, everything else is its text.
+/// A known size is a number in YAML; any other is its text.
 impl serde::Serialize for Dim {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.known() {
@@ -193,10 +205,11 @@ impl<'de> serde::Deserialize<'de> for Dim {
                 Ok(Dim { factor: n, ..Dim::ONE })
             }
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Dim, E> {
-                u64::try_from(n).map_err(E::custom).map(|n| Dim { factor: n, ..Dim::ONE })
+                u64::try_from(n).map_err(E::custom).and_then(|n| self.visit_u64(n))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dim, E> {
-                text.parse().map_err(E::custom)
+                text.parse()
+                    .map_err(|error: ParseDimError| E::custom(format!("{error}: {}", error.source)))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -221,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_size_survives_its_text() {
-        let tokens = Dim::from(Symbol::GridHeight) * Dim::from(Symbol::GridWidth);
+        let tokens = Dim::tokens();
         for dim in [Dim::ONE, 1408.into(), Symbol::Batch.into(), tokens, tokens * 4.into()] {
             assert_eq!(dim.to_string().parse(), Ok(dim));
         }
@@ -240,7 +253,7 @@ mod tests {
     #[test]
     fn cost_is_the_sum_of_its_terms() {
         let sizes = Sizes { batch: 2, grid_height: 3, grid_width: 5, height: 0, width: 0 };
-        let tokens = Dim::from(Symbol::GridHeight) * Dim::from(Symbol::GridWidth);
+        let tokens = Dim::tokens();
         let cost = Cost::from_iter([tokens * 7.into(), tokens * 3.into(), Symbol::Batch.into()]);
         assert_eq!(cost.at(&sizes), 15 * 10 + 2);
         assert_eq!(cost.terms().count(), 2);

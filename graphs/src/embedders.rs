@@ -1,19 +1,16 @@
-//! What surrounds the blocks: patches, timestep, prompt. Follows diffusers' `PatchEmbed`,
-//! `PixArtAlphaTextProjection` and `HunyuanCombinedTimestepTextSizeStyleEmbedding`
+//! The embedders that surround the blocks: patches, timestep, prompt. Follows diffusers'
+//! `PatchEmbed`, `PixArtAlphaTextProjection` and `HunyuanCombinedTimestepTextSizeStyleEmbedding`
 //! (`models/embeddings.py`).
 
 use crate::builder::{Graph, Var, Weights};
-use crate::config::HunyuanDitConfig;
+use crate::config::{HunyuanDitConfig, POOLER_HEADS};
 use crate::tensor::DType;
 
 /// Epsilon of every layer norm of the transformer.
 pub(crate) const EPS: f32 = 1e-6;
 
-/// Width of a sinusoid.
+/// Width of the sinusoid of a number.
 const SINUSOID: usize = 256;
-
-/// Heads of the pooler, fixed in both references.
-pub(crate) const POOLER_HEADS: usize = 8;
 
 pub(crate) struct Embedders<'c, 'g> {
     cfg: &'c HunyuanDitConfig,
@@ -40,7 +37,8 @@ impl<'c, 'g> Embedders<'c, 'g> {
         x.cast(DType::F32)
     }
 
-    /// BERT's and the projected T5 states side by side, padding replaced by the learned one.
+    /// Joins the states of BERT and the projected ones of T5, and replaces padding by the learned
+    /// one: `[b, text_len + text_len_t5, cross]`.
     pub(crate) fn text_states(&self, bert: Var<'g>, t5: Var<'g>, mask: Var<'g>) -> Var<'g> {
         let [cross, cross_t5] = [self.cfg.cross_attention_dim, self.cfg.cross_attention_dim_t5];
         let t5 = projection(&self.w.pp("text_embedder"), t5, 4 * cross_t5, cross);
@@ -51,7 +49,7 @@ impl<'c, 'g> Embedders<'c, 'g> {
         mask.cast(DType::Bool).unsqueeze([2]).choose(states, padding)
     }
 
-    /// The prompt (and up to v1.1 size and style) as one vector `[b, hidden]` in fp32.
+    /// Condenses the prompt, and up to v1.1 size and style, into one vector `[b, hidden]` in fp32.
     pub(crate) fn extra(&self, t5: Var<'g>, style: Option<(Var<'g>, Var<'g>)>) -> Var<'g> {
         let d = self.cfg.hidden_size;
         let w = self.w.pp("time_extra_emb");

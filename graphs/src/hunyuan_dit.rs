@@ -1,4 +1,4 @@
-//! Hunyuan-DiT, cut for Skip-Cache. Follows `HunyuanDiT2DModel` of diffusers
+//! The diffusion transformer, cut for Skip-Cache. Follows `HunyuanDiT2DModel` of diffusers
 //! (`models/transformers/hunyuan_transformer_2d.py`), whose weight names are used throughout.
 //!
 //! The blocks are written once; the graphs are ranges of one loop. With cache branch `n`
@@ -13,16 +13,17 @@ use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
 use crate::nn::Rope;
-use crate::target::Target;
+use crate::options::GraphOptions;
 use crate::tensor::DType;
 
-/// Everything that depends on the prompt only; run once per request.
+/// Builds the conditioner: everything that depends on the prompt only. It runs once per request.
 ///
-/// In: `encoder_hidden_states` `[b, text_len, cross]`, `encoder_hidden_states_t5`
-/// `[b, text_len_t5, cross_t5]`, their masks; up to v1.1 also `image_meta_size` `[b, 6]` and
-/// `style` `[b]`. Out: `text_states` `[b, text_len + text_len_t5, cross]`, `extra` `[b, hidden]`.
-pub fn conditioner(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("conditioner", target);
+/// Inputs: `encoder_hidden_states` `[b, text_len, cross]` and `encoder_hidden_states_t5`
+/// `[b, text_len_t5, cross_t5]` with their masks `text_embedding_mask` and
+/// `text_embedding_mask_t5`; up to v1.1 also `image_meta_size` `[b, 6]` and `style` `[b]`.
+/// Outputs: `text_states` `[b, text_len + text_len_t5, cross]`, `extra` `[b, hidden]`.
+pub fn conditioner(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = Graph::new("conditioner", options);
     let b = Dim::from(Symbol::Batch);
     let embedders = Embedders::new(cfg, &graph);
     let states = |name: &str, len: usize, width: usize| {
@@ -44,13 +45,18 @@ pub fn conditioner(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDe
     graph.finish()
 }
 
-/// Patches, timestep and blocks `0..n`; run at every step.
+/// Builds the shallow encoder: patches, timestep and blocks `0..n`. It runs at every step.
 ///
-/// In: `latents` `[b, c, p * grid_height, p * grid_width]`, `timestep` `[b]`, `extra`,
-/// `text_states`, `cos` and `sin` `[grid_height, grid_width, head_dim]`.
-/// Out: `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, `temb` `[b, hidden]`.
-pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("shallow-encoder", target);
+/// Inputs: `latents` `[b, c, p * grid_height, p * grid_width]`, `timestep` `[b]`, `extra`
+/// `[b, hidden]`, `text_states` `[b, text_len + text_len_t5, cross]`, and the rotary tables `cos`
+/// and `sin` `[grid_height, grid_width, head_dim]`. Outputs: `skip_0` .. `skip_{n - 1}`
+/// `[b, tokens, hidden]`, `temb` `[b, hidden]`.
+pub fn shallow_encoder(
+    cfg: &HunyuanDitConfig,
+    n: usize,
+    options: impl Into<GraphOptions>,
+) -> GraphDef {
+    let graph = Graph::new("shallow-encoder", options);
     let (x, temb) = embed(cfg, &graph);
     let model = Model::new(cfg, &graph, temb);
     let mut skips = Vec::new();
@@ -62,24 +68,31 @@ pub fn shallow_encoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Targe
     graph.finish()
 }
 
-/// Blocks `n..depth - n`; run at refresh steps only.
+/// Builds the deep core: blocks `n..depth - n`. It runs at refresh steps only.
 ///
-/// In: `skip_{n - 1}` (the encoder's last block), `temb`, `text_states`, `cos`, `sin`.
-/// Out: `deep` `[b, tokens, hidden]`, the one tensor that is cached.
-pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("deep-core", target);
+/// Inputs: `skip_{n - 1}`, which is the output of the encoder's last block, `temb`, `text_states`,
+/// `cos`, `sin`, with shapes as for [`shallow_encoder`].
+/// Output: `deep` `[b, tokens, hidden]`, the one tensor that is cached.
+pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = Graph::new("deep-core", options);
     let x = tokens_input(cfg, &graph, &skip_name(n - 1));
     let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
     graph.output("deep", model.blocks(n..cfg.num_layers - n, x, &mut Vec::new()));
     graph.finish()
 }
 
-/// Blocks `depth - n..depth`, final layer and unpatchify; run at every step.
+/// Builds the shallow decoder: blocks `depth - n..depth`, the final layer and unpatchify. It runs
+/// at every step.
 ///
-/// In: `deep`, `skip_0` .. `skip_{n - 1}`, `temb`, `text_states`, `cos`, `sin`.
-/// Out: `noise_pred` `[b, out_channels, p * grid_height, p * grid_width]` in fp32.
-pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("shallow-decoder", target);
+/// Inputs: `deep` `[b, tokens, hidden]`, `skip_0` .. `skip_{n - 1}`, `temb`, `text_states`, `cos`,
+/// `sin`, with shapes as for [`shallow_encoder`].
+/// Output: `noise_pred` `[b, out_channels, p * grid_height, p * grid_width]` in fp32.
+pub fn shallow_decoder(
+    cfg: &HunyuanDitConfig,
+    n: usize,
+    options: impl Into<GraphOptions>,
+) -> GraphDef {
+    let graph = Graph::new("shallow-decoder", options);
     let deep = tokens_input(cfg, &graph, "deep");
     let mut skips = (0..n).map(|i| tokens_input(cfg, &graph, &skip_name(i))).collect();
     let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
@@ -88,10 +101,10 @@ pub fn shallow_decoder(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Targe
     graph.finish()
 }
 
-/// Encoder, core and decoder in one: for comparison, and for runs without a cache.
-/// Inputs as [`shallow_encoder`], output as [`shallow_decoder`].
-pub fn full(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("full", target);
+/// Builds encoder, core and decoder as one graph, for comparison and for runs without a cache. It
+/// has the inputs of [`shallow_encoder`] and the output of [`shallow_decoder`].
+pub fn full(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = Graph::new("full", options);
     let (x, temb) = embed(cfg, &graph);
     let model = Model::new(cfg, &graph, temb);
     let x = model.blocks(0..cfg.num_layers, x, &mut Vec::new());
@@ -99,7 +112,7 @@ pub fn full(cfg: &HunyuanDitConfig, target: impl Into<Target>) -> GraphDef {
     graph.finish()
 }
 
-/// Name of the output of block `i`, where it crosses a seam.
+/// The name of block `i`'s output where it is an output or an input of a graph.
 pub fn skip_name(i: usize) -> String {
     format!("skip_{i}")
 }
@@ -116,15 +129,15 @@ fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
 }
 
 fn tokens_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph, name: &str) -> Var<'g> {
-    let tokens = Dim::from(Symbol::GridHeight) * Symbol::GridWidth.into();
-    graph.input(name, graph.compute(), &[Symbol::Batch.into(), tokens, cfg.hidden_size.into()])
+    let shape = [Symbol::Batch.into(), Dim::tokens(), cfg.hidden_size.into()];
+    graph.input(name, graph.compute(), &shape)
 }
 
 fn temb_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> Var<'g> {
     graph.input("temb", DType::F32, &[Symbol::Batch.into(), cfg.hidden_size.into()])
 }
 
-/// What all blocks of one graph share.
+/// The values and the config that all blocks of one graph share.
 struct Model<'c, 'g> {
     cfg: &'c HunyuanDitConfig,
     w: Weights<'g>,
@@ -184,8 +197,8 @@ impl<'c, 'g> Model<'c, 'g> {
         x + ff.gelu("tanh").linear(w, "ff.net.2", d)
     }
 
-    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself. `q` and `k` stay in fp32
-    /// from their norm through the rotary embedding.
+    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself. `q` and `k` stay in
+    /// fp32 from their norm through the rotary embedding.
     fn attention(&self, w: &Weights<'g>, x: Var<'g>, text: Option<Var<'g>>) -> Var<'g> {
         let _scope = w.enter();
         let [d, heads] = [self.cfg.hidden_size, self.cfg.num_attention_heads];
@@ -195,7 +208,8 @@ impl<'c, 'g> Model<'c, 'g> {
         let k = wide(states, "to_k").layer_norm(w, "norm_k", EPS);
         let v = states.linear(w, "to_v", d).split_heads(heads);
         let q = self.rope.rotate(q);
-        let k = if text.is_none() { self.rope.rotate(k) } else { k }; // text has no place in the image
+        // Text has no position in the image.
+        let k = if text.is_none() { self.rope.rotate(k) } else { k };
         let scale = 1.0 / (self.cfg.attention_head_dim as f32).sqrt();
         q.attend(k, v, scale, None).join_heads().linear(w, "to_out.0", d)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::builder::GraphDef;
+use crate::dim::Dim;
 use crate::onnx;
 use crate::tensor::{Initializer, Source, TensorSpec};
 
@@ -21,34 +22,34 @@ const INLINE: usize = 1024;
 const PAGE: u64 = 4096;
 const LINE: u64 = 64;
 
-/// Place of an initializer in the data file.
+/// The bytes of the data file that hold an initializer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// First byte.
+    /// Offset of the first byte.
     pub offset: u64,
     /// Number of bytes.
     pub length: u64,
 }
 
 impl GraphDef {
-    /// Name of the ONNX file.
+    /// The name of the ONNX file.
     pub fn file(&self) -> String {
         format!("{}.onnx", self.name)
     }
 
-    /// Name of the data file.
+    /// The name of the data file.
     pub fn data_file(&self) -> String {
         format!("{}.onnx.data", self.name)
     }
 
-    /// Parameters read from the checkpoint.
+    /// The number of parameters that the graph has from the checkpoint.
     pub fn parameters(&self) -> u64 {
         let shapes: BTreeMap<&str, &[usize]> = self.tensors().collect();
         shapes.values().map(|dims| dims.iter().product::<usize>() as u64).sum()
     }
 
-    /// The tensors of the checkpoint that are read, by name and shape there; one that several
-    /// initializers are made of comes several times.
+    /// The tensors of the checkpoint that the graph reads, by their names and shapes there. A
+    /// tensor that becomes several initializers comes several times.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.initializers.iter().filter_map(|initializer| match &initializer.source {
             Source::Checkpoint { tensor, dims, .. } => Some((tensor.as_str(), dims.as_slice())),
@@ -56,7 +57,7 @@ impl GraphDef {
         })
     }
 
-    /// The initializers of the data file in its order, with their places.
+    /// The initializers of the data file in its order, with the bytes that they take.
     pub fn layout(&self) -> Vec<(&Initializer, Extent)> {
         let mut end = 0u64;
         let mut layout = Vec::new();
@@ -135,19 +136,23 @@ fn header(initializer: &Initializer) -> onnx::TensorProto {
     }
 }
 
-fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
-    let dim = |dim: &crate::Dim| onnx::DimensionProto {
+fn dimension(dim: &Dim) -> onnx::DimensionProto {
+    onnx::DimensionProto {
         value: Some(match dim.known() {
             Some(n) => onnx::DimensionValue::DimValue(n as i64),
             None => onnx::DimensionValue::DimParam(dim.to_string()),
         }),
-    };
+    }
+}
+
+fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
+    let dim = spec.shape.iter().map(dimension).collect();
     onnx::ValueInfoProto {
         name: Some(spec.name.clone()),
         r#type: Some(onnx::TypeProto {
             tensor_type: Some(onnx::TensorTypeProto {
                 elem_type: Some(spec.dtype as i32),
-                shape: Some(onnx::TensorShapeProto { dim: spec.shape.iter().map(dim).collect() }),
+                shape: Some(onnx::TensorShapeProto { dim }),
             }),
         }),
     }

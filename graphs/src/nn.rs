@@ -1,12 +1,12 @@
-//! Layers that read weights. Numerics live here, once: which parts stay in fp32 when the graph
-//! computes in 16 bits, how weights are stored, how attention is spelled.
+//! Layers that read weights. All numerics are here: which parts stay in fp32 when the graph
+//! computes in 16 bits, how weights are stored, which operators attention consists of.
 
 use crate::builder::{Var, Weights};
-use crate::target::Precision;
+use crate::options::Precision;
 use crate::tensor::DType;
 
-/// The linears of a block that are 8-bit in an int8 graph. What is left in fp32 is small (embedders,
-/// the shift of `norm1`, the final layer) or reads a single row.
+/// The linear layers of a block that are 8-bit in an int8 graph. What stays in fp32 is small
+/// (embedders, the shift of `norm1`, the final layer) or reads a single row.
 const QUANTIZED: [&str; 7] =
     ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "skip_linear"];
 
@@ -24,18 +24,19 @@ impl<'g> Var<'g> {
     pub fn linear_no_bias(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
         let _scope = w.pp(name).enter();
         let shape = [out, self.width()];
-        if self.graph.target().precision == Precision::Int8 && QUANTIZED.contains(&name) {
+        if self.graph.options().precision == Precision::Int8 && QUANTIZED.contains(&name) {
             return self.quantized_matmul(&w.pp(name), shape);
         }
         let compute = self.graph.compute();
         self.cast(compute).matmul(w.pp(name).transposed("weight", shape, compute))
     }
 
-    /// The product in 8-bit integers: activations quantized as they come (once, for all products
-    /// that read them), weights by output channel.
+    /// The matrix product in 8-bit integers: activations are quantized at run time (once for all
+    /// products that read them), weights by output channel.
     fn quantized_matmul(self, w: &Weights<'g>, shape: [usize; 2]) -> Var<'g> {
         let (weight, weight_scale) = w.quantized("weight", shape);
-        let [x, scale, zero] = self.graph.once(self.cast(DType::F32), Var::dynamic_quantize);
+        let [x, scale, zero] =
+            self.graph.quantize_once(self.cast(DType::F32), Var::dynamic_quantize);
         let product = x.matmul_integer(weight, zero).cast(DType::F32);
         product * (scale * weight_scale)
     }
@@ -55,7 +56,7 @@ impl<'g> Var<'g> {
         self.cast(DType::F32).layer_normalization(ones, None, eps).cast(self.dtype())
     }
 
-    /// `T5LayerNorm`: divided by the root mean square of the last axis, in fp32.
+    /// `T5LayerNorm`: divides by the root mean square of the last axis, in fp32.
     pub fn rms_norm(self, w: &Weights<'g>, name: &str, eps: f32) -> Var<'g> {
         let _scope = w.pp(name).enter();
         let x = self.cast(DType::F32);
@@ -63,7 +64,7 @@ impl<'g> Var<'g> {
         (x / ((x * x).mean(self.rank() - 1) + eps).sqrt() * weight).cast(self.dtype())
     }
 
-    /// `torch.nn.GroupNorm` of `[b, c, ...]`, computed in fp32. Spelled with
+    /// `torch.nn.GroupNorm` of `[b, c, ...]`, computed in fp32. It consists of
     /// `InstanceNormalization`, which every engine runs fast and TensorRT knows.
     pub fn group_norm(self, w: &Weights<'g>, name: &str, groups: usize, eps: f32) -> Var<'g> {
         let _scope = w.pp(name).enter();
@@ -76,17 +77,15 @@ impl<'g> Var<'g> {
             .instance_normalization(graph.ones(groups), zeros, eps)
             .reshape_like(self);
         let w = w.pp(name);
-        let spread = |weight: Var<'g>| match self.rank() {
-            3 => weight.unsqueeze([1]),
-            _ => weight.unsqueeze([1, 2]),
-        };
-        let weight = spread(w.tensor("weight", &[channels], DType::F32));
-        let bias = spread(w.tensor("bias", &[channels], DType::F32));
+        let [weight, bias] = ["weight", "bias"].map(|name| {
+            let weight = w.tensor(name, &[channels], DType::F32);
+            if self.rank() == 3 { weight.unsqueeze([1]) } else { weight.unsqueeze([1, 2]) }
+        });
         (normalised * weight + bias).cast(self.dtype())
     }
 
-    /// `torch.nn.Conv2d` with a square kernel; see [`Var::conv`] for stride and padding. In fp32
-    /// where there is no convolution of the graph's type ([`Precision::of_convolutions`]).
+    /// `torch.nn.Conv2d` with a square kernel; see [`Var::conv`] for stride and padding. It is
+    /// computed in the precision [`Precision::for_convolutions`].
     #[track_caller]
     pub fn conv2d(
         self,
@@ -97,45 +96,49 @@ impl<'g> Var<'g> {
         stride: usize,
     ) -> Var<'g> {
         let _scope = w.pp(name).enter();
-        let wide = self.graph.target().precision.of_convolutions().compute();
+        let wide = self.graph.options().precision.for_convolutions().compute();
         let channels = self.shape()[1].known().expect("channels are known");
         let weight = w.pp(name).tensor("weight", &[out, channels, kernel, kernel], wide);
         let bias = w.pp(name).tensor("bias", &[out], wide);
         self.cast(wide).conv(weight, bias, stride).cast(self.graph.compute())
     }
 
-    /// `torch.nn.Embedding`: rows `self` (whole numbers) of `weight[rows, width]`.
+    /// `torch.nn.Embedding`: the rows of a weight `[rows, width]` that the integers `self` name.
     pub fn embedding(self, w: &Weights<'g>, name: &str, rows: usize, width: usize) -> Var<'g> {
         let _scope = w.pp(name).enter();
         w.pp(name).tensor("weight", &[rows, width], self.graph.compute()).gather(self, 0)
     }
 
-    /// `x * sigmoid(x)` in fp32, as both references of Hunyuan-DiT compute it.
+    /// SiLU, `x * sigmoid(x)`, in fp32 as in both references of Hunyuan-DiT.
     pub fn silu(self) -> Var<'g> {
         let x = self.cast(DType::F32);
         (x * x.sigmoid()).cast(self.dtype())
     }
 
-    /// The heads apart: `[b, s, heads * d]` -> `[b, heads, s, d]`, or `[b, s, heads, d]` where
-    /// attention is one operator. Only [`Var::attend`] and [`Rope`] care which.
+    /// Separates the heads: `[b, s, heads * d]` -> `[b, heads, s, d]`, or `[b, s, heads, d]` where
+    /// attention is one operator. Only [`Var::attend`] and the rotary embedding depend on the
+    /// order.
     pub fn split_heads(self, heads: usize) -> Var<'g> {
-        let apart = self.reshape([0, 0, heads as i64, (self.width() / heads) as i64]);
-        if fused(self) { apart } else { apart.transpose([0, 2, 1, 3]) }
+        let split = self.reshape([0, 0, heads as i64, (self.width() / heads) as i64]);
+        if fused(self) { split } else { split.transpose([0, 2, 1, 3]) }
     }
 
-    /// The heads side by side again, `[b, s, heads * d]`.
+    /// Reverses [`Var::split_heads`]: `[b, s, heads * d]`.
     pub fn join_heads(self) -> Var<'g> {
-        let together = if fused(self) { self } else { self.transpose([0, 2, 1, 3]) };
-        let heads = together.shape()[2].known().expect("the number of heads is known");
-        together.reshape([0, 0, (heads * self.width()) as i64])
+        let split = if fused(self) { self } else { self.transpose([0, 2, 1, 3]) };
+        let heads = split.shape()[2].known().expect("the number of heads is known");
+        split.reshape([0, 0, (heads * self.width()) as i64])
     }
 
-    /// `softmax(scale * q @ k^T + bias) @ v` of heads apart, with `q = self`, in the type of `v`.
-    /// Scores and softmax are fp32: in fp16 the scores of Hunyuan-DiT v1.2 overflow. As one operator
-    /// all three have the type of `v`; CUDA's kernels for it sum up the scores in fp32.
+    /// Attention, `softmax(scale * q @ k^T + bias) @ v` with `q = self`, in the element type of
+    /// `v`. All three come from [`Var::split_heads`].
+    ///
+    /// Scores and softmax are fp32, since the scores of Hunyuan-DiT v1.2 overflow in fp16. Where
+    /// attention is one operator, all three have the element type of `v`, and the kernels of CUDA
+    /// sum up the scores in fp32.
     ///
     /// # Panics
-    /// With a `bias` where attention is one operator.
+    /// If there is a `bias` and attention is one operator.
     #[track_caller]
     pub fn attend(self, k: Var<'g>, v: Var<'g>, scale: f32, bias: Option<Var<'g>>) -> Var<'g> {
         if fused(self) {
@@ -154,57 +157,56 @@ impl<'g> Var<'g> {
 
 /// Whether attention is one operator in the graph of `var`.
 fn fused(var: Var<'_>) -> bool {
-    var.graph.target().form.has_fused_attention()
+    var.graph.options().target.has_fused_attention()
 }
 
-/// 2-D rotary position embedding, interleaved: pairs `(2i, 2i + 1)` turn by the same angle.
+/// The 2-D rotary position embedding, interleaved: pairs `(2i, 2i + 1)` turn by the same angle.
 /// Follows `apply_rotary_emb` of diffusers (`use_real=True`).
 #[derive(Clone, Copy)]
 pub enum Rope<'g> {
-    /// In standard operators.
-    Spelled {
-        /// `[s, d]`
+    /// Standard operators.
+    Standard {
+        /// Cosines `[s, d]`.
         cos: Var<'g>,
-        /// `[s, d]`, negative at even places.
+        /// Sines `[s, d]`, negated at even places.
         sin: Var<'g>,
-        /// `1, 0, 3, 2, ...`
+        /// Indices `1, 0, 3, 2, ...` that swap neighbours.
         swap: Var<'g>,
     },
-    /// As one operator, which takes each angle once.
+    /// One operator, which takes each angle once.
     Fused {
-        /// `[s, d / 2]`
+        /// Cosines `[s, d / 2]`.
         cos: Var<'g>,
-        /// `[s, d / 2]`
+        /// Sines `[s, d / 2]`.
         sin: Var<'g>,
     },
 }
 
 impl<'g> Rope<'g> {
-    /// From the tables `cos` and `sin`, `[rows, columns, d]` in fp32.
+    /// Reads the tables `cos` and `sin`, `[rows, columns, d]` in fp32.
     pub fn new(cos: Var<'g>, sin: Var<'g>) -> Rope<'g> {
         let (d, graph) = (cos.width(), cos.graph);
         let flat = |table: Var<'g>| table.reshape([-1, d as i64]);
         if fused(cos) {
             let evens: Vec<i64> = (0..d as i64 / 2).map(|i| 2 * i).collect();
             let evens = graph.ints("rope.evens", &[d / 2], &evens);
-            return Rope::Fused {
-                cos: flat(cos).gather(evens, 1),
-                sin: flat(sin).gather(evens, 1),
-            };
+            let [cos, sin] = [cos, sin].map(|table| flat(table).gather(evens, 1));
+            return Rope::Fused { cos, sin };
         }
         let signs: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
         let swapped: Vec<i64> = (0..d as i64).map(|i| i ^ 1).collect();
-        Rope::Spelled {
+        Rope::Standard {
             cos: flat(cos),
             sin: flat(sin) * graph.floats("rope.signs", &[d], &signs),
             swap: graph.ints("rope.swap", &[d], &swapped),
         }
     }
 
-    /// Heads apart, turned in fp32: `x * cos + (-x1, x0, -x3, x2, ...) * sin`.
+    /// Rotates `x`, which comes from [`Var::split_heads`], in fp32:
+    /// `x * cos + (-x1, x0, -x3, x2, ...) * sin`.
     pub fn rotate(&self, x: Var<'g>) -> Var<'g> {
         match *self {
-            Rope::Spelled { cos, sin, swap } => {
+            Rope::Standard { cos, sin, swap } => {
                 let wide = x.cast(DType::F32);
                 (wide * cos + wide.gather(swap, 3) * sin).cast(x.dtype())
             }

@@ -1,9 +1,9 @@
-//! The ONNX protobuf messages this crate writes, declared by hand.
+//! The ONNX protobuf messages that this crate writes, declared by hand.
 //!
 //! Field numbers and kinds follow `onnx.proto` (ONNX 1.16, IR version 10). Only what we write is
 //! declared: about ten messages instead of a generated schema. Singular scalars are `Option`
-//! because ONNX is proto2: the checker asks whether a field *is present*, so an attribute of value
-//! 0 must still be written. An independent reader guards the numbers (`tests/onnx_reader.rs`).
+//! because ONNX is proto2: its checker tests whether a field *is present*, so an attribute with the
+//! value 0 must still be written. An independent reader checks the field numbers in a test.
 
 use prost::{Enumeration, Message, Oneof};
 
@@ -13,16 +13,16 @@ pub struct ModelProto {
     /// Version of the file format.
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
-    /// Name of the writing program.
+    /// Name of the program that writes the file.
     #[prost(string, optional, tag = "2")]
     pub producer_name: Option<String>,
-    /// Version of the writing program.
+    /// Version of the program that writes the file.
     #[prost(string, optional, tag = "3")]
     pub producer_version: Option<String>,
     /// The graph.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// Operator sets imported.
+    /// Operator sets that the nodes come from.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
 }
@@ -30,10 +30,10 @@ pub struct ModelProto {
 /// An operator set: a domain (empty = standard ONNX) and its version.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Domain.
+    /// Name of the domain.
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
-    /// Version.
+    /// Version of the operator set.
     #[prost(int64, optional, tag = "2")]
     pub version: Option<i64>,
 }
@@ -64,19 +64,19 @@ pub struct NodeProto {
     /// Names of the values read; empty for an omitted optional input.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values made.
+    /// Names of the values written.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
     /// Name of the node.
     #[prost(string, optional, tag = "3")]
     pub name: Option<String>,
-    /// Operator.
+    /// Name of the operator.
     #[prost(string, optional, tag = "4")]
     pub op_type: Option<String>,
-    /// Attributes.
+    /// Attributes of the operator.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
-    /// Operator set of the operator; none for the standard one.
+    /// Domain of the operator; absent for the standard one.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
 }
@@ -84,7 +84,7 @@ pub struct NodeProto {
 /// A named attribute of a node.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
-    /// Name.
+    /// Name of the attribute.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
     /// Value of kind `Float`.
@@ -99,7 +99,7 @@ pub struct AttributeProto {
     /// Value of kind `Ints`.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of the values is set.
+    /// Kind of the value, an [`AttributeType`].
     #[prost(enumeration = "AttributeType", optional, tag = "20")]
     pub r#type: Option<i32>,
 }
@@ -108,22 +108,22 @@ pub struct AttributeProto {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum AttributeType {
-    /// Not set.
+    /// No value.
     Undefined = 0,
-    /// `f`
+    /// A float in `f`.
     Float = 1,
-    /// `i`
+    /// An integer in `i`.
     Int = 2,
-    /// `s`
+    /// Bytes in `s`.
     String = 3,
-    /// `ints`
+    /// A list of integers in `ints`.
     Ints = 7,
 }
 
 /// A weight or constant, inline (`raw_data`) or in a file beside the model (`external_data`).
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Shape.
+    /// Shape of the tensor.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     /// Element type, a number of [`crate::DType`].
@@ -132,34 +132,34 @@ pub struct TensorProto {
     /// Name of the initializer.
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
-    /// Little-endian elements.
+    /// Elements of inline data, little-endian.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
     /// `location`, `offset` and `length` of external data.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
-    /// Where the data is.
+    /// Place of the data, a [`DataLocation`].
     #[prost(enumeration = "DataLocation", optional, tag = "14")]
     pub data_location: Option<i32>,
 }
 
-/// Where the data of a tensor is.
+/// The place of a tensor's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum DataLocation {
-    /// In the message.
+    /// The message itself.
     Default = 0,
-    /// In the file named by `external_data`.
+    /// The file that `external_data` names.
     External = 1,
 }
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// Key.
+    /// The key.
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
-    /// Value.
+    /// The value.
     #[prost(string, optional, tag = "2")]
     pub value: Option<String>,
 }
@@ -167,15 +167,15 @@ pub struct StringStringEntryProto {
 /// Name and type of an input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
-    /// Name.
+    /// Name of the value.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// Type.
+    /// Type of the value.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
 }
 
-/// A type; ours are all tensors.
+/// The type of a value; in our graphs, always a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
     /// The tensor type.
@@ -189,34 +189,34 @@ pub struct TensorTypeProto {
     /// Element type, a number of [`crate::DType`].
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
-    /// Shape.
+    /// Shape of the tensor.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
 
-/// A shape.
+/// The shape of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// Dimensions, outermost first.
+    /// Sizes of the axes, outermost first.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
-/// One dimension: a number or a symbol.
+/// The size of an axis.
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
-    /// The value.
+    /// The size.
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub value: Option<DimensionValue>,
 }
 
-/// Value of a dimension.
+/// The size of an axis: a number or a symbol.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
-    /// Known.
+    /// A number.
     #[prost(int64, tag = "1")]
     DimValue(i64),
-    /// Symbolic.
+    /// A symbol, or a product of several.
     #[prost(string, tag = "2")]
     DimParam(String),
 }

@@ -1,8 +1,8 @@
-//! ONNX operators on [`Var`], each with its shape rule and cost.
+//! ONNX operators on [`Var`], each with its shape rule and its cost.
 //!
 //! Costs count every node: 2 per multiply-add of a matrix product or convolution, otherwise the
 //! arithmetic of one element (an addition 1, an exponential 1, a softmax 5, a layer norm 8, ...);
-//! moving and casting is free. They serve to say what speed-up skipping a graph allows.
+//! moving and casting is free. From the costs follows the speed-up that skipping a graph allows.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -27,32 +27,32 @@ impl<'g> Var<'g> {
         self.graph.node(op, &[Some(self), Some(other)], &[], (dtype, shape), Dim::ONE)
     }
 
-    /// `1 / (1 + e^-x)`
+    /// The logistic function, `1 / (1 + e^-x)`.
     pub fn sigmoid(self) -> Var<'g> {
         self.unary("Sigmoid", 3)
     }
 
-    /// `max(x, 0)`
+    /// The positive part, `max(x, 0)`.
     pub fn relu(self) -> Var<'g> {
         self.unary("Relu", 1)
     }
 
-    /// Square root.
+    /// The square root.
     pub fn sqrt(self) -> Var<'g> {
         self.unary("Sqrt", 1)
     }
 
-    /// Sine.
+    /// The sine.
     pub fn sin(self) -> Var<'g> {
         self.unary("Sin", 1)
     }
 
-    /// Cosine.
+    /// The cosine.
     pub fn cos(self) -> Var<'g> {
         self.unary("Cos", 1)
     }
 
-    /// GELU, by `tanh` (`approximate = "tanh"` of PyTorch) or by `erf`.
+    /// GELU, by `tanh` if `approximate` is "tanh" as in PyTorch, by `erf` if it is "none".
     pub fn gelu(self, approximate: &'static str) -> Var<'g> {
         let attributes = [("approximate", Attribute::Text(approximate))];
         let output = (self.dtype(), self.shape());
@@ -65,7 +65,7 @@ impl<'g> Var<'g> {
         self.graph.node("Softmax", &[Some(self)], &[("axis", Attribute::Int(-1))], output, 5.into())
     }
 
-    /// Element type `dtype`; nothing if it already is.
+    /// Converts to the element type `dtype`; appends no node if the value already has it.
     pub fn cast(self, dtype: DType) -> Var<'g> {
         if self.dtype() == dtype {
             return self;
@@ -74,7 +74,7 @@ impl<'g> Var<'g> {
         self.graph.node("Cast", &[Some(self)], &attributes, (dtype, self.shape()), FREE.into())
     }
 
-    /// `self` where true, else `other`: broadcasts like arithmetic. `self` is the condition.
+    /// `yes` where the condition `self` is true, `no` elsewhere; all three broadcast.
     #[track_caller]
     pub fn choose(self, yes: Var<'g>, no: Var<'g>) -> Var<'g> {
         assert_eq!(yes.dtype(), no.dtype(), "Where of two types");
@@ -83,7 +83,7 @@ impl<'g> Var<'g> {
         self.graph.node("Where", &inputs, &[], (yes.dtype(), shape), FREE.into())
     }
 
-    /// Matrix product over the last two axes, the others broadcast.
+    /// The matrix product over the last two axes; the others broadcast.
     #[track_caller]
     pub fn matmul(self, other: Var<'g>) -> Var<'g> {
         assert_eq!(self.dtype(), other.dtype(), "MatMul of two types");
@@ -99,14 +99,14 @@ impl<'g> Var<'g> {
         self.graph.node("MatMul", &[Some(self), Some(other)], &[], (self.dtype(), shape), flops)
     }
 
-    /// 8-bit integers without sign, their scale and their zero point, chosen at run time for the
-    /// range of the tensor.
+    /// Quantizes to unsigned 8-bit integers: returns them, their scale and their zero point, which
+    /// are chosen at run time for the range of the tensor.
     pub fn dynamic_quantize(self) -> [Var<'g>; 3] {
         let outputs = [(DType::U8, self.shape()), (DType::F32, vec![]), (DType::U8, vec![])];
         self.graph.nodes("", "DynamicQuantizeLinear", &[Some(self)], &[], outputs, 3.into())
     }
 
-    /// Matrix product of 8-bit integers in 32-bit integers; `zero` is the zero point of `self`.
+    /// The matrix product of 8-bit integers as 32-bit integers; `zero` is the zero point of `self`.
     #[track_caller]
     pub fn matmul_integer(self, other: Var<'g>, zero: Var<'g>) -> Var<'g> {
         let (mut shape, b) = (self.shape(), other.shape());
@@ -116,8 +116,8 @@ impl<'g> Var<'g> {
         self.graph.node("MatMulInteger", &inputs, &[], (DType::I32, shape), inner * 2.into())
     }
 
-    /// Attention of `q = self`, `k` and `v`, all `[b, s, heads * d]`: ONNX Runtime's
-    /// `MultiHeadAttention`.
+    /// Attention with `self` as queries; queries, `k` and `v` are `[b, s, heads * d]`. It is ONNX
+    /// Runtime's operator `MultiHeadAttention`.
     pub fn multi_head_attention(self, k: Var<'g>, v: Var<'g>, heads: usize, scale: f32) -> Var<'g> {
         let attributes =
             [("num_heads", Attribute::Int(heads as i64)), ("scale", Attribute::Float(scale))];
@@ -133,8 +133,8 @@ impl<'g> Var<'g> {
         y
     }
 
-    /// `[b, s, heads * d]` turned by the angles of `cos` and `sin`, `[s, d / 2]`, pairs side by side:
-    /// ONNX Runtime's `RotaryEmbedding`.
+    /// Rotates `[b, s, heads * d]`, pair of neighbours by pair, by the angles whose cosines and
+    /// sines are `cos` and `sin`, `[s, d / 2]`. It is ONNX Runtime's operator `RotaryEmbedding`.
     pub fn rotary_embedding(self, cos: Var<'g>, sin: Var<'g>, heads: usize) -> Var<'g> {
         let attributes =
             [("interleaved", Attribute::Int(1)), ("num_heads", Attribute::Int(heads as i64))];
@@ -146,7 +146,7 @@ impl<'g> Var<'g> {
         y
     }
 
-    /// Axes in the order `axes`.
+    /// Puts the axes into the order `axes`.
     pub fn transpose<const N: usize>(self, axes: [usize; N]) -> Var<'g> {
         let old = self.shape();
         let shape = axes.iter().map(|&axis| old[axis]).collect();
@@ -155,7 +155,8 @@ impl<'g> Var<'g> {
         self.graph.node("Transpose", &[Some(self)], &[("perm", perm)], output, FREE.into())
     }
 
-    /// Another shape of the same elements: 0 keeps the axis at its place, one -1 takes the rest.
+    /// Gives the elements another shape: 0 keeps the size of the axis at its place, and at most one
+    /// -1 takes what is left.
     #[track_caller]
     pub fn reshape<const N: usize>(self, target: [i64; N]) -> Var<'g> {
         let shape = resolve(&self.shape(), &target);
@@ -163,7 +164,7 @@ impl<'g> Var<'g> {
         self.graph.node("Reshape", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
-    /// The shape of `other`, read at run time.
+    /// Gives the elements the shape of `other`, which is read at run time.
     pub fn reshape_like(self, other: Var<'g>) -> Var<'g> {
         let output = (DType::I64, vec![other.rank().into()]);
         let shape = self.graph.node("Shape", &[Some(other)], &[], output, FREE.into());
@@ -171,11 +172,11 @@ impl<'g> Var<'g> {
         self.graph.node("Reshape", &[Some(self), Some(shape)], &[], output, FREE.into())
     }
 
-    /// Splits the last axis, `rows * columns` long, as the first two axes of `grid` are:
-    /// `[b, c, rows * columns]` -> `[b, c, rows, columns]`.
+    /// Splits the last axis into the first two of `grid`: `[b, c, rows * columns]` ->
+    /// `[b, c, rows, columns]`.
     ///
-    /// The shape is read from a tensor made to have it. Joined from numbers it would be computed by
-    /// nodes that ONNX Runtime puts on the CPU, and refuses where a GPU alone is to compute.
+    /// The new shape is read from a tensor that is made to have it. Nodes that join it from numbers
+    /// would run on the CPU, and ONNX Runtime refuses those where only the GPU may compute.
     #[track_caller]
     pub fn unflatten_like(self, grid: Var<'g>) -> Var<'g> {
         let sizes = grid.shape();
@@ -184,7 +185,7 @@ impl<'g> Var<'g> {
         self.reshape_like(one + grid.slice(2, 0, 1).squeeze(2))
     }
 
-    /// A new axis of size 1 before each of `axes` (positions in the result).
+    /// Inserts axes of size 1, so that they are the axes `axes` of the result.
     pub fn unsqueeze<const N: usize>(self, axes: [usize; N]) -> Var<'g> {
         let mut shape = self.shape();
         axes.iter().for_each(|&axis| shape.insert(axis, Dim::ONE));
@@ -192,7 +193,7 @@ impl<'g> Var<'g> {
         self.graph.node("Unsqueeze", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
-    /// Without the axis `axis`, which is 1 long.
+    /// Removes the axis `axis`, which has the size 1.
     #[track_caller]
     pub fn squeeze(self, axis: usize) -> Var<'g> {
         let mut shape = self.shape();
@@ -201,7 +202,7 @@ impl<'g> Var<'g> {
         self.graph.node("Squeeze", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
-    /// Itself and `others` joined along `axis`.
+    /// Joins `self` and `others` along `axis`, whose size must be known.
     #[track_caller]
     pub fn concat(self, others: &[Var<'g>], axis: usize) -> Var<'g> {
         let mut shape = self.shape();
@@ -219,16 +220,16 @@ impl<'g> Var<'g> {
         self.graph.node("Concat", &inputs, &attributes, (self.dtype(), shape), FREE.into())
     }
 
-    /// Elements `start..end` of `axis`.
+    /// The elements `start..end` of `axis`.
     pub fn slice(self, axis: usize, start: usize, end: usize) -> Var<'g> {
         let mut shape = self.shape();
         shape[axis] = (end - start).into();
-        let list = |n: usize| Some(self.graph.list(&[n as i64]));
-        let inputs = [Some(self), list(start), list(end), list(axis)];
+        let [start, end, axis] = [start, end, axis].map(|n| Some(self.graph.list(&[n as i64])));
+        let inputs = [Some(self), start, end, axis];
         self.graph.node("Slice", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
-    /// Elements `indices` (of any shape) of `axis`.
+    /// The elements `indices` of `axis`, which is replaced by the shape of `indices`.
     pub fn gather(self, indices: Var<'g>, axis: usize) -> Var<'g> {
         let old = self.shape();
         let shape = [&old[..axis], &indices.shape(), &old[axis + 1..]].concat();
@@ -237,7 +238,7 @@ impl<'g> Var<'g> {
         self.graph.node("Gather", &inputs, &attributes, (self.dtype(), shape), FREE.into())
     }
 
-    /// Mean over `axis`, which stays, 1 long.
+    /// The mean over `axis`, which stays with the size 1.
     pub fn mean(self, axis: usize) -> Var<'g> {
         let mut shape = self.shape();
         let flops = std::mem::replace(&mut shape[axis], Dim::ONE);
@@ -246,7 +247,7 @@ impl<'g> Var<'g> {
         self.graph.node("ReduceMean", &inputs, &attributes, (self.dtype(), shape), flops)
     }
 
-    /// Normalised over the last axis, then `* scale + bias`.
+    /// Normalises over the last axis, then computes `* scale + bias`.
     pub fn layer_normalization(self, scale: Var<'g>, bias: Option<Var<'g>>, eps: f32) -> Var<'g> {
         let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(eps))];
         let inputs: Vec<_> = [Some(self), Some(scale)].into_iter().chain(bias.map(Some)).collect();
@@ -254,7 +255,8 @@ impl<'g> Var<'g> {
         self.graph.node("LayerNormalization", &inputs, &attributes, output, 8.into())
     }
 
-    /// `[b, c, ...]` normalised over all but the first two axes, then `* scale + bias` per channel.
+    /// Normalises `[b, c, ...]` over all but the first two axes, then computes `* scale + bias` for
+    /// each channel.
     pub fn instance_normalization(self, scale: Var<'g>, bias: Var<'g>, eps: f32) -> Var<'g> {
         let attributes = [("epsilon", Attribute::Float(eps))];
         let inputs = [Some(self), Some(scale), Some(bias)];
@@ -262,8 +264,9 @@ impl<'g> Var<'g> {
         self.graph.node("InstanceNormalization", &inputs, &attributes, output, 8.into())
     }
 
-    /// 2-D convolution: `[b, in, h, w]` by `[out, in, k, k]` -> `[b, out, h', w']`, where
-    /// either `k = stride` without padding, or `stride = 1` with `k / 2` padded on all sides.
+    /// Convolution of `[b, in, h, w]` by `[out, in, k, k]` -> `[b, out, h / stride, w / stride]`.
+    /// Either `stride` is `k` and there is no padding, or `stride` is 1 and all sides are padded by
+    /// `k / 2`.
     #[track_caller]
     pub fn conv(self, kernel: Var<'g>, bias: Var<'g>, stride: usize) -> Var<'g> {
         let ([batch, channels, height, width], [out, input, k, _]) = (
@@ -275,18 +278,23 @@ impl<'g> Var<'g> {
         let size = k.known().expect("kernels have known sizes");
         let pad = if stride == 1 { size / 2 } else { 0 };
         assert!(stride == size || (stride == 1 && size % 2 == 1), "stride {stride}, kernel {size}");
-        let shrunk =
-            |dim: Dim| dim.checked_div(stride.into()).expect("the stride divides the size");
-        let both = |n: usize, times: usize| Attribute::Ints(vec![n as i64; times]);
-        let attributes =
-            [("kernel_shape", both(size, 2)), ("strides", both(stride, 2)), ("pads", both(pad, 4))];
-        let shape: Vec<Dim> = vec![batch, out, shrunk(height), shrunk(width)];
+        let [height, width] = [height, width].map(|side: Dim| {
+            side.checked_div(stride.into()).expect("the stride divides the height and width")
+        });
+        let repeat = |n: usize, times: usize| Attribute::Ints(vec![n as i64; times]);
+        let attributes = [
+            ("kernel_shape", repeat(size, 2)),
+            ("strides", repeat(stride, 2)),
+            ("pads", repeat(pad, 4)),
+        ];
+        let shape: Vec<Dim> = vec![batch, out, height, width];
         let flops = input * k * k * 2.into();
         let inputs = [Some(self), Some(kernel), Some(bias)];
         self.graph.node("Conv", &inputs, &attributes, (self.dtype(), shape), flops)
     }
 
-    /// `[b, p * p * c, h, w]` -> `[b, c, p * h, p * w]`, patches in the order (row, column, channel).
+    /// Unpacks patches with the order (row, column, channel): `[b, p * p * c, h, w]` ->
+    /// `[b, c, p * h, p * w]`.
     #[track_caller]
     pub fn depth_to_space(self, p: usize) -> Var<'g> {
         let old = self.shape();
@@ -298,7 +306,7 @@ impl<'g> Var<'g> {
         self.graph.node("DepthToSpace", &[Some(self)], &attributes, output, FREE.into())
     }
 
-    /// `[b, c, h, w]` -> `[b, c, 2 * h, 2 * w]`, each pixel four times.
+    /// Repeats each pixel four times: `[b, c, h, w]` -> `[b, c, 2 * h, 2 * w]`.
     pub fn upsample_nearest(self) -> Var<'g> {
         let old = self.shape();
         let shape = vec![old[0], old[1], old[2] * 2.into(), old[3] * 2.into()];
@@ -336,13 +344,13 @@ macro_rules! arithmetic {
 arithmetic!(Add add "Add", Sub sub "Sub", Mul mul "Mul", Div div "Div");
 
 impl Graph {
-    /// `1, 1, ...` of length `n`.
+    /// A constant of `n` ones.
     pub(crate) fn ones(&self, n: usize) -> Var<'_> {
         self.floats(&format!("ones.{n}"), &[n], &vec![1.0; n])
     }
 }
 
-/// NumPy's rule: aligned at the last axis, equal or 1.
+/// The shape of the result under NumPy's rule: aligned at the last axis, sizes are equal or 1.
 #[track_caller]
 fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
     let rank = a.len().max(b.len());
@@ -358,6 +366,7 @@ fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
         .collect()
 }
 
+/// The shape that [`Var::reshape`] gives to elements of the shape `old`.
 #[track_caller]
 fn resolve(old: &[Dim], target: &[i64]) -> Vec<Dim> {
     let product = |dims: &[Dim]| dims.iter().fold(Dim::ONE, |product, &dim| product * dim);

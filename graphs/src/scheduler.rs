@@ -1,100 +1,98 @@
-//! The noise schedule a model was trained with, and how its prediction is read.
+//! The noise schedule that a model was trained with, and the meaning of its prediction.
 //!
 //! Follows the constructors of diffusers' schedulers (`scheduling_ddpm.py` and its siblings).
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::{Display, EnumString, VariantArray};
 
-use crate::target::by_name;
+use crate::names::UnknownName;
 
-/// How the timesteps of a run are spread over the training timesteps: diffusers' `timestep_spacing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How the timesteps of a request are spread over those of the training: diffusers'
+/// `timestep_spacing`.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = UnknownName::among::<Spacing>)]
 pub enum Spacing {
-    /// Multiples of a whole stride from the low end, plus `steps_offset`.
+    /// Multiples of an integer stride, counted from timestep 0, plus `steps_offset`.
     Leading,
-    /// Evenly from the last training timestep downwards, rounded.
+    /// Evenly spaced from the last training timestep downwards, rounded.
     Linspace,
-    /// Like `leading`, but from the high end: the first is always the last training timestep.
+    /// Multiples of a stride, counted downwards from the last training timestep.
     Trailing,
 }
 
 impl Spacing {
-    /// All of them.
-    pub const ALL: [Spacing; 3] = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
+    /// All spacings.
+    pub const ALL: &[Spacing] = Spacing::VARIANTS;
 }
 
-impl fmt::Display for Spacing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Leading => "leading",
-            Self::Linspace => "linspace",
-            Self::Trailing => "trailing",
-        })
-    }
-}
-
-impl FromStr for Spacing {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        by_name(name, &Self::ALL)
-    }
-}
-
-/// The spacing of the betas between `beta_start` and `beta_end`.
+/// How the betas are spread between `beta_start` and `beta_end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BetaSchedule {
-    /// Evenly.
+    /// The betas are evenly spaced.
     Linear,
-    /// Their square roots evenly: latent diffusion.
+    /// The square roots of the betas are evenly spaced, as in latent diffusion.
     ScaledLinear,
 }
 
-/// What the model predicts.
+/// The quantity that the model predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
-    /// The noise.
+    /// The model predicts the noise.
     Epsilon,
-    /// `v = sqrt(a) noise - sqrt(1 - a) x0` (Progressive Distillation, arXiv 2202.00512).
+    /// The model predicts `v = sqrt(a) noise - sqrt(1 - a) x0` (Progressive Distillation, arXiv
+    /// 2202.00512).
     VPrediction,
 }
 
-/// The fields of a checkpoint's `scheduler_config.json` that decide a trajectory.
+/// The fields of a checkpoint's `scheduler_config.json` on which a trajectory depends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoiseSchedule {
-    /// Length of the table; timesteps are 0 to one below it.
+    /// Number of training timesteps, which are counted from 0.
     pub num_train_timesteps: usize,
-    /// The first beta.
+    /// Beta of the first training timestep.
     pub beta_start: f64,
-    /// The last beta.
+    /// Beta of the last training timestep.
     pub beta_end: f64,
-    /// The betas between.
+    /// How the betas are spread between the two.
     pub beta_schedule: BetaSchedule,
-    /// What the model predicts.
+    /// The quantity that the model predicts.
     pub prediction_type: PredictionType,
-    /// Spacing of `ddpm` and `ddim`.
+    /// Spacing of the timesteps of `ddpm` and `ddim`.
     pub timestep_spacing: Spacing,
-    /// Added to every timestep of the `leading` spacing.
+    /// Offset of every timestep of the `leading` spacing.
     pub steps_offset: u32,
-    /// Whether the last step of `ddim` ends at the clean picture (true), or at the noise level of timestep 0.
+    /// Whether the last step of `ddim` ends at the clean image; if not, it ends at the noise level
+    /// of timestep 0.
     pub set_alpha_to_one: bool,
 }
 
 impl NoiseSchedule {
-    /// The cumulative product of `1 - beta`, float32, one per training timestep.
+    /// The cumulative product of `1 - beta` for every training timestep.
     ///
-    /// Bit for bit torch's on x86 with AVX2: `linspace` in fused float32 from both ends, the product in double.
+    /// It is bit for bit that of PyTorch on x86 with AVX2: `linspace` in fused float32 from both
+    /// ends, and the product in float64.
     pub fn alphas_cumprod(&self) -> Vec<f32> {
         let n = self.num_train_timesteps;
         let scaled = self.beta_schedule == BetaSchedule::ScaledLinear;
-        let end = |beta: f64| (if scaled { beta.sqrt() } else { beta }) as f32;
-        let (first, last) = (end(self.beta_start), end(self.beta_end));
+        let [first, last] = [self.beta_start, self.beta_end]
+            .map(|beta| (if scaled { beta.sqrt() } else { beta }) as f32);
         let stride = (last - first) / (n - 1) as f32;
         let mut product = 1.0f64;
         (0..n)
@@ -111,11 +109,12 @@ impl NoiseSchedule {
             .collect()
     }
 
-    /// Reads the text of a diffusers `scheduler_config.json` (DDPM, DDIM or DPMSolverMultistep).
+    /// Parses the text of a diffusers `scheduler_config.json` (DDPM, DDIM or DPMSolverMultistep).
     ///
     /// # Errors
-    /// [`SchedulerError::Config`] lists every field that is missing, asks for something not done here (thresholding,
-    /// clipping, Karras sigmas, learned variances, ...) or is not known: nothing is ignored silently.
+    /// [`SchedulerError::Config`] lists every field that is missing, unknown, or asks for something
+    /// that the samplers do not do (thresholding, clipping, Karras sigmas, learned variances, ...).
+    /// No field is ignored silently.
     pub fn from_scheduler_config(text: &str) -> Result<Self, SchedulerError> {
         let mut config: Map<String, Value> = serde_json::from_str(text)?;
         let dpm = config.get("_class_name").is_some_and(|name| name == DPM);
@@ -126,7 +125,8 @@ impl NoiseSchedule {
             ("set_alpha_to_one", Value::from(true)),
         ];
         if !dpm {
-            defaults.push(("clip_sample", Value::from(true))); // the default of these classes, and refused
+            // The default of these classes, which `check` refuses.
+            defaults.push(("clip_sample", Value::from(true)));
         }
         for (field, value) in defaults {
             config.entry(field).or_insert(value);
@@ -155,9 +155,8 @@ fn problem(field: &str, value: &str, expected: &'static str) -> ConfigProblem {
     ConfigProblem { field: field.to_owned(), value: value.to_owned(), expected }
 }
 
-/// Whether a field's value is one the samplers follow, and what would be.
+/// Whether the samplers can follow `value`, and the values that they can follow.
 fn check(field: &str, value: &Value) -> (bool, &'static str) {
-    let share = |v: &Value| v.as_f64().is_some_and(|b| b > 0.0 && b < 1.0);
     match field {
         "_class_name" => {
             let known = ["DDPMScheduler", "DDIMScheduler", DPM];
@@ -169,7 +168,9 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
         "num_train_timesteps" => {
             (value.as_u64().is_some_and(|n| (2..=100_000).contains(&n)), "2 to 100000")
         }
-        "beta_start" | "beta_end" => (share(value), "above 0 and below 1"),
+        "beta_start" | "beta_end" => {
+            (value.as_f64().is_some_and(|beta| beta > 0.0 && beta < 1.0), "above 0 and below 1")
+        }
         "beta_schedule" => (is::<BetaSchedule>(value), "linear or scaled_linear"),
         "prediction_type" => (is::<PredictionType>(value), "epsilon or v_prediction"),
         "timestep_spacing" => (is::<Spacing>(value), "leading, linspace or trailing"),
@@ -181,7 +182,8 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
         "solver_order" => (value == 2, "2"),
         "solver_type" => (value == "midpoint", "midpoint"),
         "final_sigmas_type" => (value == "zero", "zero"),
-        // Parameters of features that are off, and what the solver does anyway when it ends at sigma zero.
+        // Parameters of features that are off, and what the solver does anyway when it ends at
+        // sigma zero.
         "_diffusers_version"
         | "clip_sample_range"
         | "dynamic_thresholding_ratio"
@@ -190,7 +192,8 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
         | "euler_at_final"
         | "flow_shift"
         | "time_shift_type" => (true, ""),
-        // thresholding, clip_sample, rescale_betas_zero_snr, use_karras_sigmas, use_dynamic_shifting, ...
+        // thresholding, clip_sample, rescale_betas_zero_snr, use_karras_sigmas,
+        // use_dynamic_shifting, ...
         _ => (value == false, "false"),
     }
 }
@@ -199,13 +202,14 @@ fn is<T: for<'de> Deserialize<'de>>(value: &Value) -> bool {
     T::deserialize(value).is_ok()
 }
 
-/// Why a `scheduler_config.json` cannot be used.
+/// The reason why a `scheduler_config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SchedulerError {
-    /// `scheduler_config.json` asks for something the samplers do not do. All such fields at once.
+    /// Fields are missing, unknown, or ask for something that the samplers do not do.
     #[error("scheduler config not supported: {}", join(.0))]
     Config(Vec<ConfigProblem>),
-    /// `scheduler_config.json` is not a JSON object.
+    /// The text is not a JSON object.
     #[error("scheduler config is not a JSON object")]
     Json(#[from] serde_json::Error),
 }
@@ -214,11 +218,11 @@ pub enum SchedulerError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, it must be {expected}")]
 pub struct ConfigProblem {
-    /// The field's name in `scheduler_config.json`.
+    /// Name of the field in `scheduler_config.json`.
     pub field: String,
-    /// Its value as JSON, or "missing".
+    /// Value of the field as JSON, or "missing".
     pub value: String,
-    /// What would be accepted.
+    /// The values that would be accepted.
     pub expected: &'static str,
 }
 

@@ -5,15 +5,17 @@ use crate::bert::padding_bias;
 use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::{FeedForward, T5Config};
 use crate::dim::{Dim, Symbol};
-use crate::target::Target;
+use crate::options::GraphOptions;
 use crate::tensor::DType;
 
-/// In: `input_ids` and `attention_mask` `[b, len]`. Out: `last_hidden_state` `[b, len, d_model]`
-/// in fp32.
+/// Builds the second text encoder for prompts of `len` tokens.
+///
+/// Inputs: `input_ids` and `attention_mask` `[b, len]`. Output: `last_hidden_state`
+/// `[b, len, d_model]` in fp32.
 ///
 /// The residual stream and `wo` stay in fp32 when the graph computes in fp16, where T5 overflows.
-pub fn text_encoder_2(cfg: &T5Config, len: usize, target: impl Into<Target>) -> GraphDef {
-    let graph = Graph::new("text-encoder-2", target);
+pub fn text_encoder_2(cfg: &T5Config, len: usize, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = Graph::new("text-encoder-2", options);
     let shape = [Dim::from(Symbol::Batch), len.into()];
     let ids = graph.input("input_ids", DType::I64, &shape);
     let mask = padding_bias(graph.input("attention_mask", DType::I64, &shape));

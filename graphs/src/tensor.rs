@@ -1,25 +1,26 @@
-//! Element types, and the tensors at the edges of a graph: inputs, outputs, weights, constants.
+//! Element types, and the tensors at the edges of a graph: inputs, outputs, weights and constants.
 
 use serde::{Deserialize, Serialize};
 
 use crate::dim::Dim;
 
-/// Element types, numbered as ONNX numbers them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The type of a tensor's elements, numbered as ONNX numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[repr(i32)]
 pub enum DType {
     /// 32-bit float.
     F32 = 1,
-    /// 8-bit integer without sign.
+    /// Unsigned 8-bit integer.
     U8 = 2,
-    /// 8-bit integer.
+    /// Signed 8-bit integer.
     I8 = 3,
-    /// 32-bit integer.
+    /// Signed 32-bit integer.
     I32 = 6,
-    /// 64-bit integer.
+    /// Signed 64-bit integer.
     I64 = 7,
-    /// Truth value, one byte.
+    /// Truth value in one byte.
     Bool = 9,
     /// 16-bit float.
     F16 = 10,
@@ -28,7 +29,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes of one element.
+    /// The bytes that one element takes.
     pub fn size(self) -> usize {
         match self {
             DType::I64 => 8,
@@ -39,68 +40,70 @@ impl DType {
     }
 }
 
-/// Where the elements of an [`Initializer`] come from.
+/// The origin of the elements of an [`Initializer`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// A tensor of the checkpoint.
     Checkpoint {
-        /// Its name there.
+        /// The tensor's name in the checkpoint.
         tensor: String,
-        /// Its shape there.
+        /// The tensor's shape in the checkpoint.
         dims: Vec<usize>,
-        /// What is done with it.
+        /// The change that is applied before the elements are written.
         transform: Transform,
     },
-    /// Computed while building, little-endian.
+    /// Bytes that were computed while the graph was built, little-endian.
     Constant(Vec<u8>),
 }
 
-/// What is done with a tensor of the checkpoint, besides its element type.
+/// A change to a tensor of the checkpoint, besides that of its element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
-    /// Nothing.
+    /// The tensor stays as it is.
     Keep,
-    /// A matrix `[out, in]` becomes `[in, out]`, as `MatMul` wants it.
+    /// A matrix `[out, in]` becomes `[in, out]`, as `MatMul` needs it.
     Transpose,
-    /// As [`Transform::Transpose`], and each output channel is divided by its scale and rounded.
+    /// A matrix `[out, in]` becomes `[in, out]` in 8-bit integers: each output channel is divided
+    /// by its scale and rounded.
     Quantize,
-    /// The scales of [`Transform::Quantize`], `[out]`: the largest magnitude is 127.
+    /// A matrix `[out, in]` becomes the scales `[out]` of [`Transform::Quantize`], with which the
+    /// largest magnitude of each output channel is 127.
     Scales,
 }
 
 /// A weight or constant of a finished graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Initializer {
-    /// Name in the graph; for weights the checkpoint's, to which scales add `_scale`.
+    /// Name in the graph. A weight has its name in the checkpoint, scales have `_scale` appended.
     pub name: String,
     /// Shape in the graph.
     pub dims: Vec<usize>,
     /// Element type in the graph.
     pub dtype: DType,
-    /// Origin of the elements.
+    /// The origin of the elements.
     pub source: Source,
 }
 
 impl Initializer {
-    /// Number of elements.
+    /// The number of elements.
     pub fn elements(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Bytes of all elements.
+    /// The bytes that all elements take in the graph.
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.size()
     }
 }
 
-/// Name, type and shape of a graph's input or output.
+/// The name, element type and shape of a graph's input or output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {
-    /// Name.
+    /// Name of the value.
     pub name: String,
     /// Element type.
     pub dtype: DType,
-    /// Shape, symbolic where free.
+    /// Shape, with symbols for the free sizes.
     pub shape: Vec<Dim>,
 }

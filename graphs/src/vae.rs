@@ -4,20 +4,20 @@
 use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::VaeConfig;
 use crate::dim::Symbol;
-use crate::target::Target;
+use crate::options::GraphOptions;
 use crate::tensor::DType;
 
 const EPS: f32 = 1e-6;
 
-/// In: `latents` `[b, latent_channels, h, w]`, already divided by the scaling factor. Out: `image`
-/// `[b, 3, f * h, f * w]` in -1..1, with `f = 2^(levels - 1)`. Both fp32. A graph of
-/// convolutions, so in bf16 it is the fp32 one ([`Precision::of_convolutions`]).
+/// Builds the image decoder. It is a graph of convolutions, so its precision is
+/// [`Precision::for_convolutions`](crate::Precision::for_convolutions).
 ///
-/// [`Precision::of_convolutions`]: crate::target::Precision::of_convolutions
-pub fn vae_decoder(cfg: &VaeConfig, target: impl Into<Target>) -> GraphDef {
-    let Target { precision, form } = target.into();
-    let precision = precision.of_convolutions();
-    let graph = Graph::new("vae-decoder", Target { precision, form });
+/// Input: `latents` `[b, latent_channels, h, w]` in fp32, already divided by the scaling factor.
+/// Output: `image` `[b, 3, f * h, f * w]` in fp32 from -1 to 1, with `f` = [`VaeConfig::factor`].
+pub fn vae_decoder(cfg: &VaeConfig, options: impl Into<GraphOptions>) -> GraphDef {
+    let options = options.into();
+    let precision = options.precision.for_convolutions();
+    let graph = Graph::new("vae-decoder", GraphOptions { precision, ..options });
     let channels = cfg.latent_channels;
     let shape =
         [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];
@@ -52,9 +52,10 @@ impl<'g> Decoder<'_, 'g> {
         let w = self.w.pp("mid_block");
         let width = channels(x);
         let x = self.resnet(&w.pp("resnets.0"), x, width);
-        let x = match self.cfg.mid_block_add_attention {
-            true => self.attention(&w.pp("attentions.0"), x),
-            false => x,
+        let x = if self.cfg.mid_block_add_attention {
+            self.attention(&w.pp("attentions.0"), x)
+        } else {
+            x
         };
         self.resnet(&w.pp("resnets.1"), x, width)
     }
@@ -76,10 +77,7 @@ impl<'g> Decoder<'_, 'g> {
         let _scope = w.enter();
         let y = self.norm(w, "norm1", x).silu().conv2d(w, "conv1", width, 3, 1);
         let y = self.norm(w, "norm2", y).silu().conv2d(w, "conv2", width, 3, 1);
-        match channels(x) == width {
-            true => x + y,
-            false => x.conv2d(w, "conv_shortcut", width, 1, 1) + y,
-        }
+        if channels(x) == width { x + y } else { x.conv2d(w, "conv_shortcut", width, 1, 1) + y }
     }
 
     /// `AttnProcessor2_0` of one head over all pixels.

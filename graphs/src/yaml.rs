@@ -1,12 +1,18 @@
-//! YAML text -> values, with errors of one line.
+//! YAML text to values.
 
 use serde::de::DeserializeOwned;
 
-/// Parses `text`.
+/// The reason why a text is not the YAML that was expected: line, column, field and what is wrong,
+/// on one line.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct YamlError(Box<serde_saphyr::Error>);
+
+/// Parses YAML text, with errors that fit on one line.
 ///
 /// # Errors
-/// One line that says line, column and field.
-pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+/// The text is not YAML, or not of the form of `T`.
+pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError(Box::new(error)))
 }

@@ -1,0 +1,98 @@
+//! Small graphs that are not the model: arithmetic on image tokens for cache policies, and a matrix
+//! product to measure an engine with.
+//!
+//! They run on the engine that holds the tensors, so that no tensor travels to the host. For
+//! tensors in the memory of the host, a loop is faster.
+
+use crate::builder::{Graph, GraphDef, Var};
+use crate::dim::{Dim, Symbol};
+use crate::options::Precision;
+use crate::tensor::DType;
+
+/// Rows and columns of the weight of [`matmul`].
+pub const MATMUL_WIDTH: usize = 2048;
+
+/// Multiplies a matrix by a weight as a linear layer of a block does in `precision`; in int8 that
+/// includes the quantization of `x`.
+///
+/// Input: `x` `[b, tokens, MATMUL_WIDTH]`. Output: `product`, of the same shape. The weight is
+/// called `to_q.weight`.
+pub fn matmul(precision: Precision) -> GraphDef {
+    let graph = Graph::new("matmul", precision);
+    let x = tokens_input(&graph, "x", MATMUL_WIDTH);
+    graph.output("product", x.linear_no_bias(&graph.root(), "to_q", MATMUL_WIDTH));
+    graph.finish()
+}
+
+/// Computes `deep_0 * weight_0 + deep_1 * weight_1 + ...` in fp32.
+///
+/// Inputs: `terms` tensors `deep_i` `[b, tokens, hidden]` and as many numbers `weight_i` `[1]`.
+/// Output: `deep` `[b, tokens, hidden]`.
+pub fn blend(precision: Precision, hidden: usize, terms: usize) -> GraphDef {
+    let graph = Graph::new("blend", precision);
+    let term = |i: usize| {
+        let deep = tokens_input(&graph, &format!("deep_{i}"), hidden).cast(DType::F32);
+        deep * graph.input(&format!("weight_{i}"), DType::F32, &[1.into()])
+    };
+    let sum = (1..terms).fold(term(0), |sum, i| sum + term(i));
+    graph.output("deep", sum.cast(graph.compute()));
+    graph.finish()
+}
+
+/// Computes how far `now` is from `before`, relative to `before`: the root mean square of the
+/// difference divided by the root mean square of `before`.
+///
+/// Inputs: `now` and `before` `[b, tokens, hidden]`. Output: `distance` `[1, 1, 1]` in fp32.
+pub fn distance(precision: Precision, hidden: usize) -> GraphDef {
+    let graph = Graph::new("distance", precision);
+    let [now, before] =
+        ["now", "before"].map(|name| tokens_input(&graph, name, hidden).cast(DType::F32));
+    graph.output("distance", (mean_square(now - before) / mean_square(before)).sqrt());
+    graph.finish()
+}
+
+/// The mean of the squares of all elements: `[b, tokens, hidden]` -> `[1, 1, 1]`.
+fn mean_square<'g>(x: Var<'g>) -> Var<'g> {
+    (0..3).rev().fold(x * x, |x, axis| x.mean(axis))
+}
+
+fn tokens_input<'g>(graph: &'g Graph, name: &str, width: usize) -> Var<'g> {
+    graph.input(name, graph.compute(), &[Symbol::Batch.into(), Dim::tokens(), width.into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_product_is_the_one_of_a_block() {
+        let operators = |precision| -> Vec<String> {
+            let nodes = matmul(precision).nodes.into_iter();
+            nodes.filter_map(|node| node.op_type).collect()
+        };
+        assert_eq!(operators(Precision::Fp32), ["MatMul"]);
+        assert_eq!(operators(Precision::Fp16), ["MatMul"]);
+        assert_eq!(operators(Precision::Bf16), ["MatMul"]);
+        let integer = ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"];
+        assert_eq!(operators(Precision::Int8), integer);
+    }
+
+    #[test]
+    fn a_blend_has_a_product_for_each_term() {
+        let graph = blend(Precision::Fp16, 8, 3);
+        let count = |op: &str| {
+            graph.nodes.iter().filter(|node| node.op_type.as_deref() == Some(op)).count()
+        };
+        assert_eq!((count("Mul"), count("Add"), count("Cast")), (3, 2, 4));
+        assert_eq!(graph.inputs.len(), 6);
+        assert_eq!(graph.outputs[0].dtype, DType::F16);
+    }
+
+    #[test]
+    fn a_distance_is_one_number_in_fp32() {
+        for &precision in Precision::ALL {
+            let output = &distance(precision, 8).outputs[0];
+            assert_eq!((output.dtype, &output.shape[..]), (DType::F32, &[Dim::ONE; 3][..]));
+        }
+    }
+}
