@@ -1,4 +1,4 @@
-//! One tensor at a time: element type and transpose.
+//! The conversion of one tensor at a time: element type, transpose, quantization.
 
 use std::borrow::Cow;
 use std::thread;
@@ -8,92 +8,112 @@ use hydit_graphs::{DType, Transform};
 use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
+use crate::error::ValueError;
 
-/// Elements converted at once where no transpose needs the whole tensor.
+/// Number of elements that are converted at once if no transpose needs the whole tensor.
 const CHUNK: usize = 1 << 20;
 
-/// Gives the elements of `tensor`, of shape `dims`, transformed and as `dtype`, little-endian, piece
-/// by piece to `sink`. All but [`Transform::Keep`] need the whole tensor in memory.
+/// Side of the tiles by which a matrix is transposed.
+const TILE: usize = 32;
+
+/// Transforms the elements of `tensor`, of shape `dims`, converts them to `dtype` and passes them
+/// piece by piece to `sink`, little-endian. All but [`Transform::Keep`] need the whole tensor in
+/// memory.
 ///
 /// # Errors
-/// A message if an element is not finite, or too large for `dtype`; whatever `sink` returns.
-pub fn convert<E: From<String>>(
+/// An element is not finite, or too large for `dtype`.
+pub(crate) fn convert(
     tensor: &Tensor<'_>,
     dims: &[usize],
     transform: Transform,
     dtype: DType,
-    mut sink: impl FnMut(Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
+    mut sink: impl FnMut(Vec<u8>),
+) -> Result<(), ValueError> {
     let Tensor { dtype: stored, bytes } = *tensor;
-    let scales = |values: &[f32]| -> Vec<f32> { values.chunks(dims[1]).map(scale).collect() };
     match transform {
         Transform::Keep => {
-            let mut pieces = bytes.chunks(CHUNK * width(stored));
-            pieces.try_for_each(|piece| sink(encoded(piece, stored, dtype)?.into_owned()))
+            for piece in bytes.chunks(CHUNK * width(stored)) {
+                sink(encoded(piece, stored, dtype)?.into_owned());
+            }
         }
         Transform::Transpose => {
             let (bytes, [rows, columns]) = (encoded(bytes, stored, dtype)?, [dims[0], dims[1]]);
-            match dtype.size() {
-                2 => sink(transpose(bytes.as_chunks::<2>().0, rows, columns).into_flattened()),
-                _ => sink(transpose(bytes.as_chunks::<4>().0, rows, columns).into_flattened()),
-            }
+            sink(if dtype.size() == 2 {
+                transpose(bytes.as_chunks::<2>().0, rows, columns).into_flattened()
+            } else {
+                transpose(bytes.as_chunks::<4>().0, rows, columns).into_flattened()
+            });
         }
-        Transform::Scales => sink(encode(&scales(&floats(bytes, stored)?), dtype)?),
+        Transform::Scales => {
+            let values = floats(bytes, stored)?;
+            let scales: Vec<f32> = values.chunks(dims[1]).map(scale).collect();
+            sink(encode(&scales, dtype)?);
+        }
         Transform::Quantize => {
             let values = floats(bytes, stored)?;
-            let channels = values.chunks(dims[1]).zip(scales(&values));
-            let round = |v: f32, scale: f32| (v / scale).round() as i8 as u8;
-            let quantized: Vec<u8> = channels
-                .flat_map(|(row, scale)| row.iter().map(move |&v| round(v, scale)))
-                .collect();
-            sink(transpose(&quantized, dims[0], dims[1]))
+            let quantized: Vec<u8> = values.chunks(dims[1]).flat_map(quantize).collect();
+            sink(transpose(&quantized, dims[0], dims[1]));
         }
     }
+    Ok(())
 }
 
-/// The step of an output channel quantized to -127..=127; 1 for a channel of zeros.
+/// The elements of an output channel divided by its scale and rounded to 8-bit integers.
+fn quantize(channel: &[f32]) -> impl Iterator<Item = u8> {
+    let scale = scale(channel);
+    channel.iter().map(move |value| (value / scale).round() as i8 as u8)
+}
+
+/// The scale with which an output channel is quantized to -127..=127; 1 for a channel of zeros.
 fn scale(channel: &[f32]) -> f32 {
     let largest = channel.iter().fold(0f32, |largest, v| largest.max(v.abs()));
     if largest == 0.0 { 1.0 } else { largest / 127.0 }
 }
 
-/// `[rows, columns]` -> `[columns, rows]`, by tiles that stay in the cache, on all cores.
+/// Transposes `[rows, columns]` to `[columns, rows]`, on all cores and by tiles that stay in their
+/// caches.
 fn transpose<T: Copy + Default + Send + Sync>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
-    const TILE: usize = 32;
     let mut turned = vec![T::default(); values.len()];
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = columns.div_ceil(threads).next_multiple_of(TILE);
-    let turn = |first: usize, turned: &mut [T]| {
-        for (band, turned) in turned.chunks_mut(TILE * rows).enumerate() {
-            let column = first + band * TILE;
-            for row in (0..rows).step_by(TILE) {
-                let mut tile = [[T::default(); TILE]; TILE];
-                let (height, width) = (TILE.min(rows - row), TILE.min(columns - column));
-                for (r, line) in tile.iter_mut().take(height).enumerate() {
-                    let start = (row + r) * columns + column;
-                    line[..width].copy_from_slice(&values[start..start + width]);
-                }
-                for (c, line) in turned.chunks_exact_mut(rows).enumerate() {
-                    let line = &mut line[row..row + height];
-                    line.iter_mut().zip(&tile).for_each(|(slot, from)| *slot = from[c]);
-                }
-            }
-        }
-    };
     thread::scope(|scope| {
         for (i, turned) in turned.chunks_mut(share * rows).enumerate() {
-            scope.spawn(move || turn(i * share, turned));
+            scope.spawn(move || transpose_columns(values, [rows, columns], i * share, turned));
         }
     });
     turned
+}
+
+/// Fills `turned` with the columns of `values`, `[rows, columns]`, from column `first` on.
+fn transpose_columns<T: Copy + Default>(
+    values: &[T],
+    [rows, columns]: [usize; 2],
+    first: usize,
+    turned: &mut [T],
+) {
+    for (band, turned) in turned.chunks_mut(TILE * rows).enumerate() {
+        let column = first + band * TILE;
+        for row in (0..rows).step_by(TILE) {
+            let mut tile = [[T::default(); TILE]; TILE];
+            let (height, width) = (TILE.min(rows - row), TILE.min(columns - column));
+            for (r, line) in tile.iter_mut().take(height).enumerate() {
+                let start = (row + r) * columns + column;
+                line[..width].copy_from_slice(&values[start..start + width]);
+            }
+            for (c, line) in turned.chunks_exact_mut(rows).enumerate() {
+                let line = &mut line[row..row + height];
+                line.iter_mut().zip(&tile).for_each(|(slot, from)| *slot = from[c]);
+            }
+        }
+    }
 }
 
 fn width(dtype: Dtype) -> usize {
     if dtype == Dtype::F32 { 4 } else { 2 }
 }
 
-/// The same numbers as `to`, little-endian.
-fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, String> {
+/// The same numbers as elements of type `to`, little-endian.
+fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, ValueError> {
     let same = matches!(
         (from, to),
         (Dtype::F32, DType::F32) | (Dtype::F16, DType::F16) | (Dtype::BF16, DType::BF16)
@@ -104,12 +124,12 @@ fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, String
     encode(&floats(bytes, from)?, to).map(Cow::Owned)
 }
 
-/// Whether no exponent is all ones.
+/// Whether no number is infinite or NaN, whose exponents are all ones.
 fn all_finite(bytes: &[u8], dtype: DType) -> bool {
-    // Not `any`: without an early end it runs on vectors.
-    let halves = |ones: u16| {
+    // Folds instead of `any`: a loop without an early end is vectorized.
+    let halves = |exponent: u16| {
         let words = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
-        words.fold(true, |finite, word| finite & (word & ones != ones))
+        words.fold(true, |finite, word| finite & (word & exponent != exponent))
     };
     match dtype {
         DType::F16 => halves(0x7c00),
@@ -121,9 +141,11 @@ fn all_finite(bytes: &[u8], dtype: DType) -> bool {
     }
 }
 
+/// The numbers as 32-bit floats.
+///
 /// # Errors
-/// If one is not finite.
-fn floats(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, String> {
+/// One of them is not finite.
+fn floats(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, ValueError> {
     let halves = bytes.as_chunks::<2>().0.iter();
     let values: Vec<f32> = match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -135,16 +157,16 @@ fn floats(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, String> {
         other => unreachable!("{other:?} was refused before"),
     };
     match values.iter().find(|v| !v.is_finite()) {
-        Some(bad) => Err(format!("has the value {bad}; the file is damaged or training diverged")),
+        Some(value) => Err(ValueError::NotFinite(*value)),
         None => Ok(values),
     }
 }
 
-/// Rounds finite `values` to the nearest of type `dtype`, to the even one of two.
+/// Rounds finite `values` to the nearest number of type `dtype`, halfway to the even one.
 ///
 /// # Errors
-/// If one becomes infinite.
-fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
+/// One of them becomes infinite.
+fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, ValueError> {
     let (name, bytes) = match dtype {
         DType::F32 => return Ok(bytes_of(values.iter().map(|v| v.to_le_bytes()))),
         DType::F16 => {
@@ -158,8 +180,8 @@ fn encode(values: &[f32], dtype: DType) -> Result<Vec<u8>, String> {
         return Ok(bytes);
     }
     let largest = values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
-    let largest = largest.expect("an infinite value");
-    Err(format!("has the value {largest}, beyond {name}; export with --dtype fp32"))
+    let value = largest.expect("an infinite value");
+    Err(ValueError::TooLarge { value, dtype: name })
 }
 
 fn bytes_of<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
@@ -179,11 +201,8 @@ mod tests {
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let tensor = Tensor { dtype: from, bytes };
-        convert::<String>(&tensor, dims, transform, to, |piece| {
-            out.extend_from_slice(&piece);
-            Ok(())
-        })
-        .expect("converts");
+        convert(&tensor, dims, transform, to, |piece| out.extend_from_slice(&piece))
+            .expect("converts");
         out
     }
 
@@ -253,10 +272,7 @@ mod tests {
         ] {
             let bytes = value.to_le_bytes();
             let tensor = Tensor { dtype: Dtype::F32, bytes: &bytes };
-            assert!(
-                convert::<String>(&tensor, &[1], Transform::Keep, dtype, |_| Ok(())).is_err(),
-                "{value}"
-            );
+            assert!(convert(&tensor, &[1], Transform::Keep, dtype, |_| {}).is_err(), "{value}");
         }
     }
 

@@ -1,22 +1,24 @@
-//! `hydit-export inspect`: an artifact folder as a table.
+//! The command `inspect`: an artifact folder as a table.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use hydit_graphs::{Manifest, Sizes, TensorSpec, manifest};
 
-use crate::checkpoint::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// Reads the manifest of the artifact folder `path`.
+///
+/// # Errors
+/// There is no manifest, or it cannot be used.
 pub fn read(path: &Path) -> Result<Manifest> {
     let file = path.join(manifest::FILE);
     let text = read_text(&file, "not an artifact folder, or its export did not finish")?;
-    Manifest::from_yaml(&text)
-        .map_err(|error| Error::File { path: file, message: error.to_string() })
+    Manifest::from_yaml(&text).map_err(Error::content(file))
 }
 
-/// Graphs, interfaces, parameters, sizes and costs of an export.
+/// Formats the graphs of an export as a table: inputs and outputs, parameters, sizes and costs.
 pub fn table(manifest: &Manifest) -> String {
     let dit = &manifest.model.transformer;
     let [height, width] = manifest.variant.defaults.image_size;
@@ -35,7 +37,7 @@ pub fn table(manifest: &Manifest) -> String {
         dit.hidden_size,
         manifest.cache_at_branch,
         manifest.precision,
-        manifest.form,
+        manifest.target,
         manifest.opset,
         manifest.producer,
     );
@@ -53,26 +55,14 @@ pub fn table(manifest: &Manifest) -> String {
             format!("{:.3}", graph.flops.at(&sizes) as f64 / 1e9),
             tensors.next().unwrap_or_default(),
         ]);
-        rows.extend(
-            tensors
-                .map(|tensor| [String::new(), String::new(), String::new(), String::new(), tensor]),
-        );
+        for tensor in tensors {
+            rows.push([String::new(), String::new(), String::new(), String::new(), tensor]);
+        }
     }
-    let wide: Vec<usize> =
-        (0..5).map(|c| rows.iter().map(|row| row[c].len()).max().unwrap_or(0)).collect();
-    for row in &rows {
-        let line = format!(
-            "{:w0$}  {:>w1$}  {:>w2$}  {:>w3$}  {}",
-            row[0],
-            row[1],
-            row[2],
-            row[3],
-            row[4],
-            w0 = wide[0],
-            w1 = wide[1],
-            w2 = wide[2],
-            w3 = wide[3],
-        );
+    let [w0, w1, w2, w3] =
+        [0, 1, 2, 3].map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    for [name, parameters, bytes, flops, tensor] in &rows {
+        let line = format!("{name:w0$}  {parameters:>w1$}  {bytes:>w2$}  {flops:>w3$}  {tensor}");
         let _ = writeln!(out, "{}", line.trim_end());
     }
     let total: u64 = manifest.files.values().map(|file| file.bytes).sum();
@@ -87,9 +77,11 @@ pub fn table(manifest: &Manifest) -> String {
 
 fn tensor(spec: &TensorSpec) -> String {
     let dims: Vec<String> = spec.shape.iter().map(ToString::to_string).collect();
-    format!("{} {}[{}]", spec.name, format!("{:?}", spec.dtype).to_lowercase(), dims.join(", "))
+    format!("{} {}[{}]", spec.name, spec.dtype, dims.join(", "))
 }
 
+/// Formats `value` in the largest of `units`, each `step` times the one before, in which it is at
+/// least 1.
 fn scaled(mut value: f64, units: [&str; 4], step: f64) -> String {
     let mut unit = 0;
     while value >= step && unit < 3 {

@@ -1,83 +1,86 @@
-//! A Hunyuan-DiT checkpoint in diffusers' layout -> ONNX graphs, weights and a manifest.
+//! Checkpoints of Hunyuan-DiT in diffusers' folder layout -> ONNX graphs, weights and a manifest.
 //!
-//! [`export`] is the whole flow on one screen. Graphs come from [`hydit_graphs`] and only declare
-//! their weights; [`checkpoint`] finds them in the mapped files, [`convert`] turns one at a time
-//! into the graph's type and layout, [`writer`] puts the folder in place.
+//! [`export`] is the whole flow on one screen. The graphs come from [`hydit_graphs`] and only
+//! declare their weights. `checkpoint.rs` finds these in the mapped files, `convert.rs` brings one
+//! at a time into the element type and layout of the graph, and `writer.rs` puts the folder in
+//! place.
+//!
+//! Here is the export of a small model with made-up weights:
+//!
+//! ```
+//! use hydit_export::synth::{self, Shape, Storage};
+//! use hydit_export::{Options, export};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let [checkpoint, out] = ["checkpoint", "artifacts"].map(|name| folder.path().join(name));
+//! let shape = Shape {
+//!     depth: Some(4),
+//!     heads: Some(2),
+//!     head_dim: Some(12),
+//!     image_size: Some(64),
+//!     small_text: true,
+//! };
+//! let config = synth::model("hunyuan-dit-v1.2", &shape)?;
+//! synth::checkpoint(&config, &checkpoint, &Storage::default())?;
+//!
+//! let manifest = export(&Options::new(&checkpoint, &out), &mut ())?;
+//! assert_eq!(manifest.graphs.len(), 7);
+//! assert!(out.join("deep-core.onnx").exists() && out.join("manifest.yaml").exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![warn(missing_docs)]
 
-pub mod checkpoint;
-pub mod convert;
-pub mod error;
+mod checkpoint;
+mod component;
+mod config;
+mod convert;
+mod error;
+mod files;
+mod graphs;
 pub mod inspect;
+mod options;
+mod report;
+mod shards;
 pub mod synth;
 pub mod tokenizer;
-pub mod variants;
-pub mod writer;
+mod variants;
+mod writer;
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
-use hydit_graphs::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::manifest::{GraphEntry, ModelConfig, TokenizerEntry, Tokenizers};
-use hydit_graphs::scheduler::NoiseSchedule;
-use hydit_graphs::{Form, GraphDef, Manifest, Precision, Source, Target};
-use hydit_graphs::{bert, hunyuan_dit, manifest, model, t5, vae};
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
+use hydit_graphs::{GraphDef, GraphOptions, Manifest, model};
 
-use checkpoint::{Component, Report, Weights, read_text};
-pub use error::{Error, Result};
-use writer::Folder;
+pub use checkpoint::CheckpointWeights;
+pub use component::Component;
+pub use error::{Error, Result, ValueError};
+pub use graphs::write_graph;
+pub use options::{Options, Progress};
+pub use report::TensorReport;
+pub use writer::Folder;
 
-/// What to export, and how.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Checkpoint folder, diffusers' layout.
-    pub checkpoint: PathBuf,
-    /// Artifact folder to write.
-    pub out: PathBuf,
-    /// Blocks before and after the cut: 1 to depth / 2 - 1.
-    pub cache_at_branch: usize,
-    /// How the big matrices are stored and multiplied.
-    pub precision: Precision,
-    /// Whom the transformer's graphs are written for.
-    pub form: Form,
-    /// Also write the whole transformer as one graph.
-    pub full: bool,
-    /// Variant, by name or YAML file; recognised from the config if `None`.
-    pub variant: Option<String>,
-}
-
-/// What an export tells while it runs.
-pub trait Progress {
-    /// Bytes of weights to write in all.
-    fn total(&mut self, bytes: u64);
-    /// Now writing this graph.
-    fn graph(&mut self, name: &str);
-    /// Bytes just written.
-    fn wrote(&mut self, bytes: u64);
-    /// Tensors of the checkpoint no graph uses.
-    fn unused(&mut self, tensors: &[String]);
-}
-
-/// Reads the checkpoint, writes the artifact folder.
+/// Reads a checkpoint and writes an artifact folder; returns its manifest.
 ///
 /// # Errors
-/// Everything that is wrong with configs and tensors is found before anything is written; a
-/// failure while writing leaves the folder as it was.
+/// The checkpoint, an option or the folder cannot be used. Everything that is wrong with configs
+/// and shapes of tensors is found before anything is written, and a failure while writing leaves
+/// the folder as it was.
 pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest> {
     let root = options.checkpoint.as_path();
-    let config = read_config(root)?;
-    let target = Target { precision: options.precision, form: options.form };
-    target.check().map_err(|message| Error::Flag { flag: "dtype", message })?;
-    check_cut(options, &config.transformer)?;
+    let config = config::read(root)?;
+    check_options(options, &config.transformer)?;
     let variant =
         variants::choose(options.variant.as_deref(), &config.transformer, config.vae.factor())?;
     let first = tokenizer::read(&root.join("tokenizer"))?;
     let second = tokenizer::read(&root.join("tokenizer_2"))?;
 
-    let graphs = build(options, &config);
-    let mut report = Report::default();
+    let graphs = graphs::build(options, &config);
+    let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
-        let opened = Weights::open(root, *component)?;
+        let opened = CheckpointWeights::open(root, *component)?;
         opened.compare(graphs.iter(), &mut report);
         weights.push(opened);
     }
@@ -86,7 +89,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         progress.unused(&unused);
     }
 
-    check_places(root, &options.out)?;
+    check_out(root, &options.out)?;
     let mut folder = Folder::prepare(&options.out)?;
     let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
     progress.total(layouts.map(|(_, extent)| extent.length).sum());
@@ -99,13 +102,13 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
         text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
     };
-    copy_licences(root, &mut folder)?;
+    copy_licenses(root, &mut folder)?;
 
     let manifest = Manifest {
         schema: manifest::SCHEMA,
         producer: concat!("hydit-export ", env!("CARGO_PKG_VERSION")).to_string(),
         opset: model::OPSET,
-        form: options.form,
+        target: options.target,
         precision: options.precision,
         cache_at_branch: options.cache_at_branch,
         variant,
@@ -118,180 +121,33 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     Ok(manifest)
 }
 
-fn read_config(root: &Path) -> Result<ModelConfig> {
-    const MEND: &str = "expected a checkpoint in diffusers' folder layout";
-    let index = root.join("model_index.json");
-    let text = read_text(&index, MEND)?;
-    let index_json: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| Error::Config { path: index.clone(), source: error.into() })?;
-    let class = index_json["_class_name"].as_str().unwrap_or_default();
-    if !class.starts_with("HunyuanDiT") {
-        let message = format!("`_class_name` is `{class}`; expected HunyuanDiTPipeline");
-        return Err(Error::File { path: index, message });
-    }
-    fn parse<T>(
-        path: PathBuf,
-        from: impl Fn(&str) -> std::result::Result<T, ConfigError>,
-    ) -> Result<T> {
-        from(&read_text(&path, MEND)?).map_err(|source| Error::Config { path, source })
-    }
-    let file = |folder: &str| root.join(folder).join("config.json");
-    let config = ModelConfig {
-        transformer: parse(file("transformer"), HunyuanDitConfig::from_json)?,
-        text_encoder: parse(file("text_encoder"), BertConfig::from_json)?,
-        text_encoder_2: parse(file("text_encoder_2"), T5Config::from_json)?,
-        vae: parse(file("vae"), VaeConfig::from_json)?,
-        scheduler: parse(root.join("scheduler/scheduler_config.json"), |text| {
-            Ok(NoiseSchedule::from_scheduler_config(text)?)
-        })?,
-    };
-    check_agreement(&config)?;
-    Ok(config)
-}
-
-/// Sizes two components must share.
-fn check_agreement(config: &ModelConfig) -> Result<()> {
-    let ModelConfig { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } = config;
-    for (ours, a, theirs, b) in [
-        (
-            "cross_attention_dim",
-            dit.cross_attention_dim,
-            "text_encoder hidden_size",
-            bert.hidden_size,
-        ),
-        (
-            "cross_attention_dim_t5",
-            dit.cross_attention_dim_t5,
-            "text_encoder_2 d_model",
-            t5.d_model,
-        ),
-        ("in_channels", dit.in_channels, "vae latent_channels", vae.latent_channels),
-    ] {
-        if a != b {
-            return Err(Error::Disagree(format!(
-                "configs disagree: transformer {ours} = {a}, {theirs} = {b}; \
-                 are the folders of one checkpoint?"
-            )));
-        }
-    }
-    if bert.max_position_embeddings < dit.text_len {
-        return Err(Error::Disagree(format!(
-            "configs disagree: text_encoder max_position_embeddings = {}, transformer text_len = {}",
-            bert.max_position_embeddings, dit.text_len
-        )));
-    }
-    Ok(())
-}
-
-fn check_cut(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
+/// Checks that the precision suits the target, and that the transformer can be cut where it shall.
+fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
+    let Options { precision, target, cache_at_branch, .. } = *options;
+    GraphOptions { precision, target }
+        .check()
+        .map_err(|error| Error::Flag { flag: "dtype", message: error.to_string() })?;
     let valid = cfg.cache_branches();
-    match valid.contains(&options.cache_at_branch) {
-        true => Ok(()),
-        false => Err(Error::Flag {
-            flag: "cache-at-branch",
-            message: format!(
-                "{} is out of range: a model of {} blocks can be cut at {} to {}",
-                options.cache_at_branch,
-                cfg.num_layers,
-                valid.start(),
-                valid.end()
-            ),
-        }),
+    if valid.contains(&cache_at_branch) {
+        return Ok(());
     }
+    let message = format!(
+        "{cache_at_branch} is out of range: a model of {} blocks can be cut at {} to {}",
+        cfg.num_layers,
+        valid.start(),
+        valid.end()
+    );
+    Err(Error::Flag { flag: "cache-at-branch", message })
 }
 
-/// The mapped files must not be written over.
-fn check_places(root: &Path, out: &Path) -> Result<()> {
+/// Checks that the artifact folder is not the checkpoint, whose files are mapped.
+fn check_out(root: &Path, out: &Path) -> Result<()> {
     let same = root.canonicalize().ok().zip(out.canonicalize().ok()).is_some_and(|(a, b)| a == b);
-    match same {
-        true => Err(Error::Flag {
-            flag: "out",
-            message: format!("{} is the checkpoint itself: choose another folder", out.display()),
-        }),
-        false => Ok(()),
+    if !same {
+        return Ok(());
     }
-}
-
-/// All graphs by component, in the order they run.
-fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
-    let (dit, n, precision) = (&config.transformer, options.cache_at_branch, options.precision);
-    let target = Target { precision, form: options.form };
-    let mut transformer = vec![
-        hunyuan_dit::conditioner(dit, precision),
-        hunyuan_dit::shallow_encoder(dit, n, target),
-        hunyuan_dit::deep_core(dit, n, target),
-        hunyuan_dit::shallow_decoder(dit, n, target),
-    ];
-    if options.full {
-        transformer.push(hunyuan_dit::full(dit, target));
-    }
-    let vae = if config.vae.force_upcast { Precision::Fp32 } else { precision };
-    vec![
-        (
-            Component::TextEncoder,
-            vec![bert::text_encoder(&config.text_encoder, dit.text_len, precision)],
-        ),
-        (
-            Component::TextEncoder2,
-            vec![t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision)],
-        ),
-        (Component::Transformer, transformer),
-        (Component::Vae, vec![vae::vae_decoder(&config.vae, vae)]),
-    ]
-}
-
-/// Writes the ONNX file of `graph` and the data file beside it, from `weights` that have all it
-/// declares.
-pub fn write_graph(
-    graph: &GraphDef,
-    weights: &Weights,
-    folder: &mut Folder,
-    progress: &mut dyn Progress,
-) -> Result<()> {
-    progress.graph(&graph.name);
-    folder.write(&graph.data_file(), |sink| {
-        for (initializer, extent) in graph.layout() {
-            sink.pad_to(extent.offset)?;
-            match &initializer.source {
-                Source::Constant(bytes) => sink.put(bytes.clone())?,
-                Source::Checkpoint { tensor, dims, transform } => {
-                    let value = weights.tensor(tensor);
-                    convert::convert(&value, dims, *transform, initializer.dtype, |piece| {
-                        sink.put(piece).map_err(Stop::Disk)
-                    })
-                    .map_err(|stop| stop.in_tensor(weights, tensor))?;
-                    weights.release(tensor);
-                }
-            }
-            progress.wrote(extent.length);
-        }
-        Ok(())
-    })?;
-    folder.write(&graph.file(), |sink| sink.put(graph.encode()))
-}
-
-/// What stops a conversion: the values, or the disk.
-enum Stop {
-    Values(String),
-    Disk(Error),
-}
-
-impl From<String> for Stop {
-    fn from(message: String) -> Stop {
-        Stop::Values(message)
-    }
-}
-
-impl Stop {
-    fn in_tensor(self, weights: &Weights, name: &str) -> Error {
-        match self {
-            Stop::Disk(error) => error,
-            Stop::Values(message) => {
-                let (component, name) = (weights.component().folder(), name.to_string());
-                Error::Values { component, name, message }
-            }
-        }
-    }
+    let message = format!("{} is the checkpoint itself: choose another folder", out.display());
+    Err(Error::Flag { flag: "out", message })
 }
 
 fn write_tokenizer(
@@ -301,13 +157,13 @@ fn write_tokenizer(
     length: usize,
 ) -> Result<TokenizerEntry> {
     let file = format!("tokenizer{suffix}.json");
-    folder.write(&file, |sink| sink.put(tokenizer.json.as_bytes()))?;
+    folder.write_bytes(&file, tokenizer.json)?;
     Ok(TokenizerEntry { file, length, pad_id: tokenizer.pad_id })
 }
 
-/// Copies the checkpoint's licence and notice files; the weights keep their licence.
-fn copy_licences(root: &Path, folder: &mut Folder) -> Result<()> {
-    let entries = std::fs::read_dir(root).map_err(error::io(root))?;
+/// Copies the license and notice files of the checkpoint, since the weights keep their license.
+fn copy_licenses(root: &Path, folder: &mut Folder) -> Result<()> {
+    let entries = fs::read_dir(root).map_err(Error::reading(root))?;
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort();
@@ -315,8 +171,8 @@ fn copy_licences(root: &Path, folder: &mut Folder) -> Result<()> {
         let upper = name.to_uppercase();
         if upper.starts_with("LICENSE") || upper.starts_with("NOTICE") {
             let path = root.join(&name);
-            let text = std::fs::read(&path).map_err(error::io(&path))?;
-            folder.write(&name, |sink| sink.put(text))?;
+            let text = fs::read(&path).map_err(Error::reading(&path))?;
+            folder.write_bytes(&name, text)?;
         }
     }
     let notice = concat!(
@@ -325,7 +181,7 @@ fn copy_licences(root: &Path, folder: &mut Folder) -> Result<()> {
         ", without changing what they compute.\nThey are a derivative of the checkpoint they were \
          read from, and its licence applies to them.\n"
     );
-    folder.write("CONVERTED.txt", |sink| sink.put(notice.as_bytes()))
+    folder.write_bytes("CONVERTED.txt", notice)
 }
 
 fn entry(graph: &GraphDef) -> GraphEntry {

@@ -1,4 +1,4 @@
-//! `hydit-export`: flags in, artifact folder out.
+//! The program `hydit-export`: a checkpoint in, an artifact folder out.
 #![warn(missing_docs)]
 
 use std::path::PathBuf;
@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{Options, Progress, export, inspect, synth};
-use hydit_graphs::{DType, Form, Precision};
+use hydit_graphs::{DType, Precision, Target};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Hunyuan-DiT checkpoint -> ONNX subgraphs for Skip-Cache serving. No Python, no tracing.
+/// Exports a Hunyuan-DiT checkpoint to ONNX graphs for Skip-Cache serving, without Python and
+/// tracing.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 struct Cli {
@@ -24,41 +25,41 @@ struct Cli {
 enum Command {
     /// Print graphs, shapes, parameters and sizes of an artifact folder.
     Inspect {
-        /// The artifact folder.
+        /// Artifact folder.
         dir: PathBuf,
     },
-    /// Write a checkpoint with made-up weights, of a released model's shape or a smaller one: to
-    /// measure speed and memory without the real weights.
+    /// Write a checkpoint with made-up weights in the shape of a released model or a smaller one,
+    /// to measure speed and memory without the real weights.
     Synth(Synth),
 }
 
 #[derive(Args)]
 struct Synth {
-    /// Whose shape: hunyuan-dit-v1.2 or hunyuan-dit-v1.1.
+    /// Released model whose shape to use: hunyuan-dit-v1.2 or hunyuan-dit-v1.1.
     #[arg(long, value_name = "NAME", default_value = "hunyuan-dit-v1.2")]
     variant: String,
-    /// Checkpoint folder to write: new or empty.
+    /// Checkpoint folder to write, new or empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Blocks of the transformer instead of 40.
+    /// Number of blocks of the transformer instead of 40.
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
-    /// Attention heads instead of 16.
+    /// Number of attention heads instead of 16.
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
-    /// Width of a head instead of 88.
+    /// Width of an attention head instead of 88.
     #[arg(long, value_name = "N")]
     head_dim: Option<usize>,
-    /// Side of the picture instead of 1024.
+    /// Side of the image instead of 1024.
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
-    /// Tiny text encoders and VAE instead of the true ones.
+    /// Use tiny text encoders and a tiny VAE instead of the released ones.
     #[arg(long)]
     small_text: bool,
     /// Element type of the weights.
-    #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
-    dtype: Dtype,
-    /// Other seeds give other weights.
+    #[arg(long, value_enum, default_value_t = SynthDtype::Fp32)]
+    dtype: SynthDtype,
+    /// Seed of the weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -71,37 +72,42 @@ struct Export {
     /// Artifact folder to write: new, empty, or an older export to replace.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Blocks before and after the cut, 1 to depth / 2 - 1 (Skip-DiT's cache_at_branch).
+    /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1 (Skip-DiT's
+    /// cache_at_branch).
     #[arg(long, value_name = "N", default_value_t = 1)]
     cache_at_branch: usize,
-    /// How the big matrices are stored and multiplied: fp32; fp16 or bf16, for GPUs (norms, softmax
-    /// and QK^T stay in fp32); int8, for CPUs (weights by output channel, activations as they come).
+    /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax and QK^T
+    /// stay in fp32); int8 for CPUs (weights quantized by output channel, activations at run time).
     #[arg(long, value_name = "fp32|fp16|bf16|int8", default_value_t = Precision::Fp32)]
     dtype: Precision,
-    /// Whom the transformer is written for: portable (plain ONNX, any engine), ort-cpu or ort-cuda
-    /// (ONNX Runtime's fused attention, for its CPU or its CUDA provider), tensorrt (plain ONNX, of
-    /// the types TensorRT knows).
-    #[arg(long, value_name = "portable|ort-cpu|ort-cuda|tensorrt", default_value_t = Form::Portable)]
-    optimize_for: Form,
+    /// Runtime that the transformer targets: portable (plain ONNX for any runtime), ort-cpu or
+    /// ort-cuda (ONNX Runtime's fused attention, for its CPU or its CUDA provider), tensorrt (plain
+    /// ONNX with the types that TensorRT knows).
+    #[arg(
+        long,
+        value_name = "portable|ort-cpu|ort-cuda|tensorrt",
+        default_value_t = Target::Portable
+    )]
+    optimize_for: Target,
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]
     full: bool,
-    /// Variant (a known name, or a YAML file) instead of the one recognised from the config.
+    /// Variant (a known name or a YAML file) instead of the one that matches the config.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
+enum SynthDtype {
     Fp32,
     Fp16,
 }
 
-impl From<Dtype> for DType {
-    fn from(dtype: Dtype) -> DType {
+impl From<SynthDtype> for DType {
+    fn from(dtype: SynthDtype) -> DType {
         match dtype {
-            Dtype::Fp32 => DType::F32,
-            Dtype::Fp16 => DType::F16,
+            SynthDtype::Fp32 => DType::F32,
+            SynthDtype::Fp16 => DType::F16,
         }
     }
 }
@@ -140,7 +146,7 @@ fn run(cli: Cli) -> Result<()> {
                 out: flags.out,
                 cache_at_branch: flags.cache_at_branch,
                 precision: flags.dtype,
-                form: flags.optimize_for,
+                target: flags.optimize_for,
                 full: flags.full,
                 variant: flags.variant,
             };

@@ -1,19 +1,20 @@
-//! Tokenizers as `tokenizer.json`, whatever form the checkpoint has them in: that file itself,
+//! Tokenizers as `tokenizer.json`, from any form that a checkpoint has them in: that file itself,
 //! BERT's `vocab.txt`, or a SentencePiece `spiece.model`.
 
+use std::fs;
 use std::path::Path;
 
 use base64::Engine;
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::checkpoint::read_text;
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result};
+use crate::files::{check_size, read_text};
 
-/// Largest vocabulary file; mT5's `tokenizer.json` has 16 MiB.
+/// The largest vocabulary file that is read; mT5's `tokenizer.json` has 16 MiB.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A tokenizer as the artifacts carry it.
+/// A tokenizer in the one form that artifact folders have.
 pub struct Tokenizer {
     /// The text of `tokenizer.json`.
     pub json: String,
@@ -21,41 +22,34 @@ pub struct Tokenizer {
     pub pad_id: u32,
 }
 
-/// Reads the tokenizer in `folder`.
+/// Reads the tokenizer in the folder `folder` of a checkpoint.
+///
+/// # Errors
+/// The folder has none of the three files, or one that is too large, damaged or of another kind.
 pub fn read(folder: &Path) -> Result<Tokenizer> {
-    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-    let json = if let Some(path) = file("tokenizer.json") {
-        check_size(&path)?;
-        std::fs::read_to_string(&path).map_err(io(&path))?
-    } else if let Some(path) = file("vocab.txt") {
-        check_size(&path)?;
-        let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-        let lowercase = lowercases(folder)?;
-        word_piece(&text, lowercase).map_err(|message| Error::File { path, message })?.to_string()
-    } else if let Some(path) = file("spiece.model") {
-        check_size(&path)?;
-        let bytes = std::fs::read(&path).map_err(io(&path))?;
-        unigram(&bytes).map_err(|message| Error::File { path, message })?.to_string()
-    } else {
-        let mend = "expected tokenizer.json, vocab.txt or spiece.model in it".to_string();
-        return Err(Error::Missing { path: folder.to_path_buf(), mend });
+    let names = ["tokenizer.json", "vocab.txt", "spiece.model"];
+    let Some(path) = names.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
+    else {
+        let hint = "expected tokenizer.json, vocab.txt or spiece.model in it".to_string();
+        return Err(Error::Missing { path: folder.to_path_buf(), hint });
     };
-    let bad = |message: String| Error::File { path: folder.to_path_buf(), message };
-    let parsed: Value = serde_json::from_str(&json)
-        .map_err(|error| bad(format!("tokenizer.json is not JSON: {error}")))?;
-    let pad_id = ["[PAD]", "<pad>"].iter().find_map(|pad| id_of(&parsed, pad));
-    let pad_id = pad_id.ok_or_else(|| bad("no padding token [PAD] or <pad>".to_string()))?;
-    Ok(Tokenizer { json, pad_id })
-}
-
-fn check_size(path: &Path) -> Result<()> {
-    match std::fs::metadata(path).map_err(io(path))?.len() {
-        size if size > MAX_BYTES => {
-            let message = format!("{size} bytes; expected at most {MAX_BYTES}");
-            Err(Error::File { path: path.to_path_buf(), message })
+    check_size(&path, MAX_BYTES)?;
+    let bytes = fs::read(&path).map_err(Error::reading(&path))?;
+    let json = if path.ends_with("spiece.model") {
+        unigram(&bytes).map_err(Error::content(&path))?.to_string()
+    } else {
+        let text = String::from_utf8(bytes).map_err(Error::content(&path))?;
+        if path.ends_with("vocab.txt") {
+            word_piece(&text, lowercases(folder)?).map_err(Error::content(&path))?.to_string()
+        } else {
+            text
         }
-        _ => Ok(()),
-    }
+    };
+    let parsed: Value = serde_json::from_str(&json)
+        .map_err(|error| Error::content(&path)(format!("not JSON: {error}")))?;
+    let pad_id = ["[PAD]", "<pad>"].iter().find_map(|pad| id_of(&parsed, pad));
+    let pad_id = pad_id.ok_or_else(|| Error::content(&path)("no padding token [PAD] or <pad>"))?;
+    Ok(Tokenizer { json, pad_id })
 }
 
 /// The id of `token` in the added tokens or the vocabulary.
@@ -69,18 +63,19 @@ fn id_of(tokenizer: &Value, token: &str) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
-/// `do_lower_case` of `tokenizer_config.json`; true where it is silent, as in transformers.
+/// The value of `do_lower_case` in `tokenizer_config.json`; true by default, as in transformers.
 fn lowercases(folder: &Path) -> Result<bool> {
     let path = folder.join("tokenizer_config.json");
     if !path.exists() {
         return Ok(true);
     }
-    let config: Value = serde_json::from_str(&read_text(&path, "")?)
-        .map_err(|error| Error::File { path, message: error.to_string() })?;
+    let text = read_text(&path, "it was there a moment ago")?;
+    let config: Value = serde_json::from_str(&text).map_err(Error::content(path))?;
     Ok(config["do_lower_case"].as_bool().unwrap_or(true))
 }
 
-/// `BertTokenizer`: one entry a line, the line number is the id.
+/// The JSON of a `BertTokenizer`, whose vocabulary has one entry per line; the line number is the
+/// id.
 fn word_piece(text: &str, lowercase: bool) -> std::result::Result<Value, String> {
     let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
     let tokens: Vec<&str> = lines.map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
@@ -112,7 +107,7 @@ fn word_piece(text: &str, lowercase: bool) -> std::result::Result<Value, String>
     }))
 }
 
-/// The part of SentencePiece's `ModelProto` that tokenizing needs.
+/// The part of SentencePiece's `ModelProto` that tokenization needs.
 #[derive(Message)]
 struct SentencePieceModel {
     #[prost(message, repeated, tag = "1")]
@@ -148,7 +143,7 @@ struct NormalizerSpec {
     precompiled_charsmap: Option<Vec<u8>>,
 }
 
-/// `T5Tokenizer`: pieces with scores, the model's own normaliser, `</s>` at the end.
+/// The JSON of a `T5Tokenizer`: pieces with scores, the model's own normalizer, `</s>` at the end.
 fn unigram(bytes: &[u8]) -> std::result::Result<Value, String> {
     let model = SentencePieceModel::decode(bytes)
         .map_err(|error| format!("not a SentencePiece model: {error}"))?;
@@ -189,14 +184,15 @@ fn unigram(bytes: &[u8]) -> std::result::Result<Value, String> {
     }))
 }
 
-fn added_token(id: usize, content: &str) -> Value {
+/// The JSON of a special token.
+pub(crate) fn added_token(id: usize, content: &str) -> Value {
     json!({
         "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true
     })
 }
 
-/// A template that puts `before` and `after` around every text.
+/// The JSON of a template that puts the tokens `before` and `after` around every text.
 fn surround(before: Option<(&str, usize)>, after: (&str, usize)) -> Value {
     let token =
         |(token, _): (&str, usize)| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
@@ -209,7 +205,10 @@ fn surround(before: Option<(&str, usize)>, after: (&str, usize)) -> Value {
         before.map(entry).into_iter().chain([entry(after)]).collect();
     json!({
         "type": "TemplateProcessing", "single": single,
-        "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+        "pair": [
+            { "Sequence": { "id": "A", "type_id": 0 } },
+            { "Sequence": { "id": "B", "type_id": 1 } }
+        ],
         "special_tokens": special
     })
 }

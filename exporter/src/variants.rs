@@ -1,4 +1,4 @@
-//! The variants this build knows, from [`hydit_models`].
+//! The choice of a variant from those of [`hydit_models`], or from a file.
 
 use std::path::Path;
 
@@ -6,45 +6,39 @@ use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::variant::Variant;
 use hydit_models::{GENERIC, VARIANTS};
 
-use crate::checkpoint::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
-/// Names of the known variants.
-pub fn names() -> Vec<&'static str> {
-    VARIANTS.iter().map(|(name, _)| *name).collect()
-}
-
-/// The variant asked for (a name, or a YAML file), or the one that recognises `cfg`, or `generic`
-/// with the size the config names.
-pub fn choose(asked: Option<&str>, cfg: &HunyuanDitConfig, vae_factor: usize) -> Result<Variant> {
-    match asked {
-        Some(name) if name.ends_with(".yaml") => {
-            let path = Path::new(name);
-            let text = read_text(path, "--variant takes a known name or a YAML file")?;
-            Variant::from_yaml(&text)
-                .map_err(|message| Error::File { path: path.to_path_buf(), message })
-        }
-        Some(name) => match VARIANTS.iter().find(|(known, _)| *known == name) {
-            Some((_, text)) => Ok(parse(text)),
-            None => {
-                let message =
-                    format!("`{name}` is not one of {}, nor a .yaml file", names().join(", "));
-                Err(Error::Flag { flag: "variant", message })
-            }
-        },
-        None => {
-            let mut known = VARIANTS.iter().map(|(_, text)| parse(text));
-            Ok(known.find(|variant| variant.matches(cfg)).unwrap_or_else(|| {
-                let mut generic = parse(GENERIC);
-                generic.defaults.image_size = [cfg.sample_size * vae_factor; 2];
-                generic
-            }))
-        }
+/// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
+/// that matches `cfg`, or else `generic` with the image size that the config implies.
+pub(crate) fn choose(
+    asked: Option<&str>,
+    cfg: &HunyuanDitConfig,
+    vae_factor: usize,
+) -> Result<Variant> {
+    let Some(name) = asked else {
+        let mut known = VARIANTS.iter().map(|(_, text)| parse(text));
+        return Ok(known.find(|variant| variant.matches(cfg)).unwrap_or_else(|| {
+            let mut generic = parse(GENERIC);
+            generic.defaults.image_size = [cfg.sample_size * vae_factor; 2];
+            generic
+        }));
+    };
+    if name.ends_with(".yaml") {
+        let path = Path::new(name);
+        let text = read_text(path, "--variant takes a known name or a YAML file")?;
+        return Variant::from_yaml(&text).map_err(Error::content(path));
     }
+    let known = VARIANTS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, text)| parse(text)).ok_or_else(|| {
+        let names = VARIANTS.map(|(name, _)| name).join(", ");
+        let message = format!("`{name}` is not one of {names}, nor a .yaml file");
+        Error::Flag { flag: "variant", message }
+    })
 }
 
 fn parse(text: &str) -> Variant {
-    Variant::from_yaml(text).expect("the variants of this build are checked by a test")
+    Variant::from_yaml(text).expect("a test parses the variants of this build")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The true shapes of the released models, and smaller ones of the same form.
+//! The configs of the released models, and of smaller ones of the same form.
 
 use hydit_graphs::config::{BertConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::manifest::ModelConfig;
@@ -6,22 +6,26 @@ use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spaci
 
 use crate::error::{Error, Result};
 
-/// What to change of a released model's shape.
+/// Changes to the shape of a released model; the default changes nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Shape {
-    /// Blocks of the transformer.
+    /// Number of blocks of the transformer.
     pub depth: Option<usize>,
-    /// Attention heads of the transformer.
+    /// Number of attention heads of the transformer.
     pub heads: Option<usize>,
-    /// Width of a head.
+    /// Width of an attention head.
     pub head_dim: Option<usize>,
-    /// Side of the picture the model says it was made for.
+    /// Side of the images that the model is made for, in pixels.
     pub image_size: Option<usize>,
-    /// Tiny text encoders and VAE instead of the true ones.
+    /// Whether text encoders and image decoder are tiny instead of those of the released model.
     pub small_text: bool,
 }
 
-/// The configs of `variant` (`hunyuan-dit-v1.2` or `hunyuan-dit-v1.1`), changed as `shape` says.
+/// Returns the configs of the released model `variant` (`hunyuan-dit-v1.2` or `hunyuan-dit-v1.1`),
+/// changed as `shape` says.
+///
+/// # Errors
+/// There is no such model, or the shape is not valid.
 pub fn model(variant: &str, shape: &Shape) -> Result<ModelConfig> {
     let flag = |flag, message| Error::Flag { flag, message };
     let (style, beta_end) = match variant {
@@ -32,11 +36,10 @@ pub fn model(variant: &str, shape: &Shape) -> Result<ModelConfig> {
             return Err(flag("variant", message));
         }
     };
-    let (text_encoder, text_encoder_2, vae) = match shape.small_text {
-        true => (bert(256, 64, 2), t5(256, 64, 2, 160), vae(&[16, 32, 64, 64], 1, 8)),
-        false => {
-            (bert(47_020, 1024, 24), t5(250_112, 2048, 24, 5120), vae(&[128, 256, 512, 512], 2, 32))
-        }
+    let (text_encoder, text_encoder_2, vae) = if shape.small_text {
+        (bert(256, 64, 2), t5(256, 64, 2, 160), vae(&[16, 32, 64, 64], 1, 8))
+    } else {
+        (bert(47_020, 1024, 24), t5(250_112, 2048, 24, 5120), vae(&[128, 256, 512, 512], 2, 32))
     };
     let heads = shape.heads.unwrap_or(16);
     let head_dim = shape.head_dim.unwrap_or(88);
@@ -58,10 +61,9 @@ pub fn model(variant: &str, shape: &Shape) -> Result<ModelConfig> {
         use_style_cond_and_image_meta_size: style,
         ..HunyuanDitConfig::default()
     };
-    let invalid = |error: hydit_graphs::config::ConfigError| {
-        flag("depth, --heads, --head-dim", error.to_string())
-    };
-    transformer.validate().map_err(invalid)?;
+    transformer
+        .validate()
+        .map_err(|error| flag("depth, --heads, --head-dim", error.to_string()))?;
     let scheduler = NoiseSchedule {
         num_train_timesteps: 1000,
         beta_start: 0.00085,

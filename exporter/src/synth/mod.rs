@@ -1,8 +1,8 @@
-//! `hydit-export synth`: checkpoints with made-up weights, of a released model's true shape or any
-//! other, so that speed and memory can be measured, and the export tested, without the real ones.
+//! The command `synth`: checkpoints with made-up weights, in the shape of a released model or any
+//! other. They serve to measure speed and memory, and to test the export, without the real weights.
 //!
-//! [`checkpoint`] writes one from a [`ModelConfig`], [`model`] has the released ones. Only what
-//! text-to-image needs is written (no VAE encoder, no pooler).
+//! [`checkpoint`] writes one from a [`ModelConfig`], and [`model`] returns those of the released
+//! models. Only what text-to-image needs is written (no VAE encoder, no pooler).
 
 mod config;
 pub mod rule;
@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 
 pub use self::config::{Shape, model};
 pub use self::shards::{Storage, write_weights};
-use crate::checkpoint::Component;
-use crate::error::{Error, Result, io};
+use crate::component::Component;
+use crate::error::{Error, Result};
 
-/// Writes a checkpoint in diffusers' layout to `out`, a new or empty folder; `model_index.json`,
-/// without which nobody takes it for a checkpoint, comes last.
+/// Writes a checkpoint in diffusers' layout to `out`, a new or empty folder. `model_index.json`,
+/// without which it does not count as a checkpoint, is written last.
 ///
 /// # Errors
-/// `out` holds something, or cannot be written.
+/// The folder is not empty, or cannot be written to.
 pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result<()> {
-    fs::create_dir_all(out).map_err(io(out))?;
-    if fs::read_dir(out).map_err(io(out))?.next().is_some() {
+    fs::create_dir_all(out).map_err(Error::writing(out))?;
+    if fs::read_dir(out).map_err(Error::reading(out))?.next().is_some() {
         let message = format!("{} is not empty: choose a new folder", out.display());
         return Err(Error::Flag { flag: "out", message });
     }
@@ -71,7 +71,7 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
     let scheduler = described(scheduler, ddpm);
     write(&folder(out, "scheduler")?.join("scheduler_config.json"), scheduler)?;
     let vocab = folder(out, "tokenizer")?.join("vocab.txt");
-    fs::write(&vocab, tokenizers::vocab(text_encoder.vocab_size)).map_err(io(vocab))?;
+    fs::write(&vocab, tokenizers::vocab(text_encoder.vocab_size)).map_err(Error::writing(vocab))?;
     let tokenizer = folder(out, "tokenizer_2")?.join("tokenizer.json");
     write(&tokenizer, tokenizers::unigram(text_encoder_2.vocab_size))?;
     write(&out.join("model_index.json"), index())
@@ -79,15 +79,15 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
 
 fn folder(out: &Path, name: &str) -> Result<std::path::PathBuf> {
     let folder = out.join(name);
-    fs::create_dir_all(&folder).map_err(io(&folder))?;
+    fs::create_dir_all(&folder).map_err(Error::writing(&folder))?;
     Ok(folder)
 }
 
 fn write(path: &Path, json: Value) -> Result<()> {
-    fs::write(path, format!("{json:#}\n")).map_err(io(path))
+    fs::write(path, format!("{json:#}\n")).map_err(Error::writing(path))
 }
 
-/// A component's config with the fields that say what it is.
+/// The JSON of a component's config, with the fields `about` that say what it is the config of.
 fn described(config: &impl Serialize, about: Value) -> Value {
     let mut json = serde_json::to_value(config).expect("a config has a JSON form");
     if let (Value::Object(json), Value::Object(about)) = (&mut json, about) {

@@ -1,4 +1,5 @@
-//! Made-up weights as safetensors files, streamed: memory holds a piece of one tensor.
+//! Made-up weights as safetensors files. They are streamed: only a piece of one tensor is in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,19 +11,19 @@ use hydit_graphs::{DType, GraphDef};
 use serde_json::{Map, Value, json};
 
 use super::rule::{Spread, state};
-use crate::error::{Result, io};
+use crate::error::{Error, Result};
 
-/// Elements made at once.
+/// Number of elements that are computed at once.
 const CHUNK: u64 = 1 << 18;
 
-/// How made-up weights are stored.
+/// How made-up weights are computed and stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage {
-    /// Element type: [`DType::F32`] or [`DType::F16`].
+    /// Element type, [`DType::F32`] or [`DType::F16`].
     pub dtype: DType,
-    /// Other seeds give other weights; 0 gives those of `tests/reference/synthetic.py`.
+    /// Seed of the weights: every seed gives others.
     pub seed: u64,
-    /// A file is closed before it would exceed this many bytes of weights.
+    /// Number of bytes of weights in a file at most, unless a single tensor has more.
     pub shard_bytes: u64,
 }
 
@@ -32,21 +33,21 @@ impl Default for Storage {
     }
 }
 
-/// Name and checkpoint shape of a tensor.
+/// The name and the shape of a tensor in the checkpoint.
 type Tensor = (String, Vec<usize>);
 
-/// Writes everything that `graphs` declare to `folder`: `<stem>.safetensors`, or shards of that
-/// name with their index.
+/// Writes all tensors that `graphs` declare to `folder`: as `<stem>.safetensors`, or as shards of
+/// that name with their index.
 ///
 /// # Errors
-/// The folder cannot be made or written.
+/// The folder cannot be written to.
 pub fn write_weights<'a>(
     folder: &Path,
     stem: &str,
     graphs: impl Iterator<Item = &'a GraphDef>,
     storage: &Storage,
 ) -> Result<()> {
-    fs::create_dir_all(folder).map_err(io(folder))?;
+    fs::create_dir_all(folder).map_err(Error::writing(folder))?;
     let declared = graphs.flat_map(GraphDef::tensors);
     let tensors: BTreeMap<String, Vec<usize>> =
         declared.map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
@@ -61,21 +62,21 @@ pub fn write_weights<'a>(
             filled = 0;
         }
         filled += length;
-        shards.last_mut().expect("there is one").push((name, dims));
+        shards.last_mut().expect("there is a shard").push((name, dims));
     }
     if let [only] = &shards[..] {
         return write_shard(&folder.join(format!("{stem}.safetensors")), only, storage);
     }
-    let (count, mut total, mut places) = (shards.len(), 0, Map::new());
+    let (count, mut total, mut files) = (shards.len(), 0, Map::new());
     for (i, shard) in shards.iter().enumerate() {
         let file = format!("{stem}-{:05}-of-{count:05}.safetensors", i + 1);
         write_shard(&folder.join(&file), shard, storage)?;
         total += shard.iter().map(|(_, dims)| bytes(dims)).sum::<u64>();
-        places.extend(shard.iter().map(|(name, _)| (name.clone(), Value::from(file.clone()))));
+        files.extend(shard.iter().map(|(name, _)| (name.clone(), Value::from(file.clone()))));
     }
-    let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": files });
     let path = folder.join(format!("{stem}.safetensors.index.json"));
-    fs::write(&path, index.to_string()).map_err(io(path))
+    fs::write(&path, index.to_string()).map_err(Error::writing(path))
 }
 
 fn write_shard(path: &Path, tensors: &[Tensor], storage: &Storage) -> Result<()> {
@@ -90,8 +91,9 @@ fn write_shard(path: &Path, tensors: &[Tensor], storage: &Storage) -> Result<()>
     let mut header = header.to_string();
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
 
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
-    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(io(path));
+    let mut out =
+        BufWriter::with_capacity(1 << 20, File::create(path).map_err(Error::writing(path))?);
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(Error::writing(path));
     put(&(header.len() as u64).to_le_bytes())?;
     put(header.as_bytes())?;
     for (name, dims) in tensors {
@@ -99,13 +101,12 @@ fn write_shard(path: &Path, tensors: &[Tensor], storage: &Storage) -> Result<()>
         let count = dims.iter().map(|&n| n as u64).product::<u64>();
         for start in (0..count).step_by(CHUNK as usize) {
             let values = (start..count.min(start + CHUNK)).map(|i| spread.value(state, i));
-            put(&match storage.dtype {
-                DType::F16 => {
-                    values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect::<Vec<_>>()
-                }
+            let bytes: Vec<u8> = match storage.dtype {
+                DType::F16 => values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
                 _ => values.flat_map(f32::to_le_bytes).collect(),
-            })?;
+            };
+            put(&bytes)?;
         }
     }
-    out.flush().map_err(io(path))
+    out.flush().map_err(Error::writing(path))
 }

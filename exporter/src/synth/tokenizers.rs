@@ -1,8 +1,11 @@
-//! Tokenizers that know ASCII, for models that know nothing.
+//! Tokenizers for made-up models: they know ASCII only.
 
 use serde_json::{Value, json};
 
-/// `vocab.txt` of BERT with at most `size` entries: letters and digits, alone and continued.
+use crate::tokenizer::added_token;
+
+/// The text of BERT's `vocab.txt` with at most `size` entries: ASCII characters as whole words, and
+/// letters and digits as continuations.
 pub fn vocab(size: usize) -> String {
     let characters = || (b'!'..=b'~').map(char::from).filter(|c| !c.is_ascii_uppercase());
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_string);
@@ -12,7 +15,8 @@ pub fn vocab(size: usize) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `tokenizer.json` of T5 with at most `size` entries: a piece for each character, all equally likely.
+/// T5's `tokenizer.json` with at most `size` entries: a piece for each ASCII character, all equally
+/// likely.
 pub fn unigram(size: usize) -> Value {
     let special = ["<pad>", "</s>", "<unk>", "▁"].map(str::to_string);
     let characters = (b'!'..=b'~').map(|byte| char::from(byte).to_string());
@@ -25,13 +29,8 @@ pub fn unigram(size: usize) -> Value {
     let metaspace = json!({
         "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true
     });
-    let added = |(id, content): (usize, &str)| {
-        json!({
-            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true
-        })
-    };
-    let added_tokens = [(0, "<pad>"), (1, "</s>"), (2, "<unk>")].map(added);
+    let added_tokens =
+        [(0, "<pad>"), (1, "</s>"), (2, "<unk>")].map(|(id, token)| added_token(id, token));
     json!({
         "version": "1.0",
         "truncation": null,

@@ -1,0 +1,74 @@
+//! The graphs of an export, built from the configs and written with their weights.
+
+use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::{GraphDef, GraphOptions, Precision, Source, bert, hunyuan_dit, t5, vae};
+
+use crate::checkpoint::CheckpointWeights;
+use crate::component::Component;
+use crate::convert::convert;
+use crate::error::{Error, Result};
+use crate::options::{Options, Progress};
+use crate::writer::Folder;
+
+/// Builds all graphs, by component and in the order in which they run.
+pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
+    let (dit, n) = (&config.transformer, options.cache_at_branch);
+    let Options { precision, target, .. } = *options;
+    let cut = GraphOptions { precision, target };
+    let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
+    let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);
+    let mut transformer = vec![
+        hunyuan_dit::conditioner(dit, precision),
+        hunyuan_dit::shallow_encoder(dit, n, cut),
+        hunyuan_dit::deep_core(dit, n, cut),
+        hunyuan_dit::shallow_decoder(dit, n, cut),
+    ];
+    if options.full {
+        transformer.push(hunyuan_dit::full(dit, cut));
+    }
+    let decoder = if config.vae.force_upcast { Precision::Fp32 } else { precision };
+    vec![
+        (Component::TextEncoder, vec![text_encoder]),
+        (Component::TextEncoder2, vec![text_encoder_2]),
+        (Component::Transformer, transformer),
+        (Component::Vae, vec![vae::vae_decoder(&config.vae, decoder)]),
+    ]
+}
+
+/// Writes the ONNX file of `graph` and the data file beside it. `weights` must have every tensor
+/// that the graph declares: see [`CheckpointWeights::compare`].
+///
+/// # Errors
+/// A tensor has a value that cannot be written, or a file cannot be written.
+pub fn write_graph(
+    graph: &GraphDef,
+    weights: &CheckpointWeights,
+    folder: &mut Folder,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    progress.graph(&graph.name);
+    folder.write(&graph.data_file(), |sink| {
+        for (initializer, extent) in graph.layout() {
+            sink.pad_to(extent.offset);
+            match &initializer.source {
+                Source::Constant(bytes) => sink.put(bytes.clone()),
+                Source::Checkpoint { tensor, dims, transform } => {
+                    let value = weights.tensor(tensor);
+                    convert(&value, dims, *transform, initializer.dtype, |piece| sink.put(piece))
+                        .map_err(|source| Error::Values {
+                        component: weights.component().folder(),
+                        tensor: tensor.clone(),
+                        source,
+                    })?;
+                    weights.release(tensor);
+                }
+            }
+            if sink.has_failed() {
+                break;
+            }
+            progress.wrote(extent.length);
+        }
+        Ok(())
+    })?;
+    folder.write_bytes(&graph.file(), graph.encode())
+}

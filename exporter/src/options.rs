@@ -1,0 +1,57 @@
+//! The options of an export, and the observer that follows it.
+
+use std::path::PathBuf;
+
+use hydit_graphs::{Precision, Target};
+
+/// The checkpoint to export, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Checkpoint folder in diffusers' layout.
+    pub checkpoint: PathBuf,
+    /// Artifact folder to write.
+    pub out: PathBuf,
+    /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1.
+    pub cache_at_branch: usize,
+    /// The number format of the large matrices.
+    pub precision: Precision,
+    /// The runtime that the transformer's graphs are built for.
+    pub target: Target,
+    /// Whether to write the whole transformer as one graph besides.
+    pub full: bool,
+    /// Name or YAML file of the variant; `None` for the one that matches the config.
+    pub variant: Option<String>,
+}
+
+impl Options {
+    /// The options of a portable fp32 export that is cut at branch 1.
+    pub fn new(checkpoint: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Options {
+        Options {
+            checkpoint: checkpoint.into(),
+            out: out.into(),
+            cache_at_branch: 1,
+            precision: Precision::Fp32,
+            target: Target::Portable,
+            full: false,
+            variant: None,
+        }
+    }
+}
+
+/// An observer of an export. All methods do nothing by default; `()` is an observer that ignores
+/// everything.
+pub trait Progress {
+    /// Weights of so many bytes in all are about to be written.
+    fn total(&mut self, _bytes: u64) {}
+
+    /// The graph of this name is about to be written.
+    fn graph(&mut self, _name: &str) {}
+
+    /// Another so many bytes of weights have been written.
+    fn wrote(&mut self, _bytes: u64) {}
+
+    /// The checkpoint has these tensors, which no graph uses.
+    fn unused(&mut self, _tensors: &[String]) {}
+}
+
+impl Progress for () {}
