@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
-use hydit_graphs::{Precision, Target};
+use hydit_graphs::{GraphOptions, Precision};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -60,15 +60,15 @@ impl Artifacts {
 
     /// Checks that `backend` has the operators the graphs are written with: [`unfit`].
     pub fn check_engine(&self, backend: &Backend) -> Result<()> {
-        match unfit(self.target(), backend.ort_provider()) {
+        match unfit(self.graph_options(), backend.ort_provider()) {
             None => Ok(()),
             Some(message) => Err(Error::Artifact { path: self.path.join(manifest::FILE), message }),
         }
     }
 
     /// What the graphs are written for.
-    pub fn target(&self) -> Target {
-        Target { precision: self.manifest.precision, form: self.manifest.form }
+    pub fn graph_options(&self) -> GraphOptions {
+        GraphOptions { precision: self.manifest.precision, target: self.manifest.target }
     }
 
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all
@@ -123,9 +123,9 @@ impl Artifacts {
 }
 
 /// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators of
-/// graphs written for `target`, and what to do; `None` where it has.
-pub fn unfit(target: Target, ort: Option<Provider>) -> Option<String> {
-    let Target { precision, form } = target;
+/// graphs built with `options`, and what to do; `None` where it has.
+pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
+    let GraphOptions { precision, target } = options;
     match (precision, ort) {
         (Precision::Bf16, None | Some(Provider::Cpu)) => {
             let engine = ort.map_or("tract", |_| "ONNX Runtime's CPU provider");
@@ -138,8 +138,8 @@ pub fn unfit(target: Target, ort: Option<Provider>) -> Option<String> {
             "written in int8, for which ONNX Runtime's {provider} provider has no operators: run it \
              with --provider cpu, or export with --dtype fp16"
         )),
-        (_, None) if form.has_fused_attention() => Some(format!(
-            "written for ONNX Runtime (form {form}), which tract is not: run it with --backend \
+        (_, None) if target.has_fused_attention() => Some(format!(
+            "written for ONNX Runtime (form {target}), which tract is not: run it with --backend \
              ort, or export with --optimize-for portable"
         )),
         _ => None,

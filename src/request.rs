@@ -70,11 +70,11 @@ impl Request {
         let sampler = defaults.sampler.parse()?;
         Ok(Request {
             prompt: prompt.to_string(),
-            negative_prompt: defaults.negative.clone(),
+            negative_prompt: defaults.negative_prompt.clone(),
             height: defaults.image_size[0],
             width: defaults.image_size[1],
-            steps: defaults.infer_steps,
-            guidance_scale: defaults.cfg_scale,
+            steps: defaults.steps,
+            guidance_scale: defaults.guidance_scale,
             guidance_rescale: defaults.guidance_rescale,
             sampler,
             spacing: spacing_of(manifest, sampler),

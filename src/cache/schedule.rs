@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hydit_graphs::yaml;
+use hydit_graphs::parse_yaml;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -77,7 +77,7 @@ impl Schedules {
     pub fn read(path: &Path, run: &Run<'_>) -> Result<Schedules, PolicyError> {
         let refuse = |message: String| refuse(format!("{}: {message}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let found: Schedules = yaml::parse(&text).map_err(refuse)?;
+        let found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;
         let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
             Err(refuse(format!(
                 "made for {what} {made}, not {now}: make one that fits with hydit-serve calibrate, or name \

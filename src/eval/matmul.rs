@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hydit_graphs::probe::{WIDTH, matmul};
+use hydit_graphs::arithmetic::{MATMUL_WIDTH, matmul};
 use hydit_graphs::{DType, Precision, Sizes};
 
 use crate::error::Result;
@@ -31,7 +31,7 @@ impl Probe {
         let values = TorchGenerator::new(0).randn(VALUES);
         let session = in_memory::load(backend, &graph, &values)?;
 
-        let shape = [sizes.batch, sizes.grid_height * sizes.grid_width, WIDTH];
+        let shape = [sizes.batch, sizes.grid_height * sizes.grid_width, MATMUL_WIDTH];
         let x: Vec<f32> = values.iter().copied().cycle().take(shape.iter().product()).collect();
         let x = match graph.inputs[0].dtype {
             DType::F16 => backend.tensor_f16(&shape, &x)?,
@@ -53,7 +53,7 @@ impl Probe {
 
     /// Rows, inner size and columns of the product.
     pub fn shape(sizes: &Sizes) -> [usize; 3] {
-        [sizes.batch * sizes.grid_height * sizes.grid_width, WIDTH, WIDTH]
+        [sizes.batch * sizes.grid_height * sizes.grid_width, MATMUL_WIDTH, MATMUL_WIDTH]
     }
 
     /// Operations of the product: 2 for a multiply-add, none for quantization.

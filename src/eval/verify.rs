@@ -110,7 +110,8 @@ fn random(
     let model = &manifest.model;
     let floats = match spec.name.as_str() {
         "cos" | "sin" => {
-            let (cos, sin) = rope::tables(shape[0], shape[1], shape[2], manifest.variant.reading);
+            let (cos, sin) =
+                rope::tables(shape[0], shape[1], shape[2], manifest.variant.rope_convention);
             if spec.name == "cos" { cos } else { sin }
         }
         "timestep" => vec![500.0; elements],

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hydit_graphs::feature::{blend, change};
+use hydit_graphs::arithmetic::{self, blend};
 use hydit_graphs::{DType, Manifest, Precision};
 
 use crate::error::Result;
@@ -53,8 +53,9 @@ impl Features {
             self.blends.push(Blend { session, weights, names });
         }
         if watched && self.change.is_none() {
-            let mut session = in_memory::load(backend, &change(self.precision, self.hidden), &[])?;
-            session.outputs_to_host(&["change"])?;
+            let mut session =
+                in_memory::load(backend, &arithmetic::distance(self.precision, self.hidden), &[])?;
+            session.outputs_to_host(&["distance"])?;
             self.change = Some(session);
         }
         Ok(())

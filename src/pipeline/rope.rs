@@ -1,9 +1,9 @@
 //! Two-dimensional rotary position tables of a resolution, made on the host and given to the graphs as inputs.
 //!
 //! Follows diffusers' `HunyuanDiTPipeline` (`get_resize_crop_region_for_grid`, `get_2d_rotary_pos_embed`) and Tencent's
-//! `hydit/modules/posemb_layers.py`. They agree on everything but the positions of a non-square grid: [`Reading`].
+//! `hydit/modules/posemb_layers.py`. They agree on everything but the positions of a non-square grid: [`RopeConvention`].
 
-use hydit_graphs::variant::Reading;
+use hydit_graphs::variant::RopeConvention;
 
 /// Tokens along each side of the grid that all others are fitted into: 512 pixels.
 const BASE: f64 = 32.0;
@@ -20,7 +20,7 @@ pub fn tables(
     grid_h: usize,
     grid_w: usize,
     head_dim: usize,
-    reading: Reading,
+    convention: RopeConvention,
 ) -> (Vec<f32>, Vec<f32>) {
     assert!(
         head_dim > 0 && head_dim.is_multiple_of(4),
@@ -28,8 +28,8 @@ pub fn tables(
     );
     assert!(grid_h > 0 && grid_w > 0, "the grid is {grid_h} x {grid_w}");
     let (along_h, along_w) = fit(grid_h, grid_w);
-    let (rows_cos, rows_sin) = axis(&positions(along_h, grid_h, reading), head_dim / 2);
-    let (columns_cos, columns_sin) = axis(&positions(along_w, grid_w, reading), head_dim / 2);
+    let (rows_cos, rows_sin) = axis(&positions(along_h, grid_h, convention), head_dim / 2);
+    let (columns_cos, columns_sin) = axis(&positions(along_w, grid_w, convention), head_dim / 2);
     (weave(&rows_cos, &columns_cos, head_dim / 2), weave(&rows_sin, &columns_sin, head_dim / 2))
 }
 
@@ -69,10 +69,10 @@ fn fit(grid_h: usize, grid_w: usize) -> (Extent, Extent) {
 }
 
 /// The position of each of `n` tokens along an axis.
-fn positions(Extent { start, stop }: Extent, n: usize, reading: Reading) -> Vec<f32> {
-    match reading {
+fn positions(Extent { start, stop }: Extent, n: usize, convention: RopeConvention) -> Vec<f32> {
+    match convention {
         // torch.linspace: float32, from both ends, fused.
-        Reading::Diffusers => {
+        RopeConvention::Diffusers => {
             let first = start as f32;
             if n == 1 {
                 return vec![first];
@@ -89,7 +89,7 @@ fn positions(Extent { start, stop }: Extent, n: usize, reading: Reading) -> Vec<
             (0..n).map(position).collect()
         }
         // np.linspace: double, rounded at the end.
-        Reading::Tencent => {
+        RopeConvention::Tencent => {
             let stride = (stop - start) / n as f64;
             (0..n).map(|i| (i as f64 * stride + start) as f32).collect()
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use hydit_graphs::hunyuan_dit::skip_name;
-use hydit_graphs::variant::Reading;
+use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{Manifest, Sizes};
 
 use crate::artifacts::Artifacts;
@@ -153,7 +153,8 @@ impl Dit {
         };
         let head_dim = manifest.model.transformer.attention_head_dim;
         let shape = [sizes.grid_height, sizes.grid_width, head_dim];
-        let (cos, sin) = rope::tables(shape[0], shape[1], head_dim, manifest.variant.reading);
+        let (cos, sin) =
+            rope::tables(shape[0], shape[1], head_dim, manifest.variant.rope_convention);
         let place = |table: &[f32]| -> Result<Rc<Value>> {
             Ok(Rc::new(backend.place(backend.tensor_f32(&shape, table)?)?))
         };
@@ -347,9 +348,9 @@ fn style(
         return Ok(None);
     }
     let (height, width) = (request.height as f32, request.width as f32);
-    let [first, second] = match manifest.variant.reading {
-        Reading::Diffusers => [height, width],
-        Reading::Tencent => [width, height],
+    let [first, second] = match manifest.variant.rope_convention {
+        RopeConvention::Diffusers => [height, width],
+        RopeConvention::Tencent => [width, height],
     };
     let size = [1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows);
     let size = backend.tensor_f32(&[rows, 6], &size)?;

@@ -7,7 +7,7 @@ use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
 use hydit::timing::{Stage, Timings};
 use hydit::{Pipeline, Request};
-use hydit_graphs::{Form, Precision, Target};
+use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
 
 fn policy(text: &str) -> CachePolicy {
@@ -189,7 +189,7 @@ fn what_cannot_run_together_does_not_fit() {
     let large = Request { width: 512, height: 512, ..cat.clone() };
     assert!(!rows_mix(pipeline.manifest(), pipeline.backend(), &large));
 
-    let target = Target { precision: Precision::Int8, form: Form::OrtCpu };
+    let target = GraphOptions { precision: Precision::Int8, target: Target::OrtCpu };
     let int8 = emoji::artifacts_for(target);
     let int8 = emoji::pipeline(&int8, BackendChoice::Ort);
     assert!(!rows_mix(int8.manifest(), int8.backend(), &cat));

@@ -12,7 +12,7 @@
 use std::ops::RangeBounds;
 
 use hydit::runtime::{BackendChoice, Provider};
-use hydit_export::checkpoint::Component;
+use hydit_export::Component;
 use hydit_graphs::{GraphDef, Precision, TensorSpec, hunyuan_dit};
 
 use crate::common::graphs::{Exporter, engines, load, open, provider, run};

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use hydit::runtime::BackendChoice;
-use hydit_export::checkpoint::Component;
+use hydit_export::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 

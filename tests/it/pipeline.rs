@@ -8,7 +8,7 @@ use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
-use hydit_graphs::{Form, Precision, Target};
+use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
 
 fn policy(text: &str) -> CachePolicy {
@@ -79,7 +79,7 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
 /// show it.
 #[test]
 fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
-    let target = Target { precision: Precision::Int8, form: Form::OrtCpu };
+    let target = GraphOptions { precision: Precision::Int8, target: Target::OrtCpu };
     let artifacts = emoji::artifacts_for(target);
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let cached =

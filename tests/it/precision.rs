@@ -4,7 +4,7 @@ use hydit::Request;
 use hydit::eval::compare::{psnr, ssim};
 use hydit::runtime::BackendChoice;
 use hydit::sampler::{SamplerKind, Spacing};
-use hydit_graphs::{Form, Precision, Target};
+use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
 
 const COLOURS: [(&str, &str); 4] =
@@ -26,8 +26,8 @@ fn prompts() -> Vec<String> {
 }
 
 /// Mean and lowest PSNR, mean SSIM of the pictures of `target` against the plain fp32 ones.
-fn quality(target: Target) -> (f64, f64, f64) {
-    let [mut plain, mut other] = [Target::from(Precision::Fp32), target]
+fn quality(target: GraphOptions) -> (f64, f64, f64) {
+    let [mut plain, mut other] = [GraphOptions::from(Precision::Fp32), target]
         .map(|target| emoji::pipeline(&emoji::artifacts_for(target), BackendChoice::Ort));
     let (mut levels, mut similarities) = (Vec::new(), Vec::new());
     for (seed, prompt) in prompts().into_iter().enumerate() {
@@ -49,9 +49,9 @@ fn quality(target: Target) -> (f64, f64, f64) {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let lowest = levels.iter().copied().fold(f64::INFINITY, f64::min);
     let quality = (mean(&levels), lowest, mean(&similarities));
-    let Target { precision, form } = target;
+    let GraphOptions { precision, target } = target;
     println!(
-        "{precision} {form}, {} prompts: PSNR {:.1} dB (lowest {:.1}), SSIM {:.4}",
+        "{precision} {target}, {} prompts: PSNR {:.1} dB (lowest {:.1}), SSIM {:.4}",
         levels.len(),
         quality.0,
         quality.1,
@@ -62,14 +62,15 @@ fn quality(target: Target) -> (f64, f64, f64) {
 
 #[test]
 fn fused_attention_draws_the_same_pictures() {
-    let (_, lowest, _) = quality(Target { precision: Precision::Fp32, form: Form::OrtCpu });
+    let (_, lowest, _) =
+        quality(GraphOptions { precision: Precision::Fp32, target: Target::OrtCpu });
     assert!(lowest >= 60.0, "{lowest}"); // only roundings of fp32 differ
 }
 
 #[test]
 fn int8_pictures_stay_close() {
-    for form in [Form::Portable, Form::OrtCpu] {
-        let (mean, _, similarity) = quality(Target { precision: Precision::Int8, form });
+    for target in [Target::Portable, Target::OrtCpu] {
+        let (mean, _, similarity) = quality(GraphOptions { precision: Precision::Int8, target });
         assert!(mean >= 30.0 && similarity >= 0.97, "{mean} dB, {similarity}");
         assert!(mean < 60.0, "{mean} dB is too good for int8");
     }
@@ -77,8 +78,8 @@ fn int8_pictures_stay_close() {
 
 #[test]
 fn fp16_pictures_stay_close() {
-    for form in [Form::Portable, Form::OrtCuda] {
-        let (mean, lowest, _) = quality(Target { precision: Precision::Fp16, form });
+    for target in [Target::Portable, Target::OrtCuda] {
+        let (mean, lowest, _) = quality(GraphOptions { precision: Precision::Fp16, target });
         assert!(mean >= 50.0 && lowest >= 40.0, "{mean}, {lowest} dB");
         assert!(mean < 80.0, "{mean} dB is too good for fp16");
     }
@@ -86,25 +87,25 @@ fn fp16_pictures_stay_close() {
 
 #[test]
 fn an_engine_without_the_operators_is_refused_by_name() {
-    let target = |precision, form| Target { precision, form };
+    let target = |precision, target| GraphOptions { precision, target };
     for (target, engine, expected) in [
         (
-            target(Precision::Int8, Form::OrtCpu),
+            target(Precision::Int8, Target::OrtCpu),
             BackendChoice::Tract,
             ["written for ONNX Runtime (form ort-cpu), which tract is not", "--backend ort"],
         ),
         (
-            target(Precision::Fp16, Form::OrtCuda),
+            target(Precision::Fp16, Target::OrtCuda),
             BackendChoice::Tract,
             ["written for ONNX Runtime (form ort-cuda)", "--optimize-for portable"],
         ),
         (
-            target(Precision::Bf16, Form::TensorRt),
+            target(Precision::Bf16, Target::TensorRt),
             BackendChoice::Tract,
             ["written in bf16, which tract does not compute in", "--provider cuda"],
         ),
         (
-            target(Precision::Bf16, Form::OrtCuda),
+            target(Precision::Bf16, Target::OrtCuda),
             BackendChoice::Ort,
             ["written in bf16, which ONNX Runtime's CPU provider does not", "--dtype fp32"],
         ),

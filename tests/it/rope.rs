@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use hydit::pipeline::rope::tables;
-use hydit_graphs::variant::Reading;
+use hydit_graphs::variant::RopeConvention;
 use safetensors::SafeTensors;
 
 const REFERENCE: &[u8] = include_bytes!("../reference/rope.safetensors");
@@ -31,15 +31,15 @@ fn tables_are_those_of_the_references() {
     assert_eq!(reference.len(), 14 * 2 * 2);
     for (name, tensor) in reference.tensors() {
         let parts: Vec<_> = name.split('_').collect();
-        let [reading, grid, which] = parts[..] else { panic!("{name}") };
-        let reading = match reading {
-            "diffusers" => Reading::Diffusers,
-            "tencent" => Reading::Tencent,
+        let [convention, grid, which] = parts[..] else { panic!("{name}") };
+        let convention = match convention {
+            "diffusers" => RopeConvention::Diffusers,
+            "tencent" => RopeConvention::Tencent,
             other => panic!("{other}"),
         };
         let (h, w) = grid.split_once('x').expect("h x w");
         let (h, w) = (h.parse().expect("h"), w.parse().expect("w"));
-        let (cos, sin) = tables(h, w, HEAD_DIM, reading);
+        let (cos, sin) = tables(h, w, HEAD_DIM, convention);
         assert_eq!((cos.len(), sin.len()), (h * w * HEAD_DIM, h * w * HEAD_DIM), "{name}");
         let table = if which == "cos" { cos } else { sin };
         for pair in table.as_chunks().0 {
@@ -60,8 +60,8 @@ fn tables_are_those_of_the_references() {
 }
 
 /// The row and the column position of a token, from its angles of frequency 1 (so modulo a turn).
-fn place(h: usize, w: usize, token: usize, reading: Reading) -> (f64, f64) {
-    let (cos, sin) = tables(h, w, HEAD_DIM, reading);
+fn place(h: usize, w: usize, token: usize, convention: RopeConvention) -> (f64, f64) {
+    let (cos, sin) = tables(h, w, HEAD_DIM, convention);
     let angle = |i: usize| {
         let i = token * HEAD_DIM + i;
         f64::from(sin[i]).atan2(f64::from(cos[i])).rem_euclid(TAU)
@@ -72,18 +72,18 @@ fn place(h: usize, w: usize, token: usize, reading: Reading) -> (f64, f64) {
 // A position below a turn comes back from its angle to about 1e-7.
 #[test]
 fn an_offset_of_six_and_a_half_is_six() {
-    for reading in [Reading::Diffusers, Reading::Tencent] {
-        let (row, column) = place(80, 48, 0, reading);
-        assert!(row < 1e-6 && (column - 6.0).abs() < 1e-6, "{reading:?}: {row}, {column}");
-        let (row, column) = place(48, 80, 0, reading);
-        assert!((row - 6.0).abs() < 1e-6 && column < 1e-6, "{reading:?}: {row}, {column}");
+    for convention in [RopeConvention::Diffusers, RopeConvention::Tencent] {
+        let (row, column) = place(80, 48, 0, convention);
+        assert!(row < 1e-6 && (column - 6.0).abs() < 1e-6, "{convention:?}: {row}, {column}");
+        let (row, column) = place(48, 80, 0, convention);
+        assert!((row - 6.0).abs() < 1e-6 && column < 1e-6, "{convention:?}: {row}, {column}");
     }
 }
 
 #[test]
 fn the_readings_part_by_an_eighth_of_a_position_at_1280_by_768() {
-    let last = |reading| place(48, 80, 47 * 80, reading).0;
-    let apart = last(Reading::Tencent) - last(Reading::Diffusers);
+    let last = |convention| place(48, 80, 47 * 80, convention).0;
+    let apart = last(RopeConvention::Tencent) - last(RopeConvention::Diffusers);
     // The end is scaled by 47/48 together with its offset of 6: 6/48 short.
     assert!((apart - 0.125).abs() < 1e-5, "{apart}");
 }
@@ -91,7 +91,8 @@ fn the_readings_part_by_an_eighth_of_a_position_at_1280_by_768() {
 #[test]
 fn the_readings_agree_on_squares() {
     for n in [8, 64, 80] {
-        let [a, b] = [Reading::Diffusers, Reading::Tencent].map(|r| tables(n, n, HEAD_DIM, r));
+        let [a, b] =
+            [RopeConvention::Diffusers, RopeConvention::Tencent].map(|r| tables(n, n, HEAD_DIM, r));
         for (a, b) in a.0.iter().chain(&a.1).zip(b.0.iter().chain(&b.1)) {
             // Positions up to 32, rounded to float32 once or twice: a few times 2e-6 apart.
             assert!((a - b).abs() < 8e-6, "{n}: {a} and {b}");
@@ -102,5 +103,5 @@ fn the_readings_agree_on_squares() {
 #[test]
 #[should_panic(expected = "head_dim 90 is not a multiple of 4")]
 fn a_head_dim_that_does_not_divide_is_refused() {
-    tables(4, 4, 90, Reading::Diffusers);
+    tables(4, 4, 90, RopeConvention::Diffusers);
 }

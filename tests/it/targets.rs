@@ -17,9 +17,9 @@
 
 use hydit::artifacts::unfit;
 use hydit::runtime::Provider;
-use hydit_export::checkpoint::Component;
+use hydit_export::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{Form, GraphDef, Precision, Target, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, GraphOptions, Precision, Target, bert, hunyuan_dit, t5, vae};
 
 use crate::common::golden::{self, Golden};
 use crate::common::graphs::{Exporter, engines, load, open, provider, run};
@@ -52,14 +52,14 @@ fn compare(
     component: Component,
     graphs: &[GraphDef],
     n: usize,
-    (form, kind): (Form, &Kind),
+    (target, kind): (Target, &Kind),
     worst: &mut Worst,
 ) -> usize {
     let exporter = Exporter::of_golden(golden, component, graphs);
     let path = exporter.write("graphs", graphs);
-    let target = Target { precision: kind.precision, form };
+    let options = GraphOptions { precision: kind.precision, target };
     let backends = engines().iter().map(|&engine| (engine, open(engine)));
-    let fit = backends.filter(|(_, backend)| unfit(target, backend.ort_provider()).is_none());
+    let fit = backends.filter(|(_, backend)| unfit(options, backend.ort_provider()).is_none());
     let mut count = 0;
     for (engine, backend) in fit {
         count += 1;
@@ -91,65 +91,65 @@ fn compare(
 
 /// Conditioner, encoder, core and decoder in a row; `engines` is how many of a machine without a GPU
 /// run them.
-fn compare_transformers(names: &[&str], form: Form, kind: &Kind, engines: usize) {
-    let target = Target { precision: kind.precision, form };
-    let mut worst = Worst::new(format!("{} {:9} ", kind.precision, form.to_string()));
+fn compare_transformers(names: &[&str], target: Target, kind: &Kind, engines: usize) {
+    let options = GraphOptions { precision: kind.precision, target };
+    let mut worst = Worst::new(format!("{} {:9} ", kind.precision, target.to_string()));
     for name in names {
         let golden = golden::read("transformer", name);
         let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
         let conditioner = hunyuan_dit::conditioner(&cfg, kind.precision);
         let n = *branches(&cfg).end();
-        let [encoder, core, decoder] = cut(&cfg, n, target);
+        let [encoder, core, decoder] = cut(&cfg, n, options);
         let graphs = [conditioner, encoder, core, decoder];
-        let kind = (form, kind);
+        let kind = (target, kind);
         let count = compare(&golden, Component::Transformer, &graphs, n, kind, &mut worst);
         assert!(
             provider() != Provider::Cpu || count == engines,
-            "{target:?} ran on {count} engines"
+            "{options:?} ran on {count} engines"
         );
     }
 }
 
 #[test]
 fn fused_attention_for_the_cpu_computes_what_is_spelled_out() {
-    compare_transformers(&EVERY, Form::OrtCpu, &FP32, 1);
+    compare_transformers(&EVERY, Target::OrtCpu, &FP32, 1);
 }
 
 #[test]
 fn fused_attention_for_cuda_computes_what_is_spelled_out() {
-    compare_transformers(&EVERY, Form::OrtCuda, &FP32, 1);
+    compare_transformers(&EVERY, Target::OrtCuda, &FP32, 1);
 }
 
 #[test]
 fn the_form_for_tensorrt_computes_what_the_portable_one_does() {
-    compare_transformers(&EVERY, Form::TensorRt, &FP32, 2);
+    compare_transformers(&EVERY, Target::TensorRt, &FP32, 2);
 }
 
 #[test]
 fn transformers_survive_int8() {
-    compare_transformers(&SOME, Form::Portable, &INT8, 2);
-    compare_transformers(&SOME, Form::OrtCpu, &INT8, 1);
+    compare_transformers(&SOME, Target::Portable, &INT8, 2);
+    compare_transformers(&SOME, Target::OrtCpu, &INT8, 1);
 }
 
 #[test]
 fn transformers_survive_fp16() {
-    compare_transformers(&SOME, Form::Portable, &FP16, 2);
+    compare_transformers(&SOME, Target::Portable, &FP16, 2);
 }
 
 #[test]
 fn transformers_for_tensorrt_survive_fp16() {
-    compare_transformers(&SOME, Form::TensorRt, &FP16, 2);
+    compare_transformers(&SOME, Target::TensorRt, &FP16, 2);
 }
 
 #[test]
 fn transformers_for_cuda_survive_fp16() {
-    compare_transformers(&SOME, Form::OrtCuda, &FP16, 1);
+    compare_transformers(&SOME, Target::OrtCuda, &FP16, 1);
 }
 
 #[test]
 fn transformers_survive_bf16_where_an_engine_has_it() {
-    for form in [Form::Portable, Form::OrtCuda, Form::TensorRt] {
-        compare_transformers(&SOME, form, &BF16, 0);
+    for target in [Target::Portable, Target::OrtCuda, Target::TensorRt] {
+        compare_transformers(&SOME, target, &BF16, 0);
     }
 }
 
@@ -158,7 +158,7 @@ fn text_encoders_survive_half_the_bits() {
     for (kind, engines) in [(&FP16, 2), (&BF16, 0)] {
         let mut worst = Worst::new(format!("{} ", kind.precision));
         let mut check = |golden: Golden, component, graph| {
-            let kind = (Form::Portable, kind);
+            let kind = (Target::Portable, kind);
             let count = compare(&golden, component, &[graph], 0, kind, &mut worst);
             assert!(provider() != Provider::Cpu || count == engines, "{count} engines");
         };
@@ -187,7 +187,7 @@ fn vae_decoders_survive_fp16() {
         let latents = golden.inputs["latents"].map(|x| x / cfg.scaling_factor);
         golden.inputs.insert("latents".to_string(), latents);
         let graph = vae::vae_decoder(&cfg, Precision::Fp16);
-        let kind = (Form::Portable, &FP16_VAE);
+        let kind = (Target::Portable, &FP16_VAE);
         compare(&golden, Component::Vae, &[graph], 0, kind, &mut worst);
     }
 }
@@ -195,18 +195,23 @@ fn vae_decoders_survive_fp16() {
 #[test]
 fn engines_without_the_operators_are_told_and_the_others_run_everything_else() {
     let engines = [None, Some(Provider::Cpu), Some(Provider::Cuda), Some(Provider::TensorRt)];
-    for precision in Precision::ALL {
-        for form in Form::ALL {
+    for &precision in Precision::ALL {
+        for &target in Target::ALL {
             for engine in engines {
                 let gpu = !matches!(engine, None | Some(Provider::Cpu));
-                let known = engine.is_some() || matches!(form, Form::Portable | Form::TensorRt);
+                let known =
+                    engine.is_some() || matches!(target, Target::Portable | Target::TensorRt);
                 let expected = match precision {
                     Precision::Bf16 => gpu,
                     Precision::Int8 => known && !gpu,
                     _ => known,
                 };
-                let reason = unfit(Target { precision, form }, engine);
-                assert_eq!(reason.is_none(), expected, "{precision} {form} {engine:?}: {reason:?}");
+                let reason = unfit(GraphOptions { precision, target }, engine);
+                assert_eq!(
+                    reason.is_none(),
+                    expected,
+                    "{precision} {target} {engine:?}: {reason:?}"
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hydit_export::synth::{self, Shape, Storage};
 use hydit_export::{Error, Options, Progress, export};
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{Form, Manifest, Precision};
+use hydit_graphs::{Manifest, Precision, Target};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl Place {
             out: self.out(),
             cache_at_branch: 1,
             precision: Precision::Fp32,
-            form: Form::Portable,
+            target: Target::Portable,
             full: false,
             variant: None,
         }
@@ -158,7 +158,6 @@ impl Progress for Told {
     fn total(&mut self, bytes: u64) {
         self.total = bytes;
     }
-    fn graph(&mut self, _: &str) {}
     fn wrote(&mut self, bytes: u64) {
         self.wrote += bytes;
     }

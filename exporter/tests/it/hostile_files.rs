@@ -256,9 +256,6 @@ impl Progress for NotYet {
     fn total(&mut self, _: u64) {
         panic!("weights are about to be written");
     }
-    fn graph(&mut self, _: &str) {}
-    fn wrote(&mut self, _: u64) {}
-    fn unused(&mut self, _: &[String]) {}
 }
 
 #[test]

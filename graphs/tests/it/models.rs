@@ -1,7 +1,7 @@
 //! Small models of every kind, and the released one.
 
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{GraphDef, Target, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, GraphOptions, bert, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
 pub fn released() -> HunyuanDitConfig {
@@ -16,7 +16,7 @@ pub fn released() -> HunyuanDitConfig {
 }
 
 /// Every graph of two small models (v1.2 and v1.1) as it is exported for `target`.
-pub fn graphs(target: impl Into<Target>) -> Vec<GraphDef> {
+pub fn graphs(target: impl Into<GraphOptions>) -> Vec<GraphDef> {
     let target = target.into();
     let precision = target.precision;
     let bert_cfg = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2,

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use hydit_graphs::{DType, Form, GraphDef, Precision, Target, onnx};
+use hydit_graphs::{DType, GraphDef, GraphOptions, Precision, Target, onnx};
 
 use crate::models::graphs;
 
@@ -13,9 +13,9 @@ use crate::models::graphs;
 const WITHOUT_BF16: [&str; 7] =
     ["Conv", "InstanceNormalization", "Sin", "Cos", "DepthToSpace", "Resize", "ReduceMean"];
 
-fn targets(forms: &[Form]) -> Vec<Target> {
-    let all = Precision::ALL.into_iter().flat_map(|precision| {
-        forms.iter().map(move |&form| Target { precision, form }).collect::<Vec<_>>()
+fn targets(forms: &[Target]) -> Vec<GraphOptions> {
+    let all = Precision::ALL.iter().copied().flat_map(|precision| {
+        forms.iter().map(move |&target| GraphOptions { precision, target }).collect::<Vec<_>>()
     });
     all.filter(|target| target.check().is_ok()).collect()
 }
@@ -96,7 +96,7 @@ fn check(graph: &GraphDef) -> HashMap<&str, DType> {
 
 #[test]
 fn every_operator_has_operands_of_one_type() {
-    for target in targets(&Form::ALL) {
+    for target in targets(Target::ALL) {
         if target.precision != Precision::Int8 {
             graphs(target).iter().for_each(|graph| drop(check(graph)));
         }
@@ -105,16 +105,16 @@ fn every_operator_has_operands_of_one_type() {
 
 #[test]
 fn the_portable_form_is_what_tensorrt_needs() {
-    for target in targets(&[Form::TensorRt]) {
+    for target in targets(&[Target::TensorRt]) {
         let graphs = [target, target.precision.into()].map(graphs);
         assert!(graphs[0].iter().all(|graph| graph.domains.is_empty()));
-        assert!(graphs[0] == graphs[1], "{target:?}: say at `Form::TensorRt` what differs");
+        assert!(graphs[0] == graphs[1], "{target:?}: say at `Target::TensorRt` what differs");
     }
 }
 
 #[test]
 fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
-    for target in targets(&[Form::OrtCpu, Form::OrtCuda]) {
+    for target in targets(&[Target::OrtCpu, Target::OrtCuda]) {
         if target.precision == Precision::Int8 {
             continue;
         }

@@ -57,7 +57,7 @@ impl Verify {
         }
         let mut engines = Vec::new();
         for engine in asked {
-            match unfit(artifacts.target(), engine.ort_provider()) {
+            match unfit(artifacts.graph_options(), engine.ort_provider()) {
                 None => engines.push(engine),
                 Some(reason) => println!("skipped   {}: {reason}", engine.describe()),
             }

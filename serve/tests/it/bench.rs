@@ -1,6 +1,6 @@
 //! `hydit-serve bench` on the small model: its figures agree with each other and with the plan.
 
-use hydit_graphs::{Form, Precision, Target};
+use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
 use serde_json::Value;
 
@@ -161,7 +161,7 @@ fn two_models_are_named_apart_and_the_second_is_held_against_the_first() {
 
 #[test]
 fn what_cannot_be_measured_is_refused_by_name_and_leaves_nothing() {
-    let target = Target { precision: Precision::Fp32, form: Form::OrtCpu };
+    let target = GraphOptions { precision: Precision::Fp32, target: Target::OrtCpu };
     let (portable, fused) = (emoji::artifacts(), emoji::artifacts_for(target));
     let (portable, fused) = (plain(&portable), plain(&fused));
     let out = tempfile::tempdir().expect("a folder");

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use hydit::image::read_png;
 use hydit::request::Parameters;
-use hydit_graphs::{Form, Precision, Target};
+use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
 use serde_json::Value;
 
@@ -160,14 +160,14 @@ fn verify_compares_the_engines_and_doctor_names_them() {
 
 #[test]
 fn verify_names_the_engines_it_leaves_out_and_why() {
-    let target = |precision, form| Target { precision, form };
-    let folder = emoji::artifacts_for(target(Precision::Fp16, Form::OrtCuda));
+    let target = |precision, target| GraphOptions { precision, target };
+    let folder = emoji::artifacts_for(target(Precision::Fp16, Target::OrtCuda));
     let verified = serve(&["verify", plain(&folder)]);
     let shown = text(&verified.stdout);
     assert!(verified.status.success(), "{shown}{}", text(&verified.stderr));
     assert!(shown.contains("skipped   tract") && shown.contains("(form ort-cuda)"), "{shown}");
 
-    let folder = emoji::artifacts_for(target(Precision::Bf16, Form::TensorRt));
+    let folder = emoji::artifacts_for(target(Precision::Bf16, Target::TensorRt));
     let refused = serve(&["verify", plain(&folder)]);
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("written in bf16"), "{said}");

@@ -5,10 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions, Session};
-use hydit_export::checkpoint::{Component, Report, Weights};
 use hydit_export::synth::{Storage, write_weights};
-use hydit_export::writer::Folder;
-use hydit_export::{Progress, write_graph};
+use hydit_export::{CheckpointWeights, Component, Folder, TensorReport, write_graph};
 use hydit_graphs::GraphDef;
 use tempfile::TempDir;
 
@@ -45,16 +43,7 @@ pub fn open(engine: BackendChoice) -> Backend {
 /// The weights of one component, and a folder for the graphs that use them.
 pub struct Exporter {
     root: TempDir,
-    weights: Weights,
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn total(&mut self, _: u64) {}
-    fn graph(&mut self, _: &str) {}
-    fn wrote(&mut self, _: u64) {}
-    fn unused(&mut self, _: &[String]) {}
+    weights: CheckpointWeights,
 }
 
 impl Exporter {
@@ -65,7 +54,7 @@ impl Exporter {
             Some(folder) => {
                 let root = tempfile::tempdir().expect("a folder");
                 let checkpoint = folder.parent().expect("a checkpoint's folder");
-                let weights = Weights::open(checkpoint, component).expect("a checkpoint");
+                let weights = CheckpointWeights::open(checkpoint, component).expect("a checkpoint");
                 Exporter { root, weights }
             }
         }
@@ -76,19 +65,19 @@ impl Exporter {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join(component.folder());
         write_weights(&folder, "model", graphs.iter(), &Storage::default()).expect("weights");
-        let weights = Weights::open(root.path(), component).expect("our own checkpoint");
+        let weights = CheckpointWeights::open(root.path(), component).expect("our own checkpoint");
         Exporter { root, weights }
     }
 
     /// Writes `graphs` to the folder `name`; returns its path.
     pub fn write(&self, name: &str, graphs: &[GraphDef]) -> PathBuf {
-        let mut report = Report::default();
+        let mut report = TensorReport::default();
         self.weights.compare(graphs.iter(), &mut report);
         report.check().unwrap_or_else(|error| panic!("{error}"));
         let path = self.root.path().join(name);
         let mut folder = Folder::prepare(&path).expect("a folder");
         for graph in graphs {
-            write_graph(graph, &self.weights, &mut folder, &mut Silent).expect("a graph");
+            write_graph(graph, &self.weights, &mut folder, &mut ()).expect("a graph");
         }
         folder.settle().expect("renames");
         path

@@ -2,8 +2,8 @@
 
 use hydit::pipeline::rope;
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::variant::Reading;
-use hydit_graphs::{GraphDef, Target, hunyuan_dit};
+use hydit_graphs::variant::RopeConvention;
+use hydit_graphs::{GraphDef, GraphOptions, hunyuan_dit};
 
 use super::golden::{self, Golden};
 use super::synthetic;
@@ -27,7 +27,7 @@ pub fn branches(cfg: &HunyuanDitConfig) -> std::ops::RangeInclusive<usize> {
 }
 
 /// Encoder, core and decoder of the cut at `n`.
-pub fn cut(cfg: &HunyuanDitConfig, n: usize, target: impl Into<Target>) -> [GraphDef; 3] {
+pub fn cut(cfg: &HunyuanDitConfig, n: usize, target: impl Into<GraphOptions>) -> [GraphDef; 3] {
     let target = target.into();
     [
         hunyuan_dit::shallow_encoder(cfg, n, target),
@@ -41,7 +41,7 @@ pub fn inputs(cfg: &HunyuanDitConfig, batch: usize, [rows, columns]: [usize; 2])
     let p = cfg.patch_size;
     let latents = [batch, cfg.in_channels, rows * p, columns * p];
     let text = [batch, cfg.text_len + cfg.text_len_t5, cfg.cross_attention_dim];
-    let (cos, sin) = rope::tables(rows, columns, cfg.attention_head_dim, Reading::Diffusers);
+    let (cos, sin) = rope::tables(rows, columns, cfg.attention_head_dim, RopeConvention::Diffusers);
     let table = |values| Tensor::f32(&[rows, columns, cfg.attention_head_dim], values);
     let times = (0..batch).map(|i| 981.0 - 400.0 * i as f32).collect();
     [

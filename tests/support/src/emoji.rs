@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::{Pipeline, Request, Step};
 use hydit_export::{Options, Progress};
-use hydit_graphs::{Manifest, Precision, Target};
+use hydit_graphs::{GraphOptions, Manifest, Precision};
 use tempfile::TempDir;
 
 /// The folder of the checkpoints, one folder each.
@@ -25,23 +25,23 @@ pub fn artifacts() -> PathBuf {
     artifacts_for(Precision::Fp32)
 }
 
-/// As [`artifacts`], of another precision or form.
-pub fn artifacts_for(target: impl Into<Target>) -> PathBuf {
-    shared("emoji", 1, target)
+/// As [`artifacts`], of another precision or target.
+pub fn artifacts_for(version: impl Into<GraphOptions>) -> PathBuf {
+    shared("emoji", 1, version)
 }
 
 /// The export of a checkpoint of `models/`, cut at `branch`. The first test that asks for it makes
 /// it and others wait; it stays until its sources change (see `build.rs`).
-pub fn shared(model: &str, branch: usize, target: impl Into<Target>) -> PathBuf {
-    let target = target.into();
+pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> PathBuf {
+    let version = version.into();
     let exports = Path::new(env!("OUT_DIR")).join("exports");
-    let name = format!("{model}-{branch}-{}-{}", target.precision, target.form);
+    let name = format!("{model}-{branch}-{}-{}", version.precision, version.target);
     let folder = exports.join(&name);
     let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is free at last");
     if !folder.exists() {
         let partial = tempfile::tempdir_in(&exports).expect("a folder");
-        export(&models().join(model), partial.path(), branch, target).expect("it exports");
+        export(&models().join(model), partial.path(), branch, version).expect("it exports");
         fs::rename(partial.keep(), &folder).expect("the export gets its name");
     }
     folder
@@ -62,15 +62,15 @@ pub fn export(
     checkpoint: &Path,
     out: &Path,
     branch: usize,
-    target: impl Into<Target>,
+    version: impl Into<GraphOptions>,
 ) -> hydit_export::Result<Manifest> {
-    let target = target.into();
+    let version = version.into();
     let options = Options {
         checkpoint: checkpoint.to_path_buf(),
         out: out.to_path_buf(),
         cache_at_branch: branch,
-        precision: target.precision,
-        form: target.form,
+        precision: version.precision,
+        target: version.target,
         full: false,
         variant: None,
     };
@@ -80,9 +80,6 @@ pub fn export(
 struct AllUsed;
 
 impl Progress for AllUsed {
-    fn total(&mut self, _: u64) {}
-    fn graph(&mut self, _: &str) {}
-    fn wrote(&mut self, _: u64) {}
     fn unused(&mut self, tensors: &[String]) {
         panic!("the checkpoint has unused tensors: {tensors:?}");
     }

@@ -49,7 +49,7 @@ fn of_setup(report: &Report, index: usize, setup: &Setup) -> Value {
         "manifest_sha256": setup.artifacts.hash,
         "variant": manifest.variant.name,
         "precision": manifest.precision,
-        "form": manifest.form,
+        "form": manifest.target,
         "weights_bytes": setup.weights(),
         "engine": setup.engine,
         "provider": setup.options.provider.to_string(),

@@ -157,7 +157,7 @@ fn circumstances(report: &Report) -> String {
             setup.artifacts.path.display(),
             manifest.variant.name,
             manifest.precision,
-            manifest.form,
+            manifest.target,
             mebibytes(setup.weights())
         ));
     }

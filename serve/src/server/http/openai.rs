@@ -314,9 +314,9 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
             size: format!("{width}x{height}"),
-            steps: defaults.infer_steps,
+            steps: defaults.steps,
             sampler: defaults.sampler.clone(),
-            guidance: defaults.cfg_scale,
+            guidance: defaults.guidance_scale,
         },
     }
 }

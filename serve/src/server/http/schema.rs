@@ -45,7 +45,7 @@ fn bound(fields: &mut Value, settings: &Settings) {
     let size = fields["size"]["description"].as_str().expect("every field is described");
     fields["size"]["description"] = json!(format!("{size} At most {pixels} pixels."));
     fields["sampler"]["enum"] = or_null(SamplerKind::VARIANTS);
-    fields["spacing"]["enum"] = or_null(&Spacing::ALL);
+    fields["spacing"]["enum"] = or_null(Spacing::ALL);
     fields["output_format"]["enum"] = or_null(&Format::ALL);
     // How wide numbers are is nobody's business: the bounds say all.
     for field in fields.as_object_mut().expect("fields have names").values_mut() {

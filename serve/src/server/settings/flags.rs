@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
-use hydit_graphs::yaml;
+use hydit_graphs::parse_yaml;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -66,8 +66,10 @@ impl Flags {
         let mut values = to_map(&options);
         if let Some((path, text)) = file {
             let wrong = |message| SettingsError::File { path: path.display().to_string(), message };
-            let all = to_map(&yaml::parse::<Options>(text).map_err(wrong)?);
-            let named: BTreeMap<String, IgnoredAny> = yaml::parse(text).map_err(wrong)?;
+            let all =
+                to_map(&parse_yaml::<Options>(text).map_err(|error| wrong(error.to_string()))?);
+            let named: BTreeMap<String, IgnoredAny> =
+                parse_yaml(text).map_err(|error| wrong(error.to_string()))?;
             for (name, value) in all {
                 if named.contains_key(&name) && !sources.contains_key(&name) {
                     sources.insert(name.clone(), Source::File);
