@@ -89,3 +89,20 @@ fn needless_tensors_are_told_and_do_not_fail() {
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.success() && text.contains("text_encoder: cls.bias"), "{text}");
 }
+
+#[test]
+fn a_disk_without_room_is_named_and_nothing_stays() {
+    let place = Place::new();
+    // A limit on the size of files, which a write reports as a full disk would.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_hydit-export"))
+        .args(["--checkpoint".as_ref(), place.checkpoint().as_os_str()])
+        .args(["--out".as_ref(), place.out().as_os_str()])
+        .output()
+        .expect("runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("error: cannot write ") && text.contains(".onnx.data: "), "{text}");
+    assert!(!place.out().exists());
+}
