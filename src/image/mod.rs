@@ -1,10 +1,13 @@
 //! Pictures on the host: from the decoder's numbers to 8-bit RGB, to PNG files and back.
 //!
-//! [`Image`] is the picture; `file` writes and reads PNG files with text chunks.
+//! [`Image`] is the picture; `file` writes and reads PNG files with text chunks, [`encode`] makes the
+//! files of all formats.
 
+mod encode;
 mod error;
 mod file;
 
+pub use encode::{Format, encode};
 pub use error::ImageError;
 pub use file::{Texts, decode_png, encode_png, read_png, write_png};
 

@@ -27,7 +27,7 @@ impl Serve {
         let text = self.config.as_ref().map(read).transpose()?;
         let file = self.config.as_deref().zip(text.as_deref());
         let (settings, told) = self.flags.resolve(file)?;
-        log::start(&settings).map_err(Error::msg)?;
+        log::start(settings.log, &settings.log_level).map_err(Error::msg)?;
         for setting in told {
             info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
         }

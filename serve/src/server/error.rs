@@ -5,23 +5,39 @@ use std::time::Duration;
 
 use super::jobs::JobsError;
 
-/// What [`run`](super::run) can fail with.
+/// What [`run`](super::run()) and [`serve`](super::serve) can fail with.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // the messages say it
+#[non_exhaustive]
 pub enum ServeError {
-    #[error("--listen {address}")]
-    Listen { address: SocketAddr, source: std::io::Error },
-    #[error("threads and signals of the server")]
+    /// The address cannot be listened on.
+    #[error("--listen {address}: cannot listen on this address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Threads or signal handlers of the process cannot be set up.
+    #[error("cannot set up the server's threads and signals")]
     Runtime(#[source] std::io::Error),
+    /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] hydit::Error),
+    /// A worker could not load its models or warm up.
     #[error("{0}")]
     Start(String),
+    /// The jobs cannot be used.
     #[error(transparent)]
     Jobs(#[from] JobsError),
+    /// The drain timeout passed before everything had ended.
     #[error(
         "cut off after --drain-timeout {} ms: {connections} connections and what was drawn",
         timeout.as_millis()
     )]
-    CutOff { timeout: Duration, connections: usize },
+    CutOff {
+        /// The drain timeout.
+        timeout: Duration,
+        /// Number of open connections.
+        connections: usize,
+    },
 }

@@ -6,9 +6,28 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::settings::{LogFormat, Settings};
+/// How log lines look.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    strum::EnumMessage,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, an object a line.
+    Json,
+}
 
-/// What `level` lets through: a level, or directives.
+/// The filter that `level` asks for: a level, or directives of `tracing-subscriber`.
 ///
 /// # Errors
 /// When it is neither.
@@ -20,19 +39,16 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 /// Starts the log of this process, panics included.
 ///
 /// # Errors
-/// When the level is none.
-pub fn start(settings: &Settings) -> Result<(), String> {
-    let filter = filter(&settings.log_level)?;
+/// When `level` is wrong, or the process has a log already.
+pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = filter(level)?;
     // At debug every span has a line with the time it took: the stages of every step are spans.
-    let spans = match filter.max_level_hint() >= Some(LevelFilter::DEBUG) {
-        true => FmtSpan::CLOSE,
-        false => FmtSpan::NONE,
-    };
+    let debug = filter.max_level_hint() >= Some(LevelFilter::DEBUG);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_span_events(spans)
+        .with_span_events(if debug { FmtSpan::CLOSE } else { FmtSpan::NONE })
         .with_writer(std::io::stderr);
-    let started = match settings.log {
+    let started = match format {
         LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(true).try_init(),
     };
@@ -45,11 +61,11 @@ pub fn start(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts a prompt's length, and its text if `text` is set, on the request's log lines.
-pub fn prompt(prompt: &str, text: bool) {
+/// Puts the length of a prompt on the request's log lines, and its text if `with_text`.
+pub fn prompt(prompt: &str, with_text: bool) {
     let span = tracing::Span::current();
     span.record("prompt_chars", prompt.chars().count());
-    if text {
+    if with_text {
         span.record("prompt", prompt);
     }
 }

@@ -2,23 +2,21 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, taken over from the system.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// One of them.
+/// A signal that was received.
 #[derive(Clone, Copy, Debug)]
 pub enum Received {
-    /// SIGTERM.
     Terminate,
-    /// SIGINT.
     Interrupt,
 }
 
 impl Received {
-    /// As people call it.
+    /// The signal's name.
     pub fn name(self) -> &'static str {
         match self {
             Received::Terminate => "SIGTERM",
@@ -26,7 +24,7 @@ impl Received {
         }
     }
 
-    /// As shells tell it: 128 and the signal's number.
+    /// The exit code by which shells report the signal: 128 plus its number.
     fn exit_code(self) -> i32 {
         match self {
             Received::Terminate => 143,
@@ -39,13 +37,13 @@ impl Signals {
     /// Takes the signals over from the system, which would end the process.
     ///
     /// # Errors
-    /// When the system does not let it.
+    /// When the system does not allow it.
     pub fn listen() -> std::io::Result<Signals> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next of them.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Terminate,
@@ -53,7 +51,7 @@ impl Signals {
         }
     }
 
-    /// Ends the process at the next of them, whatever it does.
+    /// Ends the process at the next signal, whatever it is doing.
     pub async fn quit_at_next(mut self) {
         let signal = self.next().await;
         eprintln!("error: {} received again: quitting at once", signal.name());

@@ -9,18 +9,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::ApiError;
+use super::error::ApiError;
 
 /// Bounds of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Most bytes.
+    /// Maximum size in bytes.
     pub bytes: usize,
-    /// From the end of the header to the end of the body.
+    /// Maximum time from the end of the header to the end of the body.
     pub time: Duration,
 }
 
-/// Reads the body, or answers why it was not read.
+/// Reads the body before the handler sees the request, or answers why it was not read.
 pub async fn read(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
@@ -28,7 +28,7 @@ pub async fn read(State(bounds): State<Bounds>, request: Request, next: Next) ->
         return refuse(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_encoding",
-            "bodies are read as they are; leave out Content-Encoding".to_string(),
+            "encoded bodies are not supported; omit Content-Encoding".to_string(),
         );
     }
     match whole(body, bounds).await {

@@ -1,4 +1,4 @@
-//! Errors in OpenAI's shape; [`oip`](super::oip) gives those of its paths another.
+//! Errors in OpenAI's shape. `oip` gives those of its paths the shape of its protocol.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::server::scheduler::{Failure, Refusal};
 
-/// An answer that is no success.
+/// An answer that is an error.
 #[derive(Clone, Debug)]
 pub struct ApiError {
-    /// The answer's status.
+    /// Status of the answer.
     pub status: StatusCode,
     /// What is wrong and what to do.
     pub message: String,
@@ -26,21 +25,16 @@ pub struct ApiError {
 }
 
 /// The body of every error.
-#[derive(Serialize, ToSchema)]
-pub struct ErrorBody {
+#[derive(Serialize)]
+struct ErrorBody {
     error: ErrorObject,
 }
 
-/// What went wrong.
-#[derive(Serialize, ToSchema)]
-pub struct ErrorObject {
-    /// What is wrong and what to do.
+#[derive(Serialize)]
+struct ErrorObject {
     message: String,
-    /// `invalid_request_error`, `authentication_error`, `rate_limit_error` or `server_error`.
     r#type: &'static str,
-    /// The field that is wrong.
     param: Option<String>,
-    /// A word for programs.
     code: &'static str,
 }
 
@@ -50,13 +44,13 @@ impl ApiError {
         ApiError { status, message: message.into(), param: None, code, retry_after: None }
     }
 
-    /// The field `param` cannot be what it is.
+    /// An error in the field `param` of the request.
     pub fn field(param: &str, message: impl Into<String>) -> ApiError {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message);
         ApiError { param: Some(param.to_string()), ..error }
     }
 
-    /// As JSON text, for events of a stream.
+    /// The body as JSON text, for events of a stream.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.body()).expect("strings are valid JSON")
     }

@@ -12,24 +12,30 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::Span;
 
-use super::{ApiError, Client};
+use super::error::ApiError;
 use crate::server::settings::{ANONYMOUS, Settings};
 
-/// Paths that need no key: whether the server lives and is ready.
+/// Paths that need no key: health checks.
 pub const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
 
-/// What is asked of every request.
+/// Name of the client that sent a request, as its key says; `anonymous` where no key is needed. In
+/// the extensions of every request that has passed the guard.
+#[derive(Clone, Debug)]
+pub struct Client(pub Arc<str>);
+
+/// What every request must satisfy.
 pub struct Guard {
-    /// SHA-256 of each secret, and whose it is.
+    /// SHA-256 of each secret, and its owner.
     keys: Vec<([u8; 32], Client)>,
     anonymous: Client,
-    /// In lower case; `None` is any.
+    /// Accepted host names in lower case; `None` accepts any.
     hosts: Option<Vec<String>>,
+    /// Origins other than the server's own whose pages may send requests.
     origins: Vec<String>,
 }
 
 impl Guard {
-    /// As `settings` say.
+    /// The guard that `settings` ask for.
     pub fn new(settings: &Settings) -> Guard {
         let hosts = &settings.allowed_hosts;
         let beyond = !settings.listen.ip().is_loopback() && !settings.api_keys.is_empty();
@@ -45,8 +51,8 @@ impl Guard {
         }
     }
 
-    /// Whether a browser that was lured to us by another name, or a page of another site, is behind
-    /// the request.
+    /// Refuses requests of browsers that were lured here by another host name, or by a page of
+    /// another site.
     fn check_origin(
         &self,
         method: &Method,
@@ -59,7 +65,7 @@ impl Guard {
             return Err(ApiError::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 "unknown_host",
-                "this server is not called so; start it with --allowed-host and the name",
+                "unknown Host header; add it with --allowed-host",
             ));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
@@ -73,11 +79,12 @@ impl Guard {
         Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "unknown_origin",
-            "pages of this origin may not ask; start the server with --cors-origin and the origin",
+            "unknown Origin header; add it with --cors-origin",
         ))
     }
 
-    /// A plain address cannot be a stranger's name for this machine.
+    /// Whether `host`, with or without a port, is accepted. An address always is: it cannot be a
+    /// stranger's name for this machine.
     fn knows(&self, host: &str) -> bool {
         let Some(hosts) = &self.hosts else { return true };
         let name = match host.rsplit_once(':') {
@@ -89,7 +96,7 @@ impl Guard {
         name == "localhost" || address.parse::<IpAddr>().is_ok() || hosts.contains(&name)
     }
 
-    /// Whose key the request has.
+    /// The owner of the request's key, found in constant time.
     fn client(&self, path: &str, headers: &HeaderMap) -> Result<Client, ApiError> {
         if self.keys.is_empty() || OPEN.contains(&path) {
             return Ok(self.anonymous.clone());
@@ -110,13 +117,13 @@ impl Guard {
             known |= same;
             found.conditional_assign(&index, same);
         }
-        match bool::from(known) {
-            true => Ok(self.keys[found as usize].1.clone()),
-            false => refuse("this API key is not known here"),
+        if !bool::from(known) {
+            return refuse("unknown API key");
         }
+        Ok(self.keys[found as usize].1.clone())
     }
 
-    /// Tells browsers whose pages may call, if any may.
+    /// The layer that tells browsers which origins may call, if any may.
     pub fn cors(&self) -> Option<CorsLayer> {
         if self.origins.is_empty() {
             return None;
@@ -134,13 +141,13 @@ impl Guard {
     }
 }
 
-/// The scheme in any case, then the key as it is.
+/// The key after the scheme `Bearer`, in any case.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, secret) = value.as_bytes().split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
 }
 
-/// Lets a request through that comes under a known name, from nobody else's page.
+/// Lets a request through whose host and origin are known.
 pub async fn origin(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     match guard.check_origin(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -148,7 +155,7 @@ pub async fn origin(State(guard): State<Arc<Guard>>, request: Request, next: Nex
     }
 }
 
-/// Lets a request through that has a key, where one is needed, and says whose it is.
+/// Lets a request through that has a key where one is needed, and adds its [`Client`].
 pub async fn key(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     match guard.client(request.uri().path(), request.headers()) {
         Ok(client) => {

@@ -1,4 +1,4 @@
-//! The accept loop: HTTP/1.1, bounded in connections, headers and time.
+//! The accept loop: HTTP/1.1, with bounds on connections, headers and time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,20 +18,20 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::paced::Paced;
+use super::write_deadline::WriteDeadline;
 use crate::server::metrics;
 use crate::server::settings::Connections;
 
-/// Most bytes of a request's line and header fields.
+/// Maximum bytes of a request's line and header fields.
 const MAX_HEADER: usize = 16 << 10;
-/// Most header fields.
+/// Maximum number of header fields.
 const MAX_FIELDS: usize = 64;
-/// Bytes that a connection reads or writes ahead.
+/// Maximum bytes that a connection reads or writes ahead.
 const BUFFER: usize = 64 << 10;
-/// Before the next try, when the system has no connection to give.
+/// Time until the next try when the system cannot accept a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The listener and its connections, in a task of their own.
+/// The listener and its connections, in a tokio task of their own.
 pub struct Listening {
     stop: oneshot::Sender<()>,
     accepting: JoinHandle<GracefulShutdown>,
@@ -41,7 +41,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Accepts connections from now on.
+    /// Accepts connections from now on. To be called in a tokio runtime.
     pub fn start(listener: TcpListener, router: Router, limits: Connections) -> Listening {
         let draining = Arc::new(AtomicBool::new(false));
         let router = router.layer(from_fn_with_state(Arc::clone(&draining), close_if_draining));
@@ -53,7 +53,8 @@ impl Listening {
         Listening { stop, accepting, draining, places, max }
     }
 
-    /// From now on every answer is the last of its connection; new connections are still accepted.
+    /// Makes every answer from now on the last of its connection; new connections are still
+    /// accepted.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -66,7 +67,7 @@ impl Listening {
         watched.shutdown().await;
     }
 
-    /// How to ask, any time, how many connections are open.
+    /// A function that tells at any time how many connections are open.
     pub fn counter(&self) -> impl Fn() -> usize + use<> {
         let (places, max) = (Arc::clone(&self.places), self.max);
         move || max - places.available_permits()
@@ -85,7 +86,7 @@ async fn close_if_draining(
     response
 }
 
-/// Accepts connections until `stopped`, then closes the listener; gives the connections.
+/// Accepts connections until `stopped`, then closes the listener and returns the connections.
 async fn accept(
     listener: TcpListener,
     router: Router,
@@ -123,7 +124,7 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             debug!("small answers may wait: {error}");
         }
-        let stream = TokioIo::new(Paced::new(stream, limits.write_timeout));
+        let stream = TokioIo::new(WriteDeadline::new(stream, limits.write_timeout));
         let connection = protocol.serve_connection(stream, service.clone());
         let connection = watched.watch(connection);
         tokio::spawn(async move {

@@ -13,20 +13,19 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, info, info_span};
 use uuid::Uuid;
 
-use super::RequestId;
 use super::guard::OPEN;
 use crate::server::metrics;
 use crate::server::settings::is_name;
 
-/// Names a request in log lines, both ways.
+/// Header of the request's name in log lines, in requests and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What log and metrics call a path that no route has.
+/// Name in log and metrics of a path that no route has, and of an unusual method.
 const OTHER: &str = "other";
-/// What log and metrics say of a request whose client went away before its answer.
+/// Status in log and metrics of a request whose client went away before its answer.
 const CLIENT_GONE: u16 = 499;
 
-/// Names a request, and sees how it ends.
-pub async fn observe(path: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
+/// Names a request, and logs and counts how it ends.
+pub async fn observe(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let route: Arc<str> = path.as_ref().map_or(OTHER, MatchedPath::as_str).into();
     let span = info_span!(
@@ -40,7 +39,6 @@ pub async fn observe(path: Option<MatchedPath>, mut request: Request, next: Next
         prompt = Empty,
     );
     let out = HeaderValue::from_str(&id).expect("an id is a plain word");
-    request.extensions_mut().insert(RequestId(id));
     let mut seen = Seen { span: span.clone(), route, started: Instant::now(), status: CLIENT_GONE };
 
     let mut response = next.run(request).instrument(span).await;
@@ -52,7 +50,7 @@ pub async fn observe(path: Option<MatchedPath>, mut request: Request, next: Next
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    // A stream is seen to its end.
+    // A stream has ended when its body is dropped.
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &seen;
@@ -61,7 +59,7 @@ pub async fn observe(path: Option<MatchedPath>, mut request: Request, next: Next
     })
 }
 
-/// A request; when it is dropped the request has ended.
+/// A request under way: when this is dropped, the request has ended.
 struct Seen {
     span: Span,
     route: Arc<str>,
@@ -74,21 +72,22 @@ impl Drop for Seen {
         let duration = self.started.elapsed();
         metrics::request(&self.route, self.status, duration);
         let (status, milliseconds) = (self.status, duration.as_micros() as f64 / 1e3);
-        // Probes ask every second.
-        let probe = OPEN.contains(&&*self.route) && status == 200;
-        self.span.in_scope(|| match probe {
-            true => debug!(status, milliseconds, "answered"),
-            false => info!(status, milliseconds, "answered"),
-        });
+        let _span = self.span.enter();
+        if OPEN.contains(&&*self.route) && status == 200 {
+            debug!(status, milliseconds, "answered"); // health checks come every second
+        } else {
+            info!(status, milliseconds, "answered");
+        }
     }
 }
 
-/// The client's own if it is a plain word, else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
+/// The client's own name of the request if it is a plain word, else a new one. It names log lines
+/// only: two requests may have the same.
+fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     match given.filter(|id| is_name(id)) {
-        Some(id) => id.into(),
-        None => Uuid::new_v4().simple().to_string().into(),
+        Some(id) => id.to_string(),
+        None => Uuid::new_v4().simple().to_string(),
     }
 }
 

@@ -1,327 +1,160 @@
-//! OpenAI's images API: what its official clients send and read.
+//! OpenAI's images API, as its official clients speak it.
 //!
-//! Pictures come in the answer, base64 in JSON; with `stream` as server-sent events, pictures on the
-//! way among them. Fields of our own stand beside theirs, and `hydit` in the answer.
+//! Images come in the answer, base64 in JSON; with `stream` as server-sent events, images on the
+//! way among them. Fields of our own stand beside OpenAI's, and `hydit` in the answer.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::extract::{Extension, State};
-use axum::response::sse::{KeepAlive, Sse};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, response::sse};
+use axum::routing::post;
+use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
-use hydit_graphs::manifest;
-use serde::Serialize;
-use serde_json::json;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::drawing::{Asked, Drawing, Figures, Pictures};
-use super::error::ErrorBody;
-use super::openapi::{Checked, Drawable, SentEvent};
-use super::path::Path;
-use super::{ApiError, App, Client, Fields, PictureFields};
-use crate::server::jobs::now;
+use super::drawing::{Drawing, EncodedImages, ImageSpec};
+use super::error::ApiError;
+use super::fields::{Fields, read};
+use super::guard::Client;
+use super::image::ImageFields;
+use crate::server::app::App;
+use crate::server::clock::now;
+use crate::server::figures::Figures;
 use crate::server::scheduler::TaskEvent;
-use hydit::artifacts::Artifacts;
 
-/// Most pictures on the way.
+/// Maximum number of images on the way.
 const MAX_PARTIALS: usize = 3;
-/// What answers say of a quality that cannot be chosen.
+/// The quality in answers: it cannot be chosen.
 const QUALITY: &str = "high";
-/// And of the background.
+/// The background in answers: images have no transparency.
 const BACKGROUND: &str = "opaque";
 
-/// Its routes.
-pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .routes(routes!(generate))
-        .routes(routes!(list_models))
-        .routes(routes!(get_model))
+/// The routes of images.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/images/generations", post(generate))
 }
 
-/// What a picture is asked for in OpenAI's API.
-#[derive(Debug, ToSchema)]
-pub struct GenerationRequest {
-    #[serde(flatten)]
-    picture: PictureFields,
-    /// Sends the answer as server-sent events; for one picture.
-    #[schema(default = false)]
+/// What OpenAI's clients may send. The fields from `response_format` on are accepted and ignored.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+pub struct GenerationFields {
     stream: Option<bool>,
-    /// With `stream`: how many pictures to send on the way.
-    #[schema(minimum = 0, maximum = 3, default = 0)]
     partial_images: Option<usize>,
-    #[serde(flatten)]
-    #[expect(dead_code, reason = "only its schema is used")]
-    ignored: Ignored,
-}
-
-/// Fields that OpenAI's clients may send and that mean nothing here.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct Ignored {
-    /// Pictures are in the answer, so only `b64_json`.
-    #[schema(pattern = "^b64_json$")]
     response_format: Option<String>,
-    /// Taken and not used.
-    #[schema(pattern = "^(auto|low|medium|high|xhigh|max|standard|hd)$")]
     quality: Option<String>,
-    /// Pictures have no transparency.
-    #[schema(pattern = "^(auto|opaque)$")]
     background: Option<String>,
-    /// Taken and not used.
-    #[schema(pattern = "^(auto|low)$")]
     moderation: Option<String>,
-    /// Taken and not used.
-    #[schema(pattern = "^(vivid|natural)$")]
     style: Option<String>,
-    /// Taken and not used.
-    user: Option<String>,
-    /// Taken and not used.
-    safety_identifier: Option<String>,
+    #[serde(rename = "user")]
+    _user: Option<String>,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Option<String>,
+    #[serde(flatten)]
+    image: Map<String, Value>,
 }
 
-impl GenerationRequest {
-    fn take(mut fields: Fields) -> Result<GenerationRequest, ApiError> {
-        let request = GenerationRequest {
-            picture: PictureFields::take(&mut fields)?,
-            stream: fields.flag("stream")?,
-            partial_images: fields.whole("partial_images")?,
-            ignored: Ignored::take(&mut fields)?,
-        };
-        fields.finish()?;
-        let (stream, partials) = (request.streams(), request.partials());
-        let refuse = |name, message: &str| Err(ApiError::field(name, message));
+impl GenerationFields {
+    fn check(&self, image: &ImageFields) -> Result<(), ApiError> {
+        let (stream, partials) = (self.stream.unwrap_or(false), self.partial_images.unwrap_or(0));
+        let refuse = |name: &str, what: &str| Err(ApiError::field(name, format!("{name}: {what}")));
         if partials > MAX_PARTIALS {
-            return refuse("partial_images", "partial_images: expected 0 to 3");
+            return refuse("partial_images", "expected 0 to 3");
         }
         if partials > 0 && !stream {
-            return refuse(
-                "partial_images",
-                "partial_images: they are sent only with stream: true",
-            );
+            return refuse("partial_images", "they are sent only with stream: true");
         }
-        if stream && request.picture.n.is_some_and(|n| n != 1) {
-            return refuse(
-                "n",
-                "n: a stream has one picture; ask for each in a request of its own",
-            );
+        let one = Value::from(1);
+        if stream && image.request.get("n").is_some_and(|n| !n.is_null() && *n != one) {
+            return refuse("n", "a stream has one image; send a request for each");
         }
-        Ok(request)
-    }
-
-    fn streams(&self) -> bool {
-        self.stream.unwrap_or(false)
-    }
-
-    fn partials(&self) -> usize {
-        self.partial_images.unwrap_or(0)
+        if self.response_format.as_deref().is_some_and(|format| format != "b64_json") {
+            let what = "images are part of the answer, so only b64_json; those of a job, POST \
+                        /v1/jobs, have URLs";
+            return refuse("response_format", what);
+        }
+        let qualities = &["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"];
+        for (name, value, words) in [
+            ("quality", &self.quality, &qualities[..]),
+            ("background", &self.background, &["auto", "opaque"]),
+            ("moderation", &self.moderation, &["auto", "low"]),
+            ("style", &self.style, &["vivid", "natural"]),
+        ] {
+            if value.as_deref().is_some_and(|value| !words.contains(&value)) {
+                return refuse(name, &format!("expected one of {}", words.join(", ")));
+            }
+        }
+        Ok(())
     }
 }
 
-impl Ignored {
-    fn take(fields: &mut Fields) -> Result<Ignored, ApiError> {
-        let response_format = fields.text("response_format")?;
-        if response_format.as_deref().is_some_and(|format| format != "b64_json") {
-            let message = "response_format: pictures are in the answer, so only b64_json; those of a job, \
-                           POST /v1/jobs, have addresses";
-            return Err(ApiError::field("response_format", message));
-        }
-        let qualities = ["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"];
-        Ok(Ignored {
-            response_format,
-            quality: fields.word("quality", &qualities)?,
-            background: fields.word("background", &["auto", "opaque"])?,
-            moderation: fields.word("moderation", &["auto", "low"])?,
-            style: fields.word("style", &["vivid", "natural"])?,
-            user: fields.text("user")?,
-            safety_identifier: fields.text("safety_identifier")?,
-        })
-    }
-}
-
-/// The pictures.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct ImagesResponse {
-    /// When, in seconds since 1970.
     created: u64,
-    /// Each picture.
     data: Vec<ImageData>,
-    /// Always `opaque`.
     background: &'static str,
-    /// `png`, `jpeg` or `webp`.
     output_format: String,
-    /// Always `high`: there is nothing to choose.
     quality: &'static str,
-    /// `WIDTHxHEIGHT` in pixels.
     size: String,
     usage: Usage,
     hydit: Figures,
 }
 
-/// A picture.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct ImageData {
-    /// Its file, in base64.
     b64_json: String,
 }
 
-/// What was used, in the shape that clients expect.
-#[derive(Serialize, ToSchema)]
+/// What was used, in the shape that clients expect. Prompts are not counted; an output token is a
+/// patch of an image.
+#[derive(Serialize)]
 struct Usage {
-    /// Always 0: prompts are not counted.
     input_tokens: usize,
     input_tokens_details: InputTokens,
-    /// Patches that the transformer worked on, of all pictures.
     output_tokens: usize,
-    /// The same.
     total_tokens: usize,
 }
 
-/// What the input is made of.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct InputTokens {
-    /// Always 0.
     image_tokens: usize,
-    /// Always 0.
     text_tokens: usize,
 }
 
-/// The models.
-#[derive(Serialize, ToSchema)]
-struct ModelList {
-    /// Always `list`.
-    object: &'static str,
-    /// Each model.
-    data: Vec<Model>,
-}
-
-/// A model.
-#[derive(Serialize, ToSchema)]
-struct Model {
-    /// Its name.
-    id: String,
-    /// Always `model`.
-    object: &'static str,
-    /// When it was exported, in seconds since 1970.
-    created: u64,
-    /// Always `hydit`.
-    owned_by: &'static str,
-    hydit: ModelDefaults,
-}
-
-/// What a model is, and what it does where a request says nothing.
-#[derive(Serialize, ToSchema)]
-struct ModelDefaults {
-    /// Whether it is the model of requests that name none.
-    default: bool,
-    /// Whether it is in memory; else it is loaded for the next request that names it.
-    loaded: bool,
-    /// The kind of model.
-    variant: String,
-    /// The type its graphs compute in.
-    precision: String,
-    /// `WIDTHxHEIGHT` in pixels.
-    size: String,
-    /// Denoising steps.
-    steps: usize,
-    /// The sampler.
-    sampler: String,
-    /// Guidance scale.
-    guidance: f32,
-}
-
-/// Draws pictures.
-///
-/// The answer comes when they are done. A client that closes the connection cancels them.
-#[utoipa::path(post, path = "/v1/images/generations", tag = "pictures",
-    request_body = GenerationRequest,
-    responses(
-        (status = 200, description = "The pictures; with `stream` events `image_generation.partial_image`, then \
-            `image_generation.completed` or `error`.",
-            content((ImagesResponse = "application/json"), (SentEvent = "text/event-stream"))),
-        Checked, Drawable,
-        (status = 404, description = "There is no such model.", body = ErrorBody),
-    ))]
+/// Draws images. A client that closes the connection cancels them.
 async fn generate(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let request = GenerationRequest::take(fields)?;
-    let (streams, partials) = (request.streams(), request.partials());
-    let drawing = Drawing::begin(&app, &client, request.picture, partials).await?;
-    if streams {
+    let fields: GenerationFields = read(fields.0)?;
+    let image: ImageFields = read(fields.image.clone())?;
+    fields.check(&image)?;
+    let partials = fields.partial_images.unwrap_or(0);
+    let drawing = Drawing::begin(&app, &client, image, partials).await?;
+    if fields.stream.unwrap_or(false) {
         return Ok(events(drawing));
     }
-    let asked = Arc::clone(&drawing.asked);
-    let Pictures { encoded, figures } = drawing.pictures().await?;
-    let data = encoded.iter().map(|bytes| ImageData { b64_json: BASE64_STANDARD.encode(bytes) });
+    let spec = Arc::clone(&drawing.spec);
+    let EncodedImages { files, figures } = drawing.images().await?;
+    let data = files.iter().map(|bytes| ImageData { b64_json: BASE64_STANDARD.encode(bytes) });
     let answer = ImagesResponse {
         created: now() / 1000,
         data: data.collect(),
         background: BACKGROUND,
-        output_format: asked.output.format.to_string(),
+        output_format: spec.output.format.to_string(),
         quality: QUALITY,
         size: figures.size.clone(),
-        usage: usage(&asked),
+        usage: usage(&spec),
         hydit: figures,
     };
     Ok(Json(answer).into_response())
 }
 
-/// The models that can be named.
-#[utoipa::path(get, path = "/v1/models", tag = "pictures",
-    responses((status = 200, description = "The models.", body = ModelList)))]
-async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let models = app.scheduler.models().iter();
-    let data = models.map(|(name, artifacts)| model(&app, name, artifacts)).collect();
-    Json(ModelList { object: "list", data })
-}
-
-/// One of them.
-#[utoipa::path(get, path = "/v1/models/{model}", tag = "pictures",
-    params(("model" = String, Path, description = "Its name.")),
-    responses(
-        (status = 200, description = "The model.", body = Model),
-        (status = 404, description = "There is no such model.", body = ErrorBody),
-    ))]
-async fn get_model(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-) -> Result<Json<Model>, ApiError> {
-    let (name, artifacts) = app.scheduler.model(Some(&name))?;
-    Ok(Json(model(&app, name, artifacts)))
-}
-
-fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
-    let manifest = &artifacts.manifest;
-    let defaults = &manifest.variant.defaults;
-    let [height, width] = defaults.image_size;
-    let first = app.settings.models.first();
-    Model {
-        id: name.to_string(),
-        object: "model",
-        created: exported(artifacts),
-        owned_by: "hydit",
-        hydit: ModelDefaults {
-            default: first.is_some_and(|(first, _)| first == name),
-            loaded: app.scheduler.is_loaded(name),
-            variant: manifest.variant.name.clone(),
-            precision: manifest.precision.to_string(),
-            size: format!("{width}x{height}"),
-            steps: defaults.steps,
-            sampler: defaults.sampler.clone(),
-            guidance: defaults.guidance_scale,
-        },
-    }
-}
-
-/// The pictures on the way, then the picture; dropping the stream cancels it.
+/// The images on the way, then the image, as server-sent events. Dropping the stream cancels it.
 fn events(drawing: Drawing) -> Response {
     let next = async |drawing: Option<Drawing>| {
         let mut drawing = drawing?;
@@ -329,7 +162,7 @@ fn events(drawing: Drawing) -> Response {
             Ok((event, true)) => return Some((Ok::<_, axum::Error>(event), None)),
             Ok((event, false)) => event,
             Err(error) => {
-                let event = sse::Event::default().event("error").data(error.json());
+                let event = Event::default().event("error").data(error.json());
                 return Some((Ok(event), None));
             }
         };
@@ -338,50 +171,46 @@ fn events(drawing: Drawing) -> Response {
     Sse::new(stream::unfold(Some(drawing), next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// The next event that the client hears of, and whether it is the last.
-async fn next_event(drawing: &mut Drawing) -> Result<(sse::Event, bool), ApiError> {
+/// The next event for the client, and whether it is the last.
+async fn next_event(drawing: &mut Drawing) -> Result<(Event, bool), ApiError> {
     loop {
         match drawing.next().await? {
             TaskEvent::Partial { index, image } => {
-                let picture = drawing.partial(image).await?;
-                let mut body = event(&drawing.asked, "image_generation.partial_image", &picture);
-                body["partial_image_index"] = json!(index);
-                return Ok((named(&body), false));
+                let file = drawing.encode_partial(image).await?;
+                let more = json!({ "partial_image_index": index });
+                return Ok((event(drawing, "image_generation.partial_image", &file, more), false));
             }
-            TaskEvent::Done(drawn) => {
-                let Pictures { encoded, figures } = drawing.finish(*drawn).await?;
-                let mut body = event(&drawing.asked, "image_generation.completed", &encoded[0]);
-                body["usage"] = json!(usage(&drawing.asked));
-                body["hydit"] = json!(figures);
-                return Ok((named(&body), true));
+            TaskEvent::Done(output) => {
+                let EncodedImages { files, figures } = drawing.encode(*output).await?;
+                let more = json!({ "usage": usage(&drawing.spec), "hydit": figures });
+                return Ok((event(drawing, "image_generation.completed", &files[0], more), true));
             }
             _ => {}
         }
     }
 }
 
-fn event(asked: &Asked, kind: &str, picture: &[u8]) -> serde_json::Value {
-    json!({
+/// An event of this type, with an image and the fields `more`.
+fn event(drawing: &Drawing, kind: &str, file: &[u8], more: Value) -> Event {
+    let ImageSpec { request, output, .. } = &*drawing.spec;
+    let mut body = json!({
         "type": kind,
-        "b64_json": BASE64_STANDARD.encode(picture),
+        "b64_json": BASE64_STANDARD.encode(file),
         "created_at": now() / 1000,
-        "size": format!("{}x{}", asked.request.width, asked.request.height),
+        "size": format!("{}x{}", request.width, request.height),
         "quality": QUALITY,
         "background": BACKGROUND,
-        "output_format": asked.output.format,
-    })
+        "output_format": output.format,
+    });
+    let fields = body.as_object_mut().expect("it is an object");
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    Event::default().event(kind).data(body.to_string())
 }
 
-/// An event under the name that its body has.
-fn named(body: &serde_json::Value) -> sse::Event {
-    let name = body["type"].as_str().expect("every event has a type");
-    sse::Event::default().event(name).data(body.to_string())
-}
-
-fn usage(asked: &Asked) -> Usage {
-    let model = &asked.artifacts.manifest.model;
+fn usage(spec: &ImageSpec) -> Usage {
+    let model = &spec.artifacts.manifest.model;
     let unit = model.vae.factor() * model.transformer.patch_size;
-    let request = &asked.request;
+    let request = &spec.request;
     let patches = request.num_images * (request.height / unit) * (request.width / unit);
     Usage {
         input_tokens: 0,
@@ -389,11 +218,4 @@ fn usage(asked: &Asked) -> Usage {
         output_tokens: patches,
         total_tokens: patches,
     }
-}
-
-fn exported(artifacts: &Artifacts) -> u64 {
-    let manifest = std::fs::metadata(artifacts.path.join(manifest::FILE));
-    let written = manifest.ok().and_then(|file| file.modified().ok());
-    let since = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_secs())
 }

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::ApiError;
+use super::error::ApiError;
 
-/// As axum's, but what is not UTF-8 names nothing: 404, in our shape.
+/// As axum's extractor, but a path that is not UTF-8 is answered 404, in the shape of our errors.
 pub struct Path<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use crate::server::scheduler::Refusal;
 
-/// Why something cannot be had of the jobs.
+/// Why a job, or the store of jobs, cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JobsError {
     /// The folder of the store cannot be made.
     #[error("{}: cannot be made: {source}; name another with --data-dir", .path.display())]
@@ -16,22 +17,22 @@ pub enum JobsError {
         /// Why.
         source: io::Error,
     },
-    /// Another process has the store.
+    /// Another process has the store open.
     #[error(
         "{}: another process uses it; stop that one, or name another folder with --data-dir",
         .path.display()
     )]
     Locked {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
     },
-    /// The file is no store, or a broken one.
+    /// The file is not a store, or a damaged one.
     #[error(
         "{}: not a store of jobs, or a damaged one ({why}); move it away to begin with an empty one",
         .path.display()
     )]
     Damaged {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -39,48 +40,48 @@ pub enum JobsError {
     /// No space is left for the file.
     #[error("{}: the disk is full; make room and try again", .path.display())]
     DiskFull {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: cannot be read or written: {source}", .path.display())]
     Store {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
         /// Why.
         source: redb::Error,
     },
-    /// There is no such job, or it is another client's.
-    #[error("there is no job {id}: it never was, is another key's, or was kept long enough")]
+    /// There is no such job, or it belongs to another client.
+    #[error("job {id} not found: unknown, expired, or owned by another key")]
     Unknown {
-        /// The job's name, as it was asked for.
+        /// The id in the request.
         id: String,
     },
-    /// The job has no such picture.
+    /// The job has no such image.
     #[error("job {id} has no picture {index}: {why}")]
-    NoPicture {
-        /// The job's name.
+    NoImage {
+        /// The job's id.
         id: String,
-        /// Counted from 0.
+        /// Number of the image, counted from 0.
         index: usize,
         /// Why not.
         why: &'static str,
     },
-    /// The picture was there, but is no longer kept.
+    /// The image was there but is no longer kept.
     #[error("picture {index} of job {id} is no longer kept; draw it again with the job's request")]
     Gone {
-        /// The job's name.
+        /// The job's id.
         id: String,
-        /// Counted from 0.
+        /// Number of the image, counted from 0.
         index: usize,
     },
-    /// An idempotency key that another request has used.
-    #[error("job {id} has this Idempotency-Key, and was asked for something else")]
+    /// A job with this idempotency key was created by another request.
+    #[error("another request has used this Idempotency-Key, for job {id}")]
     KeyReused {
-        /// The job's name.
+        /// The job's id.
         id: String,
     },
-    /// The engine does not take it.
+    /// The scheduler does not accept it.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }

@@ -1,18 +1,19 @@
-//! The store's file: held by one process, opened again after a failed write, its errors told apart.
+//! The store's file: held by one process, opened again after a failed write, with its errors told
+//! apart.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::JobsError;
 
-/// Bytes of the file that are kept in memory.
+/// Maximum bytes of the file that are kept in memory.
 const CACHE: usize = 8 << 20;
 
 type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
@@ -21,8 +22,8 @@ type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
 pub struct File {
     path: PathBuf,
     opener: Box<Opener>,
-    /// `None` after an error: redb takes nothing more until it is opened again, which goes back to
-    /// the last commit.
+    /// `None` after an error: redb accepts nothing more until it is opened again, which goes back
+    /// to the last commit.
     database: RwLock<Option<Database>>,
 }
 
@@ -30,7 +31,7 @@ impl File {
     /// Opens the file, or makes it.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be read.
+    /// When another process has the file open, or it cannot be read.
     pub fn open(path: &Path) -> Result<File, JobsError> {
         File::open_by(path, |path| {
             // Prompts are in it: only this user may read it.
@@ -41,7 +42,7 @@ impl File {
         })
     }
 
-    /// As [`File::open`], by `opener`.
+    /// Opens the file by `opener`, now and after every error.
     pub fn open_by(
         path: &Path,
         opener: impl Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync + 'static,
@@ -52,7 +53,7 @@ impl File {
         Ok(file)
     }
 
-    /// Reads, as of one commit.
+    /// Runs `work` on the state of one commit.
     pub fn read<R>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<R, redb::Error>,
@@ -60,17 +61,17 @@ impl File {
         self.with(|database| work(&database.begin_read()?))
     }
 
-    /// Writes; when it comes back without an error all of it is on the disk, else none of it, but
-    /// that a failed last write to the disk may or may not have arrived.
+    /// Runs `work` in one transaction. Without an error all of it is on the disk; with one none of
+    /// it is, except that a failed last write to the disk may or may not have arrived.
     pub fn write<R>(
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, JobsError> {
-        // Where a test lets the disk be full.
+        #[cfg(feature = "failpoints")] // where a test lets the disk be full
         fail::fail_point!("store", |_| Err(JobsError::DiskFull { path: self.path.clone() }));
         self.with(|database| {
             let mut transaction = database.begin_write()?;
-            // Else opening after a kill would read the whole file.
+            // Otherwise opening after a kill would read the whole file.
             transaction.set_quick_repair(true);
             let out = work(&transaction)?;
             transaction.commit()?;
@@ -82,27 +83,27 @@ impl File {
         &self,
         work: impl FnOnce(&Database) -> Result<R, redb::Error>,
     ) -> Result<R, JobsError> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.database.read().is_none() {
             self.reopen()?;
         }
         let outcome = {
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let database = self.database.read();
             match &*database {
                 Some(database) => caught(|| work(database)),
                 None => Err(redb::Error::PreviousIo),
             }
         };
         outcome.map_err(|error| {
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-            self.told(error)
+            *self.database.write() = None;
+            self.name_path(error)
         })
     }
 
     fn reopen(&self) -> Result<(), JobsError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.write();
         if database.is_none() {
             let opened = caught(|| Ok((self.opener)(&self.path)?));
-            *database = Some(opened.map_err(|error| self.told(error))?);
+            *database = Some(opened.map_err(|error| self.name_path(error))?);
         }
         Ok(())
     }
@@ -111,7 +112,7 @@ impl File {
         JobsError::Damaged { path: self.path.clone(), why }
     }
 
-    fn told(&self, error: redb::Error) -> JobsError {
+    fn name_path(&self, error: redb::Error) -> JobsError {
         let path = self.path.clone();
         match error {
             redb::Error::DatabaseAlreadyOpen => JobsError::Locked { path },

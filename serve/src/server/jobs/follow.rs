@@ -1,140 +1,159 @@
-//! From an accepted job to its end: a task each.
+//! From an accepted job to its end, in a tokio task for each.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hydit::image::{Image, encode_png};
 use tracing::{error, info, warn};
 
-use super::Jobs;
-use super::live::Live;
-use super::record::{End, Made, Picture, Record};
-use super::time::now;
-use crate::server::http::Figures;
+use super::feed::JobFeed;
+use super::record::{JobOutcome, JobRecord, JobResult, StoredImage};
+use super::shared::Jobs;
+use crate::server::clock::now;
+use crate::server::figures::Figures;
 use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
 use crate::server::spawn::blocking;
-use hydit::image::{Image, encode_png};
-use hydit::request::Request;
 
-/// Before a job that an engine has let fall is tried again: the engine starts again meanwhile.
+/// Time before a job whose worker failed is tried again; the worker starts anew meanwhile.
 const REST: Duration = Duration::from_secs(1);
-/// How often a job is tried whose engine failed while it was drawn.
+/// How often a job is tried whose worker fails while drawing it.
 const TRIES: usize = 2;
-/// Before each further try to store what could not be stored; then as the last.
+/// Times before each further try to store an end that could not be stored. The last one repeats.
 const STORE_AGAIN: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
 
-/// How the drawing of a job went.
-enum Outcome {
-    Drawn(Box<TaskOutput>),
+/// How the task of a job ended.
+enum TaskEnd {
+    Done(Box<TaskOutput>),
     Failed(Failure),
-    /// Its client has cancelled it meanwhile.
-    Over,
+    /// The job's client has cancelled it.
+    Cancelled,
 }
 
 impl Jobs {
-    /// Sees a job to its end, or leaves it to the next process.
-    pub(super) async fn follow(&self, live: &Live, mut handle: TaskHandle) {
+    /// Follows a job until it has ended, or leaves it to the next process. To be called once for
+    /// each.
+    pub(super) fn begin(self: &Arc<Self>, record: JobRecord, handle: TaskHandle) {
+        let id = record.id;
+        let feed = Arc::new(JobFeed::new(record, self.epoch));
+        self.live.lock().insert(id, feed.clone());
+        self.followed.send_modify(|jobs| *jobs += 1);
+        let (jobs, followed) = (self.clone(), feed.clone());
+        let following = tokio::spawn(async move { jobs.follow(&followed, handle).await });
+        let jobs = self.clone();
+        tokio::spawn(async move {
+            if following.await.is_err_and(|error| error.is_panic()) {
+                let message = "internal error; see the server's log".to_string();
+                jobs.fail(&feed, "internal_error", message).await;
+            }
+            jobs.live.lock().remove(&id);
+            jobs.sweep().await;
+            jobs.followed.send_modify(|jobs| *jobs -= 1);
+        });
+    }
+
+    async fn follow(&self, feed: &JobFeed, mut handle: TaskHandle) {
         let mut tries = 0;
         loop {
-            let outcome = self.watch_over(live, &mut handle).await;
-            // Before the next one: its order has the same id.
+            let end = self.receive_events(feed, &mut handle).await;
+            // Before the next task, which has the same id: dropping the handle cancels that id.
             drop(handle);
-            match outcome {
-                Outcome::Over => return,
-                Outcome::Drawn(drawn) => return self.keep(live, *drawn).await,
-                Outcome::Failed(Failure::Draining | Failure::Cancelled) => return live.leave(),
-                Outcome::Failed(Failure::Worker(why)) => {
-                    tries += usize::from(live.status().running);
+            match end {
+                TaskEnd::Cancelled => return,
+                TaskEnd::Done(output) => return self.finish(feed, *output).await,
+                TaskEnd::Failed(Failure::Draining | Failure::Cancelled) => return feed.leave(),
+                TaskEnd::Failed(Failure::Worker(why)) => {
+                    tries += usize::from(feed.snapshot().running);
                     if tries >= TRIES {
-                        return self.fail(live, "engine_failed", why).await;
+                        return self.fail(feed, "engine_failed", why).await;
                     }
-                    warn!(job = %live.status().record.id, why, "is tried again");
-                    live.wait_again();
+                    warn!(job = %feed.snapshot().record.id, why, "is tried again");
+                    feed.wait_again();
                     tokio::time::sleep(REST).await;
-                    let again = Task { no_batching: true, ..task(&live.status().record) };
+                    let again = Task { no_batching: true, ..task(&feed.snapshot().record) };
                     match self.scheduler.resubmit(again) {
                         Ok(again) => handle = again,
-                        Err(_) => return live.leave(), // shutting down
+                        Err(_) => return feed.leave(), // the server is shutting down
                     }
                 }
-                Outcome::Failed(failure @ Failure::Expired) => {
-                    return self.fail(live, "deadline_exceeded", failure.to_string()).await;
+                TaskEnd::Failed(failure @ Failure::Expired) => {
+                    return self.fail(feed, "deadline_exceeded", failure.to_string()).await;
                 }
-                Outcome::Failed(Failure::Draw(why)) => {
-                    return self.fail(live, "drawing_failed", why).await;
+                TaskEnd::Failed(Failure::Draw(why)) => {
+                    return self.fail(feed, "drawing_failed", why).await;
                 }
             }
         }
     }
 
-    async fn watch_over(&self, live: &Live, handle: &mut TaskHandle) -> Outcome {
+    async fn receive_events(&self, feed: &JobFeed, handle: &mut TaskHandle) -> TaskEnd {
         loop {
             let event = tokio::select! {
                 biased;
-                () = live.over() => return Outcome::Over,
+                () = feed.over() => return TaskEnd::Cancelled,
                 event = handle.next() => event,
             };
             match event {
                 Some(TaskEvent::Started) => {
-                    let id = live.status().record.id;
-                    live.start(now());
+                    let id = feed.snapshot().record.id;
+                    feed.start(now());
                     if let Err(error) = self.stored(move |store| store.begun(id, now())).await {
                         warn!(job = %id, %error, "its start was not stored");
                     }
                 }
-                Some(TaskEvent::Step(step)) => live.step(step),
+                Some(TaskEvent::Step(step)) => feed.step(step),
                 Some(TaskEvent::Preview { steps, images }) => {
-                    if let Some(files) = blocking(move || small(&images)).await {
-                        live.preview(steps, files);
+                    if let Some(files) = blocking(move || png_files(&images)).await {
+                        feed.preview(steps, files);
                     }
                 }
                 Some(TaskEvent::Partial { .. }) => {}
-                Some(TaskEvent::Done(drawn)) => return Outcome::Drawn(drawn),
-                Some(TaskEvent::Failed(failure)) => return Outcome::Failed(failure),
-                None => return Outcome::Failed(Failure::Worker("its thread ended".to_string())),
+                Some(TaskEvent::Done(output)) => return TaskEnd::Done(output),
+                Some(TaskEvent::Failed(failure)) => return TaskEnd::Failed(failure),
+                None => return TaskEnd::Failed(Failure::Worker("its thread ended".to_string())),
             }
         }
     }
 
-    /// Stores the pictures, then tells.
-    async fn keep(&self, live: &Live, drawn: TaskOutput) {
-        let record = live.status().record;
-        let artifacts = match self.scheduler.model(Some(&record.asked.model)) {
+    /// Encodes and stores the images of a job, and ends it.
+    async fn finish(&self, feed: &JobFeed, output: TaskOutput) {
+        let record = feed.snapshot().record;
+        let artifacts = match self.scheduler.model(Some(&record.spec.model)) {
             Ok((_, artifacts)) => artifacts.clone(),
-            Err(refusal) => return self.fail(live, "model_gone", refusal.to_string()).await,
+            Err(refusal) => return self.fail(feed, "model_gone", refusal.to_string()).await,
         };
         let encoded = blocking(move || {
-            let request = record.asked.request().map_err(|error| error.to_string())?;
-            let files = record.asked.output.encode(&drawn.images, &artifacts, &request);
-            let files = files.map_err(|error| error.to_string())?;
-            Ok::<_, String>((made(&record, &request, &drawn, &files), files))
+            let spec = &record.spec;
+            let files = spec.output.encode(&output.images, &artifacts, &spec.request)?;
+            Ok::<_, hydit::Error>((result(&record, &output, &files), files))
         });
         match encoded.await {
-            Ok((made, files)) => self.end(live, End::Done(made), files).await,
-            Err(why) => self.fail(live, "encoding_failed", why).await,
+            Ok((result, files)) => self.end(feed, JobOutcome::Done(result), files).await,
+            Err(error) => self.fail(feed, "encoding_failed", error.to_string()).await,
         }
     }
 
-    /// Ends a job without pictures.
-    pub(super) async fn fail(&self, live: &Live, code: &str, message: String) {
-        self.end(live, End::Failed { code: code.to_string(), message }, Vec::new()).await;
+    /// Ends a job without images.
+    async fn fail(&self, feed: &JobFeed, code: &str, message: String) {
+        let outcome = JobOutcome::Failed { code: code.to_string(), message };
+        self.end(feed, outcome, Vec::new()).await;
     }
 
-    /// Stores how a job ended, then tells. Where it cannot be stored, tries until there is room on the disk
-    /// or the server ends: the next process draws it again.
-    async fn end(&self, live: &Live, end: End, files: Vec<Vec<u8>>) {
-        let id = live.status().record.id;
-        let (end, files) = (Arc::new(end), Arc::new(files));
+    /// Stores how a job ended, then tells its feed. Where it cannot be stored, tries again until
+    /// there is room on the disk or the server ends: then the next process draws the job anew.
+    async fn end(&self, feed: &JobFeed, outcome: JobOutcome, files: Vec<Vec<u8>>) {
+        let id = feed.snapshot().record.id;
+        let end = Arc::new((outcome, files));
         let mut pauses = STORE_AGAIN.into_iter();
         let mut pause = STORE_AGAIN[0];
         loop {
-            let (end, files) = (end.clone(), files.clone());
-            let error = match self.stored(move |store| store.end(id, now(), &end, &files)).await {
+            let stored = end.clone();
+            let error = match self.stored(move |s| s.end(id, now(), &stored.0, &stored.1)).await {
                 Ok(Some(record)) => {
-                    info!(job = %id, end = record.end.as_ref().map(End::name), "ended");
-                    return live.end(record);
+                    info!(job = %id, end = record.outcome.as_ref().map(JobOutcome::name), "ended");
+                    return feed.end(record);
                 }
-                Ok(None) => return live.leave(),
+                Ok(None) => return feed.leave(),
                 Err(error) => error,
             };
             error!(job = %id, %error, "its end was not stored: trying again");
@@ -142,39 +161,40 @@ impl Jobs {
             let mut closing = self.closing.subscribe();
             let closed = closing.wait_for(|closing| *closing);
             if tokio::time::timeout(pause, closed).await.is_ok() {
-                return live.leave();
+                return feed.leave();
             }
         }
     }
 }
 
-/// The order of a job.
-pub(super) fn task(record: &Record) -> Task {
-    let asked = &record.asked;
-    let left = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now()));
+/// The task that draws a job.
+pub fn task(record: &JobRecord) -> Task {
+    let spec = &record.spec;
+    let in_time = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now()));
     Task {
         id: record.id.to_string(),
-        model: asked.model.clone(),
-        request: asked.request().expect("it was read when the job was accepted or restored"),
+        model: spec.model.clone(),
+        request: spec.request.clone(),
         client: record.client.as_str().into(),
-        deadline: asked.deadline.map(left),
-        preview_every: asked.preview_every,
+        deadline: spec.deadline.map(in_time),
+        preview_every: spec.preview_every,
         partial_images: 0,
         no_batching: false,
     }
 }
 
-fn made(record: &Record, request: &Request, drawn: &TaskOutput, files: &[Vec<u8>]) -> Made {
-    let picture = |(seed, file): (u64, &Vec<u8>)| Picture::new(seed, file);
-    Made {
-        pictures: (record.asked.seed..).zip(files).map(picture).collect(),
+fn result(record: &JobRecord, output: &TaskOutput, files: &[Vec<u8>]) -> JobResult {
+    let JobRecord { spec, .. } = record;
+    let seeds = spec.request.seed..;
+    JobResult {
+        images: seeds.zip(files).map(|(seed, file)| StoredImage::new(seed, file)).collect(),
         dropped: false,
-        marks: drawn.plan.iter().map(|decision| (*decision).into()).collect(),
-        figures: Figures::new(&record.asked.model, request, drawn),
+        plan: output.plan.iter().map(|decision| (*decision).into()).collect(),
+        figures: Figures::new(&spec.model, &spec.request, output),
     }
 }
 
 /// Previews as PNG files.
-fn small(images: &[Image]) -> Option<Vec<Vec<u8>>> {
+fn png_files(images: &[Image]) -> Option<Vec<Vec<u8>>> {
     images.iter().map(|image| encode_png(image, &[]).ok()).collect()
 }

@@ -1,84 +1,67 @@
-//! A job as it is stored.
+//! A job as it is stored. The JSON of these types is the format of the store: it may gain fields,
+//! but what earlier versions wrote must stay readable.
 
+use hydit::Request;
+use hydit::artifacts::Artifacts;
+use hydit::cache::{Decision, Forecast};
+use hydit::util::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::server::http::{Figures, Output};
-use hydit::artifacts::Artifacts;
-use hydit::cache::{CachePolicy, Decision, Forecast, ParsePolicyError};
-use hydit::request::Request;
-use hydit::sampler::{SamplerKind, Spacing};
-use hydit::util::hex;
+use crate::server::figures::Figures;
+use crate::server::output::Output;
 
-/// All that outlives the process, but for the pictures' bytes.
+/// Everything about a job that outlives the process, except for the bytes of its images. Times are
+/// in milliseconds of Unix time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Its name, which cannot be guessed.
+pub struct JobRecord {
+    /// The job's id, which cannot be guessed.
     pub id: Uuid,
-    /// Jobs have ascending numbers in the order they were accepted.
+    /// Jobs have ascending numbers in the order in which they were accepted.
     pub number: u64,
-    /// Whose it is.
+    /// Name of the client that owns the job.
     pub client: String,
-    /// When it was accepted, in milliseconds of Unix time, as all times here.
+    /// When the job was accepted.
     pub created: u64,
-    /// When it was last begun.
+    /// When a worker last began it.
     pub started: Option<u64>,
     /// When it ended.
     pub finished: Option<u64>,
-    /// How often it was begun.
+    /// How often a worker has begun it.
     pub starts: u32,
     /// What to draw.
-    pub asked: Asked,
-    /// The client's own key and what it asked for with it.
+    #[serde(rename = "asked")]
+    pub spec: JobSpec,
+    /// The client's idempotency key, if it sent one.
     pub idempotency: Option<Idempotency>,
-    /// How it ended, if it has.
-    pub end: Option<End>,
+    /// How the job ended, if it has.
+    #[serde(rename = "end")]
+    pub outcome: Option<JobOutcome>,
 }
 
-/// A request with every default filled in, so that it means the same after a restart.
+/// What a job draws, with every default filled in, so that it means the same after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
-    /// The model's name.
+pub struct JobSpec {
+    /// Name of the model.
     pub model: String,
-    /// SHA-256 of the manifest of the model that was meant.
+    /// SHA-256 of the manifest that the model had when the job was accepted.
     pub manifest_sha256: String,
-    /// What to draw.
-    pub prompt: String,
-    /// What not to draw.
-    pub negative_prompt: String,
-    /// Pixels in a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance scale.
-    pub guidance: f32,
-    /// Share of the rescaled guided prediction.
-    pub guidance_rescale: f32,
-    /// The sampler.
-    pub sampler: SamplerKind,
-    /// Its timestep spacing.
-    pub spacing: Spacing,
-    /// Seed of the first picture; picture i has `seed + i`.
-    pub seed: u64,
-    /// Pictures.
-    pub n: usize,
-    /// The cache policy's text.
-    pub cache: String,
-    /// How the pictures are kept.
+    /// The request.
+    #[serde(flatten)]
+    pub request: Request,
+    /// How the images are encoded.
     pub output: Output,
-    /// Steps between two previews.
+    /// Steps between two previews; none are made without it.
     pub preview_every: Option<usize>,
-    /// When nobody wants the pictures any more.
+    /// When the job fails if it has not ended.
     pub deadline: Option<u64>,
 }
 
 /// What makes a request that is sent twice one job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
-    /// The client's word for it.
+    /// The key that the client chose.
     pub key: String,
     /// SHA-256 of the request's body.
     pub body_sha256: String,
@@ -87,49 +70,51 @@ pub struct Idempotency {
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
-    /// With pictures.
-    Done(Made),
-    /// Without.
+pub enum JobOutcome {
+    /// With images.
+    Done(JobResult),
+    /// With an error.
     Failed {
         /// A word for programs.
         code: String,
         /// What went wrong.
         message: String,
     },
-    /// Its client did not want it any more.
+    /// Its client cancelled it.
     Cancelled,
 }
 
-/// The pictures of a job and how they were made.
+/// The images of a job and how they were made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Made {
+pub struct JobResult {
     /// In the order of their seeds.
-    pub pictures: Vec<Picture>,
-    /// Whether the bytes of the pictures are no longer kept.
+    #[serde(rename = "pictures")]
+    pub images: Vec<StoredImage>,
+    /// Whether the files of the images are no longer kept.
     pub dropped: bool,
     /// What was done at each step.
-    pub marks: Vec<Mark>,
-    /// The rest.
+    #[serde(rename = "marks")]
+    pub plan: Vec<StepKind>,
+    /// How they were made.
     pub figures: Figures,
 }
 
-/// A picture without its bytes.
+/// What is known of the file of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
-    /// Of its own generator.
+pub struct StoredImage {
+    /// Seed of this image.
     pub seed: u64,
-    /// How long the file is.
+    /// Size of the file.
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
 }
 
 /// What was done with the deep core at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mark {
-    /// It ran.
+pub enum StepKind {
+    /// The core ran.
     Refresh,
     /// Its last output was used again.
     Reuse,
@@ -137,76 +122,44 @@ pub enum Mark {
     Forecast,
 }
 
-impl Picture {
-    /// Of `file`.
-    pub fn new(seed: u64, file: &[u8]) -> Picture {
-        Picture { seed, bytes: file.len() as u64, sha256: hex(&Sha256::digest(file)) }
+impl StoredImage {
+    /// Describes `file`, an image that was drawn with `seed`.
+    pub fn new(seed: u64, file: &[u8]) -> StoredImage {
+        StoredImage { seed, bytes: file.len() as u64, sha256: hex(&Sha256::digest(file)) }
     }
 }
 
-impl End {
-    /// In a word.
+impl JobOutcome {
+    /// The job's status in a word.
     pub fn name(&self) -> &'static str {
         match self {
-            End::Done(_) => "done",
-            End::Failed { .. } => "failed",
-            End::Cancelled => "cancelled",
+            JobOutcome::Done(_) => "done",
+            JobOutcome::Failed { .. } => "failed",
+            JobOutcome::Cancelled => "cancelled",
         }
     }
 }
 
-impl From<Decision> for Mark {
-    fn from(decision: Decision) -> Mark {
+impl From<Decision> for StepKind {
+    fn from(decision: Decision) -> StepKind {
         match decision {
-            Decision::Refresh => Mark::Refresh,
-            Decision::Reuse(Forecast::LAST) => Mark::Reuse,
-            Decision::Reuse(_) => Mark::Forecast,
+            Decision::Refresh => StepKind::Refresh,
+            Decision::Reuse(Forecast::LAST) => StepKind::Reuse,
+            Decision::Reuse(_) => StepKind::Forecast,
         }
     }
 }
 
-impl Asked {
-    /// `request`, of the model of this name.
-    pub fn new(model: &str, artifacts: &Artifacts, request: Request, output: Output) -> Asked {
-        Asked {
+impl JobSpec {
+    /// A job without previews or deadline, for `request` to the model of this name.
+    pub fn new(model: &str, artifacts: &Artifacts, request: Request, output: Output) -> JobSpec {
+        JobSpec {
             model: model.to_string(),
             manifest_sha256: artifacts.hash.clone(),
-            prompt: request.prompt,
-            negative_prompt: request.negative_prompt,
-            width: request.width,
-            height: request.height,
-            steps: request.steps,
-            guidance: request.guidance_scale,
-            guidance_rescale: request.guidance_rescale,
-            sampler: request.sampler,
-            spacing: request.spacing,
-            seed: request.seed,
-            n: request.num_images,
-            cache: request.cache_policy.to_string(),
+            request,
             output,
             preview_every: None,
             deadline: None,
         }
-    }
-
-    /// The request as the engine takes it.
-    ///
-    /// # Errors
-    /// When the text of the cache policy is no longer understood.
-    pub fn request(&self) -> Result<Request, ParsePolicyError> {
-        Ok(Request {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative_prompt.clone(),
-            height: self.height,
-            width: self.width,
-            steps: self.steps,
-            guidance_scale: self.guidance,
-            guidance_rescale: self.guidance_rescale,
-            sampler: self.sampler,
-            spacing: self.spacing,
-            seed: self.seed,
-            num_images: self.n,
-            cache_policy: self.cache.parse::<CachePolicy>()?,
-        })
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs on the disk: what was accepted, what came of it, and the pictures.
+//! Jobs on the disk: what was accepted, how it ended, and the images.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::error::JobsError;
 use super::file::File;
-use super::record::{End, Picture, Record};
+use super::record::{JobOutcome, JobRecord, StoredImage};
 use crate::server::settings::Keep;
 
-/// Ended jobs that are kept, however small they are.
+/// Maximum number of ended jobs that are kept, however small they are.
 pub const MOST_ENDED: u64 = 10_000;
 
 /// The layout of the tables below.
@@ -20,38 +20,38 @@ const SCHEMA: u64 = 1;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Records as JSON, by id.
 const JOBS: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
-/// Files, by id and index.
-const PICTURES: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("pictures");
+/// Files of images, by id and index.
+const IMAGES: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("pictures");
 /// Ids by client and number.
 const OWNED: TableDefinition<(&str, u64), u128> = TableDefinition::new("owned");
 /// Ids by client and idempotency key.
 const KEYS: TableDefinition<(&str, &str), u128> = TableDefinition::new("keys");
 /// Ids of jobs that have not ended, by number.
 const PENDING: TableDefinition<u64, u128> = TableDefinition::new("pending");
-/// Ids of jobs that have, by time and number, with the bytes of their pictures.
+/// Ids of jobs that have ended, by time and number, with the bytes of their images.
 const ENDED: TableDefinition<(u64, u64), (u128, u64)> = TableDefinition::new("ended");
 
 type Stored<R> = Result<R, redb::Error>;
 
-/// All jobs. Every change is on the disk when its function comes back.
+/// All jobs. Every change is on the disk when its method returns.
 pub struct Store {
     file: File,
 }
 
-/// What a [`Store::sweep`] has taken away.
+/// What a [`Store::sweep`] has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Jobs.
+    /// Number of jobs.
     pub jobs: usize,
-    /// Jobs that have lost their pictures and are kept.
-    pub pictures: usize,
+    /// Number of jobs that were kept without their images.
+    pub images: usize,
 }
 
 impl Store {
     /// Opens the store in the file `path`, or makes one.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be read.
+    /// When another process has the store open, or it cannot be read.
     pub fn open(path: &Path) -> Result<Store, JobsError> {
         Store::of(File::open(path)?)
     }
@@ -74,7 +74,7 @@ impl Store {
         file.write(|transaction| {
             transaction.open_table(META)?.insert("schema", SCHEMA)?;
             transaction.open_table(JOBS)?;
-            transaction.open_table(PICTURES)?;
+            transaction.open_table(IMAGES)?;
             transaction.open_table(OWNED)?;
             transaction.open_table(KEYS)?;
             transaction.open_table(PENDING)?;
@@ -85,25 +85,30 @@ impl Store {
     }
 
     /// Adds a job that has not ended, and gives it its number.
-    pub fn insert(&self, record: Record) -> Result<Record, JobsError> {
+    pub fn insert(&self, record: JobRecord) -> Result<JobRecord, JobsError> {
         self.file.write(|transaction| insert(transaction, record))
     }
 
-    /// A job.
-    pub fn get(&self, id: Uuid) -> Result<Option<Record>, JobsError> {
+    /// Reads a job.
+    pub fn get(&self, id: Uuid) -> Result<Option<JobRecord>, JobsError> {
         self.file.read(|transaction| get(&transaction.open_table(JOBS)?, id.as_u128()))
     }
 
-    /// The job of a client's idempotency key.
-    pub fn find(&self, client: &str, key: &str) -> Result<Option<Record>, JobsError> {
+    /// The job that a client has created with this idempotency key.
+    pub fn find(&self, client: &str, key: &str) -> Result<Option<JobRecord>, JobsError> {
         self.file.read(|transaction| match transaction.open_table(KEYS)?.get((client, key))? {
             Some(id) => get(&transaction.open_table(JOBS)?, id.value()),
             None => Ok(None),
         })
     }
 
-    /// A client's jobs, the newest first: at most `limit`, of those with a number under `below`.
-    pub fn list(&self, client: &str, limit: usize, below: u64) -> Result<Vec<Record>, JobsError> {
+    /// The jobs of a client, the newest first: at most `limit`, with numbers under `below`.
+    pub fn list(
+        &self,
+        client: &str,
+        limit: usize,
+        below: u64,
+    ) -> Result<Vec<JobRecord>, JobsError> {
         self.file.read(|transaction| {
             let owned = transaction.open_table(OWNED)?;
             let newest = owned.range((client, 0)..(client, below))?.rev().take(limit);
@@ -113,7 +118,7 @@ impl Store {
     }
 
     /// The jobs that have not ended, the oldest first.
-    pub fn pending(&self) -> Result<Vec<Record>, JobsError> {
+    pub fn pending(&self) -> Result<Vec<JobRecord>, JobsError> {
         self.file.read(|transaction| {
             let pending = transaction.open_table(PENDING)?;
             let ids: Vec<u128> =
@@ -122,7 +127,7 @@ impl Store {
         })
     }
 
-    /// Notes that a job was begun.
+    /// Notes that a worker has begun a job.
     pub fn begun(&self, id: Uuid, now: u64) -> Result<(), JobsError> {
         self.file.write(|transaction| {
             let mut jobs = transaction.open_table(JOBS)?;
@@ -135,38 +140,36 @@ impl Store {
         })
     }
 
-    /// Ends a job and keeps its pictures, all in one. A job that has ended already stays as it is.
-    /// Gives what is stored then.
+    /// Ends a job and stores its images, in one transaction. A job that has ended already stays as
+    /// it is. Returns what is stored then.
     pub fn end(
         &self,
         id: Uuid,
         now: u64,
-        end: &End,
-        pictures: &[Vec<u8>],
-    ) -> Result<Option<Record>, JobsError> {
-        self.file.write(|transaction| finish(transaction, id.as_u128(), now, end, pictures))
+        outcome: &JobOutcome,
+        images: &[Vec<u8>],
+    ) -> Result<Option<JobRecord>, JobsError> {
+        self.file.write(|transaction| finish(transaction, id.as_u128(), now, outcome, images))
     }
 
-    /// The file of a job's picture, which is `known`.
-    pub fn picture(
+    /// The file of a job's image, which must be the one that `known` describes.
+    pub fn image(
         &self,
         id: Uuid,
         index: usize,
-        known: &Picture,
+        known: &StoredImage,
     ) -> Result<Option<Vec<u8>>, JobsError> {
         self.file.read(|transaction| {
-            let pictures = transaction.open_table(PICTURES)?;
-            let file = pictures.get((id.as_u128(), index as u32))?;
+            let images = transaction.open_table(IMAGES)?;
+            let file = images.get((id.as_u128(), index as u32))?;
             let Some(file) = file.map(|file| file.value().to_vec()) else {
                 return Ok(None);
             };
-            match Picture::new(known.seed, &file) == *known {
-                true => Ok(Some(file)),
-                false => {
-                    let why = format!("picture {index} of job {id} is not what was stored");
-                    Err(redb::Error::Corrupted(why))
-                }
+            if StoredImage::new(known.seed, &file) != *known {
+                let why = format!("picture {index} of job {id} is not what was stored");
+                return Err(redb::Error::Corrupted(why));
             }
+            Ok(Some(file))
         })
     }
 
@@ -175,10 +178,10 @@ impl Store {
         self.file.write(|transaction| remove(transaction, id.as_u128()))
     }
 
-    /// Forgets what is too old or too much: the jobs that ended first.
+    /// Forgets what is too old or too much, beginning with the jobs that ended first.
     pub fn sweep(&self, now: u64, keep: Keep, most: u64) -> Result<Swept, JobsError> {
         let (forget, drop) = self.file.read(|transaction| surplus(transaction, now, keep, most))?;
-        let swept = Swept { jobs: forget.len(), pictures: drop.len() };
+        let swept = Swept { jobs: forget.len(), images: drop.len() };
         if swept == Swept::default() {
             return Ok(swept);
         }
@@ -187,14 +190,14 @@ impl Store {
                 remove(transaction, id)?;
             }
             for id in drop {
-                drop_pictures(transaction, id)?;
+                drop_images(transaction, id)?;
             }
             Ok(swept)
         })
     }
 }
 
-fn insert(transaction: &WriteTransaction, mut record: Record) -> Stored<Record> {
+fn insert(transaction: &WriteTransaction, mut record: JobRecord) -> Stored<JobRecord> {
     let mut meta = transaction.open_table(META)?;
     record.number = meta.get("next")?.map_or(0, |next| next.value());
     meta.insert("next", record.number + 1)?;
@@ -213,29 +216,29 @@ fn finish(
     transaction: &WriteTransaction,
     id: u128,
     now: u64,
-    end: &End,
-    pictures: &[Vec<u8>],
-) -> Stored<Option<Record>> {
+    outcome: &JobOutcome,
+    images: &[Vec<u8>],
+) -> Stored<Option<JobRecord>> {
     let mut jobs = transaction.open_table(JOBS)?;
     let Some(mut record) = get(&jobs, id)? else {
         return Ok(None);
     };
-    if record.end.is_some() {
+    if record.outcome.is_some() {
         return Ok(Some(record));
     }
-    (record.finished, record.end) = (Some(now), Some(end.clone()));
+    (record.finished, record.outcome) = (Some(now), Some(outcome.clone()));
     put(&mut jobs, &record)?;
-    let mut files = transaction.open_table(PICTURES)?;
-    for (index, picture) in (0..).zip(pictures) {
-        files.insert((id, index), picture.as_slice())?;
+    let mut files = transaction.open_table(IMAGES)?;
+    for (index, image) in (0..).zip(images) {
+        files.insert((id, index), image.as_slice())?;
     }
-    let bytes = pictures.iter().map(|picture| picture.len() as u64).sum();
+    let bytes = images.iter().map(|image| image.len() as u64).sum();
     transaction.open_table(PENDING)?.remove(record.number)?;
     transaction.open_table(ENDED)?.insert((now, record.number), (id, bytes))?;
     Ok(Some(record))
 }
 
-/// The jobs to forget, and those that lose their pictures only: never the last that has any.
+/// The jobs to forget, and those that lose their images only. The last job with images keeps them.
 fn surplus(
     transaction: &ReadTransaction,
     now: u64,
@@ -259,17 +262,18 @@ fn surplus(
     Ok((forget, drop))
 }
 
-fn drop_pictures(transaction: &WriteTransaction, id: u128) -> Stored<()> {
+fn drop_images(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     let mut jobs = transaction.open_table(JOBS)?;
     let Some(mut record) = get(&jobs, id)? else {
         return Ok(());
     };
-    if let (Some(End::Done(made)), Some(finished)) = (&mut record.end, record.finished) {
-        made.dropped = true;
+    if let (Some(JobOutcome::Done(result)), Some(finished)) = (&mut record.outcome, record.finished)
+    {
+        result.dropped = true;
         transaction.open_table(ENDED)?.insert((finished, record.number), (id, 0))?;
     }
     put(&mut jobs, &record)?;
-    transaction.open_table(PICTURES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
+    transaction.open_table(IMAGES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
     Ok(())
 }
 
@@ -288,11 +292,11 @@ fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     if let Some(idempotency) = &record.idempotency {
         transaction.open_table(KEYS)?.remove((client, idempotency.key.as_str()))?;
     }
-    transaction.open_table(PICTURES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
+    transaction.open_table(IMAGES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
     Ok(())
 }
 
-fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<Record>> {
+fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<JobRecord>> {
     let jobs = transaction.open_table(JOBS)?;
     ids.iter()
         .map(|id| {
@@ -302,7 +306,7 @@ fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<Record>> {
         .collect()
 }
 
-fn get(jobs: &impl ReadableTable<u128, &'static [u8]>, id: u128) -> Stored<Option<Record>> {
+fn get(jobs: &impl ReadableTable<u128, &'static [u8]>, id: u128) -> Stored<Option<JobRecord>> {
     let Some(json) = jobs.get(id)? else {
         return Ok(None);
     };
@@ -310,12 +314,11 @@ fn get(jobs: &impl ReadableTable<u128, &'static [u8]>, id: u128) -> Stored<Optio
     read.map(Some).map_err(|error| redb::Error::Corrupted(format!("job {id:032x}: {error}")))
 }
 
-fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &Record) -> Stored<()> {
+fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &JobRecord) -> Stored<()> {
     let json = serde_json::to_vec(record).expect("strings and numbers are valid JSON");
     jobs.insert(record.id.as_u128(), json.as_slice())?;
     Ok(())
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 pub(super) mod tests;

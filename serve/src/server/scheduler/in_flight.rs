@@ -22,8 +22,8 @@ struct Entry {
     token: CancelToken,
 }
 
-/// A worker's hold on a task that it has begun. It is asked between graph calls whether the task has
-/// been ended meanwhile.
+/// A worker's hold on a task that it has begun. It is asked between graph calls whether the task
+/// has been ended meanwhile.
 #[derive(Clone, Debug)]
 pub struct CancelToken {
     task: Arc<str>,

@@ -1,9 +1,9 @@
-//! Decides which request is drawn when, and draws: a bounded `queue`, and threads that own the models
-//! (`worker`).
+//! Decides which request is drawn when, and draws: a bounded `queue`, and threads that own the
+//! models (`worker`).
 //!
-//! A [`Task`] waits in the queue until a worker takes it, alone or into the batch that it is drawing;
-//! its [`TaskHandle`] receives an event at every step. The `supervisor` keeps the workers going; a
-//! `watchdog` tells whether one is alive.
+//! A [`Task`] waits in the queue until a worker takes it, alone or into the batch that it is
+//! drawing; its [`TaskHandle`] receives an event at every step. The `supervisor` keeps the workers
+//! going; a `watchdog` tells whether one is alive.
 
 mod in_flight;
 mod models;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hydit::artifacts::Artifacts;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 pub use task::{Failure, Refusal, Task, TaskEvent, TaskOutput};
@@ -28,7 +29,6 @@ use self::shared::{Shared, Startup, WorkerHealth};
 use self::task::finish;
 use super::metrics::{self, TaskOutcome};
 use super::settings::Settings;
-use hydit::artifacts::Artifacts;
 
 const DRAINING: &str = "the server is shutting down";
 
@@ -188,8 +188,8 @@ impl Scheduler {
         self.shared.queue.len()
     }
 
-    /// Accepts no more tasks and fails those that wait with [`Failure::Draining`]; those that run go
-    /// on.
+    /// Accepts no more tasks and fails those that wait with [`Failure::Draining`]; those that run
+    /// go on.
     pub fn drain(&self) {
         for queued in self.shared.queue.close() {
             finish(&queued.events, TaskEvent::Failed(Failure::Draining));

@@ -3,9 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::shared::Shared;
-use super::watchdog::Watchdog;
-use crate::server::metrics;
 use hydit::artifacts::Artifacts;
 use hydit::error::Result;
 use hydit::pipeline::preview::{Colours, squares};
@@ -14,6 +11,10 @@ use hydit::runtime::{Backend, RuntimeOptions};
 use hydit::sampler::SamplerKind;
 use hydit::timing::Timings;
 use hydit::{Pipeline, Request};
+
+use super::shared::Shared;
+use super::watchdog::Watchdog;
+use crate::server::metrics;
 
 /// Steps of the picture that warms a model up: one that refreshes and one that reuses.
 const WARM_UP: usize = 2;
@@ -53,8 +54,9 @@ impl Models {
         Ok(())
     }
 
-    /// The model `name`, loaded and warm. Those used longest ago make room for it: what is loaded takes
-    /// no more than the limit, counted as the bytes of the models' files, unless one alone does.
+    /// The model `name`, loaded and warm. Those used longest ago make room for it: what is loaded
+    /// takes no more than the limit, counted as the bytes of the models' files, unless one alone
+    /// does.
     pub fn get(&mut self, name: &str) -> Result<&mut Loaded> {
         let loaded = match self.loaded.iter().position(|loaded| loaded.name == name) {
             Some(place) => self.loaded.remove(place),

@@ -56,7 +56,8 @@ impl Queue {
         self.room_in(&self.state.lock(), client)
     }
 
-    /// Puts a task at the end of its client's line. Unless `bounded`, only a closed queue refuses it.
+    /// Puts a task at the end of its client's line. Unless `bounded`, only a closed queue refuses
+    /// it.
     pub fn push(&self, queued: Queued, bounded: bool) -> Result<(), Full> {
         let mut state = self.state.lock();
         let client = &queued.task.client;
@@ -73,8 +74,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for the next task; `None` when the queue is closed. `begin` runs before the task leaves
-    /// the queue, so that who looks for it finds it here or where `begin` has put it.
+    /// Waits for the next task; `None` when the queue is closed. `begin` runs before the task
+    /// leaves the queue, so that who looks for it finds it here or where `begin` has put it.
     pub fn wait<B>(&self, begin: impl Fn(&Queued) -> B) -> Option<(Queued, B)> {
         let mut state = self.state.lock();
         self.wake.wait_while(&mut state, |state| state.lines.is_empty() && !state.closed);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hydit::artifacts::Artifacts;
+use hydit::runtime::RuntimeOptions;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -11,8 +13,6 @@ use super::queue::Queue;
 use super::throughput::Throughput;
 use super::watchdog::Watchdog;
 use crate::server::settings::Settings;
-use hydit::artifacts::Artifacts;
-use hydit::runtime::RuntimeOptions;
 
 /// The state that the workers, the supervisor and the scheduler's handle share.
 pub struct Shared {

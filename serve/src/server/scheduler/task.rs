@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
-
-use crate::server::metrics::{self, TaskOutcome};
 use hydit::cache::Decision;
 use hydit::image::Image;
 use hydit::{Request, Step};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::server::metrics::{self, TaskOutcome};
 
 /// A checked request for images, with how it is to be scheduled.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hydit::timing::{Observer, Stage};
 use hydit_graphs::{Manifest, Sizes};
 use parking_lot::Mutex;
 
 use crate::server::metrics;
-use hydit::timing::{Observer, Stage};
 
 /// How much longer than the slowest of its kind so far, per FLOP, a call may take.
 const PATIENCE: f64 = 20.0;
@@ -24,9 +24,9 @@ const GRAPHS: [(Stage, &[&str]); 6] = [
     (Stage::Vae, &["vae-decoder"]),
 ];
 
-/// Watches one worker. How long a graph call may take follows from the calls of the same graph before
-/// it, by FLOPs: a long call is not a dead one. What was never measured, and loading, may take any
-/// time.
+/// Watches one worker. How long a graph call may take follows from the calls of the same graph
+/// before it, by FLOPs: a long call is not a dead one. What was never measured, and loading, may
+/// take any time.
 #[derive(Default)]
 pub struct Watchdog(Mutex<State>);
 
@@ -91,6 +91,7 @@ impl State {
 impl Observer for Watchdog {
     fn began(&self, stage: Stage) {
         self.begin(stage, Instant::now());
+        #[cfg(feature = "failpoints")]
         fault(stage);
     }
 
@@ -111,6 +112,7 @@ impl Observer for Watchdog {
 }
 
 /// Where a test lets a worker fail or hang.
+#[cfg(feature = "failpoints")]
 fn fault(stage: Stage) {
     match stage {
         Stage::Core => fail::fail_point!("core"),

@@ -4,13 +4,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::in_flight::CancelToken;
-use super::models::{Loaded, Models};
-use super::queue::Queued;
-use super::shared::{Shared, WorkerHealth};
-use super::task::{Failure, Task, TaskEvent, TaskOutput};
-use super::watchdog::Watchdog;
-use crate::server::metrics;
 use hydit::Step;
 use hydit::cache::Decision;
 use hydit::error::{Error, Result};
@@ -19,6 +12,14 @@ use hydit::pipeline::batch::{Batch, Member};
 use hydit::pipeline::denoise::Walk;
 use hydit::pipeline::transformer::sizes;
 use hydit::timing::Timings;
+
+use super::in_flight::CancelToken;
+use super::models::{Loaded, Models};
+use super::queue::Queued;
+use super::shared::{Shared, WorkerHealth};
+use super::task::{Failure, Task, TaskEvent, TaskOutput};
+use super::watchdog::Watchdog;
+use crate::server::metrics;
 
 /// One of the engine's threads.
 pub struct Worker {

@@ -1,19 +1,22 @@
-//! From options as they are written to settings that can be.
+//! Turns options as they are written into checked settings.
 
 use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, Uri};
-
-use super::{Connections, Keep, Limits, Options, Settings, keys};
-use crate::server::log;
 use hydit::cache::CachePolicy;
 use hydit::runtime::RuntimeOptions;
 
-/// A setting's name and what is wrong with it.
+use super::keys;
+use super::options::Options;
+use super::resolved::{Connections, Keep, Limits, Settings};
+use crate::server::log;
+
+/// The name of a setting, and what is wrong with it.
 type Wrong = (&'static str, String);
 
 impl Options {
-    /// The settings that these [complete](Options::complete) options ask for, not checked against each other.
+    /// The settings that these [complete](Options::complete) options ask for, not checked against
+    /// each other.
     pub(super) fn settings(self) -> Result<Settings, Wrong> {
         let mut secrets = self.api_key;
         keys::parse(secrets.iter().map(String::as_str)).map_err(|why| ("api_key", why))?;
@@ -68,18 +71,24 @@ impl Options {
     }
 }
 
+impl Default for Settings {
+    fn default() -> Settings {
+        Options::default().complete().settings().expect("the defaults are right")
+    }
+}
+
 impl Settings {
-    /// Whether a server can live with these.
+    /// Whether a server can run with these settings.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         let refuse = |name, why: &str| Err((name, why.to_string()));
         if self.models.is_empty() {
             return refuse("model", "expected an artifact folder of hydit-export");
         }
         if let Some((_, folder)) = self.models.iter().find(|(_, folder)| !folder.is_dir()) {
-            return refuse("model", &format!("{} is no folder", folder.display()));
+            return refuse("model", &format!("{} is not a directory", folder.display()));
         }
         if self.data_dir.exists() && !self.data_dir.is_dir() {
-            return refuse("data_dir", "this is no folder");
+            return refuse("data_dir", "not a directory");
         }
         let Limits { max_pixels, max_steps, max_n, max_body } = self.limits;
         let counts = [
@@ -109,7 +118,7 @@ impl Settings {
             ("write_timeout", self.connections.write_timeout),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
-            return refuse(name, "expected more than nothing");
+            return refuse(name, "expected more than 0");
         }
         if self.cache != "usual"
             && let Err(error) = self.cache.parse::<CachePolicy>()
@@ -117,15 +126,15 @@ impl Settings {
             return refuse("cache", &format!("{error}; or usual"));
         }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
-            let why = format!("{origin} is no origin, such as https://example.org");
+            let why = format!("{origin} is not an origin, such as https://example.org");
             return refuse("cors_origin", &why);
         }
         log::filter(&self.log_level).map_err(|why| ("log_level", why))?;
         if !self.listen.ip().is_loopback() && self.api_keys.is_empty() && !self.allow_anonymous {
             return refuse(
                 "listen",
-                "reaches beyond this machine, where nobody is asked for a key; \
-                 give --api-keys-file, or --allow-anonymous if that is meant",
+                "reaches beyond this machine, and no API key is set; \
+                 give --api-keys-file, or --allow-anonymous to serve anyone",
             );
         }
         Ok(())

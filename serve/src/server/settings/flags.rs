@@ -6,11 +6,11 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
-use hydit_graphs::parse_yaml;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::{Options, Settings};
+use super::options::Options;
+use super::resolved::Settings;
 
 /// The options of the command line and the environment, and which of them were given there.
 #[derive(Clone, Debug)]
@@ -28,33 +28,49 @@ pub enum Source {
     Environment,
     /// The file.
     File,
-    /// Nobody gave it.
+    /// The setting's default.
     Default,
 }
 
 /// A setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// As it is called in the file.
+    /// Name of the setting in the file.
     pub name: String,
-    /// As it is written there; secrets are hidden.
+    /// Value as it is written there; secrets are hidden.
     pub value: String,
-    /// Where it comes from.
+    /// Where the value comes from.
     pub source: Source,
 }
 
-/// Settings that cannot be.
+/// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // the messages say it
 pub enum SettingsError {
+    /// The file of settings is wrong.
     #[error("--config {path}: {message}")]
-    File { path: String, message: String },
+    File {
+        /// Path of the file.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A setting is wrong.
     #[error("--{flag} {value} ({source_of}): {message}")]
-    Setting { flag: String, value: String, source_of: Source, message: String },
+    Setting {
+        /// Name of its flag.
+        flag: String,
+        /// Its value.
+        value: String,
+        /// Where the value comes from.
+        source_of: Source,
+        /// What is wrong, and what to do.
+        message: String,
+    },
 }
 
 impl Flags {
-    /// All settings in effect, and where each comes from. Of `file` the text is given too.
+    /// All settings in effect, and where each comes from. `file` is the path and the text of a
+    /// file.
     ///
     /// # Errors
     /// The file or the setting that is wrong.
@@ -66,10 +82,8 @@ impl Flags {
         let mut values = to_map(&options);
         if let Some((path, text)) = file {
             let wrong = |message| SettingsError::File { path: path.display().to_string(), message };
-            let all =
-                to_map(&parse_yaml::<Options>(text).map_err(|error| wrong(error.to_string()))?);
-            let named: BTreeMap<String, IgnoredAny> =
-                parse_yaml(text).map_err(|error| wrong(error.to_string()))?;
+            let all = to_map(&parse::<Options>(text).map_err(wrong)?);
+            let named: BTreeMap<String, IgnoredAny> = parse(text).map_err(wrong)?;
             for (name, value) in all {
                 if named.contains_key(&name) && !sources.contains_key(&name) {
                     sources.insert(name.clone(), Source::File);
@@ -97,6 +111,12 @@ impl Flags {
             }
         }
     }
+}
+
+/// Parses YAML. An error is one line with line, column and setting.
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }
 
 fn to_map(options: &Options) -> Map<String, Value> {

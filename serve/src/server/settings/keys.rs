@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use hydit::util::hex;
+use sha2::{Digest, Sha256};
 
 /// Fewest characters of a secret.
 const SHORTEST: usize = 16;

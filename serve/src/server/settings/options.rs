@@ -1,16 +1,17 @@
-//! Every setting, declared once: its flag, its environment variable, its key in the file, its default.
+//! Every setting, declared once: its flag, its environment variable, its key in the file, its
+//! default.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{ArgAction, Args, FromArgMatches};
+use hydit::runtime::{BackendChoice, Provider, physical_cores};
 use serde::{Deserialize, Serialize};
 
-use super::LogFormat;
 use super::value::{Period, Size};
 use crate::choice::choice;
-use hydit::runtime::{BackendChoice, Provider, physical_cores};
+use crate::server::log::LogFormat;
 
 /// All settings as they are written. The flag of `queue_per_key` is `--queue-per-key`, its variable
 /// `HYDIT_QUEUE_PER_KEY`; lists are separated by commas there.
@@ -30,7 +31,12 @@ pub struct Options {
     pub data_dir: PathBuf,
 
     /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
-    #[arg(long, env = "HYDIT_BACKEND", value_parser = choice::<BackendChoice>(), default_value = "auto")]
+    #[arg(
+        long,
+        env = "HYDIT_BACKEND",
+        value_parser = choice::<BackendChoice>(),
+        default_value = "auto"
+    )]
     #[serde(with = "crate::choice")]
     pub backend: BackendChoice,
     /// Where ONNX Runtime computes.
@@ -67,8 +73,8 @@ pub struct Options {
     #[arg(long, env = "HYDIT_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub drain_timeout: Period,
 
-    /// Secret that clients must send, and what to call its owner in logs and jobs. Repeatable. Other
-    /// users of this machine see flags: prefer --api-keys-file.
+    /// Secret that clients must send, and what to call its owner in logs and jobs. Repeatable.
+    /// Other users of this machine see flags: prefer --api-keys-file.
     #[arg(
         long,
         env = "HYDIT_API_KEY",
@@ -83,8 +89,8 @@ pub struct Options {
     /// Listen beyond this machine without an API key: anybody who can reach it can use it.
     #[arg(long, env = "HYDIT_ALLOW_ANONYMOUS")]
     pub allow_anonymous: bool,
-    /// Host name under which clients may call the server, besides localhost and plain addresses; `*` is any.
-    /// Any by default with API keys on an address beyond this machine.
+    /// Host name under which clients may call the server, besides localhost and plain addresses;
+    /// `*` is any. Any by default with API keys on an address beyond this machine.
     #[arg(long, env = "HYDIT_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<String>,
     /// Origin whose pages may call the server, such as `https://example.org`; none by default.
@@ -131,7 +137,13 @@ pub struct Options {
     pub keep_bytes: Size,
 
     /// Log lines for people, or JSON for machines.
-    #[arg(long, env = "HYDIT_LOG", value_parser = choice::<LogFormat>(), value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "HYDIT_LOG",
+        value_parser = choice::<LogFormat>(),
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     #[serde(with = "crate::choice")]
     pub log: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,hydit=debug.
@@ -152,8 +164,8 @@ impl Options {
         }
     }
 
-    /// As [`Args::augment_args`]; every switch can be turned off as well, by `=false`, in case the file
-    /// turned it on.
+    /// As [`Args::augment_args`]; every switch can be turned off as well, by `=false`, in case the
+    /// file turned it on.
     pub(super) fn augment(command: clap::Command) -> clap::Command {
         Options::augment_args(command).mut_args(|argument| match argument.get_action() {
             ArgAction::SetTrue => argument

@@ -1,218 +1,153 @@
-//! Jobs as JSON.
+//! Jobs as JSON. What the fields mean is in `openapi.yaml`.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::{Map, Value, json};
 
-use super::super::{Figures, PictureFields};
-use crate::server::jobs::{Asked, End, Made, Mark, Record, Status};
+use crate::server::figures::Figures;
+use crate::server::http::image::api_name;
+use crate::server::jobs::{JobOutcome, JobRecord, JobResult, JobSnapshot, JobSpec, StepKind};
 
-/// What a job is asked for.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub struct JobFields {
-    #[serde(flatten)]
-    picture: PictureFields,
-    /// Steps between two previews, small pictures among the job's events; 0 or absent is none.
-    #[schema(minimum = 0, default = 0)]
-    preview_every: Option<usize>,
-}
-
-/// A job.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct JobView {
-    /// Its name.
-    #[schema(format = "uuid")]
     id: String,
-    /// Always `job`.
     object: &'static str,
-    /// Where it is: from `queued` to `running`, and to one of the others, which are for good.
-    status: Where,
-    /// When it was accepted, in seconds of Unix time.
+    status: &'static str,
     created_at: f64,
-    /// When it was last begun.
     started_at: Option<f64>,
-    /// When it ended.
     finished_at: Option<f64>,
-    /// How many requests are before it, while it is queued.
     queue_position: Option<usize>,
-    /// Steps done.
     step: usize,
-    /// Steps in all.
     steps: usize,
-    /// How often the deep core has run.
     core_runs: usize,
-    /// What was done with the deep core at each step so far.
-    plan: Vec<Mark>,
-    /// What was asked for, with every default filled in.
-    request: RequestView,
-    /// What came of it, of a job that is `done`.
+    plan: Vec<StepKind>,
+    request: Map<String, Value>,
     result: Option<ResultView>,
-    /// What went wrong, of a job that has `failed`.
     error: Option<FailureView>,
 }
 
-/// Where a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Where {
-    /// It waits.
-    Queued,
-    /// It is drawn.
-    Running,
-    /// Its pictures are there.
-    Done,
-    /// There will be none.
-    Failed,
-    /// Its client did not want it any more.
-    Cancelled,
-}
-
-/// A request with every default filled in.
-#[derive(Serialize, ToSchema)]
-struct RequestView {
-    model: String,
-    prompt: String,
-    negative_prompt: String,
-    /// `WIDTHxHEIGHT`.
-    size: String,
-    n: usize,
-    /// Of the first picture.
-    seed: u64,
-    steps: usize,
-    guidance: f32,
-    guidance_rescale: f32,
-    sampler: String,
-    spacing: String,
-    cache: String,
-    output_format: String,
-    output_compression: u8,
-    metadata: bool,
-    preview_every: Option<usize>,
-}
-
-/// The pictures of a job and how they were made.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct ResultView {
-    pictures: Vec<PictureView>,
-    /// How they were made.
+    pictures: Vec<ImageView>,
     hydit: Figures,
 }
 
-/// A picture of a job.
-#[derive(Serialize, ToSchema)]
-struct PictureView {
-    /// Where it is, on this server.
+#[derive(Serialize)]
+struct ImageView {
     url: String,
-    /// Of its own.
     seed: u64,
-    /// Its media type.
     content_type: &'static str,
-    /// How long the file is.
     bytes: u64,
-    /// SHA-256 of the file.
     sha256: String,
-    /// Whether it is still kept.
     kept: bool,
 }
 
-/// Why a job has no pictures.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct FailureView {
-    /// A word for programs.
     code: String,
-    /// What went wrong.
     message: String,
 }
 
-/// Some jobs.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct JobList {
-    /// Always `list`.
     pub object: &'static str,
-    /// The jobs, the newest first.
     pub data: Vec<JobView>,
-    /// Whether there are older ones; `after` the last of these.
     pub has_more: bool,
 }
 
-impl JobView {
-    /// A job as it is now.
-    pub fn of(status: Status) -> JobView {
-        let Status { record, running, position, marks } = status;
-        let (mut plan, mut result, mut error) = (marks, None, None);
-        let here = match &record.end {
-            None if running => Where::Running,
-            None => Where::Queued,
-            Some(End::Cancelled) => Where::Cancelled,
-            Some(End::Failed { code, message }) => {
+impl From<JobSnapshot> for JobView {
+    fn from(snapshot: JobSnapshot) -> JobView {
+        let JobSnapshot { record, running, position, mut plan } = snapshot;
+        let (mut result, mut error) = (None, None);
+        match &record.outcome {
+            Some(JobOutcome::Done(done)) => {
+                plan.clone_from(&done.plan);
+                result = Some(result_view(&record, done));
+            }
+            Some(JobOutcome::Failed { code, message }) => {
                 error = Some(FailureView { code: code.clone(), message: message.clone() });
-                Where::Failed
             }
-            Some(End::Done(made)) => {
-                plan.clone_from(&made.marks);
-                result = Some(ResultView::of(&record, made));
-                Where::Done
-            }
-        };
+            Some(JobOutcome::Cancelled) | None => {}
+        }
+        let under_way = if running { "running" } else { "queued" };
         JobView {
             id: record.id.to_string(),
             object: "job",
-            status: here,
+            status: record.outcome.as_ref().map_or(under_way, JobOutcome::name),
             created_at: seconds(record.created),
             started_at: record.started.map(seconds),
             finished_at: record.finished.map(seconds),
             queue_position: position,
             step: plan.len(),
-            steps: record.asked.steps,
-            core_runs: plan.iter().filter(|mark| **mark == Mark::Refresh).count(),
+            steps: record.spec.request.steps,
+            core_runs: plan.iter().filter(|kind| **kind == StepKind::Refresh).count(),
             plan,
-            request: RequestView::of(record.asked),
+            request: request_view(&record.spec),
             result,
             error,
         }
     }
 }
 
-impl RequestView {
-    fn of(asked: Asked) -> RequestView {
-        RequestView {
-            size: format!("{}x{}", asked.width, asked.height),
-            model: asked.model,
-            prompt: asked.prompt,
-            negative_prompt: asked.negative_prompt,
-            n: asked.n,
-            seed: asked.seed,
-            steps: asked.steps,
-            guidance: asked.guidance,
-            guidance_rescale: asked.guidance_rescale,
-            sampler: asked.sampler.to_string(),
-            spacing: asked.spacing.to_string(),
-            cache: asked.cache,
-            output_format: asked.output.format.to_string(),
-            output_compression: asked.output.quality,
-            metadata: asked.output.metadata,
-            preview_every: asked.preview_every,
-        }
-    }
+/// The request of a job under the names of the APIs.
+fn request_view(spec: &JobSpec) -> Map<String, Value> {
+    let JobSpec { model, request, output, preview_every, .. } = spec;
+    // As text, in which numbers have as many digits as they need: 5.3 as f32 is 5.300000190734863
+    // as f64.
+    let text = serde_json::to_string(request).expect("strings and numbers are valid JSON");
+    let fields: Map<String, Value> = serde_json::from_str(&text).expect("it was written as JSON");
+    let mut view = Map::new();
+    view.insert("model".to_string(), json!(model));
+    view.extend(fields.into_iter().map(|(field, value)| (api_name(&field).to_string(), value)));
+    view.insert("size".to_string(), json!(format!("{}x{}", request.width, request.height)));
+    view.insert("n".to_string(), json!(request.num_images));
+    view.insert("output_format".to_string(), json!(output.format));
+    view.insert("output_compression".to_string(), json!(output.quality));
+    view.insert("metadata".to_string(), json!(output.metadata));
+    view.insert("preview_every".to_string(), json!(preview_every));
+    view
 }
 
-impl ResultView {
-    fn of(record: &Record, made: &Made) -> ResultView {
-        let picture = |(index, picture): (usize, &crate::server::jobs::Picture)| PictureView {
-            url: format!("/v1/jobs/{}/pictures/{index}", record.id),
-            seed: picture.seed,
-            content_type: record.asked.output.format.media_type(),
-            bytes: picture.bytes,
-            sha256: picture.sha256.clone(),
-            kept: !made.dropped,
-        };
-        ResultView {
-            pictures: made.pictures.iter().enumerate().map(picture).collect(),
-            hydit: made.figures.clone(),
-        }
-    }
+fn result_view(record: &JobRecord, result: &JobResult) -> ResultView {
+    let images = result.images.iter().enumerate().map(|(index, image)| ImageView {
+        url: format!("/v1/jobs/{}/pictures/{index}", record.id),
+        seed: image.seed,
+        content_type: record.spec.output.format.media_type(),
+        bytes: image.bytes,
+        sha256: image.sha256.clone(),
+        kept: !result.dropped,
+    });
+    ResultView { pictures: images.collect(), hydit: result.figures.clone() }
 }
 
 fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::jobs::told_by_an_earlier_version;
+
+    #[test]
+    fn jobs_of_an_earlier_version_look_as_they_did() {
+        let (told, records) = told_by_an_earlier_version();
+        let told = told["data"].as_array().expect("a list");
+        assert_eq!((told.len(), records.len()), (4, 4));
+        for (told, record) in told.iter().zip(records) {
+            let ended = record.outcome.is_some();
+            let job = JobSnapshot { record, running: false, position: None, plan: Vec::new() };
+            let view = serde_json::to_string(&JobView::from(job)).expect("plain values");
+            let view: Value = serde_json::from_str(&view).expect("JSON");
+            assert_eq!(view["request"], told["request"]);
+            let same = ["id", "object", "created_at", "started_at", "steps"];
+            let same_at_the_end =
+                ["status", "finished_at", "step", "core_runs", "plan", "result", "error"];
+            for key in same.iter().chain(same_at_the_end.iter().filter(|_| ended)) {
+                assert_eq!(view[*key], told[*key], "{key}");
+            }
+            let keys = |value: &Value| value.as_object().map(|all| all.keys().cloned().collect());
+            let keys: [Option<std::collections::BTreeSet<String>>; 2] = [keys(&view), keys(told)];
+            assert_eq!(keys[0], keys[1]);
+        }
+    }
 }

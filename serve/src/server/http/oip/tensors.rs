@@ -1,12 +1,17 @@
-//! A picture as the Open Inference Protocol sees it: tensors in, tensors out. No HTTP.
+//! An image as the Open Inference Protocol sees it: tensors in, tensors out. No HTTP.
 
-use utoipa::ToSchema;
+use serde_json::{Map, Value, json};
 
-use crate::server::http::drawing::Pictures;
-use crate::server::http::{ApiError, PictureFields};
+use crate::server::http::drawing::EncodedImages;
+use crate::server::http::error::ApiError;
+use crate::server::http::fields::read;
+use crate::server::http::image::ImageFields;
+
+/// The version of every model: folders have none.
+pub const VERSION: &str = "1";
 
 /// The type of a tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Datatype {
     /// Strings of bytes; those of inputs are UTF-8.
@@ -19,36 +24,28 @@ pub enum Datatype {
     Fp32,
 }
 
-/// The elements of a tensor.
+/// The elements of a tensor, by their [`Datatype`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// Of [`Datatype::Bytes`].
     Bytes(Vec<Vec<u8>>),
-    /// Of [`Datatype::Int64`].
     Int64(Vec<i64>),
-    /// Of [`Datatype::Int32`].
     Int32(Vec<i32>),
-    /// Of [`Datatype::Fp32`].
     Fp32(Vec<f32>),
 }
 
 /// A tensor with a name; its shape is `[elements]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// What it is.
     pub name: String,
-    /// Its elements.
     pub data: Data,
 }
 
-/// What a tensor of the model is.
+/// What is known of an input or output before any request.
 #[derive(Clone, Copy, Debug)]
 pub struct Declared {
-    /// Its name.
     pub name: &'static str,
-    /// The type of its elements.
     pub datatype: Datatype,
-    /// How many it has; -1 is as many as pictures.
+    /// Number of elements; -1 for the number of images.
     pub elements: i64,
 }
 
@@ -56,7 +53,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
     Declared { name, datatype, elements: 1 }
 }
 
-/// What the model reads; only the prompt is required.
+/// The inputs of every model; only the prompt is required.
 pub const INPUTS: [Declared; 11] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
@@ -71,7 +68,8 @@ pub const INPUTS: [Declared; 11] = [
     one("output_format", Datatype::Bytes),
 ];
 
-/// What the model gives: the files of the pictures, their seeds, and how often the deep core ran.
+/// The outputs of every model: the files of the images, their seeds, and how often the deep core
+/// ran.
 pub const OUTPUTS: [Declared; 3] = [
     Declared { name: "image", datatype: Datatype::Bytes, elements: -1 },
     Declared { name: "seed", datatype: Datatype::Int64, elements: -1 },
@@ -79,7 +77,7 @@ pub const OUTPUTS: [Declared; 3] = [
 ];
 
 impl Data {
-    /// What they are.
+    /// The type of the elements.
     pub fn datatype(&self) -> Datatype {
         match self {
             Data::Bytes(_) => Datatype::Bytes,
@@ -89,7 +87,17 @@ impl Data {
         }
     }
 
-    /// How many.
+    /// The first element as JSON, where it can be written so.
+    fn first(&self) -> Option<Value> {
+        Some(match self {
+            Data::Bytes(data) => json!(str::from_utf8(data.first()?).ok()?),
+            Data::Int64(data) => json!(data.first()?),
+            Data::Int32(data) => json!(data.first()?),
+            Data::Fp32(data) => json!(data.first().filter(|number| number.is_finite())?),
+        })
+    }
+
+    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Data::Bytes(data) => data.len(),
@@ -100,7 +108,7 @@ impl Data {
     }
 }
 
-/// What is declared of the input `name`.
+/// The declaration of the input `name`.
 ///
 /// # Errors
 /// 400 when there is no such input.
@@ -111,50 +119,45 @@ pub fn input(name: &str) -> Result<Declared, ApiError> {
     })
 }
 
-/// The fields that `inputs` are of the model `model`.
+/// The fields that `inputs` are for the model of this name. Each input has one element.
 ///
 /// # Errors
 /// 400 that names the input.
-pub fn fields(model: &str, inputs: &[Tensor]) -> Result<PictureFields, ApiError> {
-    let mut fields = PictureFields { model: Some(model.to_string()), ..Default::default() };
-    let (mut prompt, mut width, mut height) = (None, None, None);
-    for (i, tensor) in inputs.iter().enumerate() {
-        let name = tensor.name.as_str();
-        if inputs[..i].iter().any(|other| other.name == name) {
-            return Err(ApiError::field(name, format!("{name}: given twice")));
+pub fn fields(model: &str, inputs: Vec<Tensor>) -> Result<ImageFields, ApiError> {
+    let mut fields = Map::new();
+    for Tensor { name, data } in inputs {
+        let value =
+            data.first().ok_or_else(|| refuse(&name, "neither UTF-8 nor a finite number"))?;
+        if value.as_i64().is_some_and(|number| number < 0) {
+            return Err(refuse(&name, "negative"));
         }
-        match name {
-            "prompt" => prompt = Some(text(tensor)?),
-            "negative_prompt" => fields.negative_prompt = Some(text(tensor)?),
-            "seed" => fields.seed = Some(whole(tensor)?),
-            "steps" => fields.steps = Some(whole(tensor)? as usize),
-            "width" => width = Some(whole(tensor)?),
-            "height" => height = Some(whole(tensor)?),
-            "guidance" => fields.guidance = Some(number(tensor)?),
-            "sampler" => fields.sampler = Some(parsed(tensor)?),
-            "cache" => fields.cache = Some(text(tensor)?),
-            "n" => fields.n = Some(whole(tensor)? as usize),
-            "output_format" => fields.output_format = Some(parsed(tensor)?),
-            _ => return Err(input(name).err().unwrap_or_else(|| refuse(tensor, "is not read"))),
+        if fields.contains_key(&name) {
+            return Err(refuse(&name, "given twice"));
         }
+        fields.insert(name, value);
     }
-    let missing = || ApiError::field("prompt", "the input prompt is missing: say what to draw");
-    fields.prompt = prompt.ok_or_else(missing)?;
-    fields.size = match (width, height) {
-        (None, None) => None,
-        (Some(width), Some(height)) => Some(format!("{width}x{height}")),
-        (Some(_), None) => return Err(ApiError::field("height", "height: given with width only")),
-        (None, Some(_)) => return Err(ApiError::field("width", "width: given with height only")),
-    };
-    Ok(fields)
+    if !fields.contains_key("prompt") {
+        let message = "the input prompt is missing: say what to draw";
+        return Err(ApiError::field("prompt", message));
+    }
+    match (fields.remove("width"), fields.remove("height")) {
+        (None, None) => {}
+        (Some(width), Some(height)) => {
+            fields.insert("size".to_string(), json!(format!("{width}x{height}")));
+        }
+        (Some(_), None) => return Err(refuse("height", "given with width only")),
+        (None, Some(_)) => return Err(refuse("width", "given with height only")),
+    }
+    fields.insert("model".to_string(), json!(model));
+    read(fields)
 }
 
-/// What is given back.
-pub fn outputs(pictures: Pictures) -> [Tensor; 3] {
-    let Pictures { encoded, figures } = pictures;
+/// The tensors of an answer.
+pub fn outputs(images: EncodedImages) -> [Tensor; 3] {
+    let EncodedImages { files, figures } = images;
     let seeds = figures.seeds.iter().map(|seed| seed.cast_signed()).collect();
     let core_runs = i32::try_from(figures.core_runs).expect("fewer runs than steps");
-    let datas = [Data::Bytes(encoded), Data::Int64(seeds), Data::Int32(vec![core_runs])];
+    let datas = [Data::Bytes(files), Data::Int64(seeds), Data::Int32(vec![core_runs])];
     let mut outputs = OUTPUTS.iter().zip(datas);
     std::array::from_fn(|_| {
         let (declared, data) = outputs.next().expect("a tensor for each output");
@@ -162,36 +165,6 @@ pub fn outputs(pictures: Pictures) -> [Tensor; 3] {
     })
 }
 
-fn refuse(tensor: &Tensor, what: &str) -> ApiError {
-    ApiError::field(&tensor.name, format!("{}: {what}", tensor.name))
-}
-
-fn text(tensor: &Tensor) -> Result<String, ApiError> {
-    match &tensor.data {
-        Data::Bytes(data) if data.len() == 1 => {
-            let text = String::from_utf8(data[0].clone());
-            text.map_err(|_| refuse(tensor, "not UTF-8"))
-        }
-        _ => Err(refuse(tensor, "expected one string")),
-    }
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(tensor: &Tensor) -> Result<T, ApiError> {
-    text(tensor)?.parse().map_err(|error: T::Err| refuse(tensor, &error.to_string()))
-}
-
-fn whole(tensor: &Tensor) -> Result<u64, ApiError> {
-    let number = match &tensor.data {
-        Data::Int64(data) if data.len() == 1 => data[0],
-        Data::Int32(data) if data.len() == 1 => i64::from(data[0]),
-        _ => return Err(refuse(tensor, "expected one integer")),
-    };
-    u64::try_from(number).map_err(|_| refuse(tensor, "negative"))
-}
-
-fn number(tensor: &Tensor) -> Result<f64, ApiError> {
-    match &tensor.data {
-        Data::Fp32(data) if data.len() == 1 => Ok(f64::from(data[0])),
-        _ => Err(refuse(tensor, "expected one number")),
-    }
+fn refuse(name: &str, what: &str) -> ApiError {
+    ApiError::field(name, format!("{name}: {what}"))
 }

@@ -1,21 +1,20 @@
 //! Tensors in JSON, and as bytes after the JSON: the protocol's binary tensor data extension.
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
-use super::tensors::{Data, Datatype, OUTPUTS, Tensor, input};
-use crate::server::http::ApiError;
-use crate::server::http::fields::as_whole;
+use super::tensors::{Data, Datatype, OUTPUTS, Tensor, VERSION, input};
+use crate::server::http::error::ApiError;
+use crate::server::http::fields::as_integer;
 
 /// Bytes of the JSON, where more bytes follow it.
 pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// A request for inference.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferRequest {
     /// Comes back in the answer.
@@ -30,7 +29,7 @@ pub struct InferRequest {
     outputs: Option<Vec<OutputRequest>>,
 }
 
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RequestParameters {
     /// Whether outputs come as bytes after the JSON, where they do not say themselves.
@@ -38,7 +37,7 @@ struct RequestParameters {
 }
 
 /// An input.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InferInput {
     /// Its name, as in the model's metadata.
@@ -51,7 +50,7 @@ struct InferInput {
     data: Option<Value>,
 }
 
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InputParameters {
     /// Bytes after the JSON that are this input's.
@@ -59,7 +58,7 @@ struct InputParameters {
 }
 
 /// An output that is wanted.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OutputRequest {
     /// Its name, as in the model's metadata.
@@ -67,7 +66,7 @@ struct OutputRequest {
     parameters: Option<OutputParameters>,
 }
 
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OutputParameters {
     /// Whether it comes as bytes after the JSON.
@@ -75,7 +74,7 @@ struct OutputParameters {
 }
 
 /// The answer to a request for inference.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct InferResponse {
     model_name: String,
     model_version: &'static str,
@@ -86,18 +85,16 @@ pub struct InferResponse {
 }
 
 /// An output.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct InferOutput {
     name: String,
     datatype: Datatype,
     shape: Vec<usize>,
     /// With `binary_data_size`, where it comes as bytes after the JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
     /// The elements; pictures in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Value>>)]
     data: Option<Value>,
 }
 
@@ -157,13 +154,12 @@ impl InferRequest {
         for (name, binary) in wanted {
             let tensor = tensors.iter().find(|tensor| tensor.name == name);
             let Tensor { name, data } = tensor.expect("the outputs were checked");
-            let (parameters, json) = match binary.or(default).unwrap_or(false) {
-                false => (None, Some(to_json(data))),
-                true => {
-                    let raw = to_bytes(data);
-                    bytes.get_or_insert_default().extend(&raw);
-                    (Some(json!({ "binary_data_size": raw.len() })), None)
-                }
+            let (parameters, json) = if binary.or(default).unwrap_or(false) {
+                let raw = to_bytes(data);
+                bytes.get_or_insert_default().extend(&raw);
+                (Some(json!({ "binary_data_size": raw.len() })), None)
+            } else {
+                (None, Some(to_json(data)))
             };
             outputs.push(InferOutput {
                 name: name.clone(),
@@ -174,7 +170,7 @@ impl InferRequest {
             });
         }
         let (model_name, id) = (model.to_string(), self.id.clone());
-        (InferResponse { model_name, model_version: super::VERSION, id, outputs }, bytes)
+        (InferResponse { model_name, model_version: VERSION, id, outputs }, bytes)
     }
 }
 
@@ -204,15 +200,15 @@ impl InferInput {
             _ => return Err(refuse("give either data or binary_data_size")),
         };
         let data = data.ok_or_else(|| refuse("its data is not of its datatype"))?;
-        match data.len() {
-            1 => Ok(Tensor { name: name.clone(), data }),
-            _ => Err(refuse("it has one element")),
+        if data.len() != 1 {
+            return Err(refuse("it has one element"));
         }
+        Ok(Tensor { name: name.clone(), data })
     }
 }
 
 fn bad(message: String) -> ApiError {
-    ApiError::new(axum::http::StatusCode::BAD_REQUEST, "invalid_value", message)
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message)
 }
 
 /// Elements, in an array or in arrays of arrays.
@@ -231,12 +227,18 @@ fn from_json(data: &Value, datatype: Datatype) -> Option<Data> {
         Datatype::Bytes => {
             Data::Bytes(elements(data, &|text| Some(text.as_str()?.as_bytes().to_vec()))?)
         }
-        Datatype::Int64 => Data::Int64(elements(data, &as_whole)?),
-        Datatype::Int32 => Data::Int32(elements(data, &as_whole)?),
+        Datatype::Int64 => Data::Int64(elements(data, &integer)?),
+        Datatype::Int32 => {
+            Data::Int32(elements(data, &|number| i32::try_from(integer(number)?).ok())?)
+        }
         Datatype::Fp32 => {
             Data::Fp32(elements(data, &|number| number.as_f64().map(|number| number as f32))?)
         }
     })
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| as_integer(value)?.as_i64())
 }
 
 fn to_json(data: &Data) -> Value {

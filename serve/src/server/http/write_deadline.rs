@@ -1,4 +1,4 @@
-//! A stream whose client has to take what it is sent.
+//! A stream whose client must read what it is sent.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -8,24 +8,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Bytes that must go out in time.
+/// Bytes that must be written in time.
 const SHARE: usize = 1 << 20;
 
-/// Writes fail when the next mebibyte, or what is less, does not go out in time: then a client that
-/// takes a byte now and then does not keep its answer in memory for ever.
-pub struct Paced<S> {
+/// A stream whose writes fail when the next mebibyte, or what is left, cannot be written in time.
+/// So a client that reads a byte now and then does not keep its answer in memory for ever.
+pub struct WriteDeadline<S> {
     stream: S,
     time: Duration,
-    /// Since a write had to wait, until all was written.
+    /// Runs from the first write that had to wait until everything is written.
     limit: Option<Pin<Box<Sleep>>>,
-    /// Bytes written since.
+    /// Bytes written while the limit runs.
     written: usize,
 }
 
-impl<S> Paced<S> {
-    /// With so much time for each mebibyte.
-    pub fn new(stream: S, time: Duration) -> Paced<S> {
-        Paced { stream, time, limit: None, written: 0 }
+impl<S> WriteDeadline<S> {
+    /// Wraps `stream`, with this time for each mebibyte.
+    pub fn new(stream: S, time: Duration) -> WriteDeadline<S> {
+        WriteDeadline { stream, time, limit: None, written: 0 }
     }
 
     fn check(
@@ -37,7 +37,7 @@ impl<S> Paced<S> {
             Poll::Pending => {
                 let limit = self.limit.get_or_insert_with(|| Box::pin(sleep(self.time)));
                 ready!(limit.as_mut().poll(context));
-                Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client takes too little")))
+                Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client reads too slowly")))
             }
             Poll::Ready(Ok(bytes)) => {
                 self.written += bytes;
@@ -55,7 +55,7 @@ impl<S> Paced<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -65,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -88,10 +88,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Comes when all was written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        self.rest();
+        self.rest(); // a flush follows the last write
         Poll::Ready(Ok(()))
     }
 
@@ -106,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time, with a pause after each time.
+    /// Accepts so many bytes at a time, with a pause after each time.
     struct Slow {
         most: usize,
         pause: Duration,
@@ -135,12 +134,12 @@ mod tests {
         }
     }
 
-    fn paced(most: usize, pause: u64) -> Paced<Slow> {
+    fn stream(most: usize, pause: u64) -> WriteDeadline<Slow> {
         let slow = Slow { most, pause: Duration::from_millis(pause), wait: None };
-        Paced::new(slow, Duration::from_secs(1))
+        WriteDeadline::new(slow, Duration::from_secs(1))
     }
 
-    async fn answer(stream: &mut Paced<Slow>, length: usize) -> Result<()> {
+    async fn answer(stream: &mut WriteDeadline<Slow>, length: usize) -> Result<()> {
         let (bytes, mut done) = (vec![0; length], 0);
         while done < length {
             let write = |context: &mut Context<'_>| {
@@ -151,20 +150,20 @@ mod tests {
         poll_fn(|context| Pin::new(&mut *stream).poll_flush(context)).await
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_byte_now_and_then_is_too_little() {
-        let wrote = answer(&mut paced(1, 50), 100).await;
+        let wrote = answer(&mut stream(1, 50), 100).await;
         assert_eq!(wrote.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn every_mebibyte_has_its_time() {
-        answer(&mut paced(SHARE / 4, 100), 4 * SHARE).await.expect("0.4 seconds each");
+        answer(&mut stream(SHARE / 4, 100), 4 * SHARE).await.expect("0.4 seconds each");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn between_answers_there_is_no_limit() {
-        let mut stream = paced(100, 50);
+        let mut stream = stream(100, 50);
         for _ in 0..2 {
             answer(&mut stream, 250).await.expect("in 0.1 seconds");
             sleep(Duration::from_millis(1100)).await;

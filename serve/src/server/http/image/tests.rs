@@ -1,28 +1,25 @@
-//! Fields of a picture against the small model.
+//! Fields of a request for images against the small model.
 
+use hydit::sampler::{SamplerKind, Spacing};
 use hydit_testing::emoji;
 use serde_json::{Value, json};
-use utoipa::PartialSchema;
 
 use super::*;
+use crate::server::http::fields::Fields;
+use crate::server::http::openapi::document;
 
-fn take(body: &Value) -> Result<PictureFields, ApiError> {
-    let mut fields = Fields::parse(body.to_string().as_bytes())?;
-    let picture = PictureFields::take(&mut fields)?;
-    fields.finish()?;
-    Ok(picture)
+fn ask(body: &Value, artifacts: &Artifacts, settings: &Settings) -> Result<Request, ApiError> {
+    let fields: ImageFields = read(Fields::parse(body.to_string().as_bytes())?.0)?;
+    fields.output(settings)?;
+    fields.deadline(settings)?;
+    fields.request(artifacts, settings)
 }
 
 #[test]
 fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
     let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
     let settings = Settings::default();
-    let ask = |body: &Value| {
-        let fields = take(body)?;
-        fields.output(&settings)?;
-        fields.deadline(&settings)?;
-        fields.request(&artifacts, &settings)
-    };
+    let ask = |body: &Value| ask(body, &artifacts, &settings);
     let right = |body: Value| ask(&body).unwrap_or_else(|error| panic!("{body}: {error:?}"));
 
     let plain = right(json!({"prompt": "猫"}));
@@ -78,8 +75,13 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
         ("deadline", json!(0.5)),
         ("deadline", json!(601)),
         ("colour", json!("red")),
+        ("num_inference_steps", json!(4)),
+        ("guidance_scale", json!(4)),
     ] {
         let mut body = json!({"prompt": "猫"});
+        if let "num_inference_steps" | "guidance_scale" = field {
+            body = json!({"prompt": "猫", "steps": 4, "guidance": 4});
+        }
         body[field] = value;
         let error = ask(&body).expect_err(field);
         assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(field)), "{body}");
@@ -90,18 +92,57 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
 }
 
 #[test]
-fn every_field_of_the_schema_is_read_and_no_other() {
-    let schema = serde_json::to_value(PictureFields::schema()).expect("a schema is JSON");
-    let properties = schema["properties"].as_object().expect("it has fields");
-    assert!(properties.len() >= 16, "{properties:?}");
-    for name in
-        properties.keys().map(String::as_str).chain(["num_inference_steps", "guidance_scale"])
-    {
+fn every_field_of_the_document_is_read_and_wrong_types_are_refused_by_its_name() {
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
+    let settings = Settings::default();
+    let document = document(&settings);
+    let documented = &document["components"]["schemas"]["JobFields"]["properties"];
+    let names = documented.as_object().expect("it has fields").keys();
+    assert!(names.len() >= 19, "{documented}");
+    for name in names.filter(|name| *name != "preview_every") {
         let mut body = json!({"prompt": "猫"});
         body[name] = json!([]);
-        let error = take(&body).expect_err(name);
-        assert!(error.message.starts_with(&format!("{name}: expected ")), "{error:?}");
+        let error = ask(&body, &artifacts, &settings).expect_err(name);
+        assert_eq!(error.param.as_deref(), Some(name.as_str()), "{error:?}");
+        assert!(error.message.starts_with(&format!("{name}: ")), "{error:?}");
+        assert!(error.message.contains("sequence"), "{error:?}");
+        body[name] = json!(null);
+        let absent = ask(&body, &artifacts, &settings);
+        assert_eq!(absent.is_err(), name == "prompt", "{name}: null is as good as absent");
     }
+}
+
+#[test]
+fn names_of_a_request_that_are_not_of_the_apis_are_unknown() {
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
+    for name in ["width", "height", "num_images", "cache_policy", "colour"] {
+        for value in [json!(64), json!(null)] {
+            let body = json!({"prompt": "猫", name: value});
+            let error = ask(&body, &artifacts, &Settings::default()).expect_err(name);
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert!(error.message.contains("is not a field here"), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_number_beyond_a_bound_is_not_rounded_onto_it() {
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
+    for (name, value, fits) in [
+        ("guidance", json!(100.00000000000001), false),
+        ("guidance", json!(-1e-300), false),
+        ("guidance", json!(99.999), true),
+        ("guidance_rescale", json!(1.0000000000000002), false),
+        ("guidance_rescale", json!(1.0), true),
+        ("guidance_rescale", json!(0.7), true),
+    ] {
+        let body = json!({"prompt": "猫", name: value});
+        let request = ask(&body, &artifacts, &Settings::default());
+        assert_eq!(request.is_ok(), fits, "{body}: {request:?}");
+    }
+    let body = json!({"prompt": "猫", "guidance": 3.3});
+    let request = ask(&body, &artifacts, &Settings::default()).expect("it fits");
+    assert_eq!(request.guidance_scale, 3.3, "the nearest f32");
 }
 
 #[test]
@@ -137,10 +178,10 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
     assert_eq!((parameters.request.seed, parameters.request.prompt.as_str()), (8, "猫"));
 
     let webp = encode(Format::Webp, 100, false);
-    let decoded = ::image::load_from_memory(&webp).expect("a WebP").to_rgb8();
+    let decoded = image::load_from_memory(&webp).expect("a WebP").to_rgb8();
     assert_eq!((decoded.dimensions(), decoded.as_raw()), ((32, 16), &image.rgb), "lossless");
     let (good, bad) = (encode(Format::Jpeg, 100, false), encode(Format::Jpeg, 0, false));
-    let decoded = ::image::load_from_memory(&good).expect("a JPEG").to_rgb8();
+    let decoded = image::load_from_memory(&good).expect("a JPEG").to_rgb8();
     assert_eq!(decoded.dimensions(), (32, 16));
     assert!(bad.len() < good.len() / 2, "{} and {}", bad.len(), good.len());
 }

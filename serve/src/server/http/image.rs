@@ -1,0 +1,285 @@
+//! The fields of a request for images, common to all APIs: read, bounded, and made a [`Request`].
+//!
+//! A field of [`Request`] is a field of the APIs too, by its own name unless [`NAMES`] has another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use hydit::artifacts::Artifacts;
+use hydit::cache::CachePolicy;
+use hydit::error::Error;
+use hydit::image::Format;
+use hydit::request::{Request, spacing_of};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::fields::{read, unknown};
+use crate::server::output::Output;
+use crate::server::settings::Settings;
+
+/// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
+/// field's names.
+pub const NAMES: [(&str, &str); 8] = [
+    ("size", "width"),
+    ("size", "height"),
+    ("steps", "steps"),
+    ("num_inference_steps", "steps"),
+    ("guidance", "guidance_scale"),
+    ("guidance_scale", "guidance_scale"),
+    ("n", "num_images"),
+    ("cache", "cache_policy"),
+];
+
+/// The largest seed: the largest integer that every JSON reader keeps exactly.
+const MAX_SEED: u64 = (1 << 53) - 1;
+/// Maximum bytes of a cache policy.
+const MAX_CACHE: usize = 64;
+/// Seconds of the shortest deadline.
+const MIN_DEADLINE: f64 = 1.0;
+
+/// What a client asks of an image. What is absent or `null` is as the model's defaults and the
+/// server's settings say.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub struct ImageFields {
+    /// Name of the model.
+    pub model: Option<String>,
+    /// `WIDTHxHEIGHT` in pixels, or `auto`.
+    pub size: Option<String>,
+    /// A cache policy, or `usual`.
+    pub cache: Option<String>,
+    /// Whether a PNG carries its parameters.
+    pub metadata: Option<bool>,
+    /// Format of the files.
+    pub output_format: Option<Format>,
+    /// Quality of a JPEG.
+    pub output_compression: Option<u8>,
+    /// Seconds after which the answer is of no use.
+    pub deadline: Option<f64>,
+    /// The fields of [`Request`], under the names that clients use.
+    #[serde(flatten)]
+    pub request: Map<String, Value>,
+}
+
+/// The name in the APIs of a field of [`Request`].
+pub fn api_name(field: &str) -> &str {
+    NAMES.iter().find(|(_, known)| *known == field).map_or(field, |(name, _)| name)
+}
+
+impl ImageFields {
+    /// The request that the fields make of the model of `artifacts`, checked down to its plan. May
+    /// read a calibration file.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub fn request(&self, artifacts: &Artifacts, settings: &Settings) -> Result<Request, ApiError> {
+        let defaults = Request::new(&artifacts.manifest, "").map_err(internal)?;
+        let steps = defaults.steps.min(settings.limits.max_steps);
+        let mut request = self.over(Request { steps, seed: random_seed(), ..defaults })?;
+        let given = |name: &str| self.request.get(name).is_some_and(|value| !value.is_null());
+        if given("sampler") && !given("spacing") {
+            request.spacing = spacing_of(&artifacts.manifest, request.sampler);
+        }
+        if let Some(size) = self.size.as_deref().filter(|size| *size != "auto") {
+            (request.width, request.height) = width_height(size)?;
+        }
+        check_texts(&request)?;
+        check_limits(&request, settings)?;
+        request.cache_policy = self.policy(artifacts, settings, &request)?;
+        request.plan(artifacts).map_err(|error| refuse(error, artifacts))?;
+        Ok(request)
+    }
+
+    /// The fields put over `defaults`.
+    fn over(&self, defaults: Request) -> Result<Request, ApiError> {
+        if self.request.get("prompt").is_none_or(Value::is_null) {
+            return Err(ApiError::field("prompt", "prompt is missing: say what to draw"));
+        }
+        let fields = serde_json::to_value(defaults).expect("strings and numbers are valid JSON");
+        let Value::Object(mut fields) = fields else { unreachable!("a struct is an object") };
+        let mut names = BTreeMap::new();
+        for (name, value) in &self.request {
+            let own = fields.contains_key(name) && !NAMES.iter().any(|(_, field)| field == name);
+            let field = NAMES.iter().find(|(known, _)| known == name).map(|(_, field)| *field);
+            let field = field.or(own.then_some(name.as_str())).ok_or_else(|| unknown(name))?;
+            if value.is_null() {
+                continue;
+            }
+            if let Some(other) = names.insert(field, name.as_str()) {
+                let message = format!("{other} and {name} are the same: give one of them");
+                return Err(ApiError::field(name, message));
+            }
+            fields.insert(field.to_string(), as_f32(value));
+        }
+        read(fields).map_err(|error: ApiError| {
+            let field = error.param.unwrap_or_default();
+            let name = names.get(field.as_str()).copied().unwrap_or_else(|| api_name(&field));
+            ApiError::field(name, error.message.replacen(&field, name, 1))
+        })
+    }
+
+    /// How the images are sent.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub fn output(&self, settings: &Settings) -> Result<Output, ApiError> {
+        let format = self.output_format.unwrap_or_default();
+        let quality = self.output_compression.unwrap_or(100);
+        if quality > 100 {
+            let message = format!("output_compression: {quality}; expected 0 to 100");
+            return Err(ApiError::field("output_compression", message));
+        }
+        if format != Format::Jpeg && quality != 100 {
+            let message = format!("output_compression: {format} is lossless; omit it or use jpeg");
+            return Err(ApiError::field("output_compression", message));
+        }
+        if format != Format::Png && self.metadata == Some(true) {
+            let message = format!("metadata: {format} cannot carry it; omit it or use png");
+            return Err(ApiError::field("metadata", message));
+        }
+        let metadata = format == Format::Png && self.metadata.unwrap_or(settings.metadata);
+        Ok(Output { format, quality, metadata })
+    }
+
+    /// How long the answer is wanted, if the fields say.
+    ///
+    /// # Errors
+    /// 400 when it is out of bounds.
+    pub fn deadline(&self, settings: &Settings) -> Result<Option<Duration>, ApiError> {
+        let longest = settings.deadline.as_secs_f64();
+        match self.deadline {
+            Some(seconds) if !(MIN_DEADLINE..=longest).contains(&seconds) => {
+                let message =
+                    format!("deadline: {seconds}; expected {MIN_DEADLINE} to {longest} seconds");
+                Err(ApiError::field("deadline", message))
+            }
+            seconds => Ok(seconds.map(Duration::from_secs_f64)),
+        }
+    }
+
+    /// The cache policy. Clients may not name files of the server; its operator may.
+    fn policy(
+        &self,
+        artifacts: &Artifacts,
+        settings: &Settings,
+        request: &Request,
+    ) -> Result<CachePolicy, ApiError> {
+        if self.cache.as_deref().is_some_and(|text| text.starts_with("schedule:")) {
+            let message = "cache: schedules are files of the server, which requests cannot name; \
+                           use auto or another policy";
+            return Err(ApiError::field("cache", message));
+        }
+        if self.cache.as_deref().is_some_and(|text| text.len() > MAX_CACHE) {
+            let message = format!("cache: more than {MAX_CACHE} bytes; no policy is that long");
+            return Err(ApiError::field("cache", message));
+        }
+        let Request { sampler, spacing, steps, .. } = *request;
+        match self.cache.as_deref().unwrap_or(&settings.cache) {
+            "usual" => Ok(CachePolicy::usual(&artifacts.path, sampler, spacing, steps)),
+            text => text.parse().map_err(|error| {
+                ApiError::field("cache", format!("cache: {error}; or usual, the model's best"))
+            }),
+        }
+    }
+}
+
+/// A number as the `f32` that it is read as. One beyond an integer stays beyond it: a bound that it
+/// passes is passed after rounding too.
+fn as_f32(value: &Value) -> Value {
+    let Some(exact) = value.as_f64().filter(|_| value.is_f64()) else { return value.clone() };
+    let rounded = exact as f32;
+    if rounded.fract() != 0.0 || f64::from(rounded) == exact {
+        return value.clone();
+    }
+    let outward = if exact > f64::from(rounded) { rounded.next_up() } else { rounded.next_down() };
+    Value::from(f64::from(outward))
+}
+
+/// Width and height from `WIDTHxHEIGHT`.
+fn width_height(size: &str) -> Result<(usize, usize), ApiError> {
+    let side = |text: &str| {
+        let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok();
+        number.filter(|_| digits && !text.starts_with('0'))
+    };
+    let sides =
+        size.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    sides.ok_or_else(|| {
+        let message = "size: expected auto or WIDTHxHEIGHT in pixels, such as 1024x768";
+        ApiError::field("size", message)
+    })
+}
+
+fn random_seed() -> u64 {
+    u64::from(Uuid::new_v4().as_u128() as u32)
+}
+
+fn check_texts(request: &Request) -> Result<(), ApiError> {
+    if request.prompt.is_empty() {
+        return Err(ApiError::field("prompt", "prompt is empty: say what to draw"));
+    }
+    for (name, text) in [("prompt", &request.prompt), ("negative_prompt", &request.negative_prompt)]
+    {
+        if text.contains('\0') {
+            return Err(ApiError::field(name, format!("{name} must not contain NUL")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what the operator allows, before anything is allocated for the request.
+fn check_limits(request: &Request, settings: &Settings) -> Result<(), ApiError> {
+    let limits = &settings.limits;
+    let Request { width, height, steps, num_images, seed, .. } = *request;
+    if width.checked_mul(height).is_none_or(|pixels| pixels > limits.max_pixels) {
+        let most = limits.max_pixels;
+        let message =
+            format!("size: {width}x{height} has more than the {most} pixels allowed here");
+        return Err(ApiError::field("size", message));
+    }
+    for (name, number, most) in
+        [("steps", steps, limits.max_steps), ("n", num_images, limits.max_n)]
+    {
+        if !(1..=most).contains(&number) {
+            return Err(ApiError::field(name, format!("{name}: {number}; expected 1 to {most}")));
+        }
+    }
+    if seed > MAX_SEED {
+        return Err(ApiError::field("seed", format!("seed: {seed}; expected 0 to {MAX_SEED}")));
+    }
+    Ok(())
+}
+
+/// The error for a client, with the name of the field. It does not tell where the models lie.
+fn refuse(error: Error, artifacts: &Artifacts) -> ApiError {
+    match error {
+        Error::Request { field, message } => {
+            let message = match field {
+                "height" | "width" => format!("size: the {field} {message}"),
+                _ => format!("{}: {message}", api_name(field)),
+            };
+            ApiError::field(api_name(field), message)
+        }
+        Error::Sampler(error) => ApiError::field("steps", error.to_string()),
+        Error::Policy(error) => {
+            let folder = artifacts.path.display().to_string();
+            ApiError::field("cache", error.to_string().replace(&folder, "DIR"))
+        }
+        other => internal(other),
+    }
+}
+
+fn internal(error: Error) -> ApiError {
+    tracing::error!(%error, "a request could not be checked");
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "the request could not be checked; the server's log says why",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Errors of jobs as answers.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::server::http::error::ApiError;
+use crate::server::jobs::JobsError;
+
+/// The id of a job in a path. What is not an id names no job.
+///
+/// # Errors
+/// 404.
+pub fn job_id(text: &str) -> Result<Uuid, ApiError> {
+    let unknown = || JobsError::Unknown { id: text.chars().take(64).collect() };
+    text.parse().map_err(|_| unknown().into())
+}
+
+impl From<JobsError> for ApiError {
+    fn from(error: JobsError) -> ApiError {
+        let (status, code) = match error {
+            JobsError::Refused(refusal) => return refusal.into(),
+            JobsError::Unknown { .. } => (StatusCode::NOT_FOUND, "job_not_found"),
+            JobsError::NoImage { .. } => (StatusCode::NOT_FOUND, "picture_not_found"),
+            JobsError::Gone { .. } => (StatusCode::GONE, "picture_gone"),
+            JobsError::KeyReused { .. } => (StatusCode::CONFLICT, "idempotency_key_reused"),
+            // Answers do not tell where the server keeps its files.
+            JobsError::DiskFull { .. } => {
+                tracing::error!(%error, "a job was not stored");
+                let message = "the server's disk is full: nothing was done; try again later";
+                return ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
+            }
+            JobsError::Folder { .. }
+            | JobsError::Locked { .. }
+            | JobsError::Damaged { .. }
+            | JobsError::Store { .. } => {
+                tracing::error!(%error, "the jobs cannot be read or written");
+                let message = "the jobs cannot be read or written; the server's log says why";
+                let retry_after = Some(Duration::from_secs(5));
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let error = ApiError::new(status, "jobs_unavailable", message);
+                return ApiError { retry_after, ..error };
+            }
+        };
+        ApiError::new(status, code, error.to_string())
+    }
+}

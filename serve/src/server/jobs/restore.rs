@@ -1,0 +1,99 @@
+//! Jobs that an earlier process has left.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::error::JobsError;
+use super::follow::task;
+use super::record::{JobOutcome, JobRecord};
+use super::shared::Jobs;
+use super::store::MOST_ENDED;
+use crate::server::clock::now;
+use crate::server::scheduler::Refusal;
+
+/// A job that was begun this often without an end may be what ends the process: the others go
+/// first.
+const SUSPECT: u32 = 3;
+/// Time between two sweeps of the store.
+const SWEEP: Duration = Duration::from_secs(60);
+
+impl Jobs {
+    /// Submits the jobs that earlier processes have left, in their order, and keeps the store
+    /// within its bounds from now on. To be called once, in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn restore(self: &Arc<Self>) -> Result<(), JobsError> {
+        if let Err(error) = self.store.sweep(now(), self.keep, MOST_ENDED) {
+            error!(%error, "what is too old could not be removed");
+        }
+        let pending = in_turn(self.store.pending()?);
+        let total = pending.len();
+        for record in pending {
+            if let Some((code, message)) = self.unfit(&record) {
+                warn!(job = %record.id, code, message, "cannot be drawn any more");
+                let failed = JobOutcome::Failed { code: code.to_string(), message };
+                if let Err(error) = self.store.end(record.id, now(), &failed, &[]) {
+                    error!(job = %record.id, %error, "its end was not stored");
+                }
+            } else if let Ok(handle) = self.scheduler.resubmit(task(&record)) {
+                self.begin(record, handle);
+            }
+        }
+        if total > 0 {
+            info!(jobs = total, "left by an earlier process");
+        }
+        tokio::spawn(keep_swept(Arc::downgrade(self)));
+        Ok(())
+    }
+
+    /// Why a job that was accepted by an earlier process cannot be drawn by this one.
+    fn unfit(&self, record: &JobRecord) -> Option<(&'static str, String)> {
+        let spec = &record.spec;
+        match self.scheduler.model(Some(&spec.model)) {
+            Err(refusal @ Refusal::UnknownModel { .. }) => {
+                Some(("model_gone", refusal.to_string()))
+            }
+            Ok((name, artifacts)) if artifacts.hash != spec.manifest_sha256 => {
+                let message = format!(
+                    "the model {name:?} was exported anew since the job was accepted: ask again"
+                );
+                Some(("model_changed", message))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Sorts jobs by their numbers, those last that may be what ends the process.
+fn in_turn(mut pending: Vec<JobRecord>) -> Vec<JobRecord> {
+    pending.sort_by_key(|record| (record.starts >= SUSPECT, record.number));
+    pending
+}
+
+async fn keep_swept(jobs: Weak<Jobs>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match jobs.upgrade() {
+            Some(jobs) => jobs.sweep().await,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::tests::record;
+    use super::*;
+
+    #[test]
+    fn a_job_that_may_end_the_process_lets_the_others_go_first() {
+        let starts = [0, SUSPECT, SUSPECT - 1, SUSPECT + 4, 0];
+        let job = |(number, starts)| JobRecord { number, starts, ..record("ann") };
+        let jobs = in_turn((0..).zip(starts).map(job).collect());
+        let numbers: Vec<u64> = jobs.iter().map(|job| job.number).collect();
+        assert_eq!(numbers, [0, 2, 4, 1, 3]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The server as a process: its address, signals and standard output.
+
+use std::io::Write;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use super::app::App;
+use super::error::ServeError;
+use super::scheduler::Scheduler;
+use super::serve::serve;
+use super::settings::Settings;
+use super::signals::Signals;
+
+/// Serves until SIGTERM or SIGINT, as [`serve`] does; a second signal ends the process at once.
+///
+/// Standard output gets two lines: `listening on http://...`, and `ready` when the models are.
+///
+/// # Errors
+/// When a model, the data folder or the address cannot be used; when something had to be cut off.
+pub fn run(settings: Settings) -> Result<(), ServeError> {
+    #[cfg(feature = "failpoints")]
+    let _faults = fail::FailScenario::setup(); // those of the variable FAILPOINTS
+    allow_open_files();
+    let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime)?;
+    let ended = runtime.block_on(live(settings));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn live(settings: Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::listen().map_err(ServeError::Runtime)?;
+    let failed = |source| ServeError::Listen { address: settings.listen, source };
+    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let app = App::open(settings)?;
+    say(&format!("listening on http://{address}"));
+
+    let shutdown = async {
+        let signal = signals.next().await;
+        info!("{} received: draining", signal.name());
+        tokio::spawn(signals.quit_at_next());
+    };
+    let failed_start = announce(&app.scheduler);
+    tokio::select! {
+        ended = serve(listener, app.clone(), shutdown) => ended,
+        error = failed_start => Err(error),
+    }
+}
+
+/// Says when the models are loaded and warm. Only returns when they cannot be.
+async fn announce(scheduler: &Scheduler) -> ServeError {
+    match scheduler.started().await {
+        Ok(()) => say("ready"),
+        Err(why) => return ServeError::Start(why),
+    }
+    std::future::pending().await
+}
+
+/// Writes a line to standard output, for scripts; nobody has to read it.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Raises the limit of open files to the system's: every connection is one.
+fn allow_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!("the number of open files stays as it is: {error}");
+    }
+}

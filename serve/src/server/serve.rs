@@ -1,0 +1,64 @@
+//! The life of a server: accept, draw, drain.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use super::app::App;
+use super::error::ServeError;
+use super::http::{Listening, router};
+use super::metrics;
+
+/// Time between two upkeeps of the metrics.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Time that work gets to end by itself when it is cut off.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// Serves on `listener` until `shutdown` is ready. Then no new tasks are accepted and those that
+/// run are finished, within the drain timeout of the settings.
+///
+/// # Errors
+/// [`ServeError::CutOff`] when something was cut off.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let upkeep = tokio::spawn(async {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            metrics::tidy();
+        }
+    });
+    let router = router(Arc::clone(&app));
+    let listening = Listening::start(listener, router, app.settings.connections);
+    shutdown.await;
+    let ended = drain(&app, listening).await;
+    upkeep.abort();
+    ended
+}
+
+/// Accepts no more tasks, and waits first for those that run, during which clients may look after
+/// their jobs, then for open answers; at most for the drain timeout.
+async fn drain(app: &App, listening: Listening) -> Result<(), ServeError> {
+    listening.drain();
+    app.scheduler.drain();
+    let connections = listening.counter();
+    let mut ended = pin!(async {
+        tokio::join!(app.scheduler.idle(), app.jobs.idle());
+        listening.close().await;
+    });
+    let timeout = app.settings.drain_timeout;
+    if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
+        info!("all requests have ended");
+        return Ok(());
+    }
+    let connections = connections();
+    warn!(connections, "the time to drain is over: what runs is cut off");
+    app.scheduler.abort();
+    let _ = tokio::time::timeout(LAST_MOMENT, ended).await;
+    Err(ServeError::CutOff { timeout, connections })
+}
