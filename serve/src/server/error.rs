@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::jobs::JobsError;
 
-/// What [`run`](super::run()) and [`serve`](super::serve) can fail with.
+/// What `run` and `serve` can fail with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {

@@ -9,6 +9,7 @@ use hydit::eval::machine::resident_memory;
 use hydit::timing::Stage;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use strum::VariantArray;
 
 const REQUESTS: &str = "hydit_requests_total";
 const REQUEST_DURATION: &str = "hydit_request_duration_seconds";
@@ -26,43 +27,22 @@ const MODELS_LOADED: &str = "hydit_models_loaded";
 const WORKER_RESTARTS: &str = "hydit_engine_restarts_total";
 const RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
 
-/// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a task ended: the values of the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum TaskOutcome {
-    /// With pictures.
+    /// With images.
     Done,
-    /// Without, by a fault of drawing or of the engine.
+    /// Drawing or its worker failed.
     Failed,
-    /// Nobody wanted it any more.
+    /// Its client cancelled it or went away.
     Cancelled,
     /// Its deadline passed.
     Expired,
-    /// It was not taken.
+    /// The scheduler did not accept it.
     Refused,
     /// The server ended first.
     Drained,
-}
-
-impl TaskOutcome {
-    const ALL: [TaskOutcome; 6] = [
-        TaskOutcome::Done,
-        TaskOutcome::Failed,
-        TaskOutcome::Cancelled,
-        TaskOutcome::Expired,
-        TaskOutcome::Refused,
-        TaskOutcome::Drained,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            TaskOutcome::Done => "done",
-            TaskOutcome::Failed => "failed",
-            TaskOutcome::Cancelled => "cancelled",
-            TaskOutcome::Expired => "expired",
-            TaskOutcome::Refused => "refused",
-            TaskOutcome::Drained => "drained",
-        }
-    }
 }
 
 /// A request to `route`, the template of a path, was answered with `status`.
@@ -72,20 +52,17 @@ pub fn request(route: &str, status: u16, duration: Duration) {
     histogram!(REQUEST_DURATION, "route" => route).record(duration);
 }
 
-/// A connection was opened, or closed.
+/// A connection was opened or closed.
 pub fn connection(opened: bool) {
-    match opened {
-        true => gauge!(CONNECTIONS).increment(1.0),
-        false => gauge!(CONNECTIONS).decrement(1.0),
-    }
+    gauge!(CONNECTIONS).increment(if opened { 1.0 } else { -1.0 });
 }
 
 /// A task ended.
 pub fn task(outcome: TaskOutcome) {
-    counter!(TASKS, "outcome" => outcome.label()).increment(1);
+    counter!(TASKS, "outcome" => <&str>::from(outcome)).increment(1);
 }
 
-/// A step of one order was done, with the core or without.
+/// A step of one task was done, with the deep core or without.
 pub fn step(core_ran: bool) {
     counter!(STEPS).increment(1);
     counter!(if core_ran { CORE_RUNS } else { CORE_SKIPS }).increment(1);
@@ -96,27 +73,24 @@ pub fn stage(stage: Stage, duration: Duration) {
     histogram!(STAGE_DURATION, "stage" => stage.label()).record(duration);
 }
 
-/// Pictures were drawn.
+/// This number of images was drawn.
 pub fn pictures(count: usize) {
     counter!(PICTURES).increment(count as u64);
 }
 
-/// A worker draws so many pictures together.
+/// A worker draws this number of images together.
 pub fn batch(pictures: usize) {
     histogram!(BATCH_PICTURES).record(pictures as f64);
 }
 
-/// The deep core's output had changed by so much since it ran last.
+/// The deep core ran, and its output had changed by this ratio since it ran last.
 pub fn drift(change: f64) {
     histogram!(CACHE_DRIFT).record(change);
 }
 
-/// A worker has loaded a model, or let one go.
+/// A worker has loaded or unloaded a model.
 pub fn model(loaded: bool) {
-    match loaded {
-        true => gauge!(MODELS_LOADED).increment(1.0),
-        false => gauge!(MODELS_LOADED).decrement(1.0),
-    }
+    gauge!(MODELS_LOADED).increment(if loaded { 1.0 } else { -1.0 });
 }
 
 /// A thread of a worker was started again.
@@ -126,7 +100,7 @@ pub fn worker_restart() {
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Starts to record in this process; every series but those of requests is there from now on. A
+/// Starts recording in this process. From now on every series is there except those of routes. A
 /// second call does nothing.
 pub fn start() {
     HANDLE.get_or_init(|| {
@@ -137,20 +111,20 @@ pub fn start() {
     });
 }
 
-/// Makes the series of `route`, the template of a path.
+/// Begins the series of `route`, the template of a path.
 pub fn route(route: &str) {
     counter!(REQUESTS, "route" => route.to_string(), "status" => "200").increment(0);
     let _ = histogram!(REQUEST_DURATION, "route" => route.to_string());
 }
 
-/// All metrics in Prometheus' text format, `queue_depth` orders waiting.
+/// All metrics in Prometheus' text format, with `queue_depth` waiting tasks.
 pub fn text(queue_depth: usize) -> String {
     gauge!(QUEUE_DEPTH).set(queue_depth as f64);
     gauge!(RESIDENT_MEMORY).set(resident_memory().unwrap_or(0) as f64);
     HANDLE.get().map_or_else(String::new, PrometheusHandle::render)
 }
 
-/// Sums up what histograms were told. To be called now and then: until then they keep every sample.
+/// Sums up the samples of histograms. To be called now and then: until then they keep each sample.
 pub fn tidy() {
     if let Some(handle) = HANDLE.get() {
         handle.run_upkeep();
@@ -190,13 +164,13 @@ fn describe() {
     describe_gauge!(RESIDENT_MEMORY, "Resident memory of the process");
 }
 
-/// Makes every series whose labels are known.
+/// Begins every series whose labels are known.
 fn begin() {
     for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, WORKER_RESTARTS] {
         counter!(name).increment(0);
     }
-    for outcome in TaskOutcome::ALL {
-        counter!(TASKS, "outcome" => outcome.label()).increment(0);
+    for outcome in TaskOutcome::VARIANTS {
+        counter!(TASKS, "outcome" => <&str>::from(outcome)).increment(0);
     }
     for (stage, _) in Stage::ALL {
         let _ = histogram!(STAGE_DURATION, "stage" => stage.label());

@@ -1,17 +1,17 @@
-//! Work beside the tasks that serve connections.
+//! Work beside the tokio tasks that serve connections.
 
 use std::panic::resume_unwind;
 
 use tokio::task::{JoinHandle, spawn, spawn_blocking};
 use tracing::Span;
 
-/// Runs what would hold up other tasks on a thread of its own, with the log's span of here.
+/// Runs work that would block other tokio tasks on a thread for that, within the current log span.
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let span = Span::current();
     end(spawn_blocking(move || span.in_scope(work))).await
 }
 
-/// Does all of `work`, even if nobody waits for it any more.
+/// Runs `work` to its end even if the caller is dropped meanwhile.
 pub async fn whole<R: Send + 'static>(work: impl Future<Output = R> + Send + 'static) -> R {
     end(spawn(work)).await
 }

@@ -1,7 +1,7 @@
 //! Requests that outlive their connection and the process: [`Jobs`]. Read this first.
 //!
-//! A job is accepted (`requests`) once its [`JobRecord`] is on the disk ([`Store`]); only then it
-//! goes to the scheduler. A tokio task follows it to its end (`follow`) and tells a [`JobFeed`] of
+//! A job is accepted (`requests`) once its [`JobRecord`] is on the disk (`store`); only then it
+//! goes to the scheduler. A tokio task follows it to its end (`follow`) and tells a `feed` of
 //! every step, which anyone may watch. Its end and its images are stored together, once. What has
 //! not ended when the process does is drawn by the next (`restore`).
 
@@ -16,11 +16,11 @@ mod shared;
 mod store;
 
 pub use error::JobsError;
-pub use feed::{FeedEntry, JobEvent, JobFeed, JobSnapshot, Next};
+pub use feed::JobSnapshot;
+pub(super) use feed::{FeedEntry, JobEvent, JobFeed, Next};
 pub use record::{Idempotency, JobOutcome, JobRecord, JobResult, JobSpec, StepKind, StoredImage};
-pub use requests::{Removal, Watch};
+pub(super) use requests::{Removal, Watch};
 pub use shared::Jobs;
-pub use store::{MOST_ENDED, Store, Swept};
 
 #[cfg(test)]
 pub(super) use store::tests::told_by_an_earlier_version;

@@ -141,7 +141,7 @@ impl Settings {
     }
 }
 
-/// Names and folders, in order.
+/// Names and folders of models, in order.
 fn models(given: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let mut models: Vec<(String, PathBuf)> = Vec::new();
     for text in given {

@@ -6,18 +6,18 @@ use std::path::Path;
 use hydit::util::hex;
 use sha2::{Digest, Sha256};
 
-/// Fewest characters of a secret.
+/// Minimum number of characters of a secret.
 const SHORTEST: usize = 16;
-/// The client's name where no key is asked for.
+/// Name of all clients where no key is needed.
 pub(in crate::server) const ANONYMOUS: &str = "anonymous";
 
-/// A key that a client must have.
+/// An API key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// What its owner is called in logs and jobs. Keys of one name are of one owner, so that a key
-    /// can be replaced.
+    /// Name of its owner in logs and jobs. Keys of one name have one owner, so that a key can be
+    /// replaced.
     pub name: String,
-    /// The key itself.
+    /// What the owner sends.
     pub secret: String,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Debug for ApiKey {
 /// Reads keys, each `[NAME=]SECRET`.
 ///
 /// # Errors
-/// Which key is wrong, never what it is.
+/// Says which key is wrong, but never its text.
 pub fn parse<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Vec<ApiKey>, String> {
     let mut parsed: Vec<ApiKey> = Vec::new();
     for (index, text) in keys.into_iter().enumerate() {
@@ -69,13 +69,13 @@ pub fn read(path: &Path) -> Result<Vec<String>, String> {
     Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from).collect())
 }
 
-/// A plain word: safe in logs, headers and file names.
+/// Whether `text` is a plain word: safe in logs, headers and file names.
 pub(in crate::server) fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// The same after a restart, wherever the key stands.
+/// The name of a key without one: the same after a restart, wherever the key stands.
 fn default_name(secret: &str) -> String {
     format!("key-{}", hex(&Sha256::digest(secret)[..4]))
 }

@@ -155,7 +155,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// With what follows from the machine and from other options where nothing was given.
+    /// Fills in what follows from the machine and from other options where nothing was given.
     pub(super) fn complete(self) -> Options {
         Options {
             threads: Some(self.threads.unwrap_or_else(physical_cores)),
@@ -164,8 +164,8 @@ impl Options {
         }
     }
 
-    /// As [`Args::augment_args`]; every switch can be turned off as well, by `=false`, in case the
-    /// file turned it on.
+    /// Adds the options to a command, as [`Args::augment_args`] does; every switch can be turned
+    /// off as well, by `=false`, in case the file turned it on.
     pub(super) fn augment(command: clap::Command) -> clap::Command {
         Options::augment_args(command).mut_args(|argument| match argument.get_action() {
             ArgAction::SetTrue => argument
@@ -182,7 +182,7 @@ impl Options {
 }
 
 impl Default for Options {
-    /// As with no flag, no variable and no file.
+    /// The options without any flag, variable or file.
     fn default() -> Options {
         let command = Options::augment(clap::Command::new("defaults"))
             .mut_args(|argument| argument.env(Resettable::Reset));
