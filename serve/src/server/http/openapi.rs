@@ -54,8 +54,9 @@ pub fn document(settings: &Settings) -> Value {
     ] {
         text = text.replace(&format!("${{{name}}}"), &value.to_string()); // JSON is YAML
     }
-    let template: Template = serde_saphyr::from_str(&text).expect("the template is YAML");
-    template.document
+    let options = serde_saphyr::options! { strict_booleans: true }; // `n` is a name
+    let template = serde_saphyr::from_str_with_options::<Template>(&text, options);
+    template.expect("the template is YAML").document
 }
 
 #[cfg(test)]
