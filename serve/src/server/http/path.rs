@@ -14,9 +14,12 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, ApiError> {
-        let path = axum::extract::Path::from_request_parts(parts, state).await;
-        let message = "the path is not UTF-8, so it names nothing here";
-        let unknown = |_| ApiError::new(StatusCode::NOT_FOUND, "not_found", message);
-        path.map(|axum::extract::Path(path)| Path(path)).map_err(unknown)
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(path)) => Ok(Path(path)),
+            Err(_) => {
+                let message = "the path is not UTF-8, so it names nothing here";
+                Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message))
+            }
+        }
     }
 }

@@ -138,8 +138,8 @@ impl File {
     }
 }
 
-/// redb may panic on a file that others have changed.
+/// Runs `work` with redb, which may panic on a file that others have changed.
 fn caught<R>(work: impl FnOnce() -> Result<R, redb::Error>) -> Result<R, redb::Error> {
-    let broken = |_| Err(redb::Error::Corrupted("it cannot be read".to_string()));
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(broken)
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("it cannot be read".to_string())))
 }

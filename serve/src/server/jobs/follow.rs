@@ -170,13 +170,14 @@ impl Jobs {
 /// The task that draws a job.
 pub fn task(record: &JobRecord) -> Task {
     let spec = &record.spec;
-    let in_time = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now()));
     Task {
         id: record.id.to_string(),
         model: spec.model.clone(),
         request: spec.request.clone(),
         client: record.client.as_str().into(),
-        deadline: spec.deadline.map(in_time),
+        deadline: spec
+            .deadline
+            .map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now()))),
         preview_every: spec.preview_every,
         partial_images: 0,
         no_batching: false,

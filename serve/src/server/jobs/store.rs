@@ -300,8 +300,9 @@ fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<JobRecord>
     let jobs = transaction.open_table(JOBS)?;
     ids.iter()
         .map(|id| {
-            let missing = || redb::Error::Corrupted(format!("job {id:032x} is listed, not there"));
-            get(&jobs, *id)?.ok_or_else(missing)
+            get(&jobs, *id)?.ok_or_else(|| {
+                redb::Error::Corrupted(format!("job {id:032x} is listed, not there"))
+            })
         })
         .collect()
 }

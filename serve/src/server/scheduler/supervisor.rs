@@ -23,15 +23,14 @@ pub fn start(shared: &Arc<Shared>) {
         thread.spawn(move || keep_alive(&shared, index)).expect("a thread can be started");
     }
     let shared = Arc::downgrade(shared);
-    let watch = move || {
+    let thread = thread::Builder::new().name("supervisor".to_string()).spawn(move || {
         while let Some(shared) = shared.upgrade() {
             look(&shared, Instant::now());
             drop(shared);
             thread::sleep(LOOK);
         }
-    };
-    let thread = thread::Builder::new().name("supervisor".to_string());
-    thread.spawn(watch).expect("a thread can be started");
+    });
+    thread.expect("a thread can be started");
 }
 
 /// Runs a worker until the queue is closed, and starts it anew whenever its thread would end.

@@ -51,10 +51,13 @@ struct Call {
 impl Watchdog {
     /// Says that the calls that follow are for `model`, with tensors of `sizes`.
     pub fn work_on(&self, model: &str, manifest: &Manifest, sizes: &Sizes) {
-        let cost = |graphs: &[&str]| graphs.iter().map(|graph| manifest.flops(graph, sizes)).sum();
+        let costs = GRAPHS.iter().map(|(stage, graphs)| {
+            let flops = graphs.iter().map(|graph| manifest.flops(graph, sizes));
+            (stage.label(), flops.sum())
+        });
         let mut state = self.0.lock();
         state.model = model.to_string();
-        state.costs = GRAPHS.iter().map(|(stage, graphs)| (stage.label(), cost(graphs))).collect();
+        state.costs = costs.collect();
     }
 
     /// Forgets the call under way: its thread has ended.

@@ -53,8 +53,10 @@ fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// Writes `value` in the largest unit that gives a whole number.
 fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let fits = |(_, factor): &&(&str, u64)| value != 0 && value.is_multiple_of(*factor);
-    let (unit, factor) = units.iter().rev().find(fits).unwrap_or(&units[0]);
+    let mut largest_first = units.iter().rev();
+    let (unit, factor) = largest_first
+        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
+        .unwrap_or(&units[0]);
     write!(f, "{}{unit}", value / factor)
 }
 

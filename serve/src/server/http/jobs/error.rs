@@ -13,8 +13,7 @@ use crate::server::jobs::JobsError;
 /// # Errors
 /// 404.
 pub fn job_id(text: &str) -> Result<Uuid, ApiError> {
-    let unknown = || JobsError::Unknown { id: text.chars().take(64).collect() };
-    text.parse().map_err(|_| unknown().into())
+    text.parse().map_err(|_| JobsError::Unknown { id: text.chars().take(64).collect() }.into())
 }
 
 impl From<JobsError> for ApiError {

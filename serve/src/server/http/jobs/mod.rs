@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -106,8 +106,9 @@ async fn list(
             return Err(ApiError::field("limit", message));
         }
     };
-    let unknown = |_| ApiError::field("after", "after: there is no such job; begin without it");
-    let after = after.map(|id| id.parse::<Uuid>()).transpose().map_err(unknown)?;
+    let after = after.map(|id| id.parse::<Uuid>()).transpose();
+    let after = after
+        .map_err(|_| ApiError::field("after", "after: there is no such job; begin without it"))?;
     // One more than asked for tells whether there are more.
     let mut jobs = app.jobs.list(client, limit + 1, after).await?;
     let has_more = jobs.len() > limit;
@@ -165,15 +166,17 @@ async fn image(
     Ok((head, file).into_response())
 }
 
+/// The request's idempotency key, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let (Some(key), more) = (keys.next(), keys.next()) else { return Ok(None) };
-    let plain = |key: &HeaderValue| {
-        let bytes = key.as_bytes();
-        let fit = (1..=MAX_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        fit.then(|| String::from_utf8_lossy(bytes).into_owned())
-    };
-    let expected = format!("expected one word of 1 to {MAX_KEY} printable ASCII characters");
-    let wrong = || ApiError::field("Idempotency-Key", format!("Idempotency-Key: {expected}"));
-    plain(key).filter(|_| more.is_none()).ok_or_else(wrong).map(Some)
+    let bytes = key.as_bytes();
+    let fits = (1..=MAX_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    if !fits || more.is_some() {
+        let message = format!(
+            "Idempotency-Key: expected one word of 1 to {MAX_KEY} printable ASCII characters"
+        );
+        return Err(ApiError::field("Idempotency-Key", message));
+    }
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
