@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use hydit_serve::server::http::{Format, Output};
-use hydit_serve::server::jobs::{Asked, End, Jobs, JobsError, Status};
+use hydit::image::Format;
+use hydit_serve::server::Output;
+use hydit_serve::server::jobs::{JobOutcome, JobSnapshot, JobSpec, Jobs, JobsError};
 use hydit_serve::server::scheduler::Scheduler;
 use hydit_serve::server::settings::Settings;
 use tempfile::TempDir;
@@ -30,24 +31,28 @@ impl Place {
         Place { scheduler, jobs, _folder: folder }
     }
 
-    async fn create(&self, steps: usize) -> Result<Status, JobsError> {
+    async fn create(&self, steps: usize) -> Result<JobSnapshot, JobsError> {
         while self.scheduler.ready().is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let (name, model) = self.scheduler.model(None).expect("the model");
         let output = Output { format: Format::Png, quality: 100, metadata: false };
-        let asked = Asked::new(name, model, cat(&self.scheduler, steps), output);
+        let asked = JobSpec::new(name, model, cat(&self.scheduler, steps), output);
         let (status, fresh) = self.jobs.create("anonymous".into(), asked, None).await?;
         assert!(fresh);
         Ok(status)
     }
 
-    async fn now(&self, status: &Status) -> Status {
+    async fn now(&self, status: &JobSnapshot) -> JobSnapshot {
         self.jobs.get("anonymous", status.record.id).await.expect("it is there")
     }
 
     /// Waits until the job is as `wanted`.
-    async fn until(&self, status: &Status, wanted: impl Fn(&Status) -> bool) -> Status {
+    async fn until(
+        &self,
+        status: &JobSnapshot,
+        wanted: impl Fn(&JobSnapshot) -> bool,
+    ) -> JobSnapshot {
         let begun = Instant::now();
         loop {
             let now = self.now(status).await;
@@ -59,8 +64,8 @@ impl Place {
         }
     }
 
-    async fn end(&self, status: &Status) -> End {
-        self.until(status, |now| now.record.end.is_some()).await.record.end.expect("an end")
+    async fn end(&self, status: &JobSnapshot) -> JobOutcome {
+        self.until(status, |now| now.record.outcome.is_some()).await.record.outcome.expect("an end")
     }
 }
 
@@ -83,19 +88,19 @@ fn a_job_whose_engine_fails_is_tried_once_more() {
         let once = place.create(3).await.expect("room");
         let waits = place.create(3).await.expect("room");
         for status in [&once, &waits] {
-            assert!(matches!(place.end(status).await, End::Done(_)));
+            assert!(matches!(place.end(status).await, JobOutcome::Done(_)));
         }
         left.store(2, SeqCst);
         let twice = place.create(3).await.expect("room");
         match place.end(&twice).await {
-            End::Failed { code, message } => {
+            JobOutcome::Failed { code, message } => {
                 assert_eq!(code, "engine_failed");
                 assert!(message.contains("the core broke"), "{message}");
             }
             other => panic!("{other:?}"),
         }
         let next = place.create(3).await.expect("room");
-        assert!(matches!(place.end(&next).await, End::Done(_)));
+        assert!(matches!(place.end(&next).await, JobOutcome::Done(_)));
     });
 }
 
@@ -105,23 +110,23 @@ fn a_job_that_cannot_be_stored_waits_for_room_on_the_disk() {
         let place = Place::new().await;
         let job = place.create(30).await.expect("room");
         fail::cfg("store", "return").expect("a fault");
-        place.until(&job, |now| now.marks.len() == 30).await;
+        place.until(&job, |now| now.plan.len() == 30).await;
         let refused = place.create(3).await.expect_err("it cannot be kept");
         assert!(matches!(refused, JobsError::DiskFull { .. }), "{refused:?}");
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(place.now(&job).await.record.end, None, "only what is stored is told");
+        assert_eq!(place.now(&job).await.record.outcome, None, "only what is stored is told");
         fail::cfg("store", "off").expect("no fault");
-        assert!(matches!(place.end(&job).await, End::Done(_)));
+        assert!(matches!(place.end(&job).await, JobOutcome::Done(_)));
 
         let left = place.create(30).await.expect("room");
         fail::cfg("store", "return").expect("a fault");
-        place.until(&left, |now| now.marks.len() == 30).await;
+        place.until(&left, |now| now.plan.len() == 30).await;
         place.scheduler.drain();
         let idle = tokio::time::timeout(Duration::from_secs(20), place.jobs.idle());
         idle.await.expect("the end does not wait for the disk");
         let left = place.now(&left).await;
         assert_eq!(
-            (left.record.end, left.running),
+            (left.record.outcome, left.running),
             (None, false),
             "the next process draws it again"
         );

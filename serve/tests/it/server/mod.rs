@@ -14,5 +14,6 @@ mod jobs_kept;
 mod life;
 mod limits;
 mod scheduler;
+mod served;
 mod settings;
 mod signs;
