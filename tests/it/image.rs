@@ -200,7 +200,7 @@ fn a_png_without_parameters_says_so() {
     let error =
         Parameters::from_texts(&[text("hydit", r#"{"prompt":"a cat"}"#)]).expect_err("incomplete");
     assert_eq!(error.to_string(), "the PNG's text \"hydit\" is not understood");
-    assert!(error.source().expect("a cause").to_string().contains("missing field `width`"));
+    assert!(error.source().expect("a cause").to_string().contains("missing field `model`"));
 }
 
 #[test]

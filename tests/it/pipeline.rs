@@ -165,9 +165,9 @@ fn an_impossible_request_is_refused_by_field() {
         (Request { width: 1 << 40, ..good.clone() }, "up to 4096; try 4096"),
         (Request { steps: 0, ..good.clone() }, "steps is 0"),
         (Request { steps: 1001, ..good.clone() }, "steps is 1001"),
-        (Request { num_images: 0, ..good.clone() }, "batch-size: 0"),
-        (Request { guidance_scale: f32::NAN, ..good.clone() }, "cfg-scale: NaN"),
-        (Request { guidance_rescale: 1.5, ..good.clone() }, "guidance-rescale: 1.5"),
+        (Request { num_images: 0, ..good.clone() }, "num_images: 0"),
+        (Request { guidance_scale: f32::NAN, ..good.clone() }, "guidance_scale: NaN"),
+        (Request { guidance_rescale: 1.5, ..good.clone() }, "guidance_rescale: 1.5"),
         (Request { seed: u64::MAX, num_images: 2, ..good.clone() }, "seed: 18446744073709551615"),
         (Request { prompt: "x".repeat(5000), ..good.clone() }, "prompt: 5000 bytes"),
     ];
