@@ -17,7 +17,8 @@ ROUNDS ?= 5
 
 say = @printf '== %s\n'
 
-.PHONY: help setup tools lint-tools build export-emoji demo test check fmt clippy doc cargo-test check-onnx check-client reference cache-table sheet soak bench clean
+.PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
+	cargo-test check-onnx check-client reference cache-table sheet soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,53 +43,51 @@ export-emoji: build
 	$(say) 'exporting models/emoji to artifacts/emoji'
 	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/emoji >/dev/null
 
-test: setup check cargo-test check-onnx check-client ## all that must hold: format, lints, documentation, tests, exported files, OpenAI's client
+# Set-up alone uses the network. Each part says how long it took.
+test: ## all that must hold: format, lints, documents, features, tests, exported files, OpenAI's client
+	@scripts/part --begin
+	@scripts/part 'set-up' $(MAKE) --no-print-directory setup-test
+	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-client
+	$(say) 'time of each part:'
+	@scripts/part --table
 	$(say) 'all tests passed'
 
-check: fmt clippy doc ## format, lints, documentation
+setup-test: tools lint-tools ## fetch what the tests need
+	@scripts/setup-test
+
+check: fmt clippy doc check-docs check-features check-unused ## format, lints, documents, features, dependencies
 
 fmt: lint-tools
-	$(say) 'format'
-	@cargo fmt --all --check
+	@scripts/part 'format' cargo fmt --all --check
 
 clippy: lint-tools
-	$(say) 'lints (minutes at first)'
-	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@scripts/part 'lints (minutes at first)' cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 doc: tools
-	$(say) 'documentation'
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
+	@RUSTDOCFLAGS='-D warnings' scripts/part 'documentation of the crates' \
+		cargo doc --quiet --locked --workspace --no-deps
 
-cargo-test: setup
-	$(say) 'building the tests (minutes at first)'
-	@cargo build --quiet --locked --workspace --all-targets
-	$(say) 'tests'
-	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --locked --workspace --no-fail-fast --status-level fail; \
-	else \
-		cargo test --quiet --locked --workspace --all-targets --no-fail-fast; \
-	fi
-	$(say) 'examples in the documentation'
-	@cargo test --quiet --locked --workspace --doc
+check-docs: tools
+	@scripts/part 'documents: links, widths' python3 tests/python/check_docs.py
+
+check-features: tools
+	@scripts/part 'without GPU providers' cargo check --quiet --locked -p hydit-serve --no-default-features
+
+check-unused: tools
+	@scripts/part 'unused dependencies' scripts/check-unused
+
+cargo-test: tools
+	@scripts/part 'building the tests (minutes at first)' \
+		cargo build --quiet --locked --workspace --all-targets
+	@scripts/part 'tests' scripts/run-tests
+	@scripts/part 'examples in the documentation' cargo test --quiet --locked --workspace --doc
 
 # Fresh exports, read by the onnx package and run by it or the onnxruntime package.
-check-onnx: cargo-test
-	$(say) 'Python packages for the check of exported files'
-	@scripts/setup-python .venv-test tests/python/requirements.txt
-	$(say) 'exported files'
-	@rm -rf $(DEV)/check-onnx
-	@$(DEV)/hydit-export --checkpoint models/emoji --out $(DEV)/check-onnx --full >/dev/null
-	@.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx
-	@for target in fp16,tensorrt fp16,ort-cuda bf16,tensorrt bf16,ort-cuda; do \
-		echo "$$target, and relative errors to fp32"; \
-		$(DEV)/hydit-export --checkpoint models/emoji --out $(DEV)/check-onnx-target --full \
-			--dtype $${target%,*} --optimize-for $${target#*,} >/dev/null; \
-		.venv-test/bin/python tests/python/check_onnx.py $(DEV)/check-onnx-target $(DEV)/check-onnx; \
-	done
+check-onnx: tools
+	@scripts/part 'exported files' scripts/check-onnx $(DEV)
 
-check-client: cargo-test
-	$(say) "OpenAI's own client"
-	@HYDIT_BIN=$(DEV) scripts/test-clients --light
+check-client: tools
+	@HYDIT_BIN=$(DEV) scripts/part "OpenAI's own client" scripts/test-clients --light
 
 reference: tools ## make the reference files of the tests again, with diffusers
 	$(say) 'Python packages of the reference (torch is large)'
@@ -138,11 +137,11 @@ soak: setup ## the server under load, minutes: mixed requests, overload, kills, 
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
-	@rm -rf artifacts demo .venv-test .venv-reference .venv-bench
+	@rm -rf artifacts demo .tools .venv-test .venv-openai .venv-reference .venv-bench
 
 tools:
 	@command -v cargo >/dev/null || { \
-		echo 'cargo is missing: install Rust 1.92 or newer, https://rustup.rs' >&2; exit 1; }
+		echo 'cargo is missing: install Rust 1.95 or newer, https://rustup.rs' >&2; exit 1; }
 	@command -v python3 >/dev/null || { \
 		echo 'python3 is missing (on Debian: apt-get install python3)' >&2; exit 1; }
 
