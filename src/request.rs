@@ -5,7 +5,7 @@ use hydit_graphs::variant::Variant;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
-use crate::cache::{CachePolicy, Plan, Run};
+use crate::cache::{CachePolicy, Plan, PolicyInput};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
@@ -106,7 +106,7 @@ impl Request {
     /// [`Error::Request`] of a field, [`Error::Policy`] of a file that the policy names.
     pub fn plan(&self, artifacts: &Artifacts) -> Result<(Sampler, Plan)> {
         let sampler = self.check(&artifacts.manifest)?;
-        let run = Run {
+        let run = PolicyInput {
             timesteps: sampler.timesteps(),
             sampler: self.sampler,
             spacing: self.spacing,

@@ -1,39 +1,30 @@
-//! `auto:<quality>dB`: the fewest core runs that keep a quality, from the calibration beside the manifest;
-//! `auto:<n>runs`: the best schedule with at most n core runs.
+//! `auto:<quality>dB`: the fewest refreshes that keep a quality, from the calibration beside the
+//! manifest; `auto:<n>runs`: the best schedule with at most n refreshes.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::interval::number;
-use super::schedule::refuse;
-use super::{Measured, Plan, PolicyError, Rule, Run, Schedule, Schedules};
+use super::parse::number;
+use super::{Decision, Measured, PolicyInput, Schedule, Schedules};
 use crate::sampler::{SamplerKind, Spacing};
 
 /// How many dB below the wanted mean one picture in ten may be.
 const TAIL: f64 = 3.0;
 
-#[derive(Clone, Copy, Debug)]
+/// What is asked of a calibration.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Auto {
     /// Mean PSNR in dB.
     Quality(f64),
-    /// Core runs at most.
-    Runs(usize),
+    /// Refreshes at most.
+    Refreshes(usize),
 }
 
 /// A quality at which differences are hard to see.
 pub(super) const USUAL: Auto = Auto::Quality(35.0);
 
-/// `auto:35dB` or `auto:8runs`.
-pub(super) fn parse(text: &str) -> Option<Auto> {
-    let text = text.strip_prefix("auto:")?;
-    if let Some(runs) = text.strip_suffix("runs") {
-        return number(runs).filter(|&runs| runs > 0).map(|runs| Auto::Runs(runs as usize));
-    }
-    let quality = text.strip_suffix("dB")?.parse().ok();
-    quality.filter(|db: &f64| db.is_finite() && *db > 0.0).map(Auto::Quality)
-}
-
-/// Where the calibration of a sampler with a spacing and a number of steps lies in an artifact folder.
+/// Where the calibration of a sampler with a spacing and a number of steps lies in the artifact
+/// folder `folder`.
 pub fn calibration_file(
     folder: &Path,
     sampler: SamplerKind,
@@ -44,19 +35,62 @@ pub fn calibration_file(
 }
 
 impl Auto {
+    /// `auto:35dB` or `auto:8runs`.
+    pub fn parse(text: &str) -> Option<Auto> {
+        let text = text.strip_prefix("auto:")?;
+        if let Some(runs) = text.strip_suffix("runs") {
+            return number(runs)
+                .filter(|&runs| runs > 0)
+                .map(|runs| Auto::Refreshes(runs as usize));
+        }
+        let quality = text.strip_suffix("dB")?.parse().ok();
+        quality.filter(|db: &f64| db.is_finite() && *db > 0.0).map(Auto::Quality)
+    }
+
+    /// A quality is not promised for more guidance than was calibrated with, since guidance
+    /// multiplies what a cache gets wrong.
+    pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Vec<Decision>, String> {
+        let PolicyInput { folder, sampler, spacing, guidance_scale, .. } = *input;
+        let steps = input.timesteps.len();
+        let path = calibration_file(folder, sampler, spacing, steps);
+        if !path.exists() {
+            return Err(format!(
+                "no calibration for {sampler} with {spacing} spacing and {steps} steps: make one with \
+                 hydit-serve calibrate --model {} --prompts FILE --sampler {sampler} --spacing {spacing} \
+                 --infer-steps {steps}",
+                folder.display()
+            ));
+        }
+        let found = Schedules::read(&path, input)?;
+        let refuse = |message: String| format!("{}: {message}", path.display());
+        match (self, found.guidance_scale) {
+            (Auto::Quality(_), Some(made)) if guidance_scale > made => {
+                return Err(refuse(format!(
+                    "made with guidance {made}, and guidance {guidance_scale} multiplies what a cache gets \
+                     wrong: calibrate with --cfg-scale {guidance_scale}, or name the core runs, as in \
+                     auto:{steps}runs"
+                )));
+            }
+            _ => {}
+        }
+        let chosen = self.choose(&found.schedules);
+        let schedule = chosen.ok_or_else(|| refuse(self.why_none(&found.schedules)))?;
+        Ok(schedule.plan(steps))
+    }
+
     fn choose<'a>(&self, schedules: &'a [Schedule]) -> Option<&'a Schedule> {
-        let runs = |schedule: &Schedule| schedule.refresh.len();
+        let refreshes = |schedule: &Schedule| schedule.refresh.len();
         match *self {
-            Auto::Runs(most) => {
+            Auto::Refreshes(most) => {
                 let quality = |schedule: &Schedule| schedule.measured.map_or(0.0, |m| m.quality());
-                schedules.iter().filter(|schedule| runs(schedule) <= most).max_by(|a, b| {
-                    quality(a).total_cmp(&quality(b)).then_with(|| runs(a).cmp(&runs(b)))
+                schedules.iter().filter(|schedule| refreshes(schedule) <= most).max_by(|a, b| {
+                    quality(a).total_cmp(&quality(b)).then_with(|| refreshes(a).cmp(&refreshes(b)))
                 })
             }
             Auto::Quality(wanted) => {
                 let keeps = |m: Measured| m.psnr >= wanted && m.psnr_p10 >= wanted - TAIL;
                 let keep = schedules.iter().filter(|schedule| schedule.measured.is_some_and(keeps));
-                keep.min_by_key(|schedule| runs(schedule))
+                keep.min_by_key(|schedule| refreshes(schedule))
             }
         }
     }
@@ -64,7 +98,7 @@ impl Auto {
     /// Why none of `schedules` was chosen, and what to do.
     fn why_none(&self, schedules: &[Schedule]) -> String {
         match self {
-            Auto::Runs(_) => {
+            Auto::Refreshes(_) => {
                 let fewest = schedules.iter().map(|schedule| schedule.refresh.len()).min();
                 fewest.map_or("no schedule in it".to_string(), |fewest| {
                     format!(
@@ -92,40 +126,7 @@ impl fmt::Display for Auto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Auto::Quality(db) => write!(f, "auto:{db}dB"),
-            Auto::Runs(runs) => write!(f, "auto:{runs}runs"),
+            Auto::Refreshes(runs) => write!(f, "auto:{runs}runs"),
         }
-    }
-}
-
-impl Rule for Auto {
-    /// A quality is not promised for more guidance than was calibrated with, since guidance multiplies
-    /// what a cache gets wrong.
-    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
-        let Run { folder, sampler, spacing, guidance_scale, .. } = *run;
-        let steps = run.timesteps.len();
-        let path = calibration_file(folder, sampler, spacing, steps);
-        if !path.exists() {
-            return Err(refuse(format!(
-                "no calibration for {sampler} with {spacing} spacing and {steps} steps: make one with \
-                 hydit-serve calibrate --model {} --prompts FILE --sampler {sampler} --spacing {spacing} \
-                 --infer-steps {steps}",
-                folder.display()
-            )));
-        }
-        let found = Schedules::read(&path, run)?;
-        let refuse = |message: String| refuse(format!("{}: {message}", path.display()));
-        match (self, found.guidance_scale) {
-            (Auto::Quality(_), Some(made)) if guidance_scale > made => {
-                return Err(refuse(format!(
-                    "made with guidance {made}, and guidance {guidance_scale} multiplies what a cache gets \
-                     wrong: calibrate with --cfg-scale {guidance_scale}, or name the core runs, as in \
-                     auto:{steps}runs"
-                )));
-            }
-            _ => {}
-        }
-        let chosen = self.choose(&found.schedules);
-        let schedule = chosen.ok_or_else(|| refuse(self.why_none(&found.schedules)))?;
-        Ok(Plan::Planned(schedule.plan(steps)))
     }
 }

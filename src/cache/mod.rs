@@ -1,14 +1,15 @@
-//! Cache policies: at which steps the deep core runs, and what stands in for its output at the others.
+//! Cache policies: at which steps the deep core runs, and what stands in for its output at the
+//! others.
 //!
-//! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's timesteps it makes a
-//! [`Plan`]: decided before the first step, or step by step from how far the shallow encoder's output has moved. No
-//! tensors, no clock, no randomness; nothing outlives the request. A policy is one file that implements [`Rule`] and
-//! one line of `SYNTAX`.
+//! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's
+//! timesteps it makes a [`Plan`]: decided before the first step, or step by step from how far the
+//! shallow encoder's output has moved. No tensors, no clock, no randomness; nothing outlives the
+//! request. A kind of policy is one file, and a variant of [`Rule`].
 
 mod calibrated;
 mod forecast;
 mod interval;
-mod off;
+mod parse;
 mod probe;
 mod schedule;
 mod taylor;
@@ -17,16 +18,20 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use self::calibrated::Auto;
+use self::interval::Interval;
+use self::probe::Probe;
+use self::schedule::FromFile;
 use crate::sampler::{SamplerKind, Spacing};
 
-pub use calibrated::calibration_file;
-pub use forecast::{Forecast, KEPT};
-pub use interval::{CLOSE, GAP, START};
-pub use schedule::{Measured, Schedule, Schedules};
+pub use self::calibrated::calibration_file;
+pub use self::forecast::{Forecast, KEPT};
+pub use self::interval::{CLOSE, GAP, START};
+pub use self::probe::Watch;
+pub use self::schedule::{Measured, Schedule, Schedules};
 
 /// What to do with the deep core at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,83 +42,64 @@ pub enum Decision {
     Reuse(Forecast),
 }
 
-/// The text of a policy, and what reads it.
-type Syntax = (&'static str, fn(&str) -> Option<Arc<dyn Rule>>);
+/// At which steps the deep core runs, and what stands in for its output at the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct CachePolicy {
+    rule: Rule,
+    /// Order of the polynomial that forecasts the core's output, where it is not reused as it is.
+    taylor: Option<usize>,
+}
 
-/// Every policy, a line each.
-const SYNTAX: [Syntax; 5] = [
-    ("off", |text| arc(off::parse(text)?)),
-    ("N<gap> or N<gap>-<start>-<close>, such as N3-700-50", |text| arc(interval::parse(text)?)),
-    ("schedule:<file>, a file of hydit-serve calibrate", |text| arc(schedule::parse(text)?)),
-    ("probe:<threshold>, such as probe:0.3", |text| arc(probe::parse(text)?)),
-    ("auto:<quality>dB or auto:<n>runs, such as auto:35dB", |text| arc(calibrated::parse(text)?)),
+/// How steps that refresh are chosen.
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    Off,
+    Interval(Interval),
+    Schedule(FromFile),
+    Probe(Probe),
+    Auto(Auto),
+}
+
+/// The texts of all rules, for people.
+const SYNTAX: [&str; 5] = [
+    "off",
+    "N<gap> or N<gap>-<start>-<close>, such as N3-700-50",
+    "schedule:<file>, a file of hydit-serve calibrate",
+    "probe:<threshold>, such as probe:0.3",
+    "auto:<quality>dB or auto:<n>runs, such as auto:35dB",
 ];
-
-fn arc(rule: impl Rule + 'static) -> Option<Arc<dyn Rule>> {
-    Some(Arc::new(rule))
-}
-
-/// A rule that decides which steps refresh.
-#[derive(Clone, Debug)]
-pub struct CachePolicy(Arc<dyn Rule>);
-
-/// What a policy does. Its [`Display`](fmt::Display) is its text form.
-pub trait Rule: fmt::Debug + fmt::Display + Send + Sync {
-    /// What to do in `run`.
-    ///
-    /// # Errors
-    /// When a file that the policy names does not fit the run.
-    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError>;
-
-    /// Whether every step refreshes, by definition.
-    fn is_off(&self) -> bool {
-        false
-    }
-
-    /// Whether its plans are [`Plan::Reactive`].
-    fn is_reactive(&self) -> bool {
-        false
-    }
-}
 
 /// All that a policy may know of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub struct PolicyInput<'a> {
     /// The timesteps visited, descending.
     pub timesteps: &'a [u32],
-    /// Who visits them.
+    /// The sampler that visits them.
     pub sampler: SamplerKind,
-    /// How they were chosen.
+    /// How the timesteps were chosen.
     pub spacing: Spacing,
     /// How far the prediction is drawn away from the negative prompt.
     pub guidance_scale: f32,
     /// The artifact folder, where calibrations lie.
     pub folder: &'a Path,
-    /// Hash of its manifest.
+    /// SHA-256 of the folder's manifest, hexadecimal.
     pub manifest_sha256: &'a str,
 }
 
 /// The decisions of one request.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     /// Known before the first step; the first is a refresh.
     Planned(Vec<Decision>),
     /// Made step by step.
-    Reactive(Box<dyn Watch>),
-}
-
-/// Decides step by step. Made for one request.
-pub trait Watch: Send {
-    /// The decision for `step`, asked in order from 0, where it must be a refresh. `change` is how far the shallow
-    /// encoder's output is from that of the step before, relative to it; 0 at step 0.
-    fn decide(&mut self, step: usize, change: f32) -> Decision;
-
-    /// How many outputs of the core its forecasts need at most.
-    fn keeps(&self) -> usize;
+    Reactive(Watch),
 }
 
 /// Why a policy cannot be followed.
 #[derive(Debug, thiserror::Error)]
 #[error("cache policy {policy}: {message}")]
+#[non_exhaustive]
 pub struct PolicyError {
     /// The policy's text.
     pub policy: String,
@@ -121,58 +107,70 @@ pub struct PolicyError {
     pub message: String,
 }
 
-/// A policy's text is not understood.
+/// A text that is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cache policy {0:?} is not understood: it must be {choices}", choices = choices())]
+#[error(
+    "cache policy {0:?} is not understood: it must be {choices}; all but off may end in +taylor1 \
+     or +taylor2",
+    choices = SYNTAX.join("; ")
+)]
 pub struct ParsePolicyError(pub String);
-
-fn choices() -> String {
-    let choices: Vec<&str> = SYNTAX.iter().map(|(text, _)| *text).collect();
-    format!("{}; all but off may end in +taylor1 or +taylor2", choices.join("; "))
-}
 
 impl CachePolicy {
     /// Every step refreshes.
     pub fn off() -> CachePolicy {
-        CachePolicy(Arc::new(off::Off))
+        Rule::Off.into()
     }
 
-    /// Skip-Cache's fixed rule: every `gap`-th step refreshes, all from timestep `start` up, and those after one at
-    /// `close` or below.
+    /// Skip-Cache's fixed rule: every `gap`-th step refreshes, all from timestep `start` up, and
+    /// those after one at `close` or below.
     pub fn interval(gap: NonZeroU32, start: u32, close: u32) -> CachePolicy {
-        CachePolicy(Arc::new(interval::Interval { gap, start, close }))
+        Rule::Interval(Interval { gap, start, close }).into()
     }
 
-    /// What a cache is with nothing more said: `auto:35dB` if the model in `folder` was calibrated
-    /// for `sampler`, `spacing` and `steps`, else the reference's default, `N2-700-50`.
+    /// The policy of a cache that is asked for by no more than its name: `auto:35dB` if the model
+    /// in `folder` was calibrated for `sampler`, `spacing` and `steps`, else the reference's
+    /// default, `N2-700-50`.
     pub fn usual(
         folder: &Path,
         sampler: SamplerKind,
         spacing: Spacing,
         steps: usize,
     ) -> CachePolicy {
-        match calibration_file(folder, sampler, spacing, steps).exists() {
-            true => CachePolicy(Arc::new(calibrated::USUAL)),
-            false => CachePolicy::interval(GAP, START, CLOSE),
+        if calibration_file(folder, sampler, spacing, steps).exists() {
+            Rule::Auto(calibrated::USUAL).into()
+        } else {
+            CachePolicy::interval(GAP, START, CLOSE)
         }
     }
 
     /// Whether it is [`off`](CachePolicy::off).
     pub fn is_off(&self) -> bool {
-        self.0.is_off()
+        self.rule == Rule::Off
     }
 
-    /// Whether it decides step by step.
+    /// Whether it decides step by step: its plans are [`Plan::Reactive`].
     pub fn is_reactive(&self) -> bool {
-        self.0.is_reactive()
+        matches!(self.rule, Rule::Probe(_))
     }
 
-    /// What to do in `run`.
+    /// What to do at each step of a request.
     ///
     /// # Errors
-    /// When a file that the policy names does not fit the run.
-    pub fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
-        self.0.plan(run).map_err(|error| PolicyError { policy: self.to_string(), ..error })
+    /// When a file that the policy names does not fit the request.
+    pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Plan, PolicyError> {
+        let plan = match &self.rule {
+            Rule::Off => Ok(Plan::Planned(vec![Decision::Refresh; input.timesteps.len()])),
+            Rule::Interval(rule) => Ok(Plan::Planned(rule.plan(input.timesteps))),
+            Rule::Schedule(rule) => rule.plan(input).map(Plan::Planned),
+            Rule::Probe(rule) => Ok(Plan::Reactive(Watch::new(*rule))),
+            Rule::Auto(rule) => rule.plan(input).map(Plan::Planned),
+        };
+        let plan = plan.map_err(|message| PolicyError { policy: self.to_string(), message })?;
+        Ok(match self.taylor {
+            None => plan,
+            Some(order) => taylor::forecast(plan, order, input.timesteps),
+        })
     }
 }
 
@@ -185,7 +183,12 @@ impl Plan {
         }
     }
 
-    /// How many of the core's outputs to keep.
+    /// Whether decisions are made step by step.
+    pub fn is_reactive(&self) -> bool {
+        matches!(self, Plan::Reactive(_))
+    }
+
+    /// How many of the core's outputs to keep: at least one.
     pub fn keeps(&self) -> usize {
         match self {
             Plan::Planned(decisions) => decisions.iter().map(needs).max().unwrap_or(1),
@@ -211,8 +214,8 @@ pub fn refreshes(plan: &[Decision]) -> usize {
     refreshed(plan).len()
 }
 
-/// How many times faster a plan is than one that always refreshes, from the cost of a full step and of a cached one in
-/// any unit (FLOPs, milliseconds). 1 for an empty plan.
+/// How many times faster a plan is than one that always refreshes, from the cost of a full step and
+/// of a cached one in any unit (FLOPs, milliseconds). 1 for an empty plan.
 pub fn speed_up(full_cost: f64, cached_cost: f64, plan: &[Decision]) -> f64 {
     if plan.is_empty() {
         return 1.0;
@@ -222,27 +225,35 @@ pub fn speed_up(full_cost: f64, cached_cost: f64, plan: &[Decision]) -> f64 {
     plan.len() as f64 * full_cost / cost
 }
 
-impl PartialEq for CachePolicy {
-    fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
+impl From<Rule> for CachePolicy {
+    fn from(rule: Rule) -> CachePolicy {
+        CachePolicy { rule, taylor: None }
     }
 }
 
-impl Serialize for CachePolicy {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CachePolicy {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+impl Rule {
+    fn parse(text: &str) -> Option<Rule> {
+        if text == "off" {
+            return Some(Rule::Off);
+        }
+        Interval::parse(text)
+            .map(Rule::Interval)
+            .or_else(|| FromFile::parse(text).map(Rule::Schedule))
+            .or_else(|| Probe::parse(text).map(Rule::Probe))
+            .or_else(|| Auto::parse(text).map(Rule::Auto))
     }
 }
 
 impl fmt::Display for CachePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.rule {
+            Rule::Off => f.write_str("off"),
+            Rule::Interval(rule) => rule.fmt(f),
+            Rule::Schedule(rule) => rule.fmt(f),
+            Rule::Probe(rule) => rule.fmt(f),
+            Rule::Auto(rule) => rule.fmt(f),
+        }?;
+        self.taylor.map_or(Ok(()), |order| write!(f, "+taylor{order}"))
     }
 }
 
@@ -250,13 +261,26 @@ impl FromStr for CachePolicy {
     type Err = ParsePolicyError;
 
     fn from_str(text: &str) -> Result<Self, ParsePolicyError> {
-        let read = |text: &str| SYNTAX.iter().find_map(|(_, parse)| parse(text));
         let policy = match text.rsplit_once("+taylor") {
-            Some((rule, order)) => read(rule)
-                .and_then(|rule| taylor::Taylor::parse(rule, order))
-                .map(|rule| CachePolicy(Arc::new(rule))),
-            None => read(text).map(CachePolicy),
+            None => Rule::parse(text).map(CachePolicy::from),
+            Some((rule, order)) => Rule::parse(rule)
+                .filter(|rule| *rule != Rule::Off)
+                .and_then(|rule| Some(CachePolicy { rule, taylor: Some(taylor::order(order)?) })),
         };
         policy.ok_or_else(|| ParsePolicyError(text.to_owned()))
+    }
+}
+
+impl From<CachePolicy> for String {
+    fn from(policy: CachePolicy) -> String {
+        policy.to_string()
+    }
+}
+
+impl TryFrom<String> for CachePolicy {
+    type Error = ParsePolicyError;
+
+    fn try_from(text: String) -> Result<CachePolicy, ParsePolicyError> {
+        text.parse()
     }
 }

@@ -1,16 +1,18 @@
-//! `probe:<threshold>` or `probe:<threshold>-<longest>`: refreshes when the shallow encoder's output, which is computed
-//! at every step, has moved far enough since the last refresh. DiCache (arXiv 2508.17356), the relative change summed
-//! over the steps as TeaCache (arXiv 2411.19108) does.
+//! `probe:<threshold>` or `probe:<threshold>-<longest>`: refreshes when the shallow encoder's
+//! output, which is computed at every step, has moved far enough since the last refresh. DiCache
+//! (arXiv 2508.17356), the relative change summed over the steps as TeaCache (arXiv 2411.19108)
+//! does.
 
 use std::fmt;
 
-use super::interval::number;
-use super::{Decision, Forecast, Plan, PolicyError, Rule, Run, Watch};
+use super::parse::number;
+use super::taylor::Series;
+use super::{Decision, Forecast};
 
 /// Most reuses in a row where the policy does not say.
 const LONGEST: usize = 4;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Probe {
     /// Summed change from which on a step refreshes.
     threshold: f32,
@@ -18,15 +20,17 @@ pub(super) struct Probe {
     longest: usize,
 }
 
-/// `probe:0.2` or `probe:0.2-6`.
-pub(super) fn parse(text: &str) -> Option<Probe> {
-    let text = text.strip_prefix("probe:")?;
-    let (threshold, longest) = match text.rsplit_once('-') {
-        None => (text, LONGEST),
-        Some((threshold, longest)) => (threshold, number(longest).filter(|&n| n > 0)? as usize),
-    };
-    let threshold = threshold.parse().ok().filter(|t: &f32| t.is_finite() && *t > 0.0)?;
-    Some(Probe { threshold, longest })
+impl Probe {
+    /// `probe:0.2` or `probe:0.2-6`.
+    pub fn parse(text: &str) -> Option<Probe> {
+        let text = text.strip_prefix("probe:")?;
+        let (threshold, longest) = match text.rsplit_once('-') {
+            None => (text, LONGEST),
+            Some((threshold, longest)) => (threshold, number(longest).filter(|&n| n > 0)? as usize),
+        };
+        let threshold = threshold.parse().ok().filter(|t: &f32| t.is_finite() && *t > 0.0)?;
+        Some(Probe { threshold, longest })
+    }
 }
 
 impl fmt::Display for Probe {
@@ -35,29 +39,39 @@ impl fmt::Display for Probe {
     }
 }
 
-impl Rule for Probe {
-    fn plan(&self, _: &Run<'_>) -> Result<Plan, PolicyError> {
-        Ok(Plan::Reactive(Box::new(Watching { rule: *self, moved: 0.0, reuses: 0 })))
-    }
-
-    fn is_reactive(&self) -> bool {
-        true
-    }
-}
-
-/// Since the last refresh.
-struct Watching {
-    rule: Probe,
+/// Decides step by step. Made for one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    probe: Probe,
+    /// Summed change since the last refresh.
     moved: f32,
+    /// Reuses since the last refresh.
     reuses: usize,
+    /// What its reuses are forecast by, if not reused as they are.
+    series: Option<Series>,
 }
 
-impl Watch for Watching {
-    fn decide(&mut self, step: usize, change: f32) -> Decision {
+impl Watch {
+    pub(super) fn new(probe: Probe) -> Watch {
+        Watch { probe, moved: 0.0, reuses: 0, series: None }
+    }
+
+    pub(super) fn with_forecasts(self, series: Series) -> Watch {
+        Watch { series: Some(series), ..self }
+    }
+
+    /// The decision for `step`, asked in order from 0, where it is a refresh. `change` is how far
+    /// the shallow encoder's output is from that of the step before, relative to it; 0 at step 0.
+    pub fn decide(&mut self, step: usize, change: f32) -> Decision {
+        let decision = self.by_change(step, change);
+        self.series.as_mut().map_or(decision, |series| series.refine(step, decision))
+    }
+
+    fn by_change(&mut self, step: usize, change: f32) -> Decision {
         self.moved += change;
         // A change that is not a number must refresh: it is not below the threshold.
-        let near = self.moved < self.rule.threshold;
-        if step > 0 && near && self.reuses < self.rule.longest {
+        let near = self.moved < self.probe.threshold;
+        if step > 0 && near && self.reuses < self.probe.longest {
             self.reuses += 1;
             return Decision::Reuse(Forecast::LAST);
         }
@@ -65,7 +79,8 @@ impl Watch for Watching {
         Decision::Refresh
     }
 
-    fn keeps(&self) -> usize {
-        1
+    /// How many outputs of the core its forecasts need at most.
+    pub fn keeps(&self) -> usize {
+        self.series.as_ref().map_or(1, Series::keeps)
     }
 }

@@ -9,11 +9,11 @@ use hydit_graphs::parse_yaml;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::interval::number;
-use super::{Decision, Forecast, Plan, PolicyError, Rule, Run};
+use super::parse::number;
+use super::{Decision, Forecast, PolicyInput};
 use crate::sampler::{SamplerKind, Spacing};
 
-/// Schedules for one model, sampler and number of steps. A field that is given must fit the run.
+/// Schedules for one model, sampler and number of steps. A field that is given must fit the input.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedules {
@@ -23,7 +23,7 @@ pub struct Schedules {
     pub sampler: Option<SamplerKind>,
     /// Its timestep spacing.
     pub spacing: Option<Spacing>,
-    /// Steps of a run.
+    /// Steps of a input.
     pub steps: usize,
     /// The guidance scale they were made with: with more, `auto:<quality>` does not hold.
     pub guidance_scale: Option<f32>,
@@ -70,12 +70,12 @@ impl Measured {
 }
 
 impl Schedules {
-    /// Reads `path` and checks that it fits `run`.
+    /// Reads `path` and checks that it fits `input`.
     ///
     /// # Errors
     /// When it cannot be read, or was made for something else.
-    pub fn read(path: &Path, run: &Run<'_>) -> Result<Schedules, PolicyError> {
-        let refuse = |message: String| refuse(format!("{}: {message}", path.display()));
+    pub(super) fn read(path: &Path, input: &PolicyInput<'_>) -> Result<Schedules, String> {
+        let refuse = |message: String| format!("{}: {message}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         let found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;
         let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
@@ -85,17 +85,17 @@ impl Schedules {
             )))
         };
         match &found {
-            Schedules { steps, .. } if *steps != run.timesteps.len() => {
-                return differ("steps", steps, &run.timesteps.len());
+            Schedules { steps, .. } if *steps != input.timesteps.len() => {
+                return differ("steps", steps, &input.timesteps.len());
             }
-            Schedules { sampler: Some(made), .. } if *made != run.sampler => {
-                return differ("the sampler", made, &run.sampler);
+            Schedules { sampler: Some(made), .. } if *made != input.sampler => {
+                return differ("the sampler", made, &input.sampler);
             }
-            Schedules { spacing: Some(made), .. } if *made != run.spacing => {
-                return differ("the spacing", made, &run.spacing);
+            Schedules { spacing: Some(made), .. } if *made != input.spacing => {
+                return differ("the spacing", made, &input.spacing);
             }
-            Schedules { manifest_sha256: Some(made), .. } if made != run.manifest_sha256 => {
-                return differ("the export with the manifest hash", made, &run.manifest_sha256);
+            Schedules { manifest_sha256: Some(made), .. } if made != input.manifest_sha256 => {
+                return differ("the export with the manifest hash", made, &input.manifest_sha256);
             }
             _ => {}
         }
@@ -181,55 +181,49 @@ impl Schedule {
     }
 }
 
-#[derive(Debug)]
+/// A schedule of a file.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct FromFile {
     path: PathBuf,
-    /// Core runs of the one to take, where the file has several.
-    runs: Option<usize>,
+    /// The number of core runs of the schedule to take, where the file has several.
+    refreshes: Option<usize>,
 }
 
-/// `schedule:FILE` or `schedule:FILE#8`.
-pub(super) fn parse(text: &str) -> Option<FromFile> {
-    let text = text.strip_prefix("schedule:").filter(|path| !path.is_empty())?;
-    let runs = text.rsplit_once('#').and_then(|(path, runs)| Some((path, number(runs)? as usize)));
-    let (path, runs) = runs.map_or((text, None), |(path, runs)| (path, Some(runs)));
-    Some(FromFile { path: path.into(), runs })
+impl FromFile {
+    /// `schedule:FILE` or `schedule:FILE#8`.
+    pub fn parse(text: &str) -> Option<FromFile> {
+        let text = text.strip_prefix("schedule:").filter(|path| !path.is_empty())?;
+        let numbered =
+            text.rsplit_once('#').and_then(|(path, runs)| Some((path, number(runs)? as usize)));
+        let (path, refreshes) = numbered.map_or((text, None), |(path, n)| (path, Some(n)));
+        Some(FromFile { path: path.into(), refreshes })
+    }
+
+    pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Vec<Decision>, String> {
+        let found = Schedules::read(&self.path, input)?;
+        let mut fitting = found
+            .schedules
+            .iter()
+            .filter(|schedule| self.refreshes.is_none_or(|runs| schedule.refresh.len() == runs));
+        if let (Some(schedule), None) = (fitting.next(), fitting.next()) {
+            return Ok(schedule.plan(found.steps));
+        }
+        let runs: Vec<String> =
+            found.schedules.iter().map(|schedule| schedule.refresh.len().to_string()).collect();
+        let runs = runs.join(", ");
+        Err(match self.refreshes {
+            Some(asked) => format!("it has no schedule with {asked} core runs, but with: {runs}"),
+            None if runs.is_empty() => "it has no schedule".to_string(),
+            None => {
+                format!("it has several schedules: name one by its core runs, #<n> with n = {runs}")
+            }
+        })
+    }
 }
 
 impl fmt::Display for FromFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "schedule:{}", self.path.display())?;
-        self.runs.map_or(Ok(()), |runs| write!(f, "#{runs}"))
+        self.refreshes.map_or(Ok(()), |runs| write!(f, "#{runs}"))
     }
-}
-
-impl Rule for FromFile {
-    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
-        let found = Schedules::read(&self.path, run)?;
-        let mut fitting = found
-            .schedules
-            .iter()
-            .filter(|schedule| self.runs.is_none_or(|runs| schedule.refresh.len() == runs));
-        match (fitting.next(), fitting.next()) {
-            (Some(schedule), None) => Ok(Plan::Planned(schedule.plan(found.steps))),
-            _ => {
-                let runs = found.schedules.iter().map(|s| s.refresh.len().to_string());
-                let runs = runs.collect::<Vec<_>>().join(", ");
-                Err(refuse(match self.runs {
-                    Some(asked) => {
-                        format!("it has no schedule with {asked} core runs, but with: {runs}")
-                    }
-                    None if runs.is_empty() => "it has no schedule".to_string(),
-                    None => format!(
-                        "it has several schedules: name one by its core runs, #<n> with n = {runs}"
-                    ),
-                }))
-            }
-        }
-    }
-}
-
-/// An error whose policy the caller names.
-pub(super) fn refuse(message: String) -> PolicyError {
-    PolicyError { policy: String::new(), message }
 }

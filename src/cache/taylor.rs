@@ -2,69 +2,29 @@
 //! is. TaylorSeer (arXiv 2503.06923) with finite differences for derivatives, which is the
 //! polynomial through the last `order + 1` outputs.
 
-use std::fmt;
-use std::sync::Arc;
+use super::parse::number;
+use super::{Decision, Forecast, KEPT, Plan};
 
-use super::interval::number;
-use super::{Decision, Forecast, KEPT, Plan, PolicyError, Rule, Run, Watch};
-
-/// A rule whose reuses are forecast by a polynomial in the timestep.
-#[derive(Debug)]
-pub(super) struct Taylor {
-    rule: Arc<dyn Rule>,
-    order: usize,
+/// The order in the digits behind `+taylor`.
+pub(super) fn order(digits: &str) -> Option<usize> {
+    number(digits).map(|order| order as usize).filter(|order| (1..KEPT).contains(order))
 }
 
-impl Taylor {
-    /// Of `rule`, from the digits behind `+taylor`.
-    pub(super) fn parse(rule: Arc<dyn Rule>, order: &str) -> Option<Taylor> {
-        let order = number(order)? as usize;
-        ((1..KEPT).contains(&order) && !rule.is_off()).then_some(Taylor { rule, order })
-    }
-}
-
-impl fmt::Display for Taylor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+taylor{}", self.rule, self.order)
-    }
-}
-
-impl Rule for Taylor {
-    fn plan(&self, run: &Run<'_>) -> Result<Plan, PolicyError> {
-        let mut series = Series::new(self.order, run.timesteps);
-        Ok(match self.rule.plan(run)? {
-            Plan::Planned(plan) => {
-                let plan = plan.into_iter().enumerate();
-                Plan::Planned(plan.map(|(step, decision)| series.refine(step, decision)).collect())
-            }
-            Plan::Reactive(watch) => Plan::Reactive(Box::new(Forecasting { watch, series })),
-        })
-    }
-
-    fn is_reactive(&self) -> bool {
-        self.rule.is_reactive()
-    }
-}
-
-/// A reactive rule with forecasts.
-struct Forecasting {
-    watch: Box<dyn Watch>,
-    series: Series,
-}
-
-impl Watch for Forecasting {
-    fn decide(&mut self, step: usize, change: f32) -> Decision {
-        let decision = self.watch.decide(step, change);
-        self.series.refine(step, decision)
-    }
-
-    fn keeps(&self) -> usize {
-        self.series.order + 1
+/// `plan`, its reuses forecast by a polynomial of `order` in the timestep.
+pub(super) fn forecast(plan: Plan, order: usize, timesteps: &[u32]) -> Plan {
+    let mut series = Series::new(order, timesteps);
+    match plan {
+        Plan::Planned(plan) => {
+            let plan = plan.into_iter().enumerate();
+            Plan::Planned(plan.map(|(step, decision)| series.refine(step, decision)).collect())
+        }
+        Plan::Reactive(watch) => Plan::Reactive(watch.with_forecasts(series)),
     }
 }
 
 /// The refreshes so far, and what follows from them.
-struct Series {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Series {
     order: usize,
     timesteps: Vec<f64>,
     /// Timesteps of the last `order + 1`, the latest first.
@@ -77,8 +37,13 @@ impl Series {
         Series { order, timesteps, refreshed: Vec::new() }
     }
 
+    /// How many outputs of the core the forecasts need.
+    pub fn keeps(&self) -> usize {
+        self.order + 1
+    }
+
     /// A reuse at `step` becomes a forecast; of a lower order while there are few refreshes.
-    fn refine(&mut self, step: usize, decision: Decision) -> Decision {
+    pub fn refine(&mut self, step: usize, decision: Decision) -> Decision {
         let now = self.timesteps[step];
         match decision {
             Decision::Refresh => {
