@@ -38,7 +38,7 @@ impl Probe {
             DType::BF16 => backend.tensor_bf16(&shape, &x)?,
             _ => backend.tensor_f32(&shape, &x)?,
         };
-        Ok(Probe { session, x: backend.place(x)? })
+        Ok(Probe { session, x: backend.to_device(x)? })
     }
 
     /// Multiplies once; how long that took.

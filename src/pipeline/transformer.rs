@@ -156,7 +156,7 @@ impl Dit {
         let (cos, sin) =
             rope::tables(shape[0], shape[1], head_dim, manifest.variant.rope_convention);
         let place = |table: &[f32]| -> Result<Rc<Value>> {
-            Ok(Rc::new(backend.place(backend.tensor_f32(&shape, table)?)?))
+            Ok(Rc::new(backend.to_device(backend.tensor_f32(&shape, table)?)?))
         };
         let (cos, sin) = (place(&cos)?, place(&sin)?);
         let mut condition = |rows: Vec<usize>| -> Result<Condition> {

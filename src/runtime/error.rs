@@ -1,12 +1,16 @@
-//! What can go wrong with an engine, a graph or a tensor. Every message names the thing and the
-//! mend.
+//! What can go wrong with an engine, a graph or a tensor. Every message names the thing and what
+//! to do; what the engine said is the source.
 
 use std::path::PathBuf;
 
 use super::{DType, Provider, library::OLDEST_MINOR};
 
+/// An error of an engine, or words of our own in its place.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// `ort` was asked for, and no place holds a library.
     #[error(
@@ -40,15 +44,15 @@ pub enum RuntimeError {
         wanted: PathBuf,
     },
     /// ONNX Runtime refused a setting.
-    #[error("ONNX Runtime refused {what}: {reason}")]
+    #[error("ONNX Runtime refused {what}")]
     Setting {
         /// The setting.
         what: String,
-        /// ONNX Runtime's words.
-        reason: String,
+        /// ONNX Runtime's reason.
+        source: BoxError,
     },
-    /// What was being done is not wanted any more: see [`Stop`](super::Stop).
-    #[error("stopped: it is not wanted any more")]
+    /// Nobody wants the result any more: see [`Stop`](super::Stop).
+    #[error("stopped, since nobody wants the result any more")]
     Stopped,
     /// The execution provider asked for cannot be had.
     #[error("the {provider} provider cannot be used: {reason}\n{mend}")]
@@ -61,17 +65,17 @@ pub enum RuntimeError {
         mend: String,
     },
     /// A graph could not be loaded.
-    #[error("{} does not load in {engine}: {reason}", graph.display())]
+    #[error("cannot load {} in {engine}", graph.display())]
     Load {
         /// The `.onnx` file.
         graph: PathBuf,
         /// The engine and its provider.
         engine: String,
-        /// The engine's words.
-        reason: String,
+        /// The engine's reason.
+        source: BoxError,
     },
     /// A run failed inside the engine.
-    #[error("{} failed in {engine} for the inputs {shapes}: {reason}", graph.display())]
+    #[error("cannot run {} in {engine} on the inputs {shapes}", graph.display())]
     Run {
         /// The `.onnx` file.
         graph: PathBuf,
@@ -79,8 +83,8 @@ pub enum RuntimeError {
         engine: String,
         /// Name, element type and shape of every input.
         shapes: String,
-        /// The engine's words.
-        reason: String,
+        /// The engine's reason.
+        source: BoxError,
     },
     /// An input of the graph was not given.
     #[error("{} needs the input `{name}` ({expected}), which was not given", graph.display())]
@@ -147,13 +151,13 @@ pub enum RuntimeError {
         found: usize,
     },
     /// A tensor's elements cannot be read or written as asked.
-    #[error("a {dtype} tensor cannot be {doing}: {reason}")]
+    #[error("a {dtype} tensor cannot be {doing}")]
     Access {
         /// The tensor's element type.
         dtype: DType,
         /// "read as f32", "written from f32", …
         doing: &'static str,
         /// Why not.
-        reason: String,
+        source: BoxError,
     },
 }

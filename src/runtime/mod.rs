@@ -22,18 +22,17 @@ use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
 
 pub use self::{
-    error::RuntimeError,
-    onnxruntime::OnnxRuntime,
+    error::{BoxError, RuntimeError},
     provider::Provider,
-    session::Session,
+    session::{Outputs, Session},
     stop::Stop,
-    tract::Tract,
     value::{DType, TensorInfo, Value},
 };
 use self::{
     library::{Places, SearchReport},
-    onnxruntime::{NotOpened, Runs},
-    session::Engine,
+    onnxruntime::{NotOpened, OnnxRuntime},
+    session::LoadedGraph,
+    tract::Tract,
     value::{Inner, check_length, narrow},
 };
 
@@ -78,11 +77,17 @@ pub struct RuntimeOptions {
     pub engines: Option<PathBuf>,
 }
 
-/// An opened engine.
-pub enum Backend {
-    /// ONNX Runtime.
+/// An opened engine. Clones share it, with its [`Stop`].
+#[derive(Clone)]
+pub struct Backend {
+    engine: Engine,
+    low_memory: bool,
+    stop: Stop,
+}
+
+#[derive(Clone)]
+enum Engine {
     Ort(OnnxRuntime),
-    /// tract.
     Tract(Tract),
 }
 
@@ -92,8 +97,8 @@ impl Backend {
     ///
     /// # Errors
     /// When ONNX Runtime was asked for, by name, by `ORT_DYLIB_PATH` or for the sake of a provider,
-    /// and cannot be had. Nothing else takes its place then; in particular nothing runs on the CPU
-    /// that was asked for on a GPU.
+    /// and is not available. Nothing else takes its place then; in particular nothing runs on the
+    /// CPU that was asked for on a GPU.
     pub fn open(options: &RuntimeOptions) -> Result<Backend, RuntimeError> {
         Backend::open_in(options, &Places::of_process())
     }
@@ -103,106 +108,67 @@ impl Backend {
     /// # Errors
     /// As [`open`](Backend::open).
     pub fn open_in(options: &RuntimeOptions, places: &Places) -> Result<Backend, RuntimeError> {
-        let &RuntimeOptions { provider, low_memory, .. } = options;
-        if options.backend == BackendChoice::Tract {
-            if provider == Provider::Cpu {
-                return Ok(Backend::Tract(Tract {
-                    notice: String::new(),
-                    low_memory,
-                    stop: Stop::default(),
-                }));
-            }
-            let reason = "tract computes on the CPU only".into();
-            let mend = "leave out --backend tract, or use --provider cpu".into();
-            return Err(RuntimeError::Provider { provider, reason, mend });
-        }
-        let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        let engines = options.engines.clone();
-        let report = match OnnxRuntime::open(provider, threads, low_memory, engines, places) {
-            Ok(runtime) => return Ok(Backend::Ort(runtime)),
-            Err(NotOpened::Refused(error)) => return Err(error),
-            Err(NotOpened::Missing(report)) => report,
-        };
-        if provider != Provider::Cpu {
-            let reason =
-                format!("no ONNX Runtime library was found that has it{}", report.refused());
-            return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
-        }
-        match options.backend {
-            BackendChoice::Auto => Ok(Backend::Tract(Tract {
-                notice: notice(&report),
-                low_memory,
-                stop: Stop::default(),
-            })),
-            _ => Err(RuntimeError::NoLibrary { refused: report.refused() }),
-        }
+        let engine = Engine::open(options, places)?;
+        let low_memory = options.low_memory;
+        Ok(Backend { engine, low_memory, stop: Stop::default() })
     }
 
     /// The engine, its version, provider and library, in one line.
     pub fn describe(&self) -> String {
-        match self {
-            Backend::Ort(runtime) => runtime.describe(),
-            Backend::Tract(tract) => tract.describe(),
+        match &self.engine {
+            Engine::Ort(runtime) => runtime.describe(),
+            Engine::Tract(tract) => tract.describe(),
         }
     }
 
-    /// As [`describe`](Backend::describe), without where the library lies.
+    /// The engine, its version and provider: [`describe`](Backend::describe) without the path of
+    /// the library.
     pub fn name(&self) -> String {
-        match self {
-            Backend::Ort(runtime) => runtime.engine(),
-            Backend::Tract(_) => format!("tract {}", tract::VERSION),
+        match &self.engine {
+            Engine::Ort(runtime) => runtime.name(),
+            Engine::Tract(_) => format!("tract {}", tract::VERSION),
         }
     }
 
-    /// Threads for the work inside one node.
+    /// The number of threads for the work inside one node.
     pub fn threads(&self) -> usize {
-        match self {
-            Backend::Ort(runtime) => runtime.threads(),
-            Backend::Tract(_) => 1,
+        match &self.engine {
+            Engine::Ort(runtime) => runtime.threads(),
+            Engine::Tract(_) => 1,
         }
     }
 
     /// The provider in use, never another than was asked for. tract's is the CPU.
     pub fn provider(&self) -> Provider {
-        match self {
-            Backend::Ort(runtime) => runtime.provider(),
-            Backend::Tract(_) => Provider::Cpu,
-        }
+        self.ort_provider().unwrap_or(Provider::Cpu)
     }
 
     /// The provider where the engine is ONNX Runtime, `None` where it is tract.
     pub fn ort_provider(&self) -> Option<Provider> {
-        match self {
-            Backend::Ort(runtime) => Some(runtime.provider()),
-            Backend::Tract(_) => None,
+        match &self.engine {
+            Engine::Ort(runtime) => Some(runtime.provider()),
+            Engine::Tract(_) => None,
         }
     }
 
-    /// What is asked before every call of a graph that this backend has loaded.
+    /// Asked before every run of a graph that this backend has loaded.
     pub fn stop(&self) -> Stop {
-        match self {
-            Backend::Ort(runtime) => runtime.stop.clone(),
-            Backend::Tract(tract) => tract.stop.clone(),
-        }
+        self.stop.clone()
     }
 
     /// Whether memory comes before speed. ONNX Runtime then gives back what a run on the CPU has
-    /// allocated at its end, and a [`Pipeline`](crate::Pipeline) holds one part of the model at a
-    /// time. The numbers are the same.
+    /// allocated at its end, and a [`Pipeline`](crate::Pipeline) holds one component of the model
+    /// at a time. The numbers are the same.
     pub fn low_memory(&self) -> bool {
-        match self {
-            Backend::Ort(runtime) => runtime.low_memory(),
-            Backend::Tract(tract) => tract.low_memory,
-        }
+        self.low_memory
     }
 
     /// Loads an `.onnx` file that is run again and again, with its external data beside it.
     ///
     /// # Errors
-    /// [`RuntimeError::Load`] with the engine's reason; for a GPU provider also when a node would
-    /// have to run on the CPU.
+    /// [`RuntimeError::Load`]; for a GPU provider also when a node would have to run on the CPU.
     pub fn load(&self, graph: &Path) -> Result<Session, RuntimeError> {
-        self.load_for(graph, Runs::Many)
+        self.load_for(graph, self.low_memory)
     }
 
     /// As [`load`](Backend::load), for a graph that runs now and then: ONNX Runtime keeps no memory
@@ -211,18 +177,19 @@ impl Backend {
     /// # Errors
     /// As [`load`](Backend::load).
     pub fn load_seldom(&self, graph: &Path) -> Result<Session, RuntimeError> {
-        self.load_for(graph, Runs::Few)
+        self.load_for(graph, true)
     }
 
-    fn load_for(&self, graph: &Path, runs: Runs) -> Result<Session, RuntimeError> {
-        let (engine, inputs, outputs) = match self {
-            Backend::Ort(runtime) => {
-                let (engine, inputs, outputs) = runtime.load(graph, runs)?;
-                (Engine::Ort(engine), inputs, outputs)
+    /// Loads a graph, which gives back the memory of a run on the CPU at its end if it `shrinks`.
+    fn load_for(&self, graph: &Path, shrinks: bool) -> Result<Session, RuntimeError> {
+        let (engine, inputs, outputs) = match &self.engine {
+            Engine::Ort(runtime) => {
+                let (graph, inputs, outputs) = runtime.load(graph, shrinks)?;
+                (LoadedGraph::Ort(graph), inputs, outputs)
             }
-            Backend::Tract(tract) => {
-                let (engine, inputs, outputs) = tract.load(graph)?;
-                (Engine::Tract(engine), inputs, outputs)
+            Engine::Tract(tract) => {
+                let (graph, inputs, outputs) = tract.load(graph)?;
+                (LoadedGraph::Tract(graph), inputs, outputs)
             }
         };
         Ok(Session::new(graph, engine, self.stop(), inputs, outputs))
@@ -253,15 +220,15 @@ impl Backend {
     /// tract, which has no bf16.
     pub fn tensor_bf16(&self, shape: &[usize], data: &[f32]) -> Result<Value, RuntimeError> {
         check_length(shape, data.len())?;
-        let refused = |reason| RuntimeError::Access { dtype: DType::BF16, doing: "made", reason };
-        match self {
-            Backend::Ort(_) => {
+        let refused =
+            |source: BoxError| RuntimeError::Access { dtype: DType::BF16, doing: "made", source };
+        match &self.engine {
+            Engine::Ort(_) => {
                 let rounded: Vec<bf16> = data.iter().map(|&x| bf16::from_f32(x)).collect();
-                let tensor = OrtTensor::from_array((shape, rounded))
-                    .map_err(|error| refused(error.to_string()))?;
-                Ok(Value(Inner::Ort(tensor.upcast())))
+                let tensor = OrtTensor::from_array((shape, rounded));
+                Ok(Value(Inner::Ort(tensor.map_err(|error| refused(error.into()))?.upcast())))
             }
-            Backend::Tract(_) => Err(refused("tract has no bf16".into())),
+            Engine::Tract(_) => Err(refused("tract has no bf16".into())),
         }
     }
 
@@ -277,7 +244,7 @@ impl Backend {
     where
         T: ort::value::PrimitiveTensorElementType + tract_onnx::prelude::Datum + Copy,
     {
-        Value::make(matches!(self, Backend::Ort(_)), shape, data)
+        Value::make(matches!(self.engine, Engine::Ort(_)), shape, data)
     }
 
     /// Moves an input that many runs share to where the sessions compute, so that no run uploads it
@@ -285,15 +252,48 @@ impl Backend {
     ///
     /// # Errors
     /// [`RuntimeError::Access`] when the copy to the device fails.
-    pub fn place(&self, value: Value) -> Result<Value, RuntimeError> {
+    pub fn to_device(&self, value: Value) -> Result<Value, RuntimeError> {
         let dtype = value.dtype();
-        match (self, value.0) {
-            (Backend::Ort(runtime), Inner::Ort(tensor)) => {
-                runtime.place(tensor).map(|tensor| Value(Inner::Ort(tensor))).map_err(|error| {
-                    RuntimeError::Access { dtype, doing: "placed", reason: error.to_string() }
-                })
-            }
+        match (&self.engine, value.0) {
+            (Engine::Ort(runtime), Inner::Ort(tensor)) => match runtime.to_device(tensor) {
+                Ok(tensor) => Ok(Value(Inner::Ort(tensor))),
+                Err(error) => Err(RuntimeError::Access {
+                    dtype,
+                    doing: "copied to the device",
+                    source: error.into(),
+                }),
+            },
             (_, inner) => Ok(Value(inner)),
+        }
+    }
+}
+
+impl Engine {
+    fn open(options: &RuntimeOptions, places: &Places) -> Result<Engine, RuntimeError> {
+        let &RuntimeOptions { provider, backend, .. } = options;
+        if backend == BackendChoice::Tract {
+            if provider == Provider::Cpu {
+                return Ok(Engine::Tract(Tract { notice: String::new() }));
+            }
+            let reason = "tract computes on the CPU only".into();
+            let mend = "leave out --backend tract, or use --provider cpu".into();
+            return Err(RuntimeError::Provider { provider, reason, mend });
+        }
+        let threads = options.threads.unwrap_or_else(physical_cores).max(1);
+        let report = match OnnxRuntime::open(provider, threads, options.engines.clone(), places) {
+            Ok(runtime) => return Ok(Engine::Ort(runtime)),
+            Err(NotOpened::Refused(error)) => return Err(error),
+            Err(NotOpened::Missing(report)) => report,
+        };
+        if provider != Provider::Cpu {
+            let reason =
+                format!("no ONNX Runtime library was found that has it{}", report.refused());
+            return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
+        }
+        if backend == BackendChoice::Auto {
+            Ok(Engine::Tract(Tract { notice: notice(&report) }))
+        } else {
+            Err(RuntimeError::NoLibrary { refused: report.refused() })
         }
     }
 }
@@ -310,43 +310,12 @@ fn notice(report: &SearchReport) -> String {
 /// The physical cores that this process may use; the logical ones where they cannot be told apart.
 pub fn physical_cores() -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
-    let table = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    match count_cores(&table) {
-        0 => available,
-        cores => available.min(cores),
-    }
-}
-
-/// The distinct pairs of package and core in the text of /proc/cpuinfo; 0 where it names none.
-fn count_cores(table: &str) -> usize {
-    let mut cores = std::collections::HashSet::new();
-    let mut package = None;
-    for line in table.lines() {
-        match line.split_once(':') {
-            Some((key, value)) if key.trim_end() == "physical id" => package = Some(value),
-            Some((key, value)) if key.trim_end() == "core id" => {
-                cores.insert((package, value));
-            }
-            _ => {}
-        }
-    }
-    cores.len()
+    available.min(num_cpus::get_physical())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hyperthreads_of_one_core_are_counted_once() {
-        let processor = |package: u32, core: u32| {
-            format!("processor : 0\nphysical id : {package}\ncore id\t: {core}\n\n")
-        };
-        let table: String =
-            [(0, 0), (0, 1), (0, 0), (0, 1), (1, 0)].map(|(p, c)| processor(p, c)).concat();
-        assert_eq!(count_cores(&table), 3);
-        assert_eq!(count_cores("processor : 0\nBogoMIPS : 50\n"), 0);
-    }
 
     #[test]
     fn names_of_backends_are_read_back() {

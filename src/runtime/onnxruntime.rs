@@ -34,7 +34,7 @@ use ort::{
 };
 
 use super::{
-    DType, Provider, RuntimeError, Stop, TensorInfo,
+    DType, Provider, RuntimeError, TensorInfo,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
 
@@ -50,20 +50,12 @@ struct Loaded {
 }
 
 /// An opened ONNX Runtime with a provider.
+#[derive(Clone)]
 pub struct OnnxRuntime {
     loaded: Loaded,
     provider: Provider,
     threads: usize,
-    low_memory: bool,
     engines: Option<PathBuf>,
-    pub(super) stop: Stop,
-}
-
-/// How often a graph runs in a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Runs {
-    Many,
-    Few,
 }
 
 /// Why ONNX Runtime did not open.
@@ -85,7 +77,6 @@ impl OnnxRuntime {
     pub(super) fn open(
         provider: Provider,
         threads: usize,
-        low_memory: bool,
         engines: Option<PathBuf>,
         places: &Places,
     ) -> Result<OnnxRuntime, NotOpened> {
@@ -115,8 +106,7 @@ impl OnnxRuntime {
             }
         };
         drop(slot);
-        let stop = Stop::default();
-        let runtime = OnnxRuntime { loaded, provider, threads, low_memory, engines, stop };
+        let runtime = OnnxRuntime { loaded, provider, threads, engines };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -124,27 +114,12 @@ impl OnnxRuntime {
 
     /// "ONNX Runtime 1.31.1, cpu provider (path)"
     pub(super) fn describe(&self) -> String {
-        format!("{} ({})", self.engine(), self.loaded.library.display())
+        format!("{} ({})", self.name(), self.loaded.library.display())
     }
 
     /// The provider that its sessions use.
     pub fn provider(&self) -> Provider {
         self.provider
-    }
-
-    /// Whether memory comes before speed.
-    pub(super) fn low_memory(&self) -> bool {
-        self.low_memory
-    }
-
-    /// The file that was loaded.
-    pub fn library(&self) -> &Path {
-        &self.loaded.library
-    }
-
-    /// "1.31.1", or "1.31" where the file's name does not tell more.
-    pub fn version(&self) -> &str {
-        &self.loaded.version
     }
 
     /// Threads for the work inside one node.
@@ -153,21 +128,22 @@ impl OnnxRuntime {
     }
 
     /// "ONNX Runtime 1.31.1, cpu provider"
-    pub(super) fn engine(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
     }
 
     fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
         let refused = |what: &'static str| {
+            // Without the builder that it carries, which is bound to its thread.
             move |error: ort::Error<SessionBuilder>| RuntimeError::Setting {
                 what: what.into(),
-                reason: error.message().into(),
+                source: error.message().into(),
             }
         };
         let mut builder = Session::builder(&self.loaded.environment)
             .map_err(|error| RuntimeError::Setting {
                 what: "a new session".into(),
-                reason: error.to_string(),
+                source: error.into(),
             })?
             .with_auto_device(AutoDevicePolicy::PreferCPU)
             .map_err(refused("the device policy"))?
@@ -199,16 +175,17 @@ impl OnnxRuntime {
             .map_err(refused("the end of CPU fallback"))
     }
 
-    /// Loads a graph; returns it with its declared inputs and outputs.
+    /// Loads a graph; returns it with its declared inputs and outputs. On the CPU its arena
+    /// shrinks after each run if it `shrinks`.
     pub(super) fn load(
         &self,
         graph: &Path,
-        runs: Runs,
-    ) -> Result<(Engine, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
+        shrinks: bool,
+    ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
         let failed = |error: ort::Error| RuntimeError::Load {
             graph: graph.to_owned(),
-            engine: self.engine(),
-            reason: error.to_string(),
+            engine: self.name(),
+            source: error.into(),
         };
         let session = self.builder()?.commit_from_file(graph).map_err(failed)?;
         let inputs = session.inputs().iter().map(info).collect();
@@ -219,14 +196,14 @@ impl OnnxRuntime {
             .collect::<Result<_, ort::Error>>()
             .map_err(failed)?;
         let mut options = RunOptions::new().map_err(failed)?;
-        if self.provider == Provider::Cpu && (self.low_memory || runs == Runs::Few) {
+        if self.provider == Provider::Cpu && shrinks {
             options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(failed)?;
         }
-        Ok((Engine { session, options, outputs, describe: self.engine() }, inputs, declared))
+        Ok((Graph { session, options, outputs, describe: self.name() }, inputs, declared))
     }
 
     /// Moves a tensor to where the sessions compute; on the CPU it is there already.
-    pub(super) fn place(&self, tensor: DynTensor) -> Result<DynTensor, ort::Error> {
+    pub(super) fn to_device(&self, tensor: DynTensor) -> Result<DynTensor, ort::Error> {
         if self.provider == Provider::Cpu { Ok(tensor) } else { tensor.to(self.device(), 0) }
     }
 
@@ -302,7 +279,7 @@ fn info(outlet: &Outlet) -> TensorInfo {
 }
 
 /// A graph loaded in ONNX Runtime.
-pub struct Engine {
+pub struct Graph {
     session: Session,
     options: RunOptions,
     /// The name of each output, and the memory in which it is wanted.
@@ -311,7 +288,7 @@ pub struct Engine {
     pub(super) describe: String,
 }
 
-impl Engine {
+impl Graph {
     /// Has the output at `index` brought to the host at the end of each run.
     pub(super) fn output_to_host(&mut self, index: usize) -> Result<(), ort::Error> {
         self.outputs[index].1 = memory(AllocationDevice::CPU)?;

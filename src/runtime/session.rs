@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RuntimeError, Stop, TensorInfo, Value, onnxruntime,
+    BoxError, RuntimeError, Stop, TensorInfo, Value, onnxruntime,
     tract::{self, VERSION},
     value::Inner,
 };
@@ -12,21 +12,21 @@ use super::{
 /// between threads.
 pub struct Session {
     graph: PathBuf,
-    engine: Engine,
+    engine: LoadedGraph,
     stop: Stop,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
 
-pub(super) enum Engine {
-    Ort(onnxruntime::Engine),
-    Tract(tract::Engine),
+pub(super) enum LoadedGraph {
+    Ort(onnxruntime::Graph),
+    Tract(tract::Graph),
 }
 
 impl Session {
     pub(super) fn new(
         graph: &Path,
-        engine: Engine,
+        engine: LoadedGraph,
         stop: Stop,
         inputs: Vec<TensorInfo>,
         outputs: Vec<TensorInfo>,
@@ -58,10 +58,10 @@ impl Session {
                 .iter()
                 .position(|output| output.name == *name)
                 .ok_or_else(|| self.unknown("output", name, &self.outputs))?;
-            if let Engine::Ort(engine) = &mut self.engine {
+            if let LoadedGraph::Ort(engine) = &mut self.engine {
                 engine.output_to_host(index).map_err(|error| RuntimeError::Setting {
                     what: format!("to bring the output `{name}` to the host"),
-                    reason: error.to_string(),
+                    source: error.into(),
                 })?;
             }
         }
@@ -81,7 +81,7 @@ impl Session {
         }
         let order = self.check(inputs)?;
         let ran = match &mut self.engine {
-            Engine::Ort(engine) => engine
+            LoadedGraph::Ort(engine) => engine
                 .run(inputs.iter().filter_map(|(name, value)| match &value.0 {
                     Inner::Ort(tensor) => Some((*name, tensor)),
                     Inner::Tract(_) => None,
@@ -89,8 +89,8 @@ impl Session {
                 .map(|outputs| {
                     outputs.into_iter().map(|tensor| Value(Inner::Ort(tensor))).collect()
                 })
-                .map_err(|error| error.to_string()),
-            Engine::Tract(engine) => engine
+                .map_err(BoxError::from),
+            LoadedGraph::Tract(engine) => engine
                 .run(
                     order
                         .iter()
@@ -102,21 +102,40 @@ impl Session {
                 )
                 .map(|outputs| {
                     outputs.into_iter().map(|tensor| Value(Inner::Tract(tensor))).collect()
-                }),
+                })
+                .map_err(BoxError::from),
         };
-        ran.map_err(|reason| RuntimeError::Run {
+        ran.map_err(|source| RuntimeError::Run {
             graph: self.graph.clone(),
             engine: match &self.engine {
-                Engine::Ort(engine) => engine.describe.clone(),
-                Engine::Tract(_) => format!("tract {VERSION}"),
+                LoadedGraph::Ort(engine) => engine.describe.clone(),
+                LoadedGraph::Tract(_) => format!("tract {VERSION}"),
             },
             shapes: inputs
                 .iter()
                 .map(|(name, value)| format!("{name} {}", found(value)))
                 .collect::<Vec<_>>()
                 .join(", "),
-            reason,
+            source,
         })
+    }
+
+    /// As [`run`](Session::run), of a graph with one output.
+    ///
+    /// # Errors
+    /// As [`run`](Session::run).
+    pub fn run_single(&mut self, inputs: &[(&str, &Value)]) -> Result<Value, RuntimeError> {
+        let mut outputs = self.run(inputs)?;
+        Ok(outputs.pop().expect("a graph has an output"))
+    }
+
+    /// As [`run`](Session::run), with the outputs by name.
+    ///
+    /// # Errors
+    /// As [`run`](Session::run).
+    pub fn run_by_name(&mut self, inputs: &[(&str, &Value)]) -> Result<Outputs<'_>, RuntimeError> {
+        let values = self.run(inputs)?;
+        Ok(Outputs { session: self, values: values.into_iter().map(Some).collect() })
     }
 
     /// Checks the inputs against what the file declares; returns, for each input of the graph,
@@ -144,7 +163,7 @@ impl Session {
             }
             if matches!(
                 (&self.engine, &value.0),
-                (Engine::Ort(_), Inner::Tract(_)) | (Engine::Tract(_), Inner::Ort(_))
+                (LoadedGraph::Ort(_), Inner::Tract(_)) | (LoadedGraph::Tract(_), Inner::Ort(_))
             ) {
                 return Err(RuntimeError::ForeignValue { graph: graph(), name: name() });
             }
@@ -165,6 +184,26 @@ impl Session {
     fn unknown(&self, side: &'static str, name: &str, known: &[TensorInfo]) -> RuntimeError {
         let known = known.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
         RuntimeError::UnknownName { graph: self.graph.clone(), side, name: name.into(), known }
+    }
+}
+
+/// The outputs of a run.
+pub struct Outputs<'a> {
+    session: &'a Session,
+    /// In the graph's order; `None` once taken.
+    values: Vec<Option<Value>>,
+}
+
+impl Outputs<'_> {
+    /// The output `name`, which is taken once.
+    ///
+    /// # Errors
+    /// [`RuntimeError::UnknownName`].
+    pub fn take(&mut self, name: &str) -> Result<Value, RuntimeError> {
+        let infos = &self.session.outputs;
+        let index = infos.iter().position(|info| info.name == name);
+        let value = index.and_then(|index| self.values[index].take());
+        value.ok_or_else(|| self.session.unknown("output", name, infos))
     }
 }
 

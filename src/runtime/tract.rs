@@ -15,7 +15,7 @@ use tract_onnx::{
     },
 };
 
-use super::{DType, RuntimeError, Stop, TensorInfo};
+use super::{DType, RuntimeError, TensorInfo};
 
 /// The version that Cargo.toml pins.
 pub const VERSION: &str = "0.23.9";
@@ -24,12 +24,10 @@ pub const VERSION: &str = "0.23.9";
 const PLANS: usize = 4;
 
 /// The engine that is always there.
+#[derive(Clone)]
 pub struct Tract {
     /// Why ONNX Runtime is not used instead; empty when tract was asked for.
     pub(super) notice: String,
-    /// Whether memory comes before speed.
-    pub(super) low_memory: bool,
-    pub(super) stop: Stop,
 }
 
 impl Tract {
@@ -44,16 +42,16 @@ impl Tract {
     pub(super) fn load(
         &self,
         graph: &Path,
-    ) -> Result<(Engine, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
+    ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
         parse(graph).map_err(|error| RuntimeError::Load {
             graph: graph.to_owned(),
             engine: format!("tract {VERSION}"),
-            reason: reason(&error),
+            source: error.into(),
         })
     }
 }
 
-fn parse(graph: &Path) -> TractResult<(Engine, Vec<TensorInfo>, Vec<TensorInfo>)> {
+fn parse(graph: &Path) -> TractResult<(Graph, Vec<TensorInfo>, Vec<TensorInfo>)> {
     let graph = graph.canonicalize()?;
     // Shapes noted in the file speak of symbolic axes, which would not unify with the sizes set for
     // a plan.
@@ -73,7 +71,7 @@ fn parse(graph: &Path) -> TractResult<(Engine, Vec<TensorInfo>, Vec<TensorInfo>)
     let inputs: Vec<_> =
         declared.input.iter().filter(|input| !is_weight(input)).map(info).collect();
     let outputs = declared.output.iter().map(info).collect();
-    Ok((Engine { model: parsed.model, plans: VecDeque::new() }, inputs, outputs))
+    Ok((Graph { model: parsed.model, plans: VecDeque::new() }, inputs, outputs))
 }
 
 fn info(value: &pb::ValueInfoProto) -> TensorInfo {
@@ -96,20 +94,18 @@ fn info(value: &pb::ValueInfoProto) -> TensorInfo {
 }
 
 /// A graph parsed by tract.
-pub struct Engine {
+pub struct Graph {
     model: InferenceModel,
     /// Last used first.
     plans: VecDeque<(Vec<Vec<usize>>, Arc<TypedRunnableModel>)>,
 }
 
-impl Engine {
+impl Graph {
     /// Runs on `inputs`, checked before and in the graph's order; returns the outputs in the
     /// graph's order.
-    pub(super) fn run(&mut self, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, String> {
-        let outputs = self
-            .plan(&inputs)
-            .and_then(|plan| plan.run(inputs.into_iter().map(TValue::from_const).collect()))
-            .map_err(|error| reason(&error))?;
+    pub(super) fn run(&mut self, inputs: Vec<Arc<Tensor>>) -> TractResult<Vec<Arc<Tensor>>> {
+        let plan = self.plan(&inputs)?;
+        let outputs = plan.run(inputs.into_iter().map(TValue::from_const).collect())?;
         Ok(outputs.into_iter().map(IntoArcTensor::into_arc_tensor).collect())
     }
 
@@ -138,11 +134,6 @@ impl Engine {
     }
 }
 
-/// The whole chain of causes in one line.
-fn reason(error: &TractError) -> String {
-    format!("{error:#}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +151,7 @@ mod tests {
     fn plans_are_kept_per_shape_and_bounded() {
         let graph =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/runtime/attention.onnx");
-        let tract = Tract { notice: String::new(), low_memory: false, stop: Stop::default() };
+        let tract = Tract { notice: String::new() };
         let (mut engine, ..) = tract.load(&graph).expect("a graph");
         let x = |tokens: usize| Arc::new(Tensor::zero::<f32>(&[1, tokens, 8]).expect("a tensor"));
         for tokens in [1, 2, 1, 3, 4, 1, 5] {

@@ -9,7 +9,7 @@ use ort::{
 };
 use tract_onnx::prelude::{Datum, DatumType, Tensor};
 
-use super::RuntimeError;
+use super::{BoxError, RuntimeError};
 
 /// The element type of a tensor. Graphs pass between each other whatever they like; the host makes
 /// and reads `F32`, `F16`, with ONNX Runtime `BF16`, and makes `I64`.
@@ -159,10 +159,10 @@ impl Value {
             DType::F16 => self.fill::<f16>(|slice| narrow(data, slice)),
             _ => Err("only f32 and f16 tensors can".into()),
         }
-        .map_err(|reason| RuntimeError::Access {
+        .map_err(|source| RuntimeError::Access {
             dtype,
             doing: "written from f32",
-            reason,
+            source,
         })
     }
 
@@ -218,7 +218,7 @@ impl Value {
         self.host_f32().ok_or_else(|| RuntimeError::Access {
             dtype: self.dtype(),
             doing: "taken apart",
-            reason: "only f32 tensors on the host can".into(),
+            source: "only f32 tensors on the host can".into(),
         })
     }
 
@@ -228,22 +228,17 @@ impl Value {
         T: PrimitiveTensorElementType + Datum + Copy,
     {
         check_length(shape, data.len())?;
-        let refused = |reason: String| RuntimeError::Access {
+        let refused = |source: BoxError| RuntimeError::Access {
             dtype: DType::from(T::datum_type()),
             doing: "made",
-            reason,
+            source,
         };
-        Ok(Value(match ort {
-            true => {
-                let tensor = OrtTensor::from_array((shape, data))
-                    .map_err(|error| refused(error.to_string()))?;
-                Inner::Ort(tensor.upcast())
-            }
-            false => {
-                let tensor =
-                    Tensor::from_shape(shape, &data).map_err(|error| refused(error.to_string()))?;
-                Inner::Tract(tensor.into())
-            }
+        Ok(Value(if ort {
+            let tensor = OrtTensor::from_array((shape, data));
+            Inner::Ort(tensor.map_err(|error| refused(error.into()))?.upcast())
+        } else {
+            let tensor = Tensor::from_shape(shape, &data);
+            Inner::Tract(tensor.map_err(|error| refused(error.into()))?.into())
         }))
     }
 
@@ -258,12 +253,11 @@ impl Value {
     /// [`RuntimeError::Access`] for another element type, or when the copy fails.
     pub fn read_f32(&self) -> Result<Cow<'_, [f32]>, RuntimeError> {
         let dtype = self.dtype();
-        let refused = |reason: String| RuntimeError::Access { dtype, doing: "read as f32", reason };
+        let refused = |source| RuntimeError::Access { dtype, doing: "read as f32", source };
         match (&self.0, dtype) {
             (Inner::Ort(tensor), DType::F32 | DType::F16 | DType::BF16) if !self.on_host() => {
-                let host = tensor
-                    .to(AllocationDevice::CPU, 0)
-                    .map_err(|error| refused(error.to_string()))?;
+                let host = tensor.to(AllocationDevice::CPU, 0);
+                let host = host.map_err(|error| refused(error.into()))?;
                 Ok(Cow::Owned(Value(Inner::Ort(host)).read_f32()?.into_owned()))
             }
             (_, DType::F32) => self.slice::<f32>().map(Cow::Borrowed).map_err(refused),
@@ -272,38 +266,30 @@ impl Value {
                 Ok(Cow::Owned(slice.iter().map(|x| x.to_f32()).collect()))
             }
             (Inner::Ort(tensor), DType::BF16) => {
-                let (_, slice) =
-                    tensor.try_extract_tensor::<bf16>().map_err(|e| refused(e.to_string()))?;
+                let slice = tensor.try_extract_tensor::<bf16>();
+                let (_, slice) = slice.map_err(|error| refused(error.into()))?;
                 Ok(Cow::Owned(slice.iter().map(|x| x.to_f32()).collect()))
             }
             _ => Err(refused("only f32, f16 and bf16 tensors can".into())),
         }
     }
 
-    fn slice<T: PrimitiveTensorElementType + Datum>(&self) -> Result<&[T], String> {
-        match &self.0 {
-            Inner::Ort(tensor) => {
-                tensor.try_extract_tensor::<T>().map(|(_, data)| data).map_err(|e| e.to_string())
-            }
-            Inner::Tract(tensor) => tensor
-                .try_as_plain_ram()
-                .and_then(|view| view.as_slice::<T>())
-                .map_err(|e| e.to_string()),
-        }
+    fn slice<T: PrimitiveTensorElementType + Datum>(&self) -> Result<&[T], BoxError> {
+        Ok(match &self.0 {
+            Inner::Ort(tensor) => tensor.try_extract_tensor::<T>()?.1,
+            Inner::Tract(tensor) => tensor.try_as_plain_ram()?.as_slice::<T>()?,
+        })
     }
 
     fn fill<T: PrimitiveTensorElementType + Datum>(
         &mut self,
         fill: impl FnOnce(&mut [T]),
-    ) -> Result<(), String> {
+    ) -> Result<(), BoxError> {
         match &mut self.0 {
-            Inner::Ort(tensor) => {
-                fill(tensor.try_extract_tensor_mut::<T>().map_err(|e| e.to_string())?.1)
-            }
+            Inner::Ort(tensor) => fill(tensor.try_extract_tensor_mut::<T>()?.1),
             Inner::Tract(tensor) => {
                 let tensor = Arc::get_mut(tensor).ok_or("it is shared")?;
-                let mut view = tensor.try_as_plain_ram_mut().map_err(|e| e.to_string())?;
-                fill(view.as_slice_mut::<T>().map_err(|e| e.to_string())?);
+                fill(tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?);
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ pub fn check_engines(engines: &[RuntimeOptions]) -> Result<()> {
         engines.iter().partition(|options| options.provider == Provider::Cpu);
     let mut of_tract = Vec::new();
     for options in gpu.into_iter().chain(cpu) {
-        if let Backend::Tract(_) = Backend::open(options)? {
+        if Backend::open(options)?.ort_provider().is_none() {
             of_tract.push(options.threads);
         }
     }
@@ -55,9 +55,9 @@ impl Setup {
         let name = || model.display().to_string();
         let request = request(&artifacts.manifest).with_context(name)?;
         request.check(&artifacts.manifest).with_context(name)?;
-        let chosen = match &backend {
-            Backend::Ort(_) => BackendChoice::Ort,
-            Backend::Tract(_) => BackendChoice::Tract,
+        let chosen = match backend.ort_provider() {
+            Some(_) => BackendChoice::Ort,
+            None => BackendChoice::Tract,
         };
         Ok(Setup {
             artifacts,
