@@ -39,7 +39,7 @@ impl Artifacts {
             let message = format!("{} bytes; a manifest has at most {MAX_MANIFEST}", size.len());
             return Err(Error::Artifact { path: file, message });
         }
-        let io = |source| Error::Io { path: file.clone(), source };
+        let io = |source| Error::Read { path: file.clone(), source };
         let text = std::fs::read_to_string(&file).map_err(io)?;
         let manifest = Manifest::from_yaml(&text)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
@@ -98,8 +98,8 @@ impl Artifacts {
             message: format!("{found} since the export: export the checkpoint again"),
         };
         let mut file =
-            File::open(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let io = |source| Error::Io { path: path.clone(), source };
+            File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let io = |source| Error::Read { path: path.clone(), source };
         let size = file.metadata().map_err(io)?.len();
         if size != entry.bytes {
             return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));
@@ -115,9 +115,10 @@ impl Artifacts {
                 n => digest.update(&buffer[..n]),
             }
         }
-        match hex(&digest.finalize()) == entry.sha256 {
-            true => Ok(()),
-            false => Err(changed("was changed (its SHA-256 differs)".to_string())),
+        if hex(&digest.finalize()) == entry.sha256 {
+            Ok(())
+        } else {
+            Err(changed("was changed (its SHA-256 differs)".to_string()))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between an artifact folder and a picture.
+//! What can go wrong between an artifact folder and an image.
 
 use std::path::PathBuf;
 
@@ -9,32 +9,75 @@ use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
 
-/// Errors of loading artifacts and of a request. Every one names the file, graph or field.
+/// An error of loading artifacts or of a request. Each names the file, graph or field.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // the messages say it
+#[non_exhaustive]
 pub enum Error {
-    #[error("{path}")]
-    Io { path: PathBuf, source: std::io::Error },
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file, or the folder it was to be written to.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file of an artifact folder is missing, was changed, or is of no use here.
     #[error("{path}: {message}")]
-    Artifact { path: PathBuf, message: String },
-    #[error("{path}")]
-    Manifest { path: PathBuf, source: ManifestError },
+    Artifact {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
+    /// A manifest is not understood, or of another version.
+    #[error("cannot use the manifest {path}")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// The backend failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// An image failed.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The sampler cannot do what a request asks for.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// The cache policy cannot do what a request asks for.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A field of a request is out of range.
     #[error("{field}: {message}")]
-    Request { field: &'static str, message: String },
-    #[error("the prompt cannot be tokenized: {0}")]
-    Tokenizer(String),
+    Request {
+        /// The field, by its name in [`Request`](crate::Request).
+        field: &'static str,
+        /// What it is, and what it may be.
+        message: String,
+    },
+    /// A prompt cannot be tokenized.
+    #[error("cannot tokenize the prompt")]
+    Tokenizer(#[source] tokenizers::Error),
+    /// A prediction holds infinities or NaN.
     #[error(
         "step {step} of {steps}: the prediction is not finite; with an fp16 export try --dtype fp32"
     )]
-    NotFinite { step: usize, steps: usize },
+    NotFinite {
+        /// Which step, counted from 1.
+        step: usize,
+        /// The number of steps of the request.
+        steps: usize,
+    },
 }
 
 /// A `Result` of this crate.

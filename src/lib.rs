@@ -1,4 +1,26 @@
-//! hydit: the artifacts of `hydit-export` -> pictures.
+//! Hunyuan-DiT text-to-image with Skip-Cache: from an artifact folder of `hydit-export` to images.
+//!
+//! ```
+//! use hydit::image::write_png;
+//! use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
+//! use hydit::{Pipeline, Request};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let (model, picture) = (folder.path().join("emoji"), folder.path().join("cat.png"));
+//! # hydit_export::export(&hydit_export::Options::new("models/emoji", &model), &mut ())?;
+//! let options = RuntimeOptions { backend: BackendChoice::Tract, ..Default::default() };
+//! let mut pipeline = Pipeline::load(&model, Backend::open(&options)?)?;
+//! let request = Request {
+//!     steps: 4,
+//!     cache_policy: "N2-1000-0".parse()?, // run the deep core at every second step
+//!     ..Request::new(pipeline.manifest(), "a cat")?
+//! };
+//! let request = request.check(pipeline.artifacts())?;
+//! let made = pipeline.generate(&request, &mut |step| println!("{} done", step.index + 1))?;
+//! write_png(&picture, &made.images[0], &[])?;
+//! # assert!(picture.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! The life of a request: [`pipeline`] turns the prompts into states of two text encoders; the
 //! conditioner, once, into what every step needs; from seeded noise a [`sampler`] goes down the
@@ -25,4 +47,4 @@ pub mod util;
 pub use error::{Error, Result};
 pub use pipeline::denoise::Step;
 pub use pipeline::{Generated, Pipeline};
-pub use request::Request;
+pub use request::{CheckedRequest, Request};

@@ -1,5 +1,7 @@
 //! What a picture is asked for, checked against the model before any work.
 
+use std::ops::Deref;
+
 use hydit_graphs::Manifest;
 use hydit_graphs::variant::Variant;
 use serde::{Deserialize, Serialize};
@@ -100,26 +102,28 @@ impl Request {
         }
     }
 
-    /// Checks every field; gives the sampler, and what the cache policy does.
+    /// Checks every field against the model of `artifacts` and plans the request, before any work.
     ///
     /// # Errors
-    /// [`Error::Request`] of a field, [`Error::Policy`] of a file that the policy names.
-    pub fn plan(&self, artifacts: &Artifacts) -> Result<(Sampler, Plan)> {
-        let sampler = self.check(&artifacts.manifest)?;
-        let run = PolicyInput {
+    /// [`Error::Request`] with the field, [`Error::Sampler`] for the number of steps,
+    /// [`Error::Policy`] if a file that the cache policy names does not fit.
+    pub fn check(&self, artifacts: &Artifacts) -> Result<CheckedRequest> {
+        let manifest = &artifacts.manifest;
+        self.check_fields(manifest)?;
+        let schedule = &manifest.model.scheduler;
+        let sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
+        let plan = self.cache_policy.plan(&PolicyInput {
             timesteps: sampler.timesteps(),
             sampler: self.sampler,
             spacing: self.spacing,
             guidance_scale: self.guidance_scale,
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
-        };
-        let plan = self.cache_policy.plan(&run)?;
-        Ok((sampler, plan))
+        })?;
+        Ok(CheckedRequest { request: self.clone(), sampler, plan })
     }
 
-    /// Checks every field; gives the sampler.
-    pub fn check(&self, manifest: &Manifest) -> Result<Sampler> {
+    fn check_fields(&self, manifest: &Manifest) -> Result<()> {
         let refuse = |field, message: String| Err(Error::Request { field, message });
         let unit = manifest.model.vae.factor() * manifest.model.transformer.patch_size;
         for (field, side) in [("height", self.height), ("width", self.width)] {
@@ -135,12 +139,8 @@ impl Request {
                 return refuse(field, message);
             }
         }
-        for (field, text) in [("prompt", &self.prompt), ("negative_prompt", &self.negative_prompt)]
-        {
-            if text.len() > MAX_PROMPT {
-                return refuse(field, format!("{} bytes; at most {MAX_PROMPT}", text.len()));
-            }
-        }
+        check_prompt("prompt", &self.prompt)?;
+        check_prompt("negative_prompt", &self.negative_prompt)?;
         if !(1..=MAX_BATCH).contains(&self.num_images) {
             return refuse("num_images", format!("{}; expected 1 to {MAX_BATCH}", self.num_images));
         }
@@ -156,9 +156,63 @@ impl Request {
         if self.seed.checked_add(self.num_images as u64 - 1).is_none() {
             return refuse("seed", format!("{} + num_images passes 2^64", self.seed));
         }
-        let schedule = &manifest.model.scheduler;
-        Ok(Sampler::new(self.sampler, schedule, self.spacing, self.steps)?)
+        Ok(())
     }
+}
+
+/// A request that a model can draw, with its sampler and what its cache policy does.
+///
+/// [`Request::check`] makes it, and nothing can change it, so that whoever is given one need not
+/// check again.
+#[derive(Clone, Debug)]
+pub struct CheckedRequest {
+    request: Request,
+    sampler: Sampler,
+    plan: Plan,
+}
+
+impl CheckedRequest {
+    /// The sampler at its first step.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// What the cache policy does.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The same request of another prompt.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the prompt is too long.
+    pub fn with_prompt(&self, prompt: &str) -> Result<CheckedRequest> {
+        check_prompt("prompt", prompt)?;
+        let request = Request { prompt: prompt.to_string(), ..self.request.clone() };
+        Ok(CheckedRequest { request, ..self.clone() })
+    }
+
+    /// The same request by another plan, which has a decision for each step, begins with a refresh
+    /// and forecasts from no more outputs than it has refreshed by then.
+    pub(crate) fn with_plan(&self, plan: Plan) -> CheckedRequest {
+        CheckedRequest { plan, ..self.clone() }
+    }
+}
+
+impl Deref for CheckedRequest {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
+}
+
+fn check_prompt(field: &'static str, text: &str) -> Result<()> {
+    if text.len() <= MAX_PROMPT {
+        return Ok(());
+    }
+    let message = format!("{} bytes; at most {MAX_PROMPT}", text.len());
+    Err(Error::Request { field, message })
 }
 
 /// Spacing of `sampler`: the variant's, else the checkpoint's.

@@ -5,6 +5,8 @@ use std::io::{Result, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use strum::VariantArray;
+
 /// Writes `bytes` beside `path` and renames, so that `path` never holds half of them.
 ///
 /// # Errors
@@ -23,4 +25,24 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A name that is none of the known ones.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} {name:?}: it must be one of {known}")]
+pub struct UnknownName {
+    what: &'static str,
+    name: String,
+    known: String,
+}
+
+impl UnknownName {
+    /// `name`, which is not the name of a `T`; people call a `T` a `what`.
+    pub fn of<T: VariantArray + Copy + Into<&'static str>>(
+        what: &'static str,
+        name: &str,
+    ) -> UnknownName {
+        let known: Vec<&str> = T::VARIANTS.iter().map(|&known| known.into()).collect();
+        UnknownName { what, name: name.to_string(), known: known.join(", ") }
+    }
 }

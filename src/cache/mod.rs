@@ -4,7 +4,7 @@
 //! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's
 //! timesteps it makes a [`Plan`]: decided before the first step, or step by step from how far the
 //! shallow encoder's output has moved. No tensors, no clock, no randomness; nothing outlives the
-//! request. A kind of policy is one file, and a variant of [`Rule`].
+//! request. A kind of policy is one file, and a variant of `Rule`.
 
 mod calibrated;
 mod forecast;

@@ -73,8 +73,9 @@ impl Schedules {
     /// Reads `path` and checks that it fits `input`.
     ///
     /// # Errors
-    /// When it cannot be read, or was made for something else.
-    pub(super) fn read(path: &Path, input: &PolicyInput<'_>) -> Result<Schedules, String> {
+    /// The message of a [`PolicyError`](super::PolicyError), if the file cannot be read or was made
+    /// for something else.
+    pub fn read(path: &Path, input: &PolicyInput<'_>) -> Result<Schedules, String> {
         let refuse = |message: String| format!("{}: {message}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         let found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;

@@ -1,9 +1,80 @@
-//! How alike two pictures are.
+//! How near images are to a reference.
 
+use super::statistics::{mean, mean_psnr, percentile, relative_error};
 use crate::image::{Image, ImageError};
+use crate::pipeline::Generated;
 
-/// Peak signal to noise ratio in decibels over all pixels and channels of two 8-bit pictures; infinite when they are
-/// equal.
+/// An image beside its reference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Peak signal to noise ratio in dB; infinite when the images are equal.
+    pub psnr: f64,
+    /// Structural similarity of the luma; 1 when the images are equal.
+    pub ssim: f64,
+    /// Root mean square of the difference of the clean latents over that of the reference's.
+    pub latent_error: f64,
+}
+
+/// Figures of many comparisons.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Mean PSNR in dB over the images that differ from their reference; infinite when none does.
+    pub psnr: f64,
+    /// The PSNR in dB that nine of ten images reach.
+    pub psnr_p10: f64,
+    /// Mean SSIM.
+    pub ssim: f64,
+    /// Mean relative error of the latents.
+    pub latent_error: f64,
+}
+
+/// Each image of `made` beside that of `reference` in its place.
+///
+/// # Errors
+/// When they differ in size, or are too small for [`ssim`].
+pub fn compare(reference: &Generated, made: &Generated) -> Result<Vec<Comparison>, ImageError> {
+    let size = made.latents.len() / made.images.len();
+    let latents = made.latents.chunks(size).zip(reference.latents.chunks(size));
+    let images = made.images.iter().zip(&reference.images);
+    let mut comparisons = Vec::with_capacity(made.images.len());
+    for ((image, reference), (latents, clean)) in images.zip(latents) {
+        comparisons.push(Comparison {
+            psnr: psnr(reference, image)?,
+            ssim: ssim(reference, image)?,
+            latent_error: relative_error(latents, clean),
+        });
+    }
+    Ok(comparisons)
+}
+
+impl Comparison {
+    /// The worst of each figure.
+    pub fn worst(all: &[Comparison]) -> Comparison {
+        let equal = Comparison { psnr: f64::INFINITY, ssim: 1.0, latent_error: 0.0 };
+        all.iter().fold(equal, |worst, one| Comparison {
+            psnr: worst.psnr.min(one.psnr),
+            ssim: worst.ssim.min(one.ssim),
+            latent_error: worst.latent_error.max(one.latent_error),
+        })
+    }
+}
+
+impl Summary {
+    /// The figures of `all`, which is not empty.
+    pub fn of(all: &[Comparison]) -> Summary {
+        let figures = |figure: fn(&Comparison) -> f64| all.iter().map(figure).collect::<Vec<f64>>();
+        let psnr = figures(|one| one.psnr);
+        Summary {
+            psnr: mean_psnr(&psnr),
+            psnr_p10: percentile(&psnr, 10),
+            ssim: mean(&figures(|one| one.ssim)),
+            latent_error: mean(&figures(|one| one.latent_error)),
+        }
+    }
+}
+
+/// Peak signal to noise ratio in decibels over all pixels and channels of two 8-bit images;
+/// infinite when they are equal.
 ///
 /// # Errors
 /// [`ImageError::Sizes`] when the sizes differ.
@@ -15,11 +86,12 @@ pub fn psnr(a: &Image, b: &Image) -> Result<f64, ImageError> {
     Ok(10.0 * (255.0 * 255.0 / mean).log10())
 }
 
-/// Structural similarity of the luma of two pictures, 1 when they are equal: Wang, Bovik, Sheikh, Simoncelli, "Image
-/// Quality Assessment: From Error Visibility to Structural Similarity" (2004).
+/// Structural similarity of the luma of two images, 1 when they are equal: Wang, Bovik, Sheikh,
+/// Simoncelli, "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004).
 ///
-/// As in the authors' `ssim_index.m`: an 11 x 11 Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03, L = 255, the
-/// mean over the windows that lie inside. Luma is 0.299 R + 0.587 G + 0.114 B, not rounded.
+/// As in the authors' `ssim_index.m`: an 11 x 11 Gaussian window of deviation 1.5, K1 = 0.01,
+/// K2 = 0.03, L = 255, the mean over the windows that lie inside. Luma is 0.299 R + 0.587 G +
+/// 0.114 B, not rounded.
 ///
 /// # Errors
 /// [`ImageError::Sizes`] when the sizes differ, [`ImageError::TooSmall`] when no window fits.
@@ -59,8 +131,8 @@ fn luma(image: &Image) -> Vec<f64> {
     image.rgb.as_chunks().0.iter().map(pixel).collect()
 }
 
-/// The Gaussian mean of every window inside the map: [height - 10, width - 10]. The window is a product, so rows and
-/// columns are taken one after the other.
+/// The Gaussian mean of every window inside the map: `[height - 10, width - 10]`. The window is a
+/// product, so rows and columns are taken one after the other.
 fn blur(map: &[f64], width: usize, height: usize) -> Vec<f64> {
     let mut weights: [f64; WINDOW] =
         std::array::from_fn(|i| (-(i as f64 - 5.0).powi(2) / 4.5).exp());

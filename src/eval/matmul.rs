@@ -7,8 +7,7 @@ use hydit_graphs::arithmetic::{MATMUL_WIDTH, matmul};
 use hydit_graphs::{DType, Precision, Sizes};
 
 use crate::error::Result;
-use crate::runtime::in_memory;
-use crate::runtime::{Backend, Session, Value};
+use crate::runtime::{Backend, Session, Value, in_memory};
 use crate::sampler::TorchGenerator;
 
 /// Distinct values among weights and inputs: a prime, so that no row is like its neighbour.

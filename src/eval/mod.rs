@@ -1,6 +1,7 @@
-//! Cache policies judged against the uncached picture of the same request.
+//! What a cache costs in quality and gains in time.
 //!
-//! The control beside them is the same request, uncached, in fewer steps: a cache that loses to it gains nothing.
+//! A [`Trial`] draws a request uncached and by each of its [`Contender`]s. The control among them is
+//! the same request, uncached, in fewer steps: a cache that loses to it gains nothing.
 
 pub mod calibrate;
 pub mod compare;
@@ -11,14 +12,14 @@ pub mod verify;
 
 use std::fmt;
 
-use crate::cache::{CachePolicy, refreshes, speed_up};
+use self::compare::{Comparison, compare};
+use crate::artifacts::Artifacts;
+use crate::cache::{CachePolicy, refreshes};
 use crate::error::Result;
-use crate::eval::compare::{psnr, ssim};
-use crate::eval::verify::relative_error;
 use crate::image::Image;
-use crate::pipeline::transformer::step_costs;
+use crate::pipeline::cost::StepCosts;
 use crate::pipeline::{Generated, Pipeline};
-use crate::request::Request;
+use crate::request::{CheckedRequest, Request};
 
 /// A way to draw a request with less work.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,13 @@ pub enum Contender {
     Steps(usize),
 }
 
-/// The uncached pictures of a request, and what its contenders made of it.
+/// A request and its contenders, checked.
+pub struct Trial {
+    uncached: CheckedRequest,
+    contenders: Vec<(Contender, CheckedRequest)>,
+}
+
+/// The uncached images of a request, and what its contenders made of it.
 pub struct Evaluation {
     /// Every step with the deep core.
     pub uncached: Generated,
@@ -39,61 +46,18 @@ pub struct Evaluation {
 
 /// How a contender drew a request.
 pub struct Outcome {
-    /// Steps that ran the deep core.
-    pub core_runs: usize,
-    /// All steps.
+    /// The number of steps that ran the deep core.
+    pub refreshes: usize,
+    /// The number of all steps.
     pub steps: usize,
-    /// Of the denoising loop, by FLOPs.
+    /// How many times less work the denoising loop was, in FLOPs.
     pub speed_up: f64,
-    /// The denoising loop of the whole batch, measured.
+    /// Wall time of the denoising loop for all images together.
     pub seconds: f64,
-    /// The batch.
-    pub pictures: Vec<Judged>,
-}
-
-/// A picture beside the uncached one of the same seed.
-pub struct Judged {
-    /// The picture.
-    pub image: Image,
-    /// In dB; infinite when the pictures are equal.
-    pub psnr: f64,
-    /// 1 when they are equal.
-    pub ssim: f64,
-    /// Root mean square of the clean latents' difference over that of the uncached ones.
-    pub latent_error: f64,
-}
-
-/// Draws `request` without a cache, then once for each of `contenders`; `told` hears what is drawn next.
-///
-/// # Errors
-/// As [`Pipeline::generate`].
-pub fn evaluate(
-    pipeline: &mut Pipeline,
-    request: &Request,
-    contenders: &[Contender],
-    told: &mut dyn FnMut(&str),
-) -> Result<Evaluation> {
-    told("uncached");
-    let uncached = Request { cache_policy: CachePolicy::off(), ..request.clone() };
-    let uncached = pipeline.generate(&uncached, &mut |_| {})?;
-    let (full, reused) = step_costs(pipeline.manifest(), request);
-    let mut outcomes = Vec::with_capacity(contenders.len());
-    for contender in contenders {
-        told(&contender.to_string());
-        let made = pipeline.generate(&contender.request(request), &mut |_| {})?;
-        let speed_up = match contender {
-            Contender::Policy(_) => speed_up(full, reused, &made.plan),
-            Contender::Steps(steps) => request.steps as f64 / *steps as f64,
-        };
-        outcomes.push(Outcome {
-            core_runs: refreshes(&made.plan),
-            steps: made.plan.len(),
-            speed_up,
-            seconds: made.timings.denoise.as_secs_f64(),
-            pictures: judge(&uncached, made)?,
-        });
-    }
-    Ok(Evaluation { uncached, outcomes })
+    /// The images; the seed of image i is the request's plus i.
+    pub images: Vec<Image>,
+    /// Each image beside the uncached one.
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Contender {
@@ -118,23 +82,71 @@ impl fmt::Display for Contender {
     }
 }
 
-/// The pictures of `made` beside those of `uncached`.
-///
-/// # Errors
-/// When they are not of one size.
-pub fn judge(uncached: &Generated, made: Generated) -> Result<Vec<Judged>> {
-    let one = made.latents.len() / made.images.len();
-    let latents = made.latents.chunks(one).zip(uncached.latents.chunks(one));
-    let mut judged = Vec::with_capacity(made.images.len());
-    for ((image, reference), (own, clean)) in
-        made.images.into_iter().zip(&uncached.images).zip(latents)
-    {
-        judged.push(Judged {
-            psnr: psnr(reference, &image)?,
-            ssim: ssim(reference, &image)?,
-            latent_error: relative_error(own, clean),
-            image,
-        });
+impl Trial {
+    /// Checks `request` without a cache and by each of `contenders`.
+    ///
+    /// # Errors
+    /// As [`Request::check`].
+    pub fn new(
+        artifacts: &Artifacts,
+        request: &Request,
+        contenders: &[Contender],
+    ) -> Result<Trial> {
+        let uncached = Contender::Policy(CachePolicy::off()).request(request).check(artifacts)?;
+        let mut checked = Vec::with_capacity(contenders.len());
+        for contender in contenders {
+            checked.push((contender.clone(), contender.request(request).check(artifacts)?));
+        }
+        Ok(Trial { uncached, contenders: checked })
     }
-    Ok(judged)
+
+    /// The number of contenders.
+    pub fn contenders(&self) -> usize {
+        self.contenders.len()
+    }
+
+    /// The same trial of another prompt.
+    ///
+    /// # Errors
+    /// As [`CheckedRequest::with_prompt`].
+    pub fn with_prompt(&self, prompt: &str) -> Result<Trial> {
+        let mut contenders = Vec::with_capacity(self.contenders.len());
+        for (contender, request) in &self.contenders {
+            contenders.push((contender.clone(), request.with_prompt(prompt)?));
+        }
+        Ok(Trial { uncached: self.uncached.with_prompt(prompt)?, contenders })
+    }
+
+    /// Draws the request without a cache, then by each contender; `on_next` is told what is drawn
+    /// next.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn run(
+        &self,
+        pipeline: &mut Pipeline,
+        on_next: &mut dyn FnMut(&str),
+    ) -> Result<Evaluation> {
+        on_next("uncached");
+        let uncached = pipeline.generate(&self.uncached, &mut |_| {})?;
+        let costs = StepCosts::of(pipeline.manifest(), &self.uncached);
+        let mut outcomes = Vec::with_capacity(self.contenders.len());
+        for (contender, request) in &self.contenders {
+            on_next(&contender.to_string());
+            let made = pipeline.generate(request, &mut |_| {})?;
+            let speed_up = match contender {
+                Contender::Policy(_) => costs.speed_up(&made.plan),
+                Contender::Steps(steps) => self.uncached.steps as f64 / *steps as f64,
+            };
+            outcomes.push(Outcome {
+                refreshes: refreshes(&made.plan),
+                steps: made.plan.len(),
+                speed_up,
+                seconds: made.timings.denoise.as_secs_f64(),
+                comparisons: compare(&uncached, &made)?,
+                images: made.images,
+            });
+        }
+        Ok(Evaluation { uncached, outcomes })
+    }
 }

@@ -1,12 +1,13 @@
 //! Figures of samples.
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// The middle sample; of an even number the mean of the two in the middle.
 pub fn median(samples: &[f64]) -> f64 {
     let sorted = sorted(samples);
     let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
+    if sorted.len().is_multiple_of(2) {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    } else {
+        sorted[middle]
     }
 }
 
@@ -21,10 +22,18 @@ pub fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / samples.len() as f64
 }
 
-/// In dB, over the pictures that are not equal to what they are compared with; infinite when all are.
+/// The mean PSNR in dB over the images that differ from their reference; infinite when none does.
 pub fn mean_psnr(all: &[f64]) -> f64 {
     let differing: Vec<f64> = all.iter().copied().filter(|psnr| psnr.is_finite()).collect();
     if differing.is_empty() { f64::INFINITY } else { mean(&differing) }
+}
+
+/// The relative distance of two vectors: `|a - b| / |b|`.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    let difference: f64 =
+        a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    let size: f64 = b.iter().map(|&b| f64::from(b).powi(2)).sum();
+    (difference / size.max(f64::MIN_POSITIVE)).sqrt()
 }
 
 fn sorted(samples: &[f64]) -> Vec<f64> {

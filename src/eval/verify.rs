@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hydit_graphs::manifest::{GraphEntry, Manifest};
 use hydit_graphs::{DType, Precision, Sizes, TensorSpec};
 
+use super::statistics::relative_error;
 use crate::artifacts::Artifacts;
 use crate::error::Result;
 use crate::pipeline::rope;
@@ -136,13 +137,6 @@ fn random(
             backend.tensor_i64(&shape, &values)?
         }
     })
-}
-
-/// `|a - b| / |b|`
-pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
-    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let difference = squares(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
-    (difference / squares(&mut b.iter().map(|&b| f64::from(b))).max(f64::MIN_POSITIVE)).sqrt()
 }
 
 /// The larger, or NaN if one is: `f64::max` would hide it.

@@ -1,232 +1,196 @@
-//! Several requests a step at a time: their rows run through the shallow graphs together, each at
-//! its own timestep, and those whose plans refresh run through the core together. A request joins and
-//! leaves between steps; its sampler, noise and kept outputs are its own.
+//! Which rows share a call of a graph.
+//!
+//! The rows of one request run all in one call, or each in its own where that is faster. The rows
+//! of several requests run in one call where [`can_batch`] says that none of them sees the
+//! difference.
 
-use std::ops::Range;
+use std::ops::Deref;
 use std::rc::Rc;
 
-use hydit_graphs::{Manifest, Precision};
+use hydit_graphs::{Manifest, Precision, Sizes};
 
-use crate::cache::{Decision, Forecast, Plan};
+use super::conditioner::Condition;
+use super::cost::sizes;
+use super::denoise::Rows;
+use super::transformer::Shallow;
+use crate::cache::Decision;
 use crate::error::Result;
-use crate::pipeline::denoise::Walk;
-use crate::pipeline::transformer::{Condition, Dit, Lane, Shallow, rows_apart, sizes};
 use crate::request::Request;
 use crate::runtime::{Backend, Provider, Value};
-use crate::timing::{Stage, Timings};
 
-/// A request in a batch.
-pub struct Member {
-    /// Where it is.
-    pub walk: Walk,
-    /// What it does at each step.
-    pub plan: Plan,
-    /// What it has done.
-    pub decisions: Vec<Decision>,
+/// Image tokens from which the rows of a request run one after the other on a CPU.
+///
+/// A run of all rows reads each weight once, a run of one row keeps its activations in the
+/// processor's caches: on two cores together is 5 to 15 % faster up to 256 tokens, apart 2 to 7 %
+/// from 1024 on. Apart needs the memory of one row for activations, and in int8 a row's rounding
+/// does not depend on its neighbours.
+const APART_FROM: usize = 1024;
+
+/// How many rows of a request share a call: all of them, or one.
+pub fn rows_together(provider: Provider, sizes: &Sizes) -> usize {
+    if rows_apart(provider, sizes) { 1 } else { sizes.batch }
 }
 
-/// Requests that run together.
-#[derive(Default)]
-pub struct Batch {
-    members: Vec<Member>,
-    /// The conditions of all rows, as long as nobody joins or leaves.
-    condition: Option<Rc<Condition>>,
+fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
+    provider == Provider::Cpu && sizes.grid_height * sizes.grid_width >= APART_FROM
 }
 
-impl Batch {
-    /// Those in it, in the order of their rows.
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    /// Pictures in all.
-    pub fn pictures(&self) -> usize {
-        self.members.iter().map(|member| member.walk.request().num_images).sum()
-    }
-
-    /// Whether `request` can run together with those in it.
-    pub fn fits(&self, manifest: &Manifest, backend: &Backend, request: &Request) -> bool {
-        let Some(first) = self.members.first() else { return true };
-        let of = first.walk.request();
-        (request.width, request.height) == (of.width, of.height)
-            && !of.cache_policy.is_reactive()
-            && !request.cache_policy.is_reactive()
-            && rows_mix(manifest, backend, request)
-    }
-
-    /// Takes `walk` in at its next step.
-    ///
-    /// # Errors
-    /// When what its plan needs cannot be loaded.
-    pub fn join(&mut self, backend: &Backend, dit: &mut Dit, walk: Walk, plan: Plan) -> Result<()> {
-        dit.prepare(backend, plan.keeps(), plan.planned().is_none())?;
-        self.condition = None;
-        self.members.push(Member { walk, plan, decisions: Vec::new() });
-        Ok(())
-    }
-
-    /// Lets the member at `index` go, wherever it is.
-    ///
-    /// # Panics
-    /// When there is no such member.
-    pub fn leave(&mut self, index: usize) -> Member {
-        self.condition = None;
-        self.members.remove(index)
-    }
-
-    /// One step of every member; what became of each, in their order.
-    ///
-    /// # Errors
-    /// When a graph fails, for all of them.
-    pub fn step(&mut self, dit: &mut Dit, timings: &mut Timings) -> Result<Vec<Result<Decision>>> {
-        let outcomes = match self.members.as_mut_slice() {
-            [Member { walk, plan, .. }] => vec![walk.step(dit, plan, timings)],
-            _ => self.step_together(dit, timings)?,
-        };
-        for (member, outcome) in self.members.iter_mut().zip(&outcomes) {
-            member.decisions.extend(outcome.as_ref().ok());
-        }
-        Ok(outcomes)
-    }
-
-    fn step_together(
-        &mut self,
-        dit: &mut Dit,
-        timings: &mut Timings,
-    ) -> Result<Vec<Result<Decision>>> {
-        let Batch { members, condition } = self;
-        members.iter_mut().try_for_each(|member| member.walk.arrive())?;
-        if condition.is_none() {
-            let lanes: Vec<&Lane> = members.iter().map(Member::lane).collect();
-            *condition = Some(Rc::new(together(&lanes)?));
-        }
-        let condition = condition.clone().expect("made above");
-        let lane = Lane::new(condition, stack(members, |member| &member.lane().latents)?);
-        let timestep = stack(members, |member| &member.walk.timestep)?;
-        let encoded = timings.time(Stage::Encoder, || dit.encode(&lane, &timestep))?;
-        let decisions: Vec<Decision> = members.iter().map(Member::decision).collect();
-        let deep = deep(members, &decisions, dit, &lane, &encoded, timings)?;
-        let predictions = timings.time(Stage::Decoder, || dit.decode(&lane, &encoded, &deep))?;
-        let mut outcomes = Vec::with_capacity(members.len());
-        let rows = rows(members);
-        for ((member, rows), decision) in members.iter_mut().zip(rows).zip(decisions) {
-            let prediction = predictions.rows(rows)?;
-            outcomes.push(member.walk.follow(&[prediction], timings).map(|()| decision));
-        }
-        Ok(outcomes)
-    }
+/// Whether `one` and `other` can share calls, each row coming out as it would alone.
+///
+/// They must be of one size, and neither may decide step by step, since a decision waits for the
+/// request's own shallow encoder.
+pub fn can_batch(manifest: &Manifest, backend: &Backend, one: &Request, other: &Request) -> bool {
+    (one.width, one.height) == (other.width, other.height)
+        && !one.cache_policy.is_reactive()
+        && !other.cache_policy.is_reactive()
+        && rows_mix(manifest, backend, one)
 }
 
-/// Whether rows of different requests can run in one call here, and each row come out as it would
-/// alone: on ONNX Runtime's CPU provider in fp32. In int8 the rows of a call share a scale; elsewhere
-/// the tensors to be put together lie on a device, and one picture fills it.
+/// Whether rows of different requests of this size can share a call here, and each row come out as
+/// it would alone: on ONNX Runtime's CPU provider in fp32. In int8 the rows of a call share a
+/// scale; elsewhere the tensors to be put together lie on a device, and one image fills it.
 pub fn rows_mix(manifest: &Manifest, backend: &Backend, request: &Request) -> bool {
     backend.ort_provider() == Some(Provider::Cpu)
         && manifest.precision == Precision::Fp32
         && !rows_apart(Provider::Cpu, &sizes(manifest, request))
 }
 
-impl Member {
-    /// Rows that mix are in one lane.
-    fn lane(&self) -> &Lane {
-        &self.walk.lanes[0]
-    }
-
-    fn decision(&self) -> Decision {
-        self.plan.planned().expect("planned members only")[self.walk.place.step]
-    }
+/// The rows that share a call: those of one request, or of several that are batched.
+pub struct RowGroup<'a> {
+    rows: Vec<&'a mut Rows>,
+    condition: Rc<Condition>,
 }
 
-/// What the decoder gets for the core's output, in the rows of all members.
-fn deep(
-    members: &mut [Member],
-    decisions: &[Decision],
-    dit: &mut Dit,
-    lane: &Lane,
-    encoded: &Shallow,
-    timings: &mut Timings,
-) -> Result<Value> {
-    let refresh = |i: &usize| decisions[*i] == Decision::Refresh;
-    let refreshing: Vec<usize> = (0..members.len()).filter(refresh).collect();
-    let all = refreshing.len() == members.len();
-    if !refreshing.is_empty() {
-        let deep = timings.time(Stage::Core, || match all {
-            true => dit.core(lane, encoded),
-            false => {
-                let (lane, encoded) = only(members, &refreshing, lane, encoded)?;
-                dit.core(&lane, &encoded)
-            }
-        })?;
-        let mut start = 0;
-        for &i in &refreshing {
-            let Member { walk, plan, .. } = &mut members[i];
-            let rows = start..start + walk.rows();
-            start = rows.end;
-            walk.lanes[0].keep(deep.rows(rows)?, plan.keeps());
-        }
-        if all {
-            return Ok(deep);
-        }
+/// The condition of a batch, kept by its first rows for as long as the batch stays the same.
+pub(crate) struct Batched {
+    members: Vec<Rc<Condition>>,
+    condition: Rc<Condition>,
+}
+
+/// A tensor of a group: its only member's, or a copy of all members' one after the other.
+pub(crate) enum Stacked<'a> {
+    Only(&'a Value),
+    Copy(Value),
+}
+
+impl<'a> RowGroup<'a> {
+    /// Rows of one request that share a call.
+    pub(crate) fn alone(rows: &'a mut Rows) -> RowGroup<'a> {
+        RowGroup { condition: rows.condition.clone(), rows: vec![rows] }
     }
-    let forecasts: Vec<Option<Value>> = timings.time(Stage::Policy, || {
-        let forecast = |(member, decision): (&Member, &Decision)| match *decision {
-            Decision::Refresh | Decision::Reuse(Forecast::LAST) => Ok(None),
-            Decision::Reuse(forecast) => dit.forecast(member.lane(), forecast).map(Some),
+
+    /// Rows of several requests, which [can be batched](can_batch).
+    ///
+    /// # Errors
+    /// When their conditions cannot be put together.
+    pub(crate) fn together(mut rows: Vec<&'a mut Rows>) -> Result<RowGroup<'a>> {
+        let members: Vec<Rc<Condition>> = rows.iter().map(|rows| rows.condition.clone()).collect();
+        let batched = match rows[0].batched.take() {
+            Some(known) if known.is_of(&members) => known,
+            _ => Batched { condition: Rc::new(Condition::stacked(&members)?), members },
         };
-        members.iter().zip(decisions).map(forecast).collect::<Result<_>>()
-    })?;
-    let deep: Vec<&Value> = members
-        .iter()
-        .zip(&forecasts)
-        .map(|(member, forecast)| forecast.as_ref().unwrap_or(&member.lane().kept()[0]))
-        .collect();
-    Ok(Value::stacked(&deep)?)
+        let condition = batched.condition.clone();
+        rows[0].batched = Some(batched);
+        Ok(RowGroup { rows, condition })
+    }
+
+    /// The rows of each request in the group.
+    pub(crate) fn rows(&mut self) -> impl Iterator<Item = &mut Rows> {
+        self.rows.iter_mut().map(|rows| &mut **rows)
+    }
+
+    /// Whether all of the rows run the deep core at this step.
+    pub(crate) fn all_refresh(&self) -> bool {
+        self.rows.iter().all(|rows| rows.decision == Decision::Refresh)
+    }
+
+    pub(crate) fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    pub(crate) fn latents(&self) -> Result<Stacked<'_>> {
+        stack(self.rows.iter().map(|rows| &rows.latents))
+    }
+
+    pub(crate) fn timestep(&self) -> Result<Stacked<'_>> {
+        stack(self.rows.iter().map(|rows| &rows.timestep))
+    }
+
+    /// What the decoder gets for the deep core's output at this step.
+    pub(crate) fn deep(&self) -> Result<Stacked<'_>> {
+        stack(self.rows.iter().map(|rows| rows.deep()))
+    }
+
+    /// The deep core's output that was kept `index` refreshes ago, of a group of one.
+    pub(crate) fn kept(&self, index: usize) -> &Value {
+        &self.rows[0].kept[index]
+    }
+
+    /// The rows that run the deep core at this step, and what it reads of `shallow`; `None` if no
+    /// rows do.
+    pub(crate) fn refreshing(
+        &mut self,
+        shallow: &Shallow,
+    ) -> Result<Option<(RowGroup<'_>, Shallow)>> {
+        let (mut chosen, mut conditions) = (Vec::new(), Vec::new());
+        let (mut x, mut temb) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for rows in &mut self.rows {
+            let range = start..start + rows.count();
+            start = range.end;
+            if rows.decision == Decision::Refresh {
+                x.push(shallow.x().rows(range.clone())?);
+                temb.push(shallow.temb.rows(range)?);
+                conditions.push(rows.condition.clone());
+                chosen.push(&mut **rows);
+            }
+        }
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let skips = vec![Value::stacked(&x.iter().collect::<Vec<_>>())?];
+        let temb = Value::stacked(&temb.iter().collect::<Vec<_>>())?;
+        let condition = Rc::new(Condition::stacked(&conditions)?);
+        Ok(Some((RowGroup { rows: chosen, condition }, Shallow { skips, temb })))
+    }
+
+    /// `value`, of all rows of the group, as one value for each member.
+    pub(crate) fn split(&self, value: Value) -> Result<Vec<Value>> {
+        if self.rows.len() == 1 {
+            return Ok(vec![value]);
+        }
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(self.rows.len());
+        for rows in &self.rows {
+            parts.push(value.rows(start..start + rows.count())?);
+            start += rows.count();
+        }
+        Ok(parts)
+    }
 }
 
-/// What the core reads of the members at `chosen`.
-fn only(
-    members: &[Member],
-    chosen: &[usize],
-    lane: &Lane,
-    encoded: &Shallow,
-) -> Result<(Lane, Shallow)> {
-    let rows = rows(members);
-    let take = |value: &Value| -> Result<Value> {
-        let parts: Vec<Value> =
-            chosen.iter().map(|&i| Ok(value.rows(rows[i].clone())?)).collect::<Result<_>>()?;
-        Ok(Value::stacked(&parts.iter().collect::<Vec<_>>())?)
-    };
-    let lanes: Vec<&Lane> = chosen.iter().map(|&i| members[i].lane()).collect();
-    let latents = take(&lane.latents)?;
-    let shallow = Shallow(vec![take(encoded.x())?, take(encoded.temb())?]);
-    Ok((Lane::new(Rc::new(together(&lanes)?), latents), shallow))
+impl Batched {
+    fn is_of(&self, members: &[Rc<Condition>]) -> bool {
+        self.members.len() == members.len()
+            && self.members.iter().zip(members).all(|(a, b)| Rc::ptr_eq(a, b))
+    }
 }
 
-/// One condition for the rows of all `lanes`, which are of one size.
-fn together(lanes: &[&Lane]) -> Result<Condition> {
-    let stacked = |part: fn(&Condition) -> &Value| {
-        Value::stacked(&lanes.iter().map(|lane| part(&lane.condition)).collect::<Vec<_>>())
-    };
-    let Condition { cos, sin, .. } = &*lanes[0].condition;
-    Ok(Condition {
-        text_states: stacked(|condition| &condition.text_states)?,
-        extra: stacked(|condition| &condition.extra)?,
-        cos: cos.clone(),
-        sin: sin.clone(),
-    })
+fn stack<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Stacked<'a>> {
+    let values: Vec<&Value> = values.collect();
+    match *values {
+        [only] => Ok(Stacked::Only(only)),
+        _ => Ok(Stacked::Copy(Value::stacked(&values)?)),
+    }
 }
 
-/// Where the rows of each member are among those of all.
-fn rows(members: &[Member]) -> Vec<Range<usize>> {
-    let mut start = 0;
-    let range = |member: &Member| {
-        let rows = start..start + member.walk.rows();
-        start = rows.end;
-        rows
-    };
-    members.iter().map(range).collect()
-}
+impl Deref for Stacked<'_> {
+    type Target = Value;
 
-fn stack(members: &[Member], part: fn(&Member) -> &Value) -> Result<Value> {
-    Ok(Value::stacked(&members.iter().map(part).collect::<Vec<_>>())?)
+    fn deref(&self) -> &Value {
+        match self {
+            Stacked::Only(value) => value,
+            Stacked::Copy(value) => value,
+        }
+    }
 }

@@ -1,44 +1,76 @@
-//! A part of the model: text encoders, transformer or image decoder.
+//! A component of the model: text encoders, transformer or image decoder.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use crate::artifacts::Artifacts;
 use crate::error::Result;
 use crate::runtime::Backend;
-use crate::timing::{Stage, Timings};
+use crate::timing::Stage;
 
-/// Loaded from the start and kept; or, on a [low-memory](Backend::low_memory) engine, loaded for
-/// each use and dropped after it, so that the parts are never in memory together.
-pub struct Part<T> {
-    load: fn(&Artifacts, &Backend) -> Result<T>,
+/// Loaded from the start and kept; or, on a [low-memory](Backend::low_memory) backend, loaded for
+/// each use and dropped after it, so that no two components are in memory together.
+pub struct Component<T> {
+    load: fn(&Arc<Artifacts>, &Backend) -> Result<T>,
     kept: Option<T>,
 }
 
-impl<T> Part<T> {
-    /// The part that `load` loads.
+/// A component for as long as it is used.
+///
+/// A [`Value`](crate::runtime::Value) that an owned component has made keeps alive the memory that
+/// its runs have allocated; better copy what is needed and drop the value first.
+pub enum Loaded<'a, T> {
+    /// The component stays in memory.
+    Kept(&'a mut T),
+    /// The component was loaded for this use and goes with the guard.
+    Owned(T),
+}
+
+impl<T> Component<T> {
+    /// The component that `load` loads.
+    ///
+    /// # Errors
+    /// When it is kept and cannot be loaded.
     pub fn new(
-        load: fn(&Artifacts, &Backend) -> Result<T>,
-        artifacts: &Artifacts,
+        load: fn(&Arc<Artifacts>, &Backend) -> Result<T>,
+        artifacts: &Arc<Artifacts>,
         backend: &Backend,
-    ) -> Result<Part<T>> {
+    ) -> Result<Component<T>> {
         let kept = if backend.low_memory() { None } else { Some(load(artifacts, backend)?) };
-        Ok(Part { load, kept })
+        Ok(Component { load, kept })
     }
 
-    /// Lends the part to `work`. What `work` returns had better hold no
-    /// [`Value`](crate::runtime::Value) that the part made: it keeps the memory that the part's runs
-    /// have allocated.
-    pub fn lend<R>(
-        &mut self,
-        artifacts: &Artifacts,
-        backend: &Backend,
-        timings: &mut Timings,
-        work: impl FnOnce(&mut T, &mut Timings) -> Result<R>,
-    ) -> Result<R> {
+    /// The component, loaded now unless it is kept.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn load(&mut self, artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Loaded<'_, T>> {
         match &mut self.kept {
-            Some(part) => work(part, timings),
+            Some(kept) => Ok(Loaded::Kept(kept)),
             None => {
-                let mut part = timings.time(Stage::Load, || (self.load)(artifacts, backend))?;
-                work(&mut part, timings)
+                let _timed = backend.timer().start(Stage::Load);
+                Ok(Loaded::Owned((self.load)(artifacts, backend)?))
             }
+        }
+    }
+}
+
+impl<T> Deref for Loaded<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Loaded::Kept(kept) => kept,
+            Loaded::Owned(owned) => owned,
+        }
+    }
+}
+
+impl<T> DerefMut for Loaded<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match self {
+            Loaded::Kept(kept) => kept,
+            Loaded::Owned(owned) => owned,
         }
     }
 }

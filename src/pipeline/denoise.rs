@@ -1,249 +1,383 @@
-//! The denoising loop of a request: from noise to clean latents.
+//! The state of a request between noise and clean latents.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
 
 use hydit_graphs::Manifest;
 
-use crate::cache::{Decision, Plan};
+use super::batch::{Batched, RowGroup};
+use super::conditioner::Condition;
+use super::cost::sizes;
+use super::device_math::change_on_host;
+use super::guidance::guide;
+use super::transformer::Shallow;
+use crate::cache::{Decision, Forecast, Plan};
 use crate::error::{Error, Result};
-use crate::pipeline::guidance::guide;
-use crate::pipeline::transformer::{Condition, Dit, Lane, sizes};
-use crate::request::Request;
+use crate::request::{CheckedRequest, Request};
 use crate::runtime::{Backend, Value};
-use crate::sampler::Sampler;
-use crate::sampler::TorchGenerator;
-use crate::timing::{Stage, Timings};
+use crate::sampler::{Sampler, TorchGenerator};
 
-/// One step of a request, told when it is done.
+/// A step of a request that is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Counted from 0.
+    /// Which step, counted from 0.
     pub index: usize,
-    /// Steps in all.
+    /// The number of steps of the request.
     pub total: usize,
     /// Whether the deep core ran.
     pub decision: Decision,
 }
 
-/// What the loop has made.
-pub struct Denoised {
-    /// `[pictures, channels, h, w]`, clean.
-    pub latents: Vec<f32>,
-    /// What was done at each step.
-    pub decisions: Vec<Decision>,
-    /// Whether the kept outputs of the deep core lay in the host's memory.
-    pub deep_on_host: bool,
-}
-
-/// A request on its way down the timesteps: where it is, and the tensors that the model reads there.
-pub struct Walk {
+/// A request under way: where its sampler is, and what its rows keep from step to step.
+///
+/// [`Transformer::begin`](super::transformer::Transformer::begin) makes it,
+/// [`Transformer::step`](super::transformer::Transformer::step) advances it until it
+/// [is done](DenoiseState::is_done), [`Pipeline::decode`](super::Pipeline::decode) turns its
+/// latents into images.
+pub struct DenoiseState {
     request: Request,
-    /// Rows that run together, their latents as of the last [`Walk::arrive`].
-    pub lanes: Vec<Lane>,
-    /// `[rows]`, likewise.
-    pub timestep: Value,
-    /// Where it is.
-    pub place: Place,
-    /// Which of its texts were longer than the text encoders read.
-    pub truncated: Vec<&'static str>,
-    /// Whether [`Walk::clean`] is wanted.
-    pub shown: bool,
-    /// What clean latents the last prediction meant, laid out as the latents.
-    pub clean: Vec<f32>,
-    /// Numbers of one picture's latents.
-    picture: usize,
-    /// Latents of all rows of the batch.
+    pub(crate) plan: Plan,
+    /// Negative rows first; of one item where all rows share a call.
+    pub(crate) rows: Vec<Rows>,
+    sampler: SamplerState,
+    decisions: Vec<Decision>,
+    truncated: Vec<&'static str>,
+    /// The latents that the last prediction takes for clean, if they are wanted.
+    preview: Option<Vec<f32>>,
+    /// Numbers of one image's latents.
+    image: usize,
+    /// Latents of all rows: twice the sampler's with guidance.
     input: Vec<f32>,
     predicted: Vec<f32>,
 }
 
-/// All that a step changes.
+/// All that a step changes but the kept outputs of the deep core.
 #[derive(Clone)]
-pub struct Place {
+pub(crate) struct SamplerState {
     /// Index of the step that comes next.
     pub step: usize,
-    /// `[pictures, channels, h, w]`.
+    /// `[images, channels, h, w]`.
     pub latents: Vec<f32>,
     sampler: Sampler,
     noise: Vec<TorchGenerator>,
 }
 
-impl Walk {
-    /// At the first step, with the latents that the request's seeds give. `conditions` are its prompt
-    /// and size as the transformer reads them: of all rows, or of those of one text each, negative
-    /// ones first.
-    pub fn new(
+/// Rows of one request that share a call, and what is kept of them between steps.
+pub struct Rows {
+    pub(crate) condition: Rc<Condition>,
+    /// `[rows, channels, h, w]`, written before each step.
+    pub(crate) latents: Value,
+    /// `[rows]`, likewise.
+    pub(crate) timestep: Value,
+    /// What the step under way does.
+    pub(crate) decision: Decision,
+    /// How many outputs of the deep core the plan needs.
+    pub(crate) keeps: usize,
+    /// The outputs of the deep core, `[rows, tokens, hidden]`, the latest first.
+    pub(crate) kept: VecDeque<Value>,
+    /// What stands in for the deep core's output at the step under way, if not the latest.
+    pub(crate) forecast: Option<Value>,
+    /// What the deep core read, or would have read, at the step before.
+    pub(crate) before: Option<Value>,
+    /// The condition of the batch whose first rows these are.
+    pub(crate) batched: Option<Batched>,
+    tracked: bool,
+    drift: Option<f32>,
+}
+
+/// What the denoising loop has made of a request.
+pub(crate) struct Denoised {
+    pub latents: Vec<f32>,
+    pub timesteps: Vec<u32>,
+    pub decisions: Vec<Decision>,
+    pub truncated: Vec<&'static str>,
+    pub deep_on_host: bool,
+}
+
+impl DenoiseState {
+    /// At the first step, with the latents that the request's seeds give. `conditions` are one for
+    /// all rows, or one for each text whose rows run each alone, negative first.
+    pub(crate) fn new(
         backend: &Backend,
         manifest: &Manifest,
-        request: &Request,
-        conditions: Vec<Condition>,
-        sampler: Sampler,
-    ) -> Result<Walk> {
+        request: &CheckedRequest,
+        truncated: Vec<&'static str>,
+        conditions: &[Rc<Condition>],
+    ) -> Result<DenoiseState> {
         let channels = manifest.model.transformer.in_channels;
         let sizes = sizes(manifest, request);
-        let picture = channels * sizes.height * sizes.width;
+        let image = channels * sizes.height * sizes.width;
         let mut noise: Vec<TorchGenerator> = (0..request.num_images as u64)
-            .map(|picture| TorchGenerator::new(request.seed + picture))
+            .map(|image| TorchGenerator::new(request.seed + image))
             .collect();
-        let latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(picture)).collect();
+        let latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(image)).collect();
 
-        // With guidance the batch is [negative rows, positive rows] over the same latents.
+        // With guidance the rows are [negative rows, positive rows] over the same latents.
         let input = latents.repeat(sizes.batch / request.num_images);
-        let rows = conditions[0].rows();
-        let shape = [rows, channels, sizes.height, sizes.width];
-        let conditions: Vec<Rc<Condition>> = conditions.into_iter().map(Rc::new).collect();
-        let mut lanes = Vec::new();
-        for (i, latents) in input.chunks(rows * picture).enumerate() {
-            let condition = &conditions[i * rows * conditions.len() / sizes.batch];
-            lanes.push(Lane::new(condition.clone(), backend.tensor_f32(&shape, latents)?));
+        let count = conditions[0].rows();
+        let shape = [count, channels, sizes.height, sizes.width];
+        let mut rows = Vec::new();
+        for (i, latents) in input.chunks(count * image).enumerate() {
+            rows.push(Rows {
+                condition: conditions[i * count * conditions.len() / sizes.batch].clone(),
+                latents: backend.tensor_f32(&shape, latents)?,
+                timestep: backend.tensor_f32(&[count], &vec![0.0; count])?,
+                decision: Decision::Refresh,
+                keeps: request.plan().keeps(),
+                kept: VecDeque::new(),
+                forecast: None,
+                before: None,
+                batched: None,
+                tracked: false,
+                drift: None,
+            });
         }
-        let timestep = backend.tensor_f32(&[rows], &vec![0.0; rows])?;
-        let place = Place { step: 0, latents, sampler, noise };
-        Ok(Walk {
-            request: request.clone(),
-            lanes,
-            timestep,
-            place,
-            truncated: Vec::new(),
-            shown: false,
-            clean: Vec::new(),
-            picture,
+        let sampler = request.sampler().clone();
+        Ok(DenoiseState {
+            request: (**request).clone(),
+            plan: request.plan().clone(),
+            rows,
+            sampler: SamplerState { step: 0, latents, sampler, noise },
+            decisions: Vec::new(),
+            truncated,
+            preview: None,
+            image,
             input,
             predicted: Vec::new(),
         })
     }
 
-    /// The timesteps it visits.
-    pub fn timesteps(&self) -> &[u32] {
-        self.place.sampler.timesteps()
+    /// The request it is the state of.
+    pub fn request(&self) -> &Request {
+        &self.request
     }
 
-    /// How many there are.
+    /// The timesteps of all steps, descending.
+    pub fn timesteps(&self) -> &[u32] {
+        self.sampler.sampler.timesteps()
+    }
+
+    /// The number of steps.
     pub fn steps(&self) -> usize {
         self.timesteps().len()
     }
 
-    /// Gives the lanes the latents and the timestep of where it is.
-    pub fn arrive(&mut self) -> Result<()> {
-        let Walk { lanes, timestep, place, input, .. } = self;
-        let now = place.sampler.timesteps()[place.step] as f32;
-        timestep.write_f32(&vec![now; timestep.shape()[0]])?;
-        input.chunks_mut(place.latents.len()).for_each(|half| half.copy_from_slice(&place.latents));
-        let rows = input.len() / lanes.len();
-        for (lane, latents) in lanes.iter_mut().zip(input.chunks(rows)) {
-            lane.latents.write_f32(latents)?;
+    /// The number of steps that are done.
+    pub fn steps_done(&self) -> usize {
+        self.sampler.step
+    }
+
+    /// Whether the latents are clean.
+    pub fn is_done(&self) -> bool {
+        self.steps_done() == self.steps()
+    }
+
+    /// The rows of its batch: two for each image with guidance.
+    pub fn row_count(&self) -> usize {
+        self.input.len() / self.image
+    }
+
+    /// The latents `[images, channels, h, w]` as of the last step.
+    pub fn latents(&self) -> &[f32] {
+        &self.sampler.latents
+    }
+
+    /// What was done at each step so far.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// The prompts that were longer than the text encoders read: `prompt`, `negative_prompt`.
+    pub fn truncated(&self) -> &[&'static str] {
+        &self.truncated
+    }
+
+    /// From now on, keeps what [`DenoiseState::preview`] gives.
+    pub fn keep_preview(&mut self) {
+        self.preview = Some(Vec::new());
+    }
+
+    /// The clean latents that the last prediction implies, laid out as the latents; empty before
+    /// the first step, and unless [kept](DenoiseState::keep_preview).
+    pub fn preview(&self) -> &[f32] {
+        self.preview.as_deref().unwrap_or_default()
+    }
+
+    /// From now on, measures what [`DenoiseState::drifts`] gives.
+    pub fn track_drift(&mut self) {
+        self.rows.iter_mut().for_each(|rows| rows.tracked = true);
+    }
+
+    /// How far the deep core's latest output is from the one before it, for each call of a step:
+    /// the root mean square of the difference over that of the one before. Empty unless
+    /// [tracked](DenoiseState::track_drift), before the second refresh, and where the outputs do
+    /// not lie on the host in f32.
+    pub fn drifts(&self) -> impl Iterator<Item = f32> {
+        self.rows.iter().filter_map(|rows| rows.drift)
+    }
+
+    /// The rows that share a call while the request runs alone.
+    pub(crate) fn groups(&mut self) -> Vec<RowGroup<'_>> {
+        self.rows.iter_mut().map(RowGroup::alone).collect()
+    }
+
+    /// Gives the rows what they read at the next step. Comes before the shallow encoder.
+    pub(crate) fn write_inputs(&mut self) -> Result<()> {
+        let DenoiseState { plan, rows, sampler, input, .. } = self;
+        let timestep = sampler.sampler.timesteps()[sampler.step] as f32;
+        input
+            .chunks_mut(sampler.latents.len())
+            .for_each(|half| half.copy_from_slice(&sampler.latents));
+        let size = input.len() / rows.len();
+        for (rows, latents) in rows.iter_mut().zip(input.chunks(size)) {
+            rows.latents.write_f32(latents)?;
+            rows.timestep.write_f32(&vec![timestep; rows.count()])?;
+            rows.forecast = None;
+            if let Plan::Planned(decisions) = plan {
+                rows.decision = decisions[sampler.step];
+            }
         }
         Ok(())
     }
 
-    /// The guided prediction `[pictures, channels, h, w]` of what the decoder made of each lane.
+    /// Sets what the step under way does with the deep core.
+    pub(crate) fn decide(&mut self, decision: Decision) {
+        self.rows.iter_mut().for_each(|rows| rows.decision = decision);
+    }
+
+    /// Lets a plan that decides step by step see the `change` of the shallow encoder's output.
+    pub(crate) fn watch(&mut self, change: f32) {
+        if let Plan::Reactive(watch) = &mut self.plan {
+            let decision = watch.decide(self.sampler.step, change);
+            self.decide(decision);
+        }
+    }
+
+    /// Remembers what the deep core read, or would have read, for the next step's change.
+    pub(crate) fn remember(&mut self, shallow: Vec<Shallow>) {
+        for (rows, shallow) in self.rows.iter_mut().zip(shallow) {
+            rows.before = Some(shallow.into_x());
+        }
+    }
+
+    /// How many outputs of the deep core are kept.
+    pub(crate) fn kept_outputs(&self) -> usize {
+        self.rows[0].kept.len()
+    }
+
+    /// From now on keeps up to `keeps` outputs of the deep core, whatever the plan needs.
+    pub(crate) fn keep_outputs(&mut self, keeps: usize) {
+        self.rows.iter_mut().for_each(|rows| rows.keeps = keeps);
+    }
+
+    /// The guided prediction `[images, channels, h, w]` of the shallow decoder's `predictions`,
+    /// `[rows, out channels, h, w]` of each of the rows.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], or what the engine says.
-    pub fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
-        let Walk { request, place, picture, input, predicted, .. } = self;
+    /// [`Error::NotFinite`].
+    pub(crate) fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
+        let DenoiseState { request, sampler, image, predicted, .. } = self;
         predicted.clear();
         for rows in predictions {
             predicted.extend_from_slice(&rows.read_f32()?);
         }
         // The learned variance behind the first channels is not used.
-        let batch = input.len() / *picture;
-        let row = predicted.len() / batch;
-        let mut guided = vec![0.0; place.latents.len()];
-        for (i, out) in guided.chunks_mut(*picture).enumerate() {
-            let rows = |i: usize| &predicted[i * row..][..*picture];
-            let Request { num_images, guidance_scale, guidance_rescale, .. } = *request;
-            match request.guided() {
-                true => guide(rows(i), rows(num_images + i), guidance_scale, guidance_rescale, out),
-                false => out.copy_from_slice(rows(i)),
+        let row = predicted.len() / (self.input.len() / *image);
+        let row = |i: usize| &predicted[i * row..][..*image];
+        let mut guided = vec![0.0; sampler.latents.len()];
+        for (i, out) in guided.chunks_mut(*image).enumerate() {
+            if request.guided() {
+                let positive = row(request.num_images + i);
+                guide(row(i), positive, request.guidance_scale, request.guidance_rescale, out);
+            } else {
+                out.copy_from_slice(row(i));
             }
         }
-        match guided.iter().all(|v| v.is_finite()) {
-            true => Ok(guided),
-            false => Err(Error::NotFinite { step: place.step + 1, steps: self.steps() }),
+        if guided.iter().all(|v| v.is_finite()) {
+            Ok(guided)
+        } else {
+            Err(Error::NotFinite { step: self.steps_done() + 1, steps: self.steps() })
         }
     }
 
-    /// Goes one step on with the prediction `guided`.
-    pub fn advance(&mut self, guided: &[f32]) {
-        let Place { step, latents, sampler, noise } = &mut self.place;
-        if self.shown {
-            self.clean = sampler.clean(*step, guided, latents);
+    /// Advances the latents by a step with the prediction `guided`.
+    pub(crate) fn advance(&mut self, guided: &[f32]) {
+        let SamplerState { step, latents, sampler, noise } = &mut self.sampler;
+        if let Some(preview) = &mut self.preview {
+            *preview = sampler.clean(*step, guided, latents);
         }
         sampler.step(*step, guided, latents, noise);
         *step += 1;
     }
 
-    /// The request it is on the way for.
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// Whether it has arrived.
-    pub fn is_done(&self) -> bool {
-        self.place.step == self.steps()
-    }
-
-    /// The rows of the batch it runs.
-    pub fn rows(&self) -> usize {
-        self.input.len() / self.picture
-    }
-
-    /// Goes one step on as `plan` decides.
+    /// Ends the step under way with the shallow decoder's `predictions`.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], or what the engine says.
-    pub fn step(
-        &mut self,
-        dit: &mut Dit,
-        plan: &mut Plan,
-        timings: &mut Timings,
-    ) -> Result<Decision> {
-        self.arrive()?;
-        let step = self.place.step;
-        let (predictions, decision) =
-            dit.predict(&mut self.lanes, &self.timestep, step, plan, timings)?;
-        self.follow(&predictions, timings)?;
-        Ok(decision)
+    /// [`Error::NotFinite`].
+    pub(crate) fn finish_step(&mut self, predictions: &[Value]) -> Result<Step> {
+        let guided = self.guided(predictions)?;
+        let (index, decision) = (self.steps_done(), self.rows[0].decision);
+        self.advance(&guided);
+        self.decisions.push(decision);
+        Ok(Step { index, total: self.steps(), decision })
     }
 
-    /// Goes one step on with what the decoder made of each lane.
-    ///
-    /// # Errors
-    /// As [`Walk::guided`].
-    pub fn follow(&mut self, predictions: &[Value], timings: &mut Timings) -> Result<()> {
-        timings.time(Stage::Sampler, || {
-            let guided = self.guided(predictions)?;
-            self.advance(&guided);
-            Ok(())
-        })
+    /// Where the sampler is, to come back to.
+    pub(crate) fn sampler_state(&self) -> SamplerState {
+        self.sampler.clone()
     }
 
-    /// From noise to clean latents, as `plan` decides; `told` hears of every step.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`], or what the engine says.
-    pub fn run(
-        mut self,
-        backend: &Backend,
-        dit: &mut Dit,
-        mut plan: Plan,
-        timings: &mut Timings,
-        told: &mut dyn FnMut(Step),
-    ) -> Result<Denoised> {
-        dit.prepare(backend, plan.keeps(), plan.planned().is_none())?;
-        let start = Instant::now();
-        timings.began = Some(start);
-        let total = self.steps();
-        let mut decisions = Vec::with_capacity(total);
-        for index in 0..total {
-            let decision = self.step(dit, &mut plan, timings)?;
-            decisions.push(decision);
-            told(Step { index, total, decision });
+    /// Goes back to `state`, with nothing kept of the deep core.
+    pub(crate) fn rewind(&mut self, state: &SamplerState) {
+        self.sampler = state.clone();
+        self.decisions.truncate(state.step);
+        self.rows.iter_mut().for_each(|rows| rows.kept.clear());
+    }
+
+    /// Drops the tensors.
+    pub(crate) fn finish(self) -> Denoised {
+        let on_host = |rows: &Rows| rows.kept.front().is_some_and(Value::on_host);
+        Denoised {
+            timesteps: self.timesteps().to_vec(),
+            deep_on_host: self.rows.iter().all(on_host),
+            latents: self.sampler.latents,
+            decisions: self.decisions,
+            truncated: self.truncated,
         }
-        timings.denoise = start.elapsed();
-        let deep_on_host = self.lanes.iter().all(|lane| lane.deep_on_host() == Some(true));
-        Ok(Denoised { latents: self.place.latents, decisions, deep_on_host })
+    }
+}
+
+impl Rows {
+    pub(crate) fn count(&self) -> usize {
+        self.condition.rows()
+    }
+
+    /// What the decoder gets for the deep core's output at the step under way.
+    pub(crate) fn deep(&self) -> &Value {
+        self.forecast.as_ref().unwrap_or(&self.kept[0])
+    }
+
+    /// The forecast that the step under way needs, if it is not the latest output as it is.
+    pub(crate) fn wants_forecast(&self) -> Option<Forecast> {
+        match self.decision {
+            Decision::Refresh | Decision::Reuse(Forecast::LAST) => None,
+            Decision::Reuse(forecast) => Some(forecast),
+        }
+    }
+
+    /// Before the deep core runs: frees what the plan does not need any more, so that its memory
+    /// serves the new output.
+    pub(crate) fn make_room(&mut self) {
+        if !self.tracked {
+            self.kept.truncate(self.keeps - 1);
+        }
+    }
+
+    /// Keeps an output of the deep core beside those before it.
+    pub(crate) fn keep(&mut self, deep: Value) {
+        let latest = self.kept.front().filter(|_| self.tracked);
+        self.drift = latest.and_then(|before| change_on_host(&deep, before));
+        self.kept.truncate(self.keeps - 1);
+        self.kept.push_front(deep);
     }
 }

@@ -1,23 +1,25 @@
-//! Arithmetic on image tokens where they lie, for cache policies: on the host a loop, which is quicker than a call of
-//! the engine; elsewhere, and in half precision, graphs of a few nodes, made in memory.
+//! Arithmetic on image tokens where they lie, for cache policies: on the host a loop, which is
+//! quicker than a call of the engine; elsewhere, and in half precision, graphs of a few nodes, made
+//! in memory.
 
 use std::collections::VecDeque;
 
-use hydit_graphs::arithmetic::{self, blend};
+use hydit_graphs::arithmetic::{blend, distance as distance_graph};
 use hydit_graphs::{DType, Manifest, Precision};
 
 use crate::error::Result;
-use crate::runtime::in_memory;
-use crate::runtime::{Backend, Provider, Session, Value};
+use crate::runtime::{Backend, Provider, Session, Value, in_memory};
 
 /// Sums side by side, so that the processor can add several numbers at once.
 const LANES: usize = 16;
 
-/// The graphs that were needed so far, and what they are made from.
-pub struct Features {
+/// Sums and distances of the deep core's outputs.
+pub struct DeviceMath {
+    backend: Backend,
     precision: Precision,
+    /// Channels of a token.
     hidden: usize,
-    /// For 2 terms, 3, ...: the session, and its weights.
+    /// The graphs for 2 terms, 3, and so on, as far as they were needed.
     blends: Vec<Blend>,
     change: Option<Session>,
 }
@@ -28,81 +30,104 @@ struct Blend {
     names: Vec<[String; 2]>,
 }
 
-impl Features {
+impl DeviceMath {
     /// Nothing is loaded yet.
-    pub fn new(manifest: &Manifest) -> Features {
-        let hidden = manifest.model.transformer.hidden_size;
-        Features { precision: manifest.precision, hidden, blends: Vec::new(), change: None }
+    pub fn new(manifest: &Manifest, backend: &Backend) -> DeviceMath {
+        DeviceMath {
+            backend: backend.clone(),
+            precision: manifest.precision,
+            hidden: manifest.model.transformer.hidden_size,
+            blends: Vec::new(),
+            change: None,
+        }
     }
 
-    /// Loads what blends of up to `terms` tensors need, and [`Features::change`] if it is `watched`;
-    /// nothing where both are loops on the host.
+    /// Loads what blends of up to `terms` tensors need, and what [`DeviceMath::change`] needs if it
+    /// is `watched`, so that no step waits for it. Nothing where both are loops on the host.
     ///
     /// # Errors
-    /// When the temporary folder cannot be written, or what the engine says.
-    pub fn prepare(&mut self, backend: &Backend, terms: usize, watched: bool) -> Result<()> {
-        if self.precision.compute() == DType::F32 && backend.provider() == Provider::Cpu {
+    /// When the temporary folder cannot be written, or what the backend says.
+    pub fn prepare(&mut self, terms: usize, watched: bool) -> Result<()> {
+        if self.precision.compute() == DType::F32 && self.backend.provider() == Provider::Cpu {
             return Ok(());
         }
-        for terms in self.blends.len() + 2..=terms {
-            let session =
-                in_memory::load(backend, &blend(self.precision, self.hidden, terms), &[])?;
-            let weight = |_| Ok(backend.tensor_f32(&[1], &[0.0])?);
-            let weights = (0..terms).map(weight).collect::<Result<_>>()?;
-            let names = (0..terms).map(|i| [format!("deep_{i}"), format!("weight_{i}")]).collect();
-            self.blends.push(Blend { session, weights, names });
+        if terms >= 2 {
+            self.blend_of(terms)?;
         }
-        if watched && self.change.is_none() {
-            let mut session =
-                in_memory::load(backend, &arithmetic::distance(self.precision, self.hidden), &[])?;
-            session.outputs_to_host(&["distance"])?;
-            self.change = Some(session);
+        if watched {
+            self.change_session()?;
         }
         Ok(())
     }
 
-    /// The sum of the first `weights.len()` of `features`, each times its weight.
+    /// The graph that adds `terms` tensors, 2 or more.
+    fn blend_of(&mut self, terms: usize) -> Result<&mut Blend> {
+        for terms in self.blends.len() + 2..=terms {
+            let graph = blend(self.precision, self.hidden, terms);
+            let session = in_memory::load(&self.backend, &graph, &[])?;
+            let mut weights = Vec::with_capacity(terms);
+            for _ in 0..terms {
+                weights.push(self.backend.tensor_f32(&[1], &[0.0])?);
+            }
+            let names = (0..terms).map(|i| [format!("deep_{i}"), format!("weight_{i}")]).collect();
+            self.blends.push(Blend { session, weights, names });
+        }
+        Ok(&mut self.blends[terms - 2])
+    }
+
+    fn change_session(&mut self) -> Result<&mut Session> {
+        if self.change.is_none() {
+            let graph = distance_graph(self.precision, self.hidden);
+            let mut session = in_memory::load(&self.backend, &graph, &[])?;
+            session.outputs_to_host(&["distance"])?;
+            self.change = Some(session);
+        }
+        Ok(self.change.as_mut().expect("loaded above"))
+    }
+
+    /// The sum of the first `weights.len()` of `features`, `[rows, tokens, hidden]` each, times
+    /// their weights.
+    ///
+    /// # Errors
+    /// What the backend says.
     ///
     /// # Panics
-    /// With fewer than 2 weights, fewer features, or if it was not prepared for.
+    /// With fewer than 2 weights, or fewer features than weights.
     #[track_caller]
     pub fn blend(&mut self, features: &VecDeque<Value>, weights: &[f32]) -> Result<Value> {
         assert!(features.len() >= weights.len(), "{} weights", weights.len());
-        let terms = || features.iter().zip(weights);
-        let host: Option<Vec<(&[f32], f32)>> =
-            terms().map(|(feature, &weight)| Some((feature.host_f32()?, weight))).collect();
-        if let Some(terms) = host {
+        let terms = features.iter().zip(weights);
+        let on_host: Option<Vec<(&[f32], f32)>> =
+            terms.map(|(feature, &weight)| Some((feature.host_f32()?, weight))).collect();
+        if let Some(terms) = on_host {
             return Ok(features[0].with_f32(sum(&terms))?);
         }
-        let Blend { session, weights: values, names } = &mut self.blends[weights.len() - 2];
+        let Blend { session, weights: values, names } = self.blend_of(weights.len())?;
         for (value, weight) in values.iter_mut().zip(weights) {
             value.write_f32(&[*weight])?;
         }
-        let terms = names.iter().zip(features).zip(&*values);
-        let inputs: Vec<(&str, &Value)> = terms
-            .flat_map(|(([deep, weight], feature), value)| {
-                [(deep.as_str(), feature), (weight.as_str(), value)]
-            })
-            .collect();
-        Ok(session.run(&inputs)?.remove(0))
+        let mut inputs = Vec::with_capacity(2 * weights.len());
+        for (([deep, weight], feature), value) in names.iter().zip(features).zip(&*values) {
+            inputs.extend([(deep.as_str(), feature), (weight.as_str(), value)]);
+        }
+        Ok(session.run_single(&inputs)?)
     }
 
     /// How far `now` is from `before`: root mean square of the difference over that of `before`.
     ///
-    /// # Panics
-    /// If it was not prepared for.
-    #[track_caller]
+    /// # Errors
+    /// What the backend says.
     pub fn change(&mut self, now: &Value, before: &Value) -> Result<f32> {
         if let Some(change) = change_on_host(now, before) {
             return Ok(change);
         }
-        let session = self.change.as_mut().expect("prepared");
-        Ok(session.run(&[("now", now), ("before", before)])?[0].read_f32()?[0])
+        let change = self.change_session()?.run_single(&[("now", now), ("before", before)])?;
+        Ok(change.read_f32()?[0])
     }
 }
 
-/// As [`Features::change`], where both are f32 in the memory of the host.
-pub fn change_on_host(now: &Value, before: &Value) -> Option<f32> {
+/// As [`DeviceMath::change`], where both are f32 in the memory of the host.
+pub(crate) fn change_on_host(now: &Value, before: &Value) -> Option<f32> {
     Some(distance(now.host_f32()?, before.host_f32()?))
 }
 
@@ -129,6 +154,6 @@ fn distance(now: &[f32], before: &[f32]) -> f32 {
         (0..LANES).for_each(|i| add(i, now[i], before[i]));
     }
     now_rest.iter().zip(before_rest).for_each(|(now, before)| add(0, *now, *before));
-    let total = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+    let total = |sums: [f32; LANES]| sums.iter().map(|&x| f64::from(x)).sum::<f64>();
     (total(moved) / total(size)).sqrt() as f32
 }

@@ -2,6 +2,7 @@
 //! of diffusers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hydit_graphs::manifest::TokenizerEntry;
 use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
@@ -10,99 +11,115 @@ use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::request::Request;
 use crate::runtime::{Backend, Session};
+use crate::timing::{Stage, Timer};
 
 /// The two text encoders with their tokenizers.
 pub struct TextEncoders {
     bert: Encoder,
     t5: Encoder,
+    timer: Timer,
 }
 
-/// What both encoders say of some prompts, a row each.
+/// The prompts of a request as both encoders read them: the negative prompt's row first, with
+/// guidance, then the prompt's.
 pub struct PromptEmbeds {
-    /// BERT: states and mask.
-    pub bert: Encoded,
-    /// T5: states and mask.
-    pub t5: Encoded,
+    pub(crate) bert: Encoded,
+    pub(crate) t5: Encoded,
+    /// The prompts that were longer than an encoder reads: `negative_prompt`, `prompt`.
+    pub(crate) truncated: Vec<&'static str>,
 }
 
-/// States of one encoder, on the host: nothing of the encoder stays with them.
-pub struct Encoded {
+/// States of one encoder, on the host, so that nothing of the encoder stays in memory with them.
+pub(crate) struct Encoded {
     /// Rows, tokens of a row, channels of a token.
     pub shape: [usize; 3],
-    /// `[rows, length, width]`.
+    /// `[rows, tokens, channels]`.
     pub states: Vec<f32>,
-    /// `[rows, length]`: 1 for a token, 0 for padding.
+    /// `[rows, tokens]`: 1 for a token, 0 for padding.
     pub mask: Vec<i64>,
-    /// Of each row, whether its text had more tokens than that.
-    pub cut: Vec<bool>,
+    /// Whether each row's text was truncated.
+    pub truncated: Vec<bool>,
 }
 
-/// Token ids of some texts, cut or padded to one length.
+/// Token ids of some texts, truncated or padded to one length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tokens {
-    /// Ids, row by row.
+    /// The ids, row by row.
     pub ids: Vec<i64>,
     /// 1 for a token, 0 for padding.
     pub mask: Vec<i64>,
-    /// Of each text, whether it was cut.
-    pub cut: Vec<bool>,
+    /// Whether each text was truncated.
+    pub truncated: Vec<bool>,
 }
 
 struct Encoder {
     tokenizer: PaddedTokenizer,
     session: Session,
+    backend: Backend,
 }
 
-/// A tokenizer that cuts or pads every text to one length.
+/// A tokenizer that truncates or pads every text to one length.
 pub struct PaddedTokenizer {
     tokenizer: Tokenizer,
     length: usize,
 }
 
-impl PromptEmbeds {
-    /// Which texts of `request` were cut for the first text encoder or the second.
-    pub fn truncated(&self, request: &Request) -> Vec<&'static str> {
-        let fields =
-            if request.guided() { &["negative_prompt", "prompt"][..] } else { &["prompt"] };
-        let cut = self.bert.cut.iter().zip(&self.t5.cut).map(|(bert, t5)| *bert || *t5);
-        fields.iter().zip(cut).filter(|(_, cut)| *cut).map(|(field, _)| *field).collect()
-    }
-}
-
 impl TextEncoders {
     /// Loads graphs and tokenizers.
-    pub fn load(artifacts: &Artifacts, backend: &Backend) -> Result<TextEncoders> {
+    ///
+    /// # Errors
+    /// When one is missing or does not load.
+    pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<TextEncoders> {
         let tokenizers = &artifacts.manifest.tokenizers;
-        let load = |entry: &TokenizerEntry, graph: &str| -> Result<Encoder> {
-            let tokenizer = PaddedTokenizer::load(&artifacts.path, entry)?;
-            Ok(Encoder { tokenizer, session: backend.load_seldom(&artifacts.graph(graph)?)? })
-        };
         Ok(TextEncoders {
-            bert: load(&tokenizers.text_encoder, "text-encoder")?,
-            t5: load(&tokenizers.text_encoder_2, "text-encoder-2")?,
+            bert: Encoder::load(artifacts, backend, &tokenizers.text_encoder, "text-encoder")?,
+            t5: Encoder::load(artifacts, backend, &tokenizers.text_encoder_2, "text-encoder-2")?,
+            timer: backend.timer(),
         })
     }
 
-    /// Encodes `texts`, a row each.
-    pub fn encode(&mut self, backend: &Backend, texts: &[&str]) -> Result<PromptEmbeds> {
-        Ok(PromptEmbeds {
-            bert: self.bert.encode(backend, texts)?,
-            t5: self.t5.encode(backend, texts)?,
-        })
+    /// Encodes the prompts of `request`; the negative one only if it counts.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], or what the backend says.
+    pub fn encode(&mut self, request: &Request) -> Result<PromptEmbeds> {
+        let _timed = self.timer.start(Stage::TextEncoders);
+        let both = [
+            ("negative_prompt", request.negative_prompt.as_str()),
+            ("prompt", request.prompt.as_str()),
+        ];
+        let read = if request.guided() { &both[..] } else { &both[1..] };
+        let texts: Vec<&str> = read.iter().map(|(_, text)| *text).collect();
+        let (bert, t5) = (self.bert.encode(&texts)?, self.t5.encode(&texts)?);
+        let truncated = bert.truncated.iter().zip(&t5.truncated).map(|(bert, t5)| *bert || *t5);
+        let fields = read.iter().zip(truncated);
+        let truncated = fields.filter(|(_, truncated)| *truncated).map(|((field, _), _)| *field);
+        let truncated = truncated.collect();
+        Ok(PromptEmbeds { bert, t5, truncated })
     }
 }
 
 impl Encoder {
-    fn encode(&mut self, backend: &Backend, texts: &[&str]) -> Result<Encoded> {
-        let Tokens { ids, mask, cut } = self.tokenizer.tokenize(texts)?;
+    fn load(
+        artifacts: &Artifacts,
+        backend: &Backend,
+        tokenizer: &TokenizerEntry,
+        graph: &str,
+    ) -> Result<Encoder> {
+        let tokenizer = PaddedTokenizer::load(&artifacts.path, tokenizer)?;
+        let session = backend.load_seldom(&artifacts.graph(graph)?)?;
+        Ok(Encoder { tokenizer, session, backend: backend.clone() })
+    }
+
+    fn encode(&mut self, texts: &[&str]) -> Result<Encoded> {
+        let Tokens { ids, mask, truncated } = self.tokenizer.tokenize(texts)?;
         let (rows, length) = (texts.len(), self.tokenizer.length);
-        let shape = [rows, length];
-        let ids = backend.tensor_i64(&shape, &ids)?;
-        let mask_value = backend.tensor_i64(&shape, &mask)?;
+        let ids = self.backend.tensor_i64(&[rows, length], &ids)?;
+        let mask_value = self.backend.tensor_i64(&[rows, length], &mask)?;
         let inputs = [("input_ids", &ids), ("attention_mask", &mask_value)];
-        let outputs = self.session.run(&inputs)?;
-        let states = outputs[0].read_f32()?.into_owned();
-        Ok(Encoded { shape: [rows, length, states.len() / (rows * length)], states, mask, cut })
+        let states = self.session.run_single(&inputs)?.read_f32()?.into_owned();
+        let shape = [rows, length, states.len() / (rows * length)];
+        Ok(Encoded { shape, states, mask, truncated })
     }
 }
 
@@ -128,13 +145,10 @@ impl PaddedTokenizer {
 
     /// Ids and mask of `texts`.
     pub fn tokenize(&self, texts: &[&str]) -> Result<Tokens> {
-        let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new(), cut: Vec::new() };
+        let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new(), truncated: Vec::new() };
         for text in texts {
-            let encoding = self
-                .tokenizer
-                .encode(*text, true)
-                .map_err(|error| Error::Tokenizer(error.to_string()))?;
-            tokens.cut.push(!encoding.get_overflowing().is_empty());
+            let encoding = self.tokenizer.encode(*text, true).map_err(Error::Tokenizer)?;
+            tokens.truncated.push(!encoding.get_overflowing().is_empty());
             tokens.ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
             tokens.mask.extend(encoding.get_attention_mask().iter().map(|&m| i64::from(m)));
         }

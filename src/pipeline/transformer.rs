@@ -1,366 +1,270 @@
-//! The cut transformer: conditioner once per request, then encoder, core and decoder per step.
+//! The cut transformer: the conditioner once per request, then shallow encoder, deep core and
+//! shallow decoder per step.
 
-use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hydit_graphs::hunyuan_dit::skip_name;
-use hydit_graphs::variant::RopeConvention;
-use hydit_graphs::{Manifest, Sizes};
 
+use super::batch::{RowGroup, Stacked};
+use super::conditioner::{Condition, Conditioner};
+use super::denoise::{DenoiseState, Rows, Step};
+use super::device_math::DeviceMath;
+use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
-use crate::cache::{Decision, Forecast, Plan};
 use crate::error::Result;
-use crate::pipeline::device_math::{Features, change_on_host};
-use crate::pipeline::rope;
-use crate::pipeline::text::{Encoded, PromptEmbeds};
-use crate::request::Request;
-use crate::runtime::{Backend, Provider, Session, Value};
-use crate::timing::{Stage, Timings};
+use crate::request::CheckedRequest;
+use crate::runtime::{Backend, Session, Value};
+use crate::timing::{Stage, Timer};
 
-/// The four graphs of the transformer, and the arithmetic of cache policies.
-pub struct Dit {
-    conditioner: Session,
+/// The four graphs of the transformer, and the arithmetic of cache policies. It keeps nothing of a
+/// request.
+pub struct Transformer {
+    conditioner: Conditioner,
     encoder: Session,
     core: Session,
     decoder: Session,
+    math: DeviceMath,
+    /// Names of the skip connections across the cut, outermost first.
     skips: Vec<String>,
-    features: Features,
+    artifacts: Arc<Artifacts>,
+    backend: Backend,
+    timer: Timer,
 }
 
-/// What stays the same through a request for rows that run together, where the graphs read it.
-pub struct Condition {
-    pub(crate) text_states: Value,
-    pub(crate) extra: Value,
-    pub(crate) cos: Rc<Value>,
-    pub(crate) sin: Rc<Value>,
-}
-
-/// Rows of a request's batch that run together. With it go the latents they are given and the kept
-/// outputs of the deep core: a lane belongs to one request and is dropped with it.
-pub struct Lane {
-    pub(crate) condition: Rc<Condition>,
-    /// `[rows, channels, h, w]`, written before each step.
-    pub latents: Value,
-    /// The core's outputs, the latest first.
-    kept: VecDeque<Value>,
-    /// What the core was or would have been given at the step before.
-    before: Option<Value>,
-    /// Whether [`Lane::drift`] is wanted.
-    pub watched: bool,
-    /// How far the core's latest output is from the one before it, relative to that; where both lie
-    /// on the host in f32.
-    pub drift: Option<f32>,
-}
-
-/// What the shallow encoder makes of a lane: the skips, what the core reads being the last of them,
-/// and `temb` behind.
-pub struct Shallow(pub(crate) Vec<Value>);
-
-impl Condition {
-    /// How many rows it is for.
-    pub fn rows(&self) -> usize {
-        self.extra.shape()[0]
-    }
-}
-
-impl Lane {
-    /// Nothing is kept yet.
-    pub fn new(condition: Rc<Condition>, latents: Value) -> Lane {
-        Lane {
-            condition,
-            latents,
-            kept: VecDeque::new(),
-            before: None,
-            watched: false,
-            drift: None,
-        }
-    }
-
-    /// The core's kept outputs, the latest first.
-    pub fn kept(&self) -> &VecDeque<Value> {
-        &self.kept
-    }
-
-    /// Keeps an output of the core beside those before it, `keeps` in all.
-    pub fn keep(&mut self, deep: Value, keeps: usize) {
-        let latest = self.kept.front().filter(|_| self.watched);
-        self.drift = latest.and_then(|before| change_on_host(&deep, before));
-        self.kept.truncate(keeps - 1);
-        self.kept.push_front(deep);
-    }
-
-    /// Drops all of them.
-    pub fn forget(&mut self) {
-        self.kept.clear();
-    }
-
-    /// Whether the kept outputs of the core lie in the host's memory; `None` if nothing is kept.
-    pub fn deep_on_host(&self) -> Option<bool> {
-        self.kept.front().map(Value::on_host)
-    }
-
-    fn shared<'b>(&'b self, temb: &'b Value) -> [(&'static str, &'b Value); 4] {
-        let Condition { text_states, cos, sin, .. } = &*self.condition;
-        [("temb", temb), ("text_states", text_states), ("cos", cos), ("sin", sin)]
-    }
+/// What the shallow encoder makes of the rows of a call.
+pub struct Shallow {
+    /// `[rows, tokens, hidden]` of each block before the cut; the deep core reads the last.
+    pub(crate) skips: Vec<Value>,
+    /// `[rows, hidden]`, the timestep's embedding and the condition.
+    pub(crate) temb: Value,
 }
 
 impl Shallow {
-    /// What the core reads.
+    /// What the deep core reads, `[rows, tokens, hidden]`.
     pub(crate) fn x(&self) -> &Value {
-        &self.0[self.0.len() - 2]
+        self.skips.last().expect("the cut leaves a block on each side")
     }
 
-    pub(crate) fn temb(&self) -> &Value {
-        &self.0[self.0.len() - 1]
-    }
-
-    fn into_x(mut self) -> Value {
-        self.0.swap_remove(self.0.len() - 2)
+    pub(crate) fn into_x(mut self) -> Value {
+        self.skips.pop().expect("the cut leaves a block on each side")
     }
 }
 
-impl Dit {
+impl Transformer {
     /// Loads the graphs.
-    pub fn load(artifacts: &Artifacts, backend: &Backend) -> Result<Dit> {
+    ///
+    /// # Errors
+    /// When one is missing or does not load.
+    pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Transformer> {
         let load = |graph: &str| -> Result<Session> { Ok(backend.load(&artifacts.graph(graph)?)?) };
         let mut decoder = load("shallow-decoder")?;
         decoder.outputs_to_host(&["noise_pred"])?;
-        Ok(Dit {
-            conditioner: backend.load_seldom(&artifacts.graph("conditioner")?)?,
+        Ok(Transformer {
+            conditioner: Conditioner::load(artifacts, backend)?,
             encoder: load("shallow-encoder")?,
             core: load("deep-core")?,
             decoder,
+            math: DeviceMath::new(&artifacts.manifest, backend),
             skips: (0..artifacts.manifest.cache_at_branch).map(skip_name).collect(),
-            features: Features::new(&artifacts.manifest),
+            artifacts: artifacts.clone(),
+            backend: backend.clone(),
+            timer: backend.timer(),
         })
     }
 
-    /// Runs the conditioner: once for the whole batch `[negative rows, positive rows]`, or where rows
-    /// run [apart](rows_together) once for each row of `prompt`, whose pictures share it.
-    pub fn condition(
+    /// Takes `request`, whose prompts are encoded in `prompt`, to its first step.
+    ///
+    /// # Errors
+    /// When a graph fails, or one that the request's cache policy needs does not load.
+    pub fn begin(
         &mut self,
-        backend: &Backend,
-        manifest: &Manifest,
+        request: &CheckedRequest,
         prompt: &PromptEmbeds,
-        request: &Request,
-    ) -> Result<Vec<Condition>> {
-        let sizes = sizes(manifest, request);
-        let texts = 0..prompt.bert.shape[0];
-        let rows: Vec<Vec<usize>> = match rows_together(backend.provider(), &sizes) {
-            1 => texts.map(|text| vec![text]).collect(),
-            _ => vec![texts.flat_map(|text| vec![text; request.num_images]).collect()],
-        };
-        let head_dim = manifest.model.transformer.attention_head_dim;
-        let shape = [sizes.grid_height, sizes.grid_width, head_dim];
-        let (cos, sin) =
-            rope::tables(shape[0], shape[1], head_dim, manifest.variant.rope_convention);
-        let place = |table: &[f32]| -> Result<Rc<Value>> {
-            Ok(Rc::new(backend.to_device(backend.tensor_f32(&shape, table)?)?))
-        };
-        let (cos, sin) = (place(&cos)?, place(&sin)?);
-        let mut condition = |rows: Vec<usize>| -> Result<Condition> {
-            let (bert, bert_mask) = choose(backend, &prompt.bert, &rows)?;
-            let (t5, t5_mask) = choose(backend, &prompt.t5, &rows)?;
-            let mut inputs = vec![
-                ("encoder_hidden_states", &bert),
-                ("text_embedding_mask", &bert_mask),
-                ("encoder_hidden_states_t5", &t5),
-                ("text_embedding_mask_t5", &t5_mask),
-            ];
-            let style = style(backend, manifest, request, rows.len())?;
-            if let Some((size, style)) = &style {
-                inputs.extend([("image_meta_size", size), ("style", style)]);
-            }
-            let mut outputs = self.conditioner.run(&inputs)?.into_iter();
-            let mut next = || outputs.next().expect("the conditioner has two outputs");
-            let (text_states, extra) = (next(), next());
-            Ok(Condition { text_states, extra, cos: cos.clone(), sin: sin.clone() })
-        };
-        rows.into_iter().map(&mut condition).collect()
+    ) -> Result<DenoiseState> {
+        self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
+        let conditions = self.conditioner.run(request, prompt)?;
+        let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
+        DenoiseState::new(backend, manifest, request, prompt.truncated.clone(), &conditions)
     }
 
-    /// Loads what forecasts from up to `keeps` outputs of the core need beside the model, and what
-    /// watching the encoder's output needs, if it is `watched`.
-    pub fn prepare(&mut self, backend: &Backend, keeps: usize, watched: bool) -> Result<()> {
-        self.features.prepare(backend, keeps, watched)
+    /// Takes `state`, which is not done, one step on.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite), or what the backend says.
+    pub fn step(&mut self, state: &mut DenoiseState) -> Result<Step> {
+        state.write_inputs()?;
+        let shallow = self.encode(&state.groups())?;
+        if state.plan.is_reactive() {
+            self.decide(state, &shallow)?;
+        }
+        let predictions = self.predict(&mut state.groups(), &shallow)?;
+        if state.plan.is_reactive() {
+            state.remember(shallow);
+        }
+        let _timed = self.timer.start(Stage::Sampler);
+        state.finish_step(&predictions)
     }
 
-    /// One prediction `[rows, out_channels, h, w]` for each lane at `step`, as `plan` decides. What
-    /// is kept of the core stays where the engine has put it.
-    pub fn predict(
+    /// Takes each of `states`, none of which is done, one step on; what became of each, in their
+    /// order. They [can be batched](super::batch::can_batch), and run in one call of each shallow
+    /// graph, each at its own timestep; those that refresh run in one call of the deep core.
+    ///
+    /// # Errors
+    /// When a graph fails, for all of them.
+    pub fn step_together(&mut self, states: &mut [&mut DenoiseState]) -> Result<Vec<Result<Step>>> {
+        if let [only] = states {
+            return Ok(vec![self.step(only)]);
+        }
+        states.iter_mut().try_for_each(|state| state.write_inputs())?;
+        let rows = states.iter_mut().map(|state| &mut state.rows[0]).collect();
+        let mut groups = [RowGroup::together(rows)?];
+        let shallow = self.encode(&groups)?;
+        let predictions = self.predict(&mut groups, &shallow)?;
+        let mut steps = Vec::with_capacity(states.len());
+        for (state, prediction) in states.iter_mut().zip(predictions) {
+            let _timed = self.timer.start(Stage::Sampler);
+            steps.push(state.finish_step(&[prediction]));
+        }
+        Ok(steps)
+    }
+
+    /// The predictions `[rows, out channels, h, w]` of each of the rows in `groups`, from what the
+    /// shallow encoder made of them. Does with the deep core what was decided for the rows.
+    pub(crate) fn predict(
         &mut self,
-        lanes: &mut [Lane],
-        timestep: &Value,
-        step: usize,
-        plan: &mut Plan,
-        timings: &mut Timings,
-    ) -> Result<(Vec<Value>, Decision)> {
-        let encoded: Vec<Shallow> = timings.time(Stage::Encoder, || {
-            lanes.iter().map(|lane| self.encode(lane, timestep)).collect::<Result<_>>()
-        })?;
-        let keeps = plan.keeps();
-        let reactive = plan.planned().is_none();
-        let decision = match plan {
-            Plan::Planned(decisions) => decisions[step],
-            Plan::Reactive(watch) => timings.time(Stage::Policy, || -> Result<Decision> {
-                Ok(watch.decide(step, self.change(lanes, &encoded)?))
-            })?,
-        };
-        let forecasts = match decision {
-            Decision::Refresh => {
-                timings.time(Stage::Core, || -> Result<()> {
-                    for (lane, encoded) in lanes.iter_mut().zip(&encoded) {
-                        if !lane.watched {
-                            lane.kept.truncate(keeps - 1); // their memory serves the new one
-                        }
-                        let deep = self.core(lane, encoded)?;
-                        lane.keep(deep, keeps);
-                    }
-                    Ok(())
-                })?;
-                None
-            }
-            Decision::Reuse(Forecast::LAST) => None,
-            Decision::Reuse(forecast) => Some(timings.time(Stage::Policy, || {
-                let forecast = |lane: &Lane| self.forecast(lane, forecast);
-                lanes.iter().map(forecast).collect::<Result<Vec<Value>>>()
-            })?),
-        };
-        let predictions = timings.time(Stage::Decoder, || {
-            let lanes = lanes.iter().zip(&encoded).enumerate();
-            let decode = |(i, (lane, encoded)): (usize, (&Lane, &Shallow))| {
-                let deep = forecasts.as_ref().map_or(&lane.kept[0], |forecasts| &forecasts[i]);
-                self.decode(lane, encoded, deep)
-            };
-            lanes.map(decode).collect::<Result<_>>()
-        })?;
-        if reactive {
-            lanes
-                .iter_mut()
-                .zip(encoded)
-                .for_each(|(lane, encoded)| lane.before = Some(encoded.into_x()));
+        groups: &mut [RowGroup<'_>],
+        shallow: &[Shallow],
+    ) -> Result<Vec<Value>> {
+        self.refresh(groups, shallow)?;
+        self.forecast(groups)?;
+        let deep: Vec<Stacked> = groups.iter().map(RowGroup::deep).collect::<Result<_>>()?;
+        let deep: Vec<&Value> = deep.iter().map(|deep| &**deep).collect();
+        let decoded = self.decode(groups, shallow, &deep)?;
+        let mut predictions = Vec::new();
+        for (group, decoded) in groups.iter().zip(decoded) {
+            predictions.extend(group.split(decoded)?);
         }
-        Ok((predictions, decision))
+        Ok(predictions)
     }
 
-    /// Runs the shallow encoder.
-    pub fn encode(&mut self, lane: &Lane, timestep: &Value) -> Result<Shallow> {
-        let Condition { text_states, extra, cos, sin } = &*lane.condition;
-        Ok(Shallow(self.encoder.run(&[
-            ("latents", &lane.latents),
-            ("timestep", timestep),
-            ("extra", extra),
-            ("text_states", text_states),
-            ("cos", cos),
-            ("sin", sin),
-        ])?))
+    /// Has the plan of `state` decide by how far the shallow encoder's output has moved since the
+    /// step before, relative to it: the mean over the calls, 0 at the first step.
+    fn decide(&mut self, state: &mut DenoiseState, shallow: &[Shallow]) -> Result<()> {
+        let _timed = self.timer.start(Stage::Policy);
+        let mut change = 0.0;
+        for (rows, shallow) in state.rows.iter().zip(shallow) {
+            if let Some(before) = &rows.before {
+                change += self.math.change(shallow.x(), before)?;
+            }
+        }
+        state.watch(change / shallow.len() as f32);
+        Ok(())
     }
 
-    /// Runs the deep core; it keeps nothing.
-    pub fn core(&mut self, lane: &Lane, encoded: &Shallow) -> Result<Value> {
+    /// Runs the deep core for the rows that refresh, and keeps its output.
+    fn refresh(&mut self, groups: &mut [RowGroup<'_>], shallow: &[Shallow]) -> Result<()> {
+        if groups.iter().all(RowGroup::all_refresh) {
+            return self.run_and_keep(groups, shallow);
+        }
+        let (mut parts, mut read) = (Vec::new(), Vec::new());
+        for (group, shallow) in groups.iter_mut().zip(shallow) {
+            if let Some((part, shallow)) = group.refreshing(shallow)? {
+                parts.push(part);
+                read.push(shallow);
+            }
+        }
+        if parts.is_empty() { Ok(()) } else { self.run_and_keep(&mut parts, &read) }
+    }
+
+    fn run_and_keep(&mut self, groups: &mut [RowGroup<'_>], shallow: &[Shallow]) -> Result<()> {
+        groups.iter_mut().flat_map(RowGroup::rows).for_each(Rows::make_room);
+        let deep = self.core(groups, shallow)?;
+        for (group, deep) in groups.iter_mut().zip(deep) {
+            let parts = group.split(deep)?;
+            group.rows().zip(parts).for_each(|(rows, deep)| rows.keep(deep));
+        }
+        Ok(())
+    }
+
+    /// Makes the forecasts that the rows want.
+    fn forecast(&mut self, groups: &mut [RowGroup<'_>]) -> Result<()> {
+        let wants = |rows: &mut Rows| rows.wants_forecast().is_some();
+        if !groups.iter_mut().flat_map(RowGroup::rows).any(wants) {
+            return Ok(());
+        }
+        let _timed = self.timer.start(Stage::Policy);
+        for rows in groups.iter_mut().flat_map(RowGroup::rows) {
+            if let Some(forecast) = rows.wants_forecast() {
+                rows.forecast = Some(self.math.blend(&rows.kept, forecast.weights())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the shallow encoder for each group, on the latents and timesteps that were
+    /// [written](DenoiseState::write_inputs) into its rows.
+    pub(crate) fn encode(&mut self, groups: &[RowGroup<'_>]) -> Result<Vec<Shallow>> {
+        let _timed = self.timer.start(Stage::Encoder);
+        let mut shallow = Vec::with_capacity(groups.len());
+        for group in groups {
+            let Condition { text_states, extra, cos, sin } = group.condition();
+            let (latents, timestep) = (group.latents()?, group.timestep()?);
+            let mut outputs = self.encoder.run_by_name(&[
+                ("latents", &latents),
+                ("timestep", &timestep),
+                ("extra", extra),
+                ("text_states", text_states),
+                ("cos", cos),
+                ("sin", sin),
+            ])?;
+            let mut skips = Vec::with_capacity(self.skips.len());
+            for name in &self.skips {
+                skips.push(outputs.take(name)?);
+            }
+            shallow.push(Shallow { skips, temb: outputs.take("temb")? });
+        }
+        Ok(shallow)
+    }
+
+    /// Runs the deep core for each group: `[rows, tokens, hidden]`. Keeps nothing.
+    pub(crate) fn core(
+        &mut self,
+        groups: &[RowGroup<'_>],
+        shallow: &[Shallow],
+    ) -> Result<Vec<Value>> {
+        let _timed = self.timer.start(Stage::Core);
         let last = self.skips.last().expect("the cut leaves a block on each side");
-        let mut inputs = vec![(last.as_str(), encoded.x())];
-        inputs.extend(lane.shared(encoded.temb()));
-        Ok(self.core.run(&inputs)?.remove(0))
-    }
-
-    /// Runs the shallow decoder on `deep`, the core's output or what stands for it.
-    pub fn decode(&mut self, lane: &Lane, encoded: &Shallow, deep: &Value) -> Result<Value> {
-        let mut inputs = vec![("deep", deep)];
-        inputs.extend(self.skips.iter().map(String::as_str).zip(&encoded.0));
-        inputs.extend(lane.shared(encoded.temb()));
-        Ok(self.decoder.run(&inputs)?.remove(0))
-    }
-
-    /// The weighted sum of a lane's kept outputs.
-    pub fn forecast(&mut self, lane: &Lane, forecast: Forecast) -> Result<Value> {
-        self.features.blend(&lane.kept, forecast.weights())
-    }
-
-    /// How far the encoder's output has moved since the step before, the mean of the lanes; 0 at the
-    /// first.
-    fn change(&mut self, lanes: &[Lane], encoded: &[Shallow]) -> Result<f32> {
-        let mut sum = 0.0;
-        for (lane, encoded) in lanes.iter().zip(encoded) {
-            if let Some(before) = &lane.before {
-                sum += self.features.change(encoded.x(), before)?;
-            }
+        let mut deep = Vec::with_capacity(groups.len());
+        for (group, shallow) in groups.iter().zip(shallow) {
+            let mut inputs = vec![(last.as_str(), shallow.x())];
+            inputs.extend(shared(group.condition(), shallow));
+            deep.push(self.core.run_single(&inputs)?);
         }
-        Ok(sum / lanes.len() as f32)
+        Ok(deep)
+    }
+
+    /// Runs the shallow decoder for each group on `deep`, the deep core's output or what stands in
+    /// for it: `[rows, out channels, h, w]`, on the host.
+    pub(crate) fn decode(
+        &mut self,
+        groups: &[RowGroup<'_>],
+        shallow: &[Shallow],
+        deep: &[&Value],
+    ) -> Result<Vec<Value>> {
+        let _timed = self.timer.start(Stage::Decoder);
+        let mut predictions = Vec::with_capacity(groups.len());
+        for ((group, shallow), &deep) in groups.iter().zip(shallow).zip(deep) {
+            let mut inputs = vec![("deep", deep)];
+            inputs.extend(self.skips.iter().map(String::as_str).zip(&shallow.skips));
+            inputs.extend(shared(group.condition(), shallow));
+            predictions.push(self.decoder.run_single(&inputs)?);
+        }
+        Ok(predictions)
     }
 }
 
-/// Image tokens from which the rows of a batch run one after the other on a CPU.
-///
-/// A run of all rows reads each weight once, a run of one row keeps its activations in the
-/// processor's caches: on two cores together is 5 to 15 % faster up to 256 tokens, apart 2 to 7 %
-/// from 1024 on (BENCHMARKS.md). Apart needs the memory of one row for activations, and in int8 a
-/// row's rounding does not depend on its neighbours.
-const APART_FROM: usize = 1024;
-
-/// How many rows of the batch run together: all of them, or one.
-pub fn rows_together(provider: Provider, sizes: &Sizes) -> usize {
-    match rows_apart(provider, sizes) {
-        true => 1,
-        false => sizes.batch,
-    }
-}
-
-/// Whether each row of a batch runs alone.
-pub fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
-    provider == Provider::Cpu && sizes.grid_height * sizes.grid_width >= APART_FROM
-}
-
-/// The sizes of a request's tensors, for shapes and costs.
-pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
-    let factor = manifest.model.vae.factor();
-    let patch = manifest.model.transformer.patch_size;
-    let (height, width) = (request.height / factor, request.width / factor);
-    Sizes {
-        batch: request.num_images * if request.guided() { 2 } else { 1 },
-        grid_height: height / patch,
-        grid_width: width / patch,
-        height,
-        width,
-    }
-}
-
-/// States and mask of `rows` of `encoded`.
-fn choose(backend: &Backend, encoded: &Encoded, rows: &[usize]) -> Result<(Value, Value)> {
-    let [_, length, width] = encoded.shape;
-    let row = |i: &usize| &encoded.states[i * length * width..][..length * width];
-    let states: Vec<f32> = rows.iter().flat_map(row).copied().collect();
-    let mask: Vec<i64> =
-        rows.iter().flat_map(|i| &encoded.mask[i * length..][..length]).copied().collect();
-    let states = backend.tensor_f32(&[rows.len(), length, width], &states)?;
-    Ok((states, backend.tensor_i64(&[rows.len(), length], &mask)?))
-}
-
-/// Size and style conditions up to v1.1: trained size, target size in the reference's order, crop.
-fn style(
-    backend: &Backend,
-    manifest: &Manifest,
-    request: &Request,
-    rows: usize,
-) -> Result<Option<(Value, Value)>> {
-    if !manifest.model.transformer.use_style_cond_and_image_meta_size {
-        return Ok(None);
-    }
-    let (height, width) = (request.height as f32, request.width as f32);
-    let [first, second] = match manifest.variant.rope_convention {
-        RopeConvention::Diffusers => [height, width],
-        RopeConvention::Tencent => [width, height],
-    };
-    let size = [1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows);
-    let size = backend.tensor_f32(&[rows, 6], &size)?;
-    Ok(Some((size, backend.tensor_i64(&[rows], &vec![0; rows])?)))
-}
-
-/// FLOPs of a step of `request` that refreshes, and of one that reuses.
-pub fn step_costs(manifest: &Manifest, request: &Request) -> (f64, f64) {
-    let sizes = sizes(manifest, request);
-    let of = |graph: &str| manifest.flops(graph, &sizes);
-    let shallow = of("shallow-encoder") + of("shallow-decoder");
-    (shallow + of("deep-core"), shallow)
+/// What the deep core and the shallow decoder read alike.
+fn shared<'a>(condition: &'a Condition, shallow: &'a Shallow) -> [(&'static str, &'a Value); 4] {
+    let Condition { text_states, cos, sin, .. } = condition;
+    [("temb", &shallow.temb), ("text_states", text_states), ("cos", cos), ("sin", sin)]
 }

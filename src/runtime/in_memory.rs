@@ -1,4 +1,4 @@
-//! Graphs that are made in memory, loaded into an engine.
+//! Loads graphs that are made in memory.
 
 use std::io::{BufWriter, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use hydit_graphs::{DType, GraphDef, Initializer};
 use crate::error::{Error, Result};
 use crate::runtime::{Backend, Session};
 
-/// Loads `graph`; its weights, if it has any, are `values` again and again.
+/// Loads `graph`, whose weights, if it has any, are `values` over and over.
 ///
 /// # Errors
-/// When the temporary folder cannot be written, or what the engine says.
+/// When the temporary folder cannot be written, or what the backend says.
 pub(crate) fn load(backend: &Backend, graph: &GraphDef, values: &[f32]) -> Result<Session> {
-    let io = |source| Error::Io { path: std::env::temp_dir(), source };
+    let io = |source| Error::Write { path: std::env::temp_dir(), source };
     let folder = tempfile::tempdir().map_err(io)?;
     let path = write(graph, folder.path(), values)
-        .map_err(|source| Error::Io { path: folder.path().to_path_buf(), source })?;
+        .map_err(|source| Error::Write { path: folder.path().to_path_buf(), source })?;
     Ok(backend.load(&path)?)
 }
 

@@ -35,6 +35,8 @@ use self::{
     tract::Tract,
     value::{Inner, check_length, narrow},
 };
+use crate::timing::Timer;
+use crate::util::UnknownName;
 
 /// Which engine to open.
 #[derive(
@@ -51,6 +53,7 @@ use self::{
     strum::VariantArray,
 )]
 #[strum(serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = unknown)]
 pub enum BackendChoice {
     /// ONNX Runtime where it is found, else tract.
     #[default]
@@ -59,6 +62,10 @@ pub enum BackendChoice {
     Ort,
     /// tract.
     Tract,
+}
+
+fn unknown(name: &str) -> UnknownName {
+    UnknownName::of::<BackendChoice>("backend", name)
 }
 
 /// How to open an engine.
@@ -77,12 +84,13 @@ pub struct RuntimeOptions {
     pub engines: Option<PathBuf>,
 }
 
-/// An opened engine. Clones share it, with its [`Stop`].
+/// An opened engine. Clones share it, with its [`Stop`] and its [`Timer`].
 #[derive(Clone)]
 pub struct Backend {
     engine: Engine,
     low_memory: bool,
     stop: Stop,
+    timer: Timer,
 }
 
 #[derive(Clone)]
@@ -110,7 +118,7 @@ impl Backend {
     pub fn open_in(options: &RuntimeOptions, places: &Places) -> Result<Backend, RuntimeError> {
         let engine = Engine::open(options, places)?;
         let low_memory = options.low_memory;
-        Ok(Backend { engine, low_memory, stop: Stop::default() })
+        Ok(Backend { engine, low_memory, stop: Stop::default(), timer: Timer::default() })
     }
 
     /// The engine, its version, provider and library, in one line.
@@ -154,6 +162,11 @@ impl Backend {
     /// Asked before every run of a graph that this backend has loaded.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// Times the work of whoever uses this backend.
+    pub fn timer(&self) -> Timer {
+        self.timer.clone()
     }
 
     /// Whether memory comes before speed. ONNX Runtime then gives back what a run on the CPU has
@@ -322,7 +335,8 @@ mod tests {
         for choice in [BackendChoice::Auto, BackendChoice::Ort, BackendChoice::Tract] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        assert!("onnx".parse::<BackendChoice>().is_err());
+        let refused = "onnx".parse::<BackendChoice>().expect_err("a refusal");
+        assert!(refused.to_string().contains("auto, ort, tract"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use ort::ep::ExecutionProviderDispatch;
 
 use super::{RuntimeError, library::causes};
+use crate::util::UnknownName;
 
 /// An execution provider of ONNX Runtime.
 #[derive(
@@ -21,6 +22,7 @@ use super::{RuntimeError, library::causes};
     strum::VariantArray,
 )]
 #[strum(serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = unknown)]
 pub enum Provider {
     /// The CPU.
     #[default]
@@ -30,6 +32,10 @@ pub enum Provider {
     /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
     /// what TensorRT does not.
     TensorRt,
+}
+
+fn unknown(name: &str) -> UnknownName {
+    UnknownName::of::<Provider>("provider", name)
 }
 
 impl Provider {
@@ -154,7 +160,8 @@ mod tests {
         for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }
-        assert!("gpu".parse::<Provider>().is_err());
+        let refused = "gpu".parse::<Provider>().expect_err("a refusal");
+        assert!(refused.to_string().contains("cpu, cuda, tensorrt"));
     }
 
     #[test]

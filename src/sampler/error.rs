@@ -1,6 +1,7 @@
 //! What can be wrong with a sampler's inputs.
 
 use super::{SamplerKind, Spacing};
+use crate::util::UnknownName;
 
 /// Why a sampler or its noise schedule cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -36,20 +37,7 @@ pub enum SamplerError {
         /// The sampler.
         kind: SamplerKind,
     },
-    /// A name that is none of the known ones.
-    #[error("unknown {what} {name:?}: it must be one of {known}")]
-    Unknown {
-        /// What the name should have been.
-        what: &'static str,
-        /// The name given.
-        name: String,
-        /// The names that exist.
-        known: &'static str,
-    },
-}
-
-impl SamplerError {
-    pub(super) fn unknown(what: &'static str, name: &str, known: &'static str) -> Self {
-        Self::Unknown { what, name: name.to_owned(), known }
-    }
+    /// The name is none of the samplers'.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
 }

@@ -12,6 +12,7 @@ mod torch_rng;
 
 use serde::{Deserialize, Serialize};
 
+use crate::util::UnknownName;
 pub use error::SamplerError;
 pub use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
 pub use torch_rng::TorchGenerator;
@@ -177,5 +178,5 @@ fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
 }
 
 fn unknown_sampler(name: &str) -> SamplerError {
-    SamplerError::unknown("sampler", name, "ddpm, ddim, dpmms")
+    UnknownName::of::<SamplerKind>("sampler", name).into()
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Schedule, Schedules, calibration_file, speed_up};
+use hydit::cache::{Schedule, Schedules, calibration_file};
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
-use hydit::pipeline::transformer::step_costs;
+use hydit::pipeline::cost::StepCosts;
 use hydit::runtime::Backend;
 use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
@@ -78,12 +78,12 @@ impl Calibrate {
         let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, "")?;
         self.picture.set(&mut request, manifest, self.negative.as_deref());
-        request.check(manifest)?;
+        let checked = request.check(artifacts)?;
         let steps = request.steps;
         if learn.len() < 2 {
             bail!("{}: expected 2 prompts or more, a line each", self.prompts.display());
         }
-        prompts::check(&learn, &format!("{}:", self.prompts.display()), &request, manifest)?;
+        prompts::check(&learn, &format!("{}:", self.prompts.display()), &checked)?;
         let check = learn.split_off(learn.len().div_ceil(2));
         let mut runs = self.runs.clone();
         if let Some(runs) = runs.iter().find(|runs| !(1..=steps).contains(*runs)) {
@@ -127,14 +127,14 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
 }
 
 fn table(pipeline: &Pipeline, request: &Request, found: &Schedules) -> String {
-    let (full, reused) = step_costs(pipeline.manifest(), request);
+    let costs = StepCosts::of(pipeline.manifest(), request);
     let mut out = String::from("core runs  speed-up    PSNR     p10    SSIM  forecasts\n");
     for schedule in &found.schedules {
         let Some(measured) = schedule.measured else { continue };
         out += &format!(
             "{:9}  {:7.2}x  {:6.1}  {:6.1}  {:.4}  {}\n",
             schedule.refresh.len(),
-            speed_up(full, reused, &schedule.plan(found.steps)),
+            costs.speed_up(&schedule.plan(found.steps)),
             measured.psnr,
             measured.psnr_p10,
             measured.ssim,

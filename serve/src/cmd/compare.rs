@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hydit::cache::{self, CachePolicy};
-use hydit::eval::compare::{psnr, ssim};
-use hydit::image::{Image, ImageError};
-use hydit::pipeline::transformer::step_costs;
+use hydit::cache::CachePolicy;
+use hydit::eval::compare;
+use hydit::image::ImageError;
+use hydit::pipeline::cost::StepCosts;
 use hydit::{Generated, Pipeline, Request};
 use hydit_graphs::Manifest;
 use serde_json::{Value, json};
@@ -29,9 +29,10 @@ pub struct Comparison {
 pub fn uncached(pipeline: &mut Pipeline, request: &Request) -> Result<Generated> {
     let steps = request.steps.min(2);
     let warm_up = Request { cache_policy: CachePolicy::off(), steps, ..request.clone() };
-    pipeline.generate(&warm_up, &mut |_| {})?;
+    pipeline.generate(&warm_up.check(pipeline.artifacts())?, &mut |_| {})?;
     let mut progress = Progress::new("uncached");
     let uncached = Request { cache_policy: CachePolicy::off(), ..request.clone() };
+    let uncached = uncached.check(pipeline.artifacts())?;
     let made = pipeline.generate(&uncached, &mut |step| progress.step(step))?;
     progress.finish();
     Ok(made)
@@ -45,22 +46,14 @@ pub fn compare(
     cached: &Generated,
     side_by_side: PathBuf,
 ) -> Result<Comparison, ImageError> {
-    let (full, reused) = step_costs(manifest, request);
-    let (psnr, ssim) = likeness(&uncached.images, &cached.images)?;
+    let worst = compare::Comparison::worst(&compare::compare(uncached, cached)?);
     Ok(Comparison {
         uncached_seconds: uncached.timings.denoise.as_secs_f64(),
         cached_seconds: cached.timings.denoise.as_secs_f64(),
-        allowed: cache::speed_up(full, reused, &cached.plan),
-        psnr,
-        ssim,
+        allowed: StepCosts::of(manifest, request).speed_up(&cached.plan),
+        psnr: worst.psnr,
+        ssim: worst.ssim,
         side_by_side,
-    })
-}
-
-/// PSNR in dB, infinite for equal pictures, and SSIM: of the worst of two batches.
-pub fn likeness(one: &[Image], other: &[Image]) -> Result<(f64, f64), ImageError> {
-    one.iter().zip(other).try_fold((f64::INFINITY, 1.0f64), |(worst_psnr, worst_ssim), (a, b)| {
-        Ok((worst_psnr.min(psnr(a, b)?), worst_ssim.min(ssim(a, b)?)))
     })
 }
 

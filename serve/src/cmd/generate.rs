@@ -6,13 +6,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Plan, refreshed, refreshes};
+use hydit::cache::{refreshed, refreshes};
 use hydit::eval::machine::peak_memory;
 use hydit::image::{Image, Texts, read_png, write_png};
 use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::{Stage, Timings};
-use hydit::{Generated, Pipeline, Request};
+use hydit::{CheckedRequest, Generated, Pipeline, Request};
 use serde_json::{Value, json};
 
 use super::compare::{self, Comparison};
@@ -55,7 +55,7 @@ impl Generate {
     pub fn run(self, started: Instant) -> Result<()> {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
         let artifacts = Artifacts::open(&self.model)?;
-        let (request, plan) = self.resolve(&artifacts, from.as_ref())?;
+        let request = self.resolve(&artifacts, from.as_ref())?;
         check_writable("--output", &self.output)?;
 
         let backend = Backend::open(&self.engine.options())?;
@@ -66,7 +66,7 @@ impl Generate {
             false => None,
         };
         let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });
-        let mut made = pipeline.draw(&request, plan, &mut |step| progress.step(step))?;
+        let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
         progress.finish();
         for field in &made.truncated {
             eprintln!(
@@ -99,7 +99,7 @@ impl Generate {
         Ok(())
     }
 
-    fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<(Request, Plan)> {
+    fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<CheckedRequest> {
         if let Some(from) = from.filter(|from| from.manifest_sha256 != artifacts.hash) {
             eprintln!("note: that picture was drawn with another export, of {}", from.model);
         }
@@ -109,8 +109,7 @@ impl Generate {
         if self.compare && request.cache_policy.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
-        let (_, plan) = request.plan(artifacts)?;
-        Ok((request, plan))
+        Ok(request.check(artifacts)?)
     }
 
     fn write(
@@ -127,7 +126,9 @@ impl Generate {
                 _ => with_suffix(&self.output, &format!("-{i}")),
             };
             let texts = self.texts(artifacts, request, i);
-            timings.time(Stage::Png, || write_png(&path, image, &texts))?;
+            let start = Instant::now();
+            write_png(&path, image, &texts)?;
+            timings.add(Stage::Png, start.elapsed());
             paths.push(path);
         }
         Ok(paths)

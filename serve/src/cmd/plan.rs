@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Decision, Forecast, refreshed, speed_up};
-use hydit::pipeline::transformer::step_costs;
+use hydit::cache::{Decision, Forecast, refreshed};
+use hydit::pipeline::cost::StepCosts;
 use serde_json::json;
 
 use super::flags::RequestFlags;
@@ -29,17 +29,17 @@ impl Plan {
         let artifacts = Artifacts::open(&self.model)?;
         let manifest = &artifacts.manifest;
         let request = self.request.request(&artifacts, "", None, None)?;
-        let (sampler, plan) = request.plan(&artifacts)?;
-        let timesteps = sampler.timesteps();
-        let Some(plan) = plan.planned() else {
+        let request = request.check(&artifacts)?;
+        let timesteps = request.sampler().timesteps();
+        let Some(plan) = request.plan().planned() else {
             bail!(
                 "{} decides while the picture is drawn: generate shows what it did",
                 request.cache_policy
             );
         };
         let refresh = refreshed(plan);
-        let (full, reused) = step_costs(manifest, &request);
-        let allowed = speed_up(full, reused, plan);
+        let costs = StepCosts::of(manifest, &request);
+        let allowed = costs.speed_up(plan);
         if self.json {
             let plan = json!({
                 "model": manifest.variant.name,
@@ -51,8 +51,8 @@ impl Plan {
                 "timesteps": timesteps,
                 "refresh": refresh,
                 "core_runs": refresh.len(),
-                "full_step_gflop": full / 1e9,
-                "cached_step_gflop": reused / 1e9,
+                "full_step_gflop": costs.full / 1e9,
+                "cached_step_gflop": costs.cached / 1e9,
                 "speed_up_allowed": allowed,
             });
             println!("{plan:#}");
@@ -86,11 +86,11 @@ impl Plan {
             "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one",
             refresh.len(),
             plan.len(),
-            100.0 * reused / full
+            100.0 * costs.cached / costs.full
         );
         println!(
             "the denoising loop can be {allowed:.2}x faster ({:.2} GFLOP a full step)",
-            full / 1e9
+            costs.full / 1e9
         );
         Ok(())
     }

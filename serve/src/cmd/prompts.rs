@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use hydit::Request;
-use hydit_graphs::Manifest;
+use hydit::CheckedRequest;
 
 /// One prompt a line; empty lines and those that begin with # are skipped.
 pub fn read(path: &Path) -> Result<Vec<String>> {
@@ -27,15 +26,9 @@ pub fn read(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Fails if `request` cannot be drawn with one of `prompts`, which stand in what `source` names.
-pub fn check(
-    prompts: &[String],
-    source: &str,
-    request: &Request,
-    manifest: &Manifest,
-) -> Result<()> {
+pub fn check(prompts: &[String], source: &str, request: &CheckedRequest) -> Result<()> {
     for prompt in prompts {
-        let request = Request { prompt: prompt.clone(), ..request.clone() };
-        request.check(manifest).with_context(|| {
+        request.with_prompt(prompt).with_context(|| {
             let beginning: String = prompt.chars().take(20).collect();
             format!("{source} \"{beginning}...\"")
         })?;

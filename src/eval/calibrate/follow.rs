@@ -1,49 +1,52 @@
-//! Fits the forecasts of a schedule on the way: each step's weights are fitted to where the steps before have led,
-//! with their errors, all pictures side by side.
+//! Fits the forecasts of a schedule on the way: each step's weights are fitted to where the steps
+//! before have led, with their errors, all requests side by side.
 
 use std::collections::BTreeMap;
 
 use super::fit::Fit;
-use crate::cache::{Forecast, KEPT, Schedule};
+use super::step::{encode, reuse_errors};
+use crate::cache::{Decision, Forecast, Schedule};
 use crate::error::Result;
-use crate::pipeline::denoise::Walk;
-use crate::pipeline::transformer::Dit;
+use crate::pipeline::denoise::DenoiseState;
+use crate::pipeline::transformer::Transformer;
 
-/// The schedule that refreshes at `refresh`, with the forecasts that suit `walks`, which go by it
+/// The schedule that refreshes at `refresh`, with the forecasts that suit `states`, which go by it
 /// from their first step to the end.
 ///
-/// Forecasts fitted to uncached pictures would be too bold: on a cached way an extrapolation feeds
+/// Forecasts fitted to uncached images would be too bold: in a cached loop an extrapolation feeds
 /// its own error back.
-pub fn follow(dit: &mut Dit, walks: &mut [Walk], refresh: &[usize]) -> Result<Schedule> {
+pub fn follow(
+    transformer: &mut Transformer,
+    states: &mut [DenoiseState],
+    refresh: &[usize],
+) -> Result<Schedule> {
     let mut forecasts = BTreeMap::new();
-    let steps = walks.iter().map(Walk::steps).min().unwrap_or(0);
+    let steps = states.iter().map(DenoiseState::steps).min().unwrap_or(0);
     for step in 0..steps {
-        let shallow = walks.iter_mut().map(|walk| walk.encode(dit)).collect::<Result<Vec<_>>>()?;
-        if refresh.contains(&step) {
-            for (walk, shallow) in walks.iter_mut().zip(&shallow) {
-                let deep = walk.core(dit, shallow)?;
-                let exact = walk.decode(dit, shallow, &deep)?;
-                walk.lanes.iter_mut().zip(deep).for_each(|(lane, deep)| lane.keep(deep, KEPT));
-                walk.advance(&exact);
-            }
-            continue;
+        let mut shallow = Vec::with_capacity(states.len());
+        for state in &mut *states {
+            shallow.push(encode(transformer, state)?);
         }
-        let forecast = match refresh.iter().filter(|refresh| **refresh < step).count() {
-            1 => Forecast::LAST,
-            _ => {
-                let mut fit = Fit::default();
-                for (walk, shallow) in walks.iter_mut().zip(&shallow) {
-                    fit.add(&walk.errors(dit, shallow)?);
-                }
-                fit.forecast()
+        let decision = if refresh.contains(&step) {
+            Decision::Refresh
+        } else if refresh.iter().filter(|refresh| **refresh < step).count() == 1 {
+            Decision::Reuse(Forecast::LAST)
+        } else {
+            let mut fit = Fit::default();
+            for (state, shallow) in states.iter_mut().zip(&shallow) {
+                fit.add(&reuse_errors(transformer, state, shallow)?);
             }
+            Decision::Reuse(fit.forecast())
         };
-        if forecast != Forecast::LAST {
+        if let Decision::Reuse(forecast) = decision
+            && forecast != Forecast::LAST
+        {
             forecasts.insert(step, forecast.weights().to_vec());
         }
-        for (walk, shallow) in walks.iter_mut().zip(&shallow) {
-            let guided = walk.forecast(dit, shallow, forecast)?;
-            walk.advance(&guided);
+        for (state, shallow) in states.iter_mut().zip(&shallow) {
+            state.decide(decision);
+            let predictions = transformer.predict(&mut state.groups(), shallow)?;
+            state.finish_step(&predictions)?;
         }
     }
     Ok(Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None })

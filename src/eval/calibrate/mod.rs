@@ -1,35 +1,36 @@
-//! Finds, for one model, sampler and number of steps, the best cache schedule for each number of core runs.
+//! Finds, for one model, sampler and number of steps, the best cache schedule for each number of
+//! refreshes.
 //!
-//! 1. `record`: uncached pictures of the first half of the prompts tell what reusing the core's output of step i at
-//!    step j does to the prediction, and how much an error of each step matters for the finished picture.
-//! 2. `schedules`: dynamic programming over the product of the two. How the errors of single steps add up is not
-//!    known beforehand: as energies if they are independent, as amplitudes if they point the same way. So there are a
-//!    few candidates.
-//! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that then draws the
-//!    learned pictures best is taken.
-//! 4. Real runs on the second half of the prompts measure each schedule with and without its forecasts; the better one
-//!    is kept.
+//! 1. `record`: uncached images of the first half of the prompts tell what reusing the deep core's
+//!    output of step i at step j does to the prediction, and how much an error of each step matters
+//!    for the finished image.
+//! 2. `schedules`: dynamic programming over the product of the two. How the errors of single steps
+//!    add up is not known beforehand: as energies if they are independent, as amplitudes if they
+//!    point the same way. So there are a few candidates.
+//! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that
+//!    then draws the learned images best is taken.
+//! 4. Real runs on the second half of the prompts measure each schedule with and without its
+//!    forecasts; the better one is kept.
 
 mod fit;
 mod follow;
 mod record;
 mod schedules;
-mod walk;
+mod step;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use self::record::Record;
+use super::compare::{Summary, compare};
+use super::statistics::relative_error;
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
-use crate::eval::statistics::{mean, mean_psnr, percentile};
-use crate::eval::verify::relative_error;
-use crate::eval::{Judged, judge};
-use crate::pipeline::denoise::Place;
-use crate::timing::Timings;
+use crate::pipeline::denoise::DenoiseState;
+use crate::pipeline::{Generated, Pipeline};
+use crate::request::{CheckedRequest, Request};
 use crate::util::write_whole;
-use crate::{Generated, Pipeline, Request};
-use record::Record;
 
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
 const POWERS: [f64; 3] = [1.0, 0.7, 0.4];
@@ -82,36 +83,36 @@ pub fn default_runs(steps: usize) -> Vec<usize> {
 /// same model, settings and version; the caller removes it when the schedules are safe.
 ///
 /// # Errors
-/// [`Error::Request`] if a field is out of range, [`Error::Io`] of `partial`, or what the engine says.
+/// [`Error::Request`] if a field is out of range, [`Error::Write`] if `partial` cannot be
+/// written, or what the backend says.
 /// Reuse that gives a prediction that is not finite is no error, but a schedule that is not taken.
 pub fn calibrate(
     pipeline: &mut Pipeline,
     settings: &Settings,
     partial: &Path,
-    told: &mut dyn FnMut(Progress),
+    on_part: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Schedule>> {
-    let Settings { request, learn, check, runs } = settings;
+    let Settings { request, runs, .. } = settings;
     let steps = request.steps;
-    settings.check(pipeline)?;
+    let (learn, check) = settings.check(pipeline)?;
     let mut state = Partial::open(partial, pipeline, settings);
-    let checks = requests(request, check, learn.len());
-    let learn = requests(request, learn, 0);
     let total = learn.len() + 1 + runs.len();
-    let mut tell = |done, next: String| told(Progress { done, total, next });
+    let mut tell = |done, next: String| on_part(Progress { done, total, next });
 
     for (i, request) in learn.iter().enumerate().skip(state.recorded) {
         tell(i, format!("learning from prompt {} of {}", i + 1, learn.len()));
-        let one = std::slice::from_ref(request);
-        pipeline.walks(one, &mut Timings::default(), |_, dit, walks, _| {
-            walks.into_iter().try_for_each(|walk| state.record.add(dit, walk))
-        })?;
+        let prompt = pipeline.text_encoders()?.encode(request)?;
+        let mut transformer = pipeline.transformer()?;
+        let first = transformer.begin(request, &prompt)?;
+        state.record.add(&mut transformer, first)?;
+        drop(transformer);
         state.recorded = i + 1;
         state.save(partial)?;
     }
     tell(learn.len(), "drawing what to compare with".to_string());
     let full = vec![Decision::Refresh; steps];
     let learned = draw(pipeline, &learn, &full)?;
-    let uncached = draw(pipeline, &checks, &full)?;
+    let uncached = draw(pipeline, &check, &full)?;
     let candidates = POWERS.map(|power| schedules::schedules(&state.record.cost(power)));
     for (i, &runs) in runs.iter().enumerate().skip(state.tried) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
@@ -120,13 +121,13 @@ pub fn calibrate(
         let plain = Schedule { refresh: fitted.refresh.clone(), ..Schedule::default() };
         let mut measured: Vec<(Measured, Schedule)> = Vec::new();
         for schedule in [fitted, plain] {
-            if let Some(found) = finite(measure(pipeline, &schedule, &checks, &uncached))? {
+            if let Some(found) = finite(measure(pipeline, &schedule, &check, &uncached))? {
                 measured.push((found, schedule));
             }
         }
         let best =
             measured.into_iter().max_by(|(a, _), (b, _)| a.quality().total_cmp(&b.quality()));
-        // Without one nothing is known of so few runs, and they are left out.
+        // Without one nothing is known of so few refreshes, and they are left out.
         state.tried = i + 1;
         state
             .schedules
@@ -137,7 +138,8 @@ pub fn calibrate(
 }
 
 impl Settings {
-    fn check(&self, pipeline: &Pipeline) -> Result<()> {
+    /// The requests to learn from, and those to measure on.
+    fn check(&self, pipeline: &Pipeline) -> Result<(Vec<CheckedRequest>, Vec<CheckedRequest>)> {
         let Settings { request, learn, check, runs } = self;
         let refuse = |field, message: String| Err(Error::Request { field, message });
         let prompts = learn.len() + check.len();
@@ -154,10 +156,14 @@ impl Settings {
         if request.seed.checked_add((prompts * request.num_images) as u64).is_none() {
             return refuse("seed", format!("{} + all pictures passes 2^64", request.seed));
         }
-        for prompt in learn.iter().chain(check) {
-            Request { prompt: prompt.clone(), ..request.clone() }.check(pipeline.manifest())?;
-        }
-        Ok(())
+        let checked = |(i, prompt): (usize, &String)| {
+            let seed = request.seed + (i * request.num_images) as u64; // no seed twice
+            Request { prompt: prompt.clone(), seed, ..request.clone() }.check(pipeline.artifacts())
+        };
+        let all = learn.iter().chain(check).enumerate().map(checked);
+        let mut learn: Vec<CheckedRequest> = all.collect::<Result<_>>()?;
+        let check = learn.split_off(self.learn.len());
+        Ok((learn, check))
     }
 }
 
@@ -169,81 +175,74 @@ fn finite<T>(result: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// `request` for each prompt, no seed twice; `first` prompts come before them.
-fn requests(request: &Request, prompts: &[String], first: usize) -> Vec<Request> {
-    let seed = |i: usize| request.seed + ((first + i) * request.num_images) as u64;
-    let request = |(i, prompt): (usize, &String)| Request {
-        prompt: prompt.clone(),
-        seed: seed(i),
-        ..request.clone()
-    };
-    prompts.iter().enumerate().map(request).collect()
-}
-
 fn draw(
     pipeline: &mut Pipeline,
-    requests: &[Request],
+    requests: &[CheckedRequest],
     decisions: &[Decision],
 ) -> Result<Vec<Generated>> {
-    let plan = || Plan::Planned(decisions.to_vec());
-    requests.iter().map(|request| pipeline.draw(request, plan(), &mut |_| {})).collect()
+    let mut drawn = Vec::with_capacity(requests.len());
+    for request in requests {
+        let request = request.with_plan(Plan::Planned(decisions.to_vec()));
+        drawn.push(pipeline.generate(&request, &mut |_| {})?);
+    }
+    Ok(drawn)
 }
 
-/// The one of some lists of refreshes whose pictures of `requests`, with the forecasts fitted to them, are nearest to
-/// the uncached ones.
+/// The one of some lists of refreshes whose images of `requests`, with the forecasts fitted to
+/// them, are nearest to the uncached ones.
 fn best<'a>(
     pipeline: &mut Pipeline,
     candidates: impl Iterator<Item = &'a Vec<usize>>,
-    requests: &[Request],
+    requests: &[CheckedRequest],
     uncached: &[Generated],
 ) -> Result<Schedule> {
+    let mut text_encoders = pipeline.text_encoders()?;
+    let prompts: Vec<_> =
+        requests.iter().map(|request| text_encoders.encode(request)).collect::<Result<_>>()?;
+    drop(text_encoders);
+    let mut transformer = pipeline.transformer()?;
+    let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
+    for (request, prompt) in requests.iter().zip(&prompts) {
+        let mut state = transformer.begin(request, prompt)?;
+        state.keep_outputs(KEPT);
+        states.push(state);
+    }
+    let starts: Vec<_> = states.iter().map(DenoiseState::sampler_state).collect();
     let mut plain = Schedule::default();
-    let tried =
-        pipeline.walks(requests, &mut Timings::default(), |backend, dit, mut walks, _| {
-            dit.prepare(backend, KEPT, false)?;
-            let starts: Vec<Place> = walks.iter().map(|walk| walk.place.clone()).collect();
-            let mut tried: Vec<(f64, Schedule)> = Vec::new();
-            for refresh in candidates {
-                if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
-                    continue;
-                }
-                plain.refresh.clone_from(refresh);
-                walks.iter_mut().zip(&starts).for_each(|(walk, start)| walk.go_back(start));
-                let followed = follow::follow(dit, &mut walks, refresh);
-                let Some(schedule) = finite(followed)? else { continue };
-                // The mean of logarithms is that of decibels.
-                let pairs = walks.iter().zip(uncached);
-                let errors = pairs.map(|(walk, uncached)| {
-                    relative_error(&walk.place.latents, &uncached.latents).ln()
-                });
-                tried.push((errors.sum(), schedule));
-            }
-            Ok(tried)
-        })?;
+    let mut tried: Vec<(f64, Schedule)> = Vec::new();
+    for refresh in candidates {
+        if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
+            continue;
+        }
+        plain.refresh.clone_from(refresh);
+        states.iter_mut().zip(&starts).for_each(|(state, start)| state.rewind(start));
+        let followed = follow::follow(&mut transformer, &mut states, refresh);
+        let Some(schedule) = finite(followed)? else { continue };
+        // The mean of logarithms is that of decibels.
+        let errors = states
+            .iter()
+            .zip(uncached)
+            .map(|(state, uncached)| relative_error(state.latents(), &uncached.latents).ln());
+        tried.push((errors.sum(), schedule));
+    }
     let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     Ok(best.map_or(plain, |(_, schedule)| schedule))
 }
 
-/// Draws `requests` by `schedule` and compares with the uncached pictures.
+/// Draws `requests` by `schedule` and compares with the uncached images.
 fn measure(
     pipeline: &mut Pipeline,
     schedule: &Schedule,
-    requests: &[Request],
+    requests: &[CheckedRequest],
     uncached: &[Generated],
 ) -> Result<Measured> {
-    let mut judged = Vec::new();
-    let made = draw(pipeline, requests, &schedule.plan(requests[0].steps))?;
-    for (made, uncached) in made.into_iter().zip(uncached) {
-        judged.extend(judge(uncached, made)?);
+    let mut comparisons = Vec::new();
+    let drawn = draw(pipeline, requests, &schedule.plan(requests[0].steps))?;
+    for (made, uncached) in drawn.iter().zip(uncached) {
+        comparisons.extend(compare(uncached, made)?);
     }
-    let all = |of: fn(&Judged) -> f64| judged.iter().map(of).collect::<Vec<f64>>();
-    let psnrs = all(|picture| picture.psnr);
-    Ok(Measured {
-        psnr: mean_psnr(&psnrs).min(EQUAL),
-        psnr_p10: percentile(&psnrs, 10).min(EQUAL),
-        ssim: mean(&all(|picture| picture.ssim)),
-        latent_error: mean(&all(|picture| picture.latent_error)),
-    })
+    let Summary { psnr, psnr_p10, ssim, latent_error } = Summary::of(&comparisons);
+    Ok(Measured { psnr: psnr.min(EQUAL), psnr_p10: psnr_p10.min(EQUAL), ssim, latent_error })
 }
 
 impl Partial {
@@ -266,7 +265,7 @@ impl Partial {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let io = |source| Error::Write { path: path.to_path_buf(), source };
         let bytes = serde_json::to_vec(self).map_err(|error| io(error.into()))?;
         write_whole(path, &bytes).map_err(io)
     }

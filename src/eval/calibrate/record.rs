@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::finite;
 use super::schedules::Cost;
+use super::step::{encode, predict};
 use crate::error::Result;
-use crate::pipeline::denoise::{Place, Walk};
-use crate::pipeline::transformer::Dit;
+use crate::pipeline::denoise::{DenoiseState, SamplerState};
+use crate::pipeline::transformer::Transformer;
 use crate::runtime::Value;
 
 /// How the distance from the last step grows between two steps whose sensitivity is measured.
@@ -36,44 +37,46 @@ impl Record {
         Record { errors: vec![vec![0.0; steps]; steps], sensitivity }
     }
 
-    /// Counts the pictures of `walk` in, which is at its first step.
-    pub fn add(&mut self, dit: &mut Dit, mut walk: Walk) -> Result<()> {
-        let (mut places, mut errors): (Vec<Place>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
+    /// Counts the images of `state` in, which is at its first step.
+    pub fn add(&mut self, transformer: &mut Transformer, mut state: DenoiseState) -> Result<()> {
+        let mut visited: Vec<SamplerState> = Vec::new();
         let mut outputs: Vec<Vec<Value>> = Vec::new();
-        for step in 0..walk.steps() {
-            places.push(walk.place.clone());
-            let shallow = walk.encode(dit)?;
-            outputs.push(walk.core(dit, &shallow)?);
-            let exact = walk.decode(dit, &shallow, &outputs[step])?;
-            let mut error = exact.clone();
+        // The prediction of each step with the error of a reuse in it.
+        let mut disturbed: Vec<Vec<f32>> = Vec::new();
+        for step in 0..state.steps() {
+            visited.push(state.sampler_state());
+            let shallow = encode(transformer, &mut state)?;
+            outputs.push(transformer.core(&state.groups(), &shallow)?);
+            let exact = predict(transformer, &mut state, &shallow, &outputs[step])?;
+            let mut prediction = exact.clone();
             for (i, output) in outputs[..step].iter().enumerate() {
-                let Some(reused) = finite(walk.decode(dit, &shallow, output))? else {
+                let reused = predict(transformer, &mut state, &shallow, output);
+                let Some(reused) = finite(reused)? else {
                     self.errors[i][step] += HOPELESS;
                     continue;
                 };
                 self.errors[i][step] += square(&reused, &exact);
                 if i == step.saturating_sub(GAP) {
-                    error = reused;
+                    prediction = reused;
                 }
             }
-            errors.push(error); // the prediction with its error
-            walk.advance(&exact);
+            disturbed.push(prediction);
+            state.advance(&exact);
             if step > 0 {
-                self.injected(step, square(&errors[step], &exact));
+                self.injected(step, square(&disturbed[step], &exact));
             }
         }
-        let clean = walk.place.latents.clone();
-        for i in 0..self.sensitivity.len() {
-            let step = self.sensitivity[i].0;
-            walk.go_back(&places[step]);
-            walk.advance(&errors[step]);
-            while walk.place.step < walk.steps() {
-                let shallow = walk.encode(dit)?;
-                let deep = walk.core(dit, &shallow)?;
-                let exact = walk.decode(dit, &shallow, &deep)?;
-                walk.advance(&exact);
+        let clean = state.latents().to_vec();
+        for (step, _, error) in &mut self.sensitivity {
+            state.rewind(&visited[*step]);
+            state.advance(&disturbed[*step]);
+            while !state.is_done() {
+                let shallow = encode(transformer, &mut state)?;
+                let deep = transformer.core(&state.groups(), &shallow)?;
+                let exact = predict(transformer, &mut state, &shallow, &deep)?;
+                state.advance(&exact);
             }
-            self.sensitivity[i].2 += square(&walk.place.latents, &clean);
+            *error += square(state.latents(), &clean);
         }
         Ok(())
     }

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hydit::cache::speed_up;
+use hydit::eval::compare::{Comparison, compare};
 use hydit::eval::matmul::Probe;
-use hydit::pipeline::transformer::step_costs;
+use hydit::pipeline::cost::StepCosts;
 use hydit::timing::Stage;
 
 use super::Report;
 use super::measure::{Round, Variant};
-use crate::cmd::compare::likeness;
 use hydit::eval::statistics::{median, percentile};
 
 /// The middle of samples, and their ends.
@@ -93,7 +92,7 @@ impl Report {
         Ok(Figures {
             denoise,
             total,
-            steps_per_second: variant.plan.len() as f64 / denoise.median,
+            steps_per_second: variant.made.plan.len() as f64 / denoise.median,
             images_per_second: setup.request.num_images as f64 / total.median,
             overhead: spread(variant, |round| round.timings.overhead()).median,
             speed_up: faster(variant, &self.variants[0]),
@@ -106,15 +105,16 @@ impl Report {
             return Ok(None);
         }
         let setup = &self.setups[variant.setup];
-        let (full, reused) = step_costs(setup.manifest(), &setup.request);
-        let allowed = speed_up(full, reused, &variant.plan);
+        let costs = StepCosts::of(setup.manifest(), &setup.request);
+        let allowed = costs.speed_up(&variant.made.plan);
         let twin =
             self.variants.iter().find(|twin| twin.setup == variant.setup && twin.policy.is_off());
         let off = match twin {
             None => None,
             Some(twin) => {
                 let speed_up = faster(variant, twin);
-                let (psnr, ssim) = likeness(&twin.pictures, &variant.pictures)?;
+                let Comparison { psnr, ssim, .. } =
+                    Comparison::worst(&compare(&twin.made, &variant.made)?);
                 Some(AgainstOff { speed_up, reached: speed_up.median / allowed, psnr, ssim })
             }
         };

@@ -81,7 +81,7 @@ fn of_setup(report: &Report, index: usize, setup: &Setup) -> Value {
 fn of_variant(report: &Report, index: usize, variant: &Variant) -> Result<Value> {
     let figures = report.figures(index)?;
     let weights = report.setups[variant.setup].weights();
-    let plan = &variant.plan;
+    let plan = &variant.made.plan;
     let peak = variant.alone.peak_memory;
     Ok(json!({
         "setup": variant.setup,

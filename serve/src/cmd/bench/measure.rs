@@ -4,11 +4,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hydit::cache::{CachePolicy, Decision};
+use hydit::cache::CachePolicy;
 use hydit::eval::matmul::Probe;
-use hydit::image::Image;
 use hydit::timing::Timings;
-use hydit::{Pipeline, Request};
+use hydit::{CheckedRequest, Generated, Pipeline};
 use serde_json::Value;
 
 use super::setup::Setup;
@@ -22,10 +21,9 @@ pub struct Variant {
     /// Index of the setup.
     pub setup: usize,
     pub policy: CachePolicy,
-    pub plan: Vec<Decision>,
     pub alone: Alone,
-    /// Of the warm-up.
-    pub pictures: Vec<Image>,
+    /// What the warm-up drew.
+    pub made: Generated,
     /// Whether every round drew them again, bit for bit.
     pub repeats: bool,
     pub rounds: Vec<Round>,
@@ -123,14 +121,13 @@ impl Loaded {
         policy: &CachePolicy,
         alone: Alone,
     ) -> Result<Variant> {
-        let made = self.pipeline.generate(&request(setup, policy), &mut |_| {})?;
+        let made = self.pipeline.generate(request(setup, policy), &mut |_| {})?;
         self.probe.run()?;
         Ok(Variant {
             setup: index,
             policy: policy.clone(),
-            plan: made.plan,
             alone,
-            pictures: made.images,
+            made,
             repeats: true,
             rounds: Vec::new(),
         })
@@ -139,15 +136,16 @@ impl Loaded {
     fn turn(&mut self, setup: &Setup, variant: &mut Variant) -> Result<()> {
         let request = request(setup, &variant.policy);
         let start = Instant::now();
-        let made = self.pipeline.generate(&request, &mut |_| {})?;
+        let made = self.pipeline.generate(request, &mut |_| {})?;
         let total = start.elapsed();
         let products = (0..PRODUCTS).map(|_| self.probe.run()).collect::<Result<_, _>>()?;
-        variant.repeats &= made.images == variant.pictures;
+        variant.repeats &= made.images == variant.made.images;
         variant.rounds.push(Round { total, timings: made.timings, products });
         Ok(())
     }
 }
 
-fn request(setup: &Setup, policy: &CachePolicy) -> Request {
-    Request { cache_policy: policy.clone(), ..setup.request.clone() }
+fn request<'a>(setup: &'a Setup, policy: &CachePolicy) -> &'a CheckedRequest {
+    let found = setup.variants.iter().find(|request| request.cache_policy == *policy);
+    found.expect("every policy was checked with its setup")
 }

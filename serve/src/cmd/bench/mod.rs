@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::choice::choice;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use hydit::Request;
 use hydit::cache::CachePolicy;
@@ -95,15 +95,11 @@ impl Bench {
         setup::check_engines(&engines)?;
         for model in &self.model {
             for options in &engines {
-                let setup = Setup::new(model, options, |manifest| {
+                let setup = Setup::new(model, options, &self.policy, |manifest| {
                     let mut request = Request::new(manifest, &self.prompt)?;
                     self.picture.set(&mut request, manifest, self.negative.as_deref());
                     Ok(request)
                 })?;
-                for policy in &self.policy {
-                    let request = Request { cache_policy: policy.clone(), ..setup.request.clone() };
-                    request.plan(&setup.artifacts).with_context(|| model.display().to_string())?;
-                }
                 setups.push(setup);
             }
         }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
-use hydit::pipeline::transformer::{rows_together, sizes};
+use hydit::pipeline::batch::rows_together;
+use hydit::pipeline::cost::sizes;
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit::timing::Stage;
-use hydit::{Pipeline, Request};
+use hydit::{CheckedRequest, Pipeline, Request};
 use hydit_graphs::{Manifest, Sizes};
 
 /// A model on an engine, with the request that its variants share.
@@ -21,6 +22,8 @@ pub struct Setup {
     pub engine: String,
     pub threads: usize,
     pub request: Request,
+    /// The request with each policy.
+    pub variants: Vec<CheckedRequest>,
 }
 
 /// Opens every engine once. A GPU's first: of several ONNX Runtime libraries the process loads one,
@@ -46,6 +49,7 @@ impl Setup {
     pub fn new(
         model: &Path,
         options: &RuntimeOptions,
+        policies: &[CachePolicy],
         request: impl FnOnce(&Manifest) -> Result<Request>,
     ) -> Result<Setup> {
         let artifacts = Artifacts::open(model)?;
@@ -54,7 +58,11 @@ impl Setup {
         artifacts.check_code()?;
         let name = || model.display().to_string();
         let request = request(&artifacts.manifest).with_context(name)?;
-        request.check(&artifacts.manifest).with_context(name)?;
+        let mut variants = Vec::with_capacity(policies.len());
+        for cache_policy in policies {
+            let variant = Request { cache_policy: cache_policy.clone(), ..request.clone() };
+            variants.push(variant.check(&artifacts).with_context(name)?);
+        }
         let chosen = match backend.ort_provider() {
             Some(_) => BackendChoice::Ort,
             None => BackendChoice::Tract,
@@ -65,6 +73,7 @@ impl Setup {
             engine: backend.name(),
             threads: backend.threads(),
             request,
+            variants,
         })
     }
 

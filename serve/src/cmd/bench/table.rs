@@ -71,7 +71,7 @@ pub fn text(report: &Report) -> Result<String> {
             _ => format!("{:.2} to {:.2}", spread.low, spread.high),
         };
         let own = [
-            format!("{} of {}", refreshes(&variant.plan), variant.plan.len()),
+            format!("{} of {}", refreshes(&variant.made.plan), variant.made.plan.len()),
             format!("{:.3}", figures.denoise.median),
             digits(figures.steps_per_second),
             digits(figures.images_per_second),

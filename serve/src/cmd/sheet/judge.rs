@@ -1,7 +1,7 @@
 //! All prompts, seeds and contenders, one after the other.
 
 use anyhow::Result;
-use hydit::eval::{Contender, Evaluation, evaluate};
+use hydit::eval::{Evaluation, Trial};
 use hydit::image::Image;
 use hydit::{Pipeline, Request};
 
@@ -41,21 +41,20 @@ pub fn judge(
     pipeline: &mut Pipeline,
     base: &Request,
     prompts: &[String],
-    contenders: &[Contender],
+    trial: &Trial,
     show: usize,
 ) -> Result<(Vec<Sample>, Vec<Shown>)> {
-    let mut bar = Turns::new(prompts.len() * (1 + contenders.len()));
+    let mut bar = Turns::new(prompts.len() * (1 + trial.contenders()));
     let (mut samples, mut shown) = (Vec::new(), Vec::new());
     for (i, prompt) in prompts.iter().enumerate() {
-        let request = Request { prompt: prompt.clone(), ..base.clone() };
         let told = &mut |what: &str| bar.next(&format!("{what}: {prompt}"));
-        let mut evaluation = evaluate(pipeline, &request, contenders, told)?;
+        let mut evaluation = trial.with_prompt(prompt)?.run(pipeline, told)?;
         let own = samples_of(&evaluation, i, base);
         if i < show {
             let uncached = evaluation.uncached.images.swap_remove(0);
             let firsts = own.iter().filter(|sample| sample.seed == base.seed).cloned();
             let images =
-                evaluation.outcomes.iter_mut().map(|outcome| outcome.pictures.swap_remove(0).image);
+                evaluation.outcomes.iter_mut().map(|outcome| outcome.images.swap_remove(0));
             shown.push(Shown { prompt: i, uncached, drawn: firsts.zip(images).collect() });
         }
         samples.extend(own);
@@ -67,12 +66,12 @@ pub fn judge(
 fn samples_of(evaluation: &Evaluation, prompt: usize, request: &Request) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (contender, outcome) in evaluation.outcomes.iter().enumerate() {
-        for (i, picture) in outcome.pictures.iter().enumerate() {
+        for (i, picture) in outcome.comparisons.iter().enumerate() {
             samples.push(Sample {
                 prompt,
                 seed: request.seed + i as u64,
                 contender,
-                core_runs: outcome.core_runs,
+                core_runs: outcome.refreshes,
                 steps: outcome.steps,
                 speed_up: outcome.speed_up,
                 seconds: outcome.seconds / request.num_images as f64,

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
-use hydit::eval::Contender;
+use hydit::eval::{Contender, Trial};
 use hydit::image::write_png;
 use hydit::runtime::Backend;
 use hydit::util::write_whole;
@@ -107,13 +107,13 @@ impl Sheet {
         let mut request = Request::new(&artifacts.manifest, "")?;
         self.picture.set(&mut request, &artifacts.manifest, self.negative.as_deref());
         let contenders = self.contenders(&request)?;
-        check_requests(&artifacts, &request, &prompts, &contenders)?;
+        let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
         let backend = Backend::open(&self.engine.options())?;
         eprintln!("engine    {}", backend.describe());
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let (samples, shown) =
-            judge::judge(&mut pipeline, &request, &prompts, &contenders, self.show.get())?;
+            judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
         let model = pipeline.manifest().variant.name.clone();
         let report = Report { model, request, prompts, contenders, samples, shown };
         self.write(&report)?;
@@ -175,10 +175,9 @@ fn check_requests(
     request: &Request,
     prompts: &[String],
     contenders: &[Contender],
-) -> Result<()> {
-    request.check(&artifacts.manifest)?;
-    for contender in contenders {
-        contender.request(request).plan(artifacts).with_context(|| contender.to_string())?;
-    }
-    prompts::check(prompts, "prompt", request, &artifacts.manifest)
+) -> Result<Trial> {
+    let request = request.check(artifacts)?;
+    let trial = Trial::new(artifacts, &request, contenders)?;
+    prompts::check(prompts, "prompt", &request)?;
+    Ok(trial)
 }

@@ -89,7 +89,7 @@ impl ImageFields {
         check_texts(&request)?;
         check_limits(&request, settings)?;
         request.cache_policy = self.policy(artifacts, settings, &request)?;
-        request.plan(artifacts).map_err(|error| refuse(error, artifacts))?;
+        request.check(artifacts).map_err(|error| refuse(error, artifacts))?;
         Ok(request)
     }
 

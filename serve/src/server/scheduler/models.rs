@@ -1,15 +1,13 @@
 //! The models of one worker: loaded when they are needed, within a memory limit.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydit::artifacts::Artifacts;
 use hydit::error::Result;
+use hydit::pipeline::cost::sizes;
 use hydit::pipeline::preview::{Colours, squares};
-use hydit::pipeline::transformer::sizes;
 use hydit::runtime::{Backend, RuntimeOptions};
 use hydit::sampler::SamplerKind;
-use hydit::timing::Timings;
 use hydit::{Pipeline, Request};
 
 use super::shared::Shared;
@@ -67,7 +65,7 @@ impl Models {
                     let evicted = self.loaded.remove(0);
                     tracing::info!(model = evicted.name, "evicted");
                 }
-                self.load(name, &artifacts.path, bytes)?
+                self.load(name, artifacts)?
             }
         };
         self.loaded.push(loaded);
@@ -82,42 +80,49 @@ impl Models {
         self.shared.options.max_memory
     }
 
-    /// Loads a model and draws a picture of few steps, which compiles what the engine compiles on
+    /// Loads a model and draws an image of few steps, which compiles what the engine compiles on
     /// first use and shows how long each graph takes.
-    fn load(&self, name: &str, folder: &Path, bytes: u64) -> Result<Loaded> {
+    fn load(&self, name: &str, artifacts: Arc<Artifacts>) -> Result<Loaded> {
         let start = std::time::Instant::now();
         let runtime = &self.shared.options.runtime;
-        let own = |folder: &PathBuf| folder.join(&self.shared.models[name].hash);
-        let engines = runtime.engines.as_ref().map(own);
+        let engines = runtime.engines.as_ref().map(|folder| folder.join(&artifacts.hash));
         let backend = Backend::open(&RuntimeOptions { engines, ..runtime.clone() })?;
         let engine = backend.describe();
-        let mut pipeline = Pipeline::load(folder, backend)?;
-        let manifest = pipeline.manifest();
-        let cache_policy = "N2-1000-0".parse().expect("a policy");
-        let sampler = SamplerKind::Ddim; // whose pictures of few steps are like others
-        let request =
-            Request { steps: WARM_UP, cache_policy, sampler, ..Request::new(manifest, "猫")? };
-        let channels = manifest.model.transformer.in_channels;
-        let sizes = sizes(manifest, &request);
-        self.watchdog.work_on(name, manifest, &sizes);
-        let mut timings = Timings::observed(self.watchdog.clone());
-        let mut walk = pipeline.enter(&request, &mut timings)?;
-        let (_, mut plan) = request.plan(pipeline.artifacts())?;
-        pipeline.transformer(&mut timings, |backend, dit, timings| {
-            dit.prepare(backend, plan.keeps(), false)?;
-            (0..WARM_UP).try_for_each(|_| walk.step(dit, &mut plan, timings).map(drop))
-        })?;
-        let latents = walk.place.latents;
-        let picture = pipeline.decode(&request, &latents, &mut timings)?.remove(0);
-        let squares = squares(channels, sizes.width, sizes.height);
-        let coloured = pipeline.decode(&request, &squares, &mut timings)?.remove(0);
-        let colours = Colours::fit(channels, &[(&latents, &picture), (&squares, &coloured)]);
+        let bytes = size(&artifacts);
+        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        pipeline.backend().timer().observe(self.watchdog.clone());
+        let colours = self.warm_up(name, &mut pipeline)?;
         let seconds = start.elapsed().as_secs_f64();
         tracing::info!(model = name, engine, seconds, "loaded and warm");
         self.shared.count_loaded(name, 1);
         metrics::model(true);
         let shared = self.shared.clone();
         Ok(Loaded { name: name.to_string(), pipeline, colours, bytes, shared })
+    }
+
+    fn warm_up(&self, name: &str, pipeline: &mut Pipeline) -> Result<Colours> {
+        let manifest = pipeline.manifest();
+        let request = Request {
+            steps: WARM_UP,
+            cache_policy: "N2-1000-0".parse().expect("a policy"),
+            sampler: SamplerKind::Ddim, // whose images of few steps are like others
+            ..Request::new(manifest, "猫")?
+        };
+        let request = request.check(pipeline.artifacts())?;
+        let channels = manifest.model.transformer.in_channels;
+        let sizes = sizes(manifest, &request);
+        self.watchdog.work_on(name, manifest, &sizes);
+        let mut state = pipeline.begin(&request)?;
+        let mut transformer = pipeline.transformer()?;
+        while !state.is_done() {
+            transformer.step(&mut state)?;
+        }
+        drop(transformer);
+        let drawn = pipeline.decode(&request, state.latents())?.remove(0);
+        let squares = squares(channels, sizes.width, sizes.height);
+        let coloured = pipeline.decode(&request, &squares)?.remove(0);
+        let examples = [(state.latents(), &drawn), (&squares[..], &coloured)];
+        Ok(Colours::fit(channels, &examples))
     }
 }
 

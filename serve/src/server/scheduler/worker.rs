@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hydit::Step;
 use hydit::cache::Decision;
 use hydit::error::{Error, Result};
 use hydit::image::Image;
-use hydit::pipeline::batch::{Batch, Member};
-use hydit::pipeline::denoise::Walk;
-use hydit::pipeline::transformer::sizes;
-use hydit::timing::Timings;
+use hydit::pipeline::batch::can_batch;
+use hydit::pipeline::cost::sizes;
+use hydit::pipeline::denoise::{DenoiseState, Step};
+use hydit_graphs::Sizes;
 
 use super::in_flight::CancelToken;
 use super::models::{Loaded, Models};
@@ -28,12 +27,13 @@ pub struct Worker {
     pub watchdog: Arc<Watchdog>,
 }
 
-/// An order under way; its place among these is that of its member in the batch.
+/// An task under way.
 struct Running {
     queued: Queued,
     begun: Instant,
     token: CancelToken,
-    truncated: Vec<&'static str>,
+    state: DenoiseState,
+    /// Whole images shown so far.
     partials: usize,
 }
 
@@ -61,199 +61,149 @@ impl Worker {
 
     /// Draws `first` and all that can join it on the way.
     fn draw(&self, model: &mut Loaded, first: Queued, token: CancelToken) {
-        let mut batch = Batch::default();
         let mut running = Vec::new();
-        self.admit(model, &mut batch, &mut running, first, token);
+        running.extend(self.admit(model, first, token));
         while !running.is_empty() {
-            while let Some((next, token)) = self.next_for(model, &batch, &running) {
-                self.admit(model, &mut batch, &mut running, next, token);
+            while let Some((next, token)) = self.next_for(model, &running) {
+                running.extend(self.admit(model, next, token));
             }
-            self.step(model, &mut batch, &mut running);
+            self.step(model, &mut running);
         }
     }
 
-    /// The next order, if it can join.
-    fn next_for(
-        &self,
-        model: &Loaded,
-        batch: &Batch,
-        running: &[Running],
-    ) -> Option<(Queued, CancelToken)> {
+    /// The next task, if it can join those that are under way.
+    fn next_for(&self, model: &Loaded, running: &[Running]) -> Option<(Queued, CancelToken)> {
         let options = &self.shared.options;
-        let alone = running.iter().any(|one| one.queued.task.no_batching);
-        if options.exact || alone || batch.members().is_empty() {
+        let first = running.first()?;
+        if options.exact || running.iter().any(|one| one.queued.task.no_batching) {
             return None;
         }
-        let room = options.max_batch.saturating_sub(batch.pictures());
-        let pipeline = &model.pipeline;
+        let room = options.max_batch.saturating_sub(images(running));
+        let (manifest, backend) = (model.pipeline.manifest(), model.pipeline.backend());
         let joins = |task: &Task| {
             task.model == model.name
                 && !task.no_batching
                 && task.request.num_images <= room
-                && batch.fits(pipeline.manifest(), pipeline.backend(), &task.request)
+                && can_batch(manifest, backend, first.state.request(), &task.request)
         };
         self.shared.queue.next_if(joins, |queued| self.begin(queued))
     }
 
-    /// Takes an order to its first step, into the batch.
-    fn admit(
-        &self,
-        model: &mut Loaded,
-        batch: &mut Batch,
-        running: &mut Vec<Running>,
-        queued: Queued,
-        token: CancelToken,
-    ) {
+    /// Takes a task to its first step, unless that fails.
+    fn admit(&self, model: &mut Loaded, queued: Queued, token: CancelToken) -> Option<Running> {
         let begun = Instant::now();
-        let span = tracing::info_span!("order", id = queued.task.id);
-        let tokens = vec![token.clone()];
-        let entered = span
-            .in_scope(|| self.stopping(model, tokens, |model| self.enter(model, batch, &queued)));
-        match entered {
-            Ok(truncated) => {
-                running.push(Running { queued, begun, token, truncated, partials: 0 });
-            }
-            Err(error) => self.fail(&token, &error),
-        }
-    }
-
-    fn enter(
-        &self,
-        model: &mut Loaded,
-        batch: &mut Batch,
-        queued: &Queued,
-    ) -> Result<Vec<&'static str>> {
         let task = &queued.task;
-        let pipeline = &mut model.pipeline;
-        self.watchdog.work_on(
-            &model.name,
-            pipeline.manifest(),
-            &sizes(pipeline.manifest(), &task.request),
-        );
-        let mut timings = Timings::observed(self.watchdog.clone());
-        let (_, plan) = task.request.plan(pipeline.artifacts())?;
-        let mut walk = pipeline.enter(&task.request, &mut timings)?;
-        walk.shown = task.preview_every.is_some() || task.partial_images > 0;
-        walk.lanes.iter_mut().for_each(|lane| lane.watched = true);
-        let truncated = walk.truncated.clone();
-        pipeline
-            .transformer(&mut timings, |backend, dit, _| batch.join(backend, dit, walk, plan))?;
-        Ok(truncated)
-    }
-
-    /// One step of all that are under way; those that arrive or fail leave.
-    fn step(&self, model: &mut Loaded, batch: &mut Batch, running: &mut Vec<Running>) {
-        for place in (0..running.len()).rev() {
-            if running[place].token.is_cancelled() {
-                running.remove(place);
-                batch.leave(place);
+        let span = tracing::info_span!("order", id = task.id).entered();
+        self.work_on(model, sizes(model.pipeline.manifest(), &task.request));
+        let state = self.stopping(model, vec![token.clone()], |model| {
+            let request = task.request.check(model.pipeline.artifacts())?;
+            model.pipeline.begin(&request)
+        });
+        drop(span);
+        match state {
+            Ok(mut state) => {
+                if task.preview_every.is_some() || task.partial_images > 0 {
+                    state.keep_preview();
+                }
+                state.track_drift();
+                Some(Running { queued, begun, token, state, partials: 0 })
+            }
+            Err(error) => {
+                self.fail(&token, &error);
+                None
             }
         }
-        let Some(first) = batch.members().first() else { return };
-        let manifest = model.pipeline.manifest();
-        let mut rows = sizes(manifest, first.walk.request());
-        rows.batch = batch.members().iter().map(|member| member.walk.rows()).sum();
-        self.watchdog.work_on(&model.name, manifest, &rows);
-        metrics::batch(batch.pictures());
-        let mut timings = Timings::observed(self.watchdog.clone());
+    }
+
+    /// One step of all that are under way; those that are done or fail leave.
+    fn step(&self, model: &mut Loaded, running: &mut Vec<Running>) {
+        running.retain(|one| !one.token.is_cancelled());
+        let Some(first) = running.first() else { return };
+        let rows = running.iter().map(|one| one.state.row_count()).sum();
+        let sizes = sizes(model.pipeline.manifest(), first.state.request());
+        self.work_on(model, Sizes { batch: rows, ..sizes });
+        metrics::batch(images(running));
         let tokens = running.iter().map(|one| one.token.clone()).collect();
-        let ids = || running.iter().map(|one| &*one.queued.task.id).collect::<Vec<_>>();
-        let stepped = tracing::debug_span!("step", orders = ?ids()).in_scope(|| {
-            self.stopping(model, tokens, |model| {
-                model.pipeline.transformer(&mut timings, |_, dit, timings| batch.step(dit, timings))
-            })
+        let ids: Vec<&str> = running.iter().map(|one| &*one.queued.task.id).collect();
+        let span = tracing::debug_span!("step", orders = ?ids).entered();
+        let stepped = self.stopping(model, tokens, |model| {
+            let mut states: Vec<&mut DenoiseState> =
+                running.iter_mut().map(|one| &mut one.state).collect();
+            model.pipeline.transformer()?.step_together(&mut states)
         });
-        let outcomes = match stepped {
-            Ok(outcomes) => outcomes,
+        drop(span);
+        let steps = match stepped {
+            Ok(steps) => steps,
             Err(error) => {
                 self.fail_together(running, &error);
                 running.clear();
-                *batch = Batch::default();
                 return;
             }
         };
-        for (place, outcome) in outcomes.into_iter().enumerate().rev() {
-            let ended = match outcome {
-                Ok(decision) => {
-                    self.tell(model, &batch.members()[place].walk, &mut running[place], decision)
-                }
-                Err(error) => Err(error),
-            };
-            let done = batch.members()[place].walk.is_done();
-            if let Err(error) = &ended {
-                self.fail(&running[place].token, error);
-            }
-            if done || ended.is_err() {
-                let member = batch.leave(place);
-                let one = running.remove(place);
-                if ended.is_ok() {
-                    self.finish(model, member, one);
-                }
+        for (mut one, step) in std::mem::take(running).into_iter().zip(steps) {
+            match step.and_then(|step| self.tell(model, &mut one, step)) {
+                Err(error) => self.fail(&one.token, &error),
+                Ok(()) if one.state.is_done() => self.finish(model, one),
+                Ok(()) => running.push(one),
             }
         }
     }
 
-    /// Tells of a step, with previews and pictures on the way where they are wanted.
-    fn tell(
-        &self,
-        model: &mut Loaded,
-        walk: &Walk,
-        running: &mut Running,
-        decision: Decision,
-    ) -> Result<()> {
-        metrics::step(decision == Decision::Refresh);
-        if decision == Decision::Refresh {
-            let drifts = walk.lanes.iter().filter_map(|lane| lane.drift);
-            drifts.for_each(|drift| metrics::drift(f64::from(drift)));
+    /// Tells of a step, with previews and whole images on the way where they are wanted.
+    fn tell(&self, model: &mut Loaded, running: &mut Running, step: Step) -> Result<()> {
+        let Running { queued, token, state, partials, .. } = running;
+        metrics::step(step.decision == Decision::Refresh);
+        if step.decision == Decision::Refresh {
+            state.drifts().for_each(|drift| metrics::drift(f64::from(drift)));
         }
-        let task = &running.queued.task;
-        let (steps, total) = (walk.place.step, walk.steps());
-        let send = |event| self.shared.in_flight.send(&running.token, event);
-        send(TaskEvent::Step(Step { index: steps - 1, total, decision }));
-        let due = task.preview_every.is_some_and(|every| steps.is_multiple_of(every));
-        if due && steps < total {
-            send(TaskEvent::Preview { steps, images: previews(model, walk) });
+        let task = &queued.task;
+        let (done, total) = (state.steps_done(), step.total);
+        let send = |event| self.shared.in_flight.send(token, event);
+        send(TaskEvent::Step(step));
+        let due = task.preview_every.is_some_and(|every| done.is_multiple_of(every));
+        if due && done < total {
+            send(TaskEvent::Preview { steps: done, images: previews(model, state) });
         }
-        let index = running.partials;
+        let index = *partials;
         let due = (index + 1) * total / (task.partial_images + 1);
-        if index < task.partial_images && (due..total).contains(&steps) {
-            running.partials += 1;
-            let mut timings = Timings::observed(self.watchdog.clone());
-            let one = walk.clean.len() / task.request.num_images;
-            let mut images =
-                model.pipeline.decode(&task.request, &walk.clean[..one], &mut timings)?;
+        if index < task.partial_images && (due..total).contains(&done) {
+            *partials += 1;
+            let image = state.preview().len() / task.request.num_images;
+            let mut images = model.pipeline.decode(state.request(), &state.preview()[..image])?;
             send(TaskEvent::Partial { index, image: images.remove(0) });
         }
         Ok(())
     }
 
-    fn finish(&self, model: &mut Loaded, member: Member, running: Running) {
-        let Queued { task, since, .. } = &running.queued;
-        if running.token.is_cancelled() {
+    fn finish(&self, model: &mut Loaded, running: Running) {
+        let Running { queued, begun, token, state, .. } = running;
+        if token.is_cancelled() {
             return;
         }
-        let manifest = model.pipeline.manifest();
-        self.watchdog.work_on(&model.name, manifest, &sizes(manifest, &task.request));
-        let mut timings = Timings::observed(self.watchdog.clone());
-        let latents = &member.walk.place.latents;
-        let decoded = self.stopping(model, vec![running.token.clone()], |model| {
-            model.pipeline.decode(&task.request, latents, &mut timings)
+        self.work_on(model, sizes(model.pipeline.manifest(), state.request()));
+        let decoded = self.stopping(model, vec![token.clone()], |model| {
+            model.pipeline.decode(state.request(), state.latents())
         });
         let images = match decoded {
             Ok(images) => images,
-            Err(error) => return self.fail(&running.token, &error),
+            Err(error) => return self.fail(&token, &error),
         };
         metrics::pictures(images.len());
-        let drawing = running.begun.elapsed();
+        let drawing = begun.elapsed();
         self.shared.throughput.finished(drawing, Instant::now());
         let drawn = TaskOutput {
             images,
-            plan: member.decisions,
-            queued: running.begun - *since,
+            plan: state.decisions().to_vec(),
+            queued: begun - queued.since,
             drawing,
-            truncated: running.truncated,
+            truncated: state.truncated().to_vec(),
         };
-        self.shared.in_flight.finish(&running.token, TaskEvent::Done(Box::new(drawn)));
+        self.shared.in_flight.finish(&token, TaskEvent::Done(Box::new(drawn)));
+    }
+
+    /// The calls that follow are of tensors of `sizes`.
+    fn work_on(&self, model: &Loaded, sizes: Sizes) {
+        self.watchdog.work_on(&model.name, model.pipeline.manifest(), &sizes);
     }
 
     /// Does `work`, whose graph calls are not made any more once all `tokens` are over.
@@ -291,12 +241,17 @@ impl Worker {
     }
 }
 
-/// The pictures of what the last prediction meant, small.
-fn previews(model: &Loaded, walk: &Walk) -> Vec<Image> {
-    let sizes = sizes(model.pipeline.manifest(), walk.request());
-    let picture = walk.clean.len() / walk.request().num_images;
+/// The number of images that are being drawn.
+fn images(running: &[Running]) -> usize {
+    running.iter().map(|one| one.state.request().num_images).sum()
+}
+
+/// The images that the last prediction implies, small.
+fn previews(model: &Loaded, state: &DenoiseState) -> Vec<Image> {
+    let sizes = sizes(model.pipeline.manifest(), state.request());
+    let image = state.preview().len() / state.request().num_images;
     let show = |latents: &[f32]| model.colours.show(latents, sizes.width, sizes.height);
-    walk.clean.chunks(picture).map(show).collect()
+    state.preview().chunks(image).map(show).collect()
 }
 
 /// An error and what led to it.

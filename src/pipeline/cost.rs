@@ -1,0 +1,46 @@
+//! How large the tensors of a request are, and what its steps cost.
+
+use hydit_graphs::{Manifest, Sizes};
+
+use crate::cache::{Decision, speed_up};
+use crate::request::Request;
+
+/// The sizes of a request's tensors, which give the shapes and costs of all graphs.
+///
+/// `batch` counts rows: two for each image with guidance, one without.
+pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
+    let factor = manifest.model.vae.factor();
+    let patch = manifest.model.transformer.patch_size;
+    let (height, width) = (request.height / factor, request.width / factor);
+    Sizes {
+        batch: request.num_images * if request.guided() { 2 } else { 1 },
+        grid_height: height / patch,
+        grid_width: width / patch,
+        height,
+        width,
+    }
+}
+
+/// What a step of a request costs, in FLOPs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepCosts {
+    /// A step that runs the deep core.
+    pub full: f64,
+    /// A step that reuses the deep core's output.
+    pub cached: f64,
+}
+
+impl StepCosts {
+    /// The costs of the steps of `request` on the model of `manifest`.
+    pub fn of(manifest: &Manifest, request: &Request) -> StepCosts {
+        let sizes = sizes(manifest, request);
+        let cached =
+            manifest.flops("shallow-encoder", &sizes) + manifest.flops("shallow-decoder", &sizes);
+        StepCosts { full: cached + manifest.flops("deep-core", &sizes), cached }
+    }
+
+    /// How many times faster than an uncached loop `plan` can be.
+    pub fn speed_up(&self, plan: &[Decision]) -> f64 {
+        speed_up(self.full, self.cached, plan)
+    }
+}
