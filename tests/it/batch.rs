@@ -2,10 +2,11 @@
 
 use hydit::cache::CachePolicy;
 use hydit::image::Image;
-use hydit::pipeline::batch::{Batch, rows_mix};
+use hydit::pipeline::batch::{can_batch, rows_mix};
+use hydit::pipeline::denoise::DenoiseState;
 use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
-use hydit::timing::{Stage, Timings};
+use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
 use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::emoji;
@@ -15,7 +16,10 @@ fn policy(text: &str) -> CachePolicy {
 }
 
 fn alone(pipeline: &mut Pipeline, request: &Request) -> Vec<Image> {
-    pipeline.generate(request, &mut emoji::ignore).expect("it draws").images
+    pipeline
+        .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+        .expect("it draws")
+        .images
 }
 
 /// Requests that differ in all that may differ: text, seed, sampler, steps, policy, guidance, number
@@ -40,39 +44,26 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
 }
 
 /// Runs `requests`, the one at index i joining before step 2 i; gives each one's pictures.
-fn together(
-    pipeline: &mut Pipeline,
-    requests: &[Request],
-    timings: &mut Timings,
-) -> Vec<Vec<Image>> {
+fn together(pipeline: &mut Pipeline, requests: &[Request]) -> Vec<Vec<Image>> {
     let mut pictures = vec![Vec::new(); requests.len()];
-    let mut batch = Batch::default();
-    let mut under_way: Vec<usize> = Vec::new();
+    let mut under_way: Vec<(usize, DenoiseState)> = Vec::new();
     let mut joined = 0;
     for step in 0.. {
         if joined < requests.len() && step == 2 * joined {
-            let request = &requests[joined];
-            let walk = pipeline.enter(request, timings).expect("it begins");
-            let (_, plan) = request.plan(pipeline.artifacts()).expect("it is planned");
-            assert!(batch.fits(pipeline.manifest(), pipeline.backend(), request));
-            pipeline
-                .transformer(timings, |backend, dit, _| batch.join(backend, dit, walk, plan))
-                .expect("it joins");
-            under_way.push(joined);
+            let request = emoji::checked(pipeline, &requests[joined]);
+            if let Some((_, first)) = under_way.first() {
+                let (manifest, backend) = (pipeline.manifest(), pipeline.backend());
+                assert!(can_batch(manifest, backend, first.request(), &request));
+            }
+            under_way.push((joined, pipeline.begin(&request).expect("it begins")));
             joined += 1;
         }
-        let outcomes = pipeline
-            .transformer(timings, |_, dit, timings| batch.step(dit, timings))
-            .expect("a step");
-        assert!(outcomes.iter().all(Result::is_ok));
-        for place in (0..under_way.len()).rev() {
-            if batch.members()[place].walk.is_done() {
-                let member = batch.leave(place);
-                let which = under_way.remove(place);
-                let latents = &member.walk.place.latents;
-                pictures[which] =
-                    pipeline.decode(&requests[which], latents, timings).expect("a picture");
-            }
+        step_all(pipeline, under_way.iter_mut().map(|(_, state)| state));
+        let (done, rest) = under_way.into_iter().partition(|(_, state)| state.is_done());
+        under_way = rest;
+        for (which, state) in done {
+            let made = pipeline.decode(state.request(), state.latents());
+            pictures[which] = made.expect("a picture");
         }
         if under_way.is_empty() && joined == requests.len() {
             break;
@@ -81,13 +72,21 @@ fn together(
     pictures
 }
 
+fn step_all<'a>(pipeline: &mut Pipeline, states: impl Iterator<Item = &'a mut DenoiseState>) {
+    let mut transformer = pipeline.transformer().expect("it is loaded");
+    let steps = transformer.step_together(&mut states.collect::<Vec<_>>()).expect("a step");
+    assert!(steps.iter().all(Result::is_ok));
+}
+
 #[test]
 fn pictures_do_not_depend_on_those_beside_them() {
     let artifacts = emoji::artifacts();
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let requests = mixed(&pipeline);
-    let mut timings = Timings::default();
-    let pictures = together(&mut pipeline, &requests, &mut timings);
+    let timer = pipeline.backend().timer();
+    timer.record();
+    let pictures = together(&mut pipeline, &requests);
+    let timings = timer.recorded();
     let steps: usize = requests.iter().map(|request| request.steps).sum();
     let calls = timings.calls(Stage::Encoder);
     assert!(calls < steps * 2 / 3, "{calls} calls for {steps} steps: they did not run together");
@@ -106,26 +105,16 @@ fn one_that_leaves_takes_nothing_of_the_others_along() {
     let artifacts = emoji::artifacts();
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let requests = mixed(&pipeline);
-    let mut timings = Timings::default();
-    let mut batch = Batch::default();
+    let mut states: Vec<DenoiseState> = Vec::new();
     for request in &requests[..3] {
-        let walk = pipeline.enter(request, &mut timings).expect("it begins");
-        let (_, plan) = request.plan(pipeline.artifacts()).expect("it is planned");
-        let join = |backend: &_, dit: &mut _, _: &mut _| batch.join(backend, dit, walk, plan);
-        pipeline.transformer(&mut timings, join).expect("it joins");
+        let request = emoji::checked(&pipeline, request);
+        states.push(pipeline.begin(&request).expect("it begins"));
     }
-    let mut step = |batch: &mut Batch, pipeline: &mut Pipeline| {
-        pipeline
-            .transformer(&mut timings, |_, dit, timings| batch.step(dit, timings))
-            .expect("a step");
-    };
-    (0..3).for_each(|_| step(&mut batch, &mut pipeline));
-    batch.leave(1);
-    (3..requests[0].steps).for_each(|_| step(&mut batch, &mut pipeline));
-    for (member, request) in batch.members().iter().zip([&requests[0], &requests[2]]) {
-        let latents = member.walk.place.latents.clone();
-        let pictures =
-            pipeline.decode(request, &latents, &mut Timings::default()).expect("pictures");
+    (0..3).for_each(|_| step_all(&mut pipeline, states.iter_mut()));
+    states.remove(1);
+    (3..requests[0].steps).for_each(|_| step_all(&mut pipeline, states.iter_mut()));
+    for (state, request) in states.iter().zip([&requests[0], &requests[2]]) {
+        let pictures = pipeline.decode(request, state.latents()).expect("pictures");
         let alone = &alone(&mut pipeline, request)[0];
         let far =
             alone.rgb.iter().zip(&pictures[0].rgb).filter(|(a, b)| a.abs_diff(**b) > 1).count();
@@ -139,17 +128,17 @@ fn how_far_the_core_moved_is_told_where_it_is_watched() {
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let request =
         Request { cache_policy: policy("N2-1000-0"), ..emoji::cat(pipeline.manifest(), 4) };
-    let (_, mut plan) = request.plan(pipeline.artifacts()).expect("a plan");
-    let mut timings = Timings::default();
+    let request = emoji::checked(&pipeline, &request);
     for watched in [true, false] {
-        let mut walk = pipeline.enter(&request, &mut timings).expect("it begins");
-        walk.lanes[0].watched = watched;
+        let mut state = pipeline.begin(&request).expect("it begins");
+        if watched {
+            state.track_drift();
+        }
         let mut drifts = Vec::new();
         for _ in 0..4 {
-            pipeline
-                .transformer(&mut timings, |_, dit, timings| walk.step(dit, &mut plan, timings))
-                .expect("a step");
-            drifts.push(walk.lanes[0].drift);
+            let mut transformer = pipeline.transformer().expect("it is loaded");
+            transformer.step(&mut state).expect("a step");
+            drifts.push(state.drifts().next());
         }
         // It runs at steps 0 and 2.
         assert_eq!([drifts[0], drifts[1]], [None, None]);
@@ -165,27 +154,17 @@ fn how_far_the_core_moved_is_told_where_it_is_watched() {
 #[test]
 fn what_cannot_run_together_does_not_fit() {
     let artifacts = emoji::artifacts();
-    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let cat = emoji::cat(pipeline.manifest(), 4);
     let wide = Request { width: 192, ..cat.clone() };
     let reactive = Request { cache_policy: policy("probe:0.3"), ..cat.clone() };
-    let plan = |pipeline: &Pipeline, request: &Request| {
-        request.plan(pipeline.artifacts()).expect("a plan").1
+    let fits = |one: &Request, other: &Request| {
+        can_batch(pipeline.manifest(), pipeline.backend(), one, other)
     };
-    let mut timings = Timings::default();
-    let mut batch = Batch::default();
-    let fits = |batch: &Batch, pipeline: &Pipeline, request: &Request| {
-        batch.fits(pipeline.manifest(), pipeline.backend(), request)
-    };
-    assert!(fits(&batch, &pipeline, &reactive), "anything fits into an empty batch");
-    let walk = pipeline.enter(&cat, &mut timings).expect("it begins");
-    let own = plan(&pipeline, &cat);
-    pipeline
-        .transformer(&mut timings, |backend, dit, _| batch.join(backend, dit, walk, own))
-        .expect("it joins");
-    assert!(fits(&batch, &pipeline, &cat));
-    assert!(!fits(&batch, &pipeline, &wide), "another size");
-    assert!(!fits(&batch, &pipeline, &reactive), "a policy that decides on the way");
+    assert!(fits(&cat, &cat));
+    assert!(!fits(&cat, &wide), "another size");
+    assert!(!fits(&cat, &reactive), "a policy that decides on the way");
+    assert!(!fits(&reactive, &cat), "either way");
     let large = Request { width: 512, height: 512, ..cat.clone() };
     assert!(!rows_mix(pipeline.manifest(), pipeline.backend(), &large));
 

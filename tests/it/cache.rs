@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hydit::cache::{
-    CachePolicy, Decision, Plan, Run, Schedules, calibration_file, refreshed, refreshes, speed_up,
+    CachePolicy, Decision, Plan, PolicyInput, Schedules, calibration_file, refreshed, refreshes,
+    speed_up,
 };
 use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
 
@@ -28,9 +29,16 @@ fn plan(text: &str, timesteps: &[u32]) -> Vec<Decision> {
     plan.planned().expect("known before the first step").to_vec()
 }
 
-fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> Run<'a> {
+fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> PolicyInput<'a> {
     let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
-    Run { timesteps, sampler, spacing, guidance_scale: 5.0, folder, manifest_sha256: "1234" }
+    PolicyInput {
+        timesteps,
+        sampler,
+        spacing,
+        guidance_scale: 5.0,
+        folder,
+        manifest_sha256: "1234",
+    }
 }
 
 /// The steps at which it runs the core.

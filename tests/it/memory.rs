@@ -47,7 +47,9 @@ fn at_first_step(folder: &TempDir, low_memory: bool) -> [f64; 2] {
     let request = Request { height: 64, width: 64, steps: 1, ..request };
     [(); 2].map(|()| {
         let mut seen = 0.0;
-        pipeline.generate(&request, &mut |_| seen = held()).expect("it draws");
+        pipeline
+            .generate(&emoji::checked(&pipeline, &request), &mut |_| seen = held())
+            .expect("it draws");
         seen
     })
 }

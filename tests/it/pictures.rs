@@ -76,7 +76,9 @@ impl Reference {
     /// Draws it and compares; gives the PSNR of the worst picture.
     fn check(&self, pipeline: &mut Pipeline) -> f64 {
         let request = self.request(pipeline);
-        let made = pipeline.generate(&request, &mut emoji::ignore).expect("it draws");
+        let made = pipeline
+            .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+            .expect("it draws");
         assert_eq!(made.timesteps, self.timesteps, "{}", self.name);
         if let Some(full_steps) = &self.full_steps {
             let refreshed = |&full: &u8| {
@@ -137,7 +139,9 @@ fn another_seed_is_another_picture() {
     let artifacts = emoji::artifacts();
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let request = Request { seed: 43, ..reference.request(&pipeline) };
-    let made = pipeline.generate(&request, &mut emoji::ignore).expect("it draws");
+    let made = pipeline
+        .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+        .expect("it draws");
     let (theirs, _) = read_png(&folder().join(&reference.files[0])).expect("a reference picture");
     assert!(psnr(&made.images[0], &theirs).expect("one size") < 30.0);
 }

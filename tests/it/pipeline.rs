@@ -16,7 +16,9 @@ fn policy(text: &str) -> CachePolicy {
 }
 
 fn rgb(pipeline: &mut Pipeline, request: &Request) -> Vec<Vec<u8>> {
-    let made = pipeline.generate(request, &mut emoji::ignore).expect("it draws");
+    let made = pipeline
+        .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+        .expect("it draws");
     made.images.into_iter().map(|image| image.rgb).collect()
 }
 
@@ -68,7 +70,9 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
             assert_eq!(rgb(&mut all, request), rgb(&mut low, request), "{backend}");
         }
         let loads = |pipeline: &mut Pipeline| {
-            let made = pipeline.generate(&cat, &mut emoji::ignore).expect("it draws");
+            let made = pipeline
+                .generate(&emoji::checked(&pipeline, &cat), &mut emoji::ignore)
+                .expect("it draws");
             made.timings.calls(Stage::Load)
         };
         assert_eq!([loads(&mut all), loads(&mut low)], [0, 3], "{backend}");
@@ -87,7 +91,9 @@ fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
     let large = Request { width: 512, height: 512, ..cached };
     let beside = Request { num_images: 2, ..large.clone() };
     let alone = Request { seed: large.seed + 1, ..large };
-    let made = pipeline.generate(&beside, &mut emoji::ignore).expect("it draws");
+    let made = pipeline
+        .generate(&emoji::checked(&pipeline, &beside), &mut emoji::ignore)
+        .expect("it draws");
     assert_eq!(made.timings.calls(Stage::Core), refreshes(&made.plan), "a call is one step");
     assert!(made.images[1].rgb == rgb(&mut pipeline, &alone)[0], "it depends on its neighbour");
     assert!(made.images[0].rgb != made.images[1].rgb, "other seeds, other pictures");
@@ -112,8 +118,12 @@ fn rows_that_run_apart_keep_their_places() {
         ..emoji::cat(pipeline.manifest(), 3)
     };
     let guided = Request { guidance_scale: 1.0 + 1e-4, ..unguided.clone() };
-    let mut draw =
-        |request| pipeline.generate(request, &mut emoji::ignore).expect("it draws").images;
+    let mut draw = |request| {
+        pipeline
+            .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+            .expect("it draws")
+            .images
+    };
     let (unguided, guided) = (draw(&unguided), draw(&guided));
     for (a, b) in unguided.iter().zip(&guided) {
         let level = psnr(a, b).expect("one size");
@@ -129,7 +139,9 @@ fn the_core_runs_at_refresh_steps_only() {
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let request = Request { cache_policy: policy("N3"), ..emoji::cat(pipeline.manifest(), 12) };
     let mut told = Vec::new();
-    let made = pipeline.generate(&request, &mut |step| told.push(step.decision)).expect("it draws");
+    let made = pipeline
+        .generate(&emoji::checked(&pipeline, &request), &mut |step| told.push(step.decision))
+        .expect("it draws");
     assert_eq!(told, made.plan);
     assert_eq!(made.timings.calls(Stage::Core), refreshes(&made.plan));
     assert!(refreshes(&made.plan) < 12);
@@ -172,10 +184,12 @@ fn an_impossible_request_is_refused_by_field() {
         (Request { prompt: "x".repeat(5000), ..good.clone() }, "prompt: 5000 bytes"),
     ];
     for (request, expected) in cases {
-        let error = pipeline.generate(&request, &mut emoji::ignore).err().expect("a refusal");
+        let error = request.check(pipeline.artifacts()).expect_err("a refusal");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    pipeline.generate(&good, &mut emoji::ignore).expect("the good one draws");
+    pipeline
+        .generate(&emoji::checked(&pipeline, &good), &mut emoji::ignore)
+        .expect("the good one draws");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use hydit::cache::{CachePolicy, Decision, refreshed};
-use hydit::pipeline::device_math::Features;
+use hydit::pipeline::device_math::DeviceMath;
 use hydit::runtime::{Backend, BackendChoice, Value};
 use hydit::sampler::SamplerKind;
 use hydit::timing::Stage;
@@ -16,7 +16,7 @@ fn policy(text: &str) -> CachePolicy {
 }
 
 fn draw(pipeline: &mut Pipeline, request: &Request) -> Generated {
-    pipeline.generate(request, &mut emoji::ignore).expect("it draws")
+    pipeline.generate(&emoji::checked(&pipeline, request), &mut emoji::ignore).expect("it draws")
 }
 
 fn request(pipeline: &Pipeline, cache: &str, steps: usize) -> Request {
@@ -37,8 +37,8 @@ fn forecasts_and_changes_are_those_computed_by_hand() {
 }
 
 fn check(backend: &Backend, manifest: &Manifest) {
-    let mut features = Features::new(manifest);
-    features.prepare(backend, 3, true).expect("the graphs load");
+    let mut features = DeviceMath::new(manifest, backend);
+    features.prepare(3, true).expect("the graphs load");
     let shape = [2, 5, manifest.model.transformer.hidden_size];
     let size: usize = shape.iter().product();
     let fp16 = manifest.precision == Precision::Fp16;

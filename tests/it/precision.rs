@@ -39,7 +39,11 @@ fn quality(target: GraphOptions) -> (f64, f64, f64) {
             ..emoji::cat(plain.manifest(), 10)
         };
         let draw = |pipeline: &mut hydit::Pipeline| {
-            pipeline.generate(&request, &mut emoji::ignore).expect("it draws").images.remove(0)
+            pipeline
+                .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+                .expect("it draws")
+                .images
+                .remove(0)
         };
         let (a, b) = (draw(&mut plain), draw(&mut other));
         levels.push(psnr(&a, &b).expect("one size").min(99.0));

@@ -47,7 +47,9 @@ fn auto_follows_what_calibrate_writes() {
         let cat = emoji::cat(pipeline.manifest(), 10);
         let cache_policy = cache.parse().expect("a policy");
         let request = Request { sampler: SamplerKind::Ddim, cache_policy, ..cat };
-        pipeline.generate(&request, &mut emoji::ignore).expect("it draws")
+        pipeline
+            .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+            .expect("it draws")
     };
     let off = draw("off");
     let (four, seven) = (draw("auto:4runs"), draw("auto:7runs"));

@@ -73,7 +73,10 @@ fn run(flags: &[&str], most: u8) {
         .iter()
         .map(|kind| {
             let request = request(&pipeline, kind);
-            pipeline.generate(&request, &mut emoji::ignore).expect("it draws").images
+            pipeline
+                .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+                .expect("it draws")
+                .images
         })
         .collect();
     let server = Server::start(flags);

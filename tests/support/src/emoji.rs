@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
-use hydit::{Pipeline, Request, Step};
+use hydit::{CheckedRequest, Pipeline, Request, Step};
 use hydit_export::{Options, Progress};
 use hydit_graphs::{GraphOptions, Manifest, Precision};
 use tempfile::TempDir;
@@ -104,3 +104,8 @@ pub fn cat(manifest: &Manifest, steps: usize) -> Request {
 
 /// Listens to no step.
 pub fn ignore(_: Step) {}
+
+/// `request`, which the model of `pipeline` can draw.
+pub fn checked(pipeline: &Pipeline, request: &Request) -> CheckedRequest {
+    request.check(pipeline.artifacts()).expect("a good request")
+}

@@ -46,7 +46,7 @@ fn solo(change: impl FnOnce(&mut Request)) -> hydit::Generated {
         Pipeline::load(harness::model(), emoji::backend(BackendChoice::Ort)).expect("it loads");
     let mut request = Request { seed: 7, ..emoji::cat(pipeline.manifest(), 4) };
     change(&mut request);
-    pipeline.generate(&request, &mut emoji::ignore).expect("it draws")
+    pipeline.generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore).expect("it draws")
 }
 
 #[test]

@@ -52,7 +52,10 @@ fn a_job_is_accepted_drawn_fetched_and_forgotten() {
     (request.seed, request.num_images) = (7, 2);
     (request.width, request.height) = (192, 96);
     request.cache_policy = "N2".parse().expect("a policy");
-    let solo = pipeline.generate(&request, &mut emoji::ignore).expect("it draws").images;
+    let solo = pipeline
+        .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+        .expect("it draws")
+        .images;
     for (index, solo) in solo.iter().enumerate() {
         let told = &drawn["result"]["pictures"][index];
         let file = server.get(told["url"].as_str().expect("a URL"));

@@ -33,7 +33,11 @@ fn mixed(scheduler: &Scheduler) -> Vec<Request> {
 
 fn solo(requests: &[Request]) -> Vec<Vec<Image>> {
     let mut pipeline = emoji::pipeline(&emoji::artifacts(), BackendChoice::Ort);
-    let mut draw = |request| pipeline.generate(request, &mut emoji::ignore).expect("it draws");
+    let mut draw = |request| {
+        pipeline
+            .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+            .expect("it draws")
+    };
     requests.iter().map(|request| draw(request).images).collect()
 }
 
