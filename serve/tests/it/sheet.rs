@@ -85,12 +85,12 @@ fn a_sheet_shows_and_counts_every_picture() {
 
     let (page, _) = read_png(Path::new(&sheet)).expect("a picture");
     // Four columns of 256 pixels and two rows of them, with what is written around.
-    assert_eq!((page.width, page.height), (1480, 1056));
+    assert_eq!((page.width, page.height), (1523, 1090));
     let drawing = std::fs::read_to_string(&svg).expect("a file");
-    for named in ["N-1000-0", "fewer steps", "4 steps", "emoji, ddpm, 6 steps", "4 pictures"] {
+    for named in ["N-1000-0", "fewer steps", "4 steps", "emoji, ddpm, 6 steps", "4 images"] {
         assert!(drawing.contains(named), "{named}: {drawing}");
     }
-    assert!(drawing.lines().any(|line| line == "N"), "the family of N1: {drawing}");
+    assert!(drawing.contains(">N</text>"), "the family of N1: {drawing}");
 
     let shown = draw(&png, &["--show", "1"]);
     assert!(shown.contains("| N3-1000-0    |    2 of 6 |"), "{shown}");
@@ -98,7 +98,46 @@ fn a_sheet_shows_and_counts_every_picture() {
     let (plot, _) = read_png(Path::new(&png)).expect("a picture");
     assert_eq!((plot.width, plot.height), (1920, 1240));
     let (page, _) = read_png(Path::new(&sheet)).expect("a picture");
-    assert_eq!((page.width, page.height), (1480, 692), "one row");
+    assert_eq!((page.width, page.height), (1523, 672), "one row");
+}
+
+/// What `sheet` writes for these prompts into a file with this ending.
+fn sheet(scratch: &Scratch, prompts: &[&str], name: &str) -> Vec<u8> {
+    let path = scratch.file(name);
+    let mut flags = vec!["sheet", "--model", &scratch.model, "--backend", "ort", "-o", &path];
+    flags.extend(["--infer-steps", STEPS, "--policy", "N3-1000-0", "--control", "4"]);
+    prompts.iter().for_each(|prompt| flags.extend(["--prompt", prompt]));
+    let output = serve(&flags);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    std::fs::read(&path).expect("a file")
+}
+
+#[test]
+fn a_page_holds_the_sheet_the_plot_and_the_figures_and_loads_nothing() {
+    let scratch = Scratch::new();
+    let prompts = ["蓝色背景上的猫", "</text><script>alert(1)</script>\" onload='x' & co"];
+    let page = String::from_utf8(sheet(&scratch, &prompts, "sheet.html")).expect("UTF-8");
+    let drawing = String::from_utf8(sheet(&scratch, &prompts, "sheet.svg")).expect("UTF-8");
+    assert!(page.contains(&drawing), "the page holds the very SVG of the file");
+
+    let urls = page.split("://").count() - 1;
+    assert_eq!(urls, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+    let sources: Vec<&str> = page.split("href=\"").skip(1).map(|after| &after[..6]).collect();
+    assert!(sources.iter().all(|url| url.starts_with('#') || *url == "data:i"), "{sources:?}");
+    assert_eq!(sources.iter().filter(|url| **url == "data:i").count(), 6, "each image once");
+    assert!(!page.contains("<script") && !page.contains("onload='"));
+    assert!(page.contains("&lt;/text&gt;&lt;script&gt;alert(1)"));
+
+    assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"));
+    assert!(page.contains("xml:lang=\"zh\"") && page.contains("prefers-color-scheme:dark"));
+    assert!(page.contains("<title>蓝色背景上的猫: N3-1000-0, "), "images say what they show");
+    assert!(page.contains("<th scope=\"row\" role=\"rowheader\">N3-1000-0</th>"));
+    assert!(page.contains("fewer steps</text>"), "the plot");
+    assert!(page.contains("@font-face{font-family:hydit-sheet;src:url(data:font/woff;base64,"));
+
+    let latin = sheet(&scratch, &["a cat"], "latin.html");
+    assert!(!text(&latin).contains("@font-face"), "a page without Chinese needs no font");
+    assert!(latin.len() + 1_000_000 < page.len());
 }
 
 #[test]
@@ -129,4 +168,8 @@ fn what_cannot_be_judged_is_said_before_any_work() {
         assert!(error.contains(expected) && !error.contains("panicked"), "{more:?}: {error}");
     }
     assert!(!Path::new(&sheet).exists());
+    let pdf = scratch.file("sheet.pdf");
+    let output = serve(&[&start[..5], &["-o", &pdf], &cat].concat());
+    let error = text(&output.stderr);
+    assert!(error.contains("sheet.pdf must end in .html or .png or .svg"), "{error}");
 }

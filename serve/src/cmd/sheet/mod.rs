@@ -1,15 +1,18 @@
 //! `hydit-serve sheet`: cache policies judged over prompts and seeds, to look at and as figures.
 
-mod bitmap;
-mod canvas;
 mod csv;
 mod figures;
+mod font;
 mod judge;
+mod labels;
+mod layout;
 mod page;
 mod plot;
-mod scale;
+mod raster;
+mod svg;
 mod table;
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -18,12 +21,17 @@ use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::eval::{Contender, Trial};
-use hydit::image::write_png;
+use hydit::image::encode_png;
 use hydit::runtime::Backend;
 use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
 
 use self::judge::{Sample, Shown};
+use self::layout::layout;
+use self::page::page;
+use self::plot::plot;
+use self::raster::{Rendered, render};
+use self::svg::Svg;
 use super::flags::{EngineFlags, PictureFlags};
 use super::generate::check_writable;
 use super::prompts;
@@ -53,8 +61,8 @@ pub struct Sheet {
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
-    /// The sheet.
-    #[arg(short, long, value_name = "PNG", default_value = "sheet.png")]
+    /// The sheet, as a page with plot and figures (.html), or its images alone (.png, .svg).
+    #[arg(short, long, value_name = "FILE", default_value = "sheet.png")]
     output: PathBuf,
     /// Plot PSNR over speed-up, as .svg or .png.
     #[arg(long, value_name = "FILE")]
@@ -117,9 +125,10 @@ impl Sheet {
         let model = pipeline.manifest().variant.name.clone();
         let report = Report { model, request, prompts, contenders, samples, shown };
         self.write(&report)?;
-        match self.json {
-            true => println!("{:#}", table::json(&report)),
-            false => print!("{}", table::text(&report)),
+        if self.json {
+            println!("{:#}", table::json(&report));
+        } else {
+            print!("{}", table::text(&report));
         }
         Ok(())
     }
@@ -134,6 +143,10 @@ impl Sheet {
     }
 
     fn check_files(&self) -> Result<()> {
+        Format::of("--output", &self.output, &Format::SHEET)?;
+        if let Some(path) = &self.plot {
+            Format::of("--plot", path, &Format::PLOT)?;
+        }
         for (flag, path) in self.files() {
             check_writable(flag, path)?;
             if let Some((other, _)) =
@@ -142,7 +155,7 @@ impl Sheet {
                 bail!("{flag} and {other} name the same file, {}", path.display());
             }
         }
-        self.plot.as_deref().map_or(Ok(()), plot::check_name)
+        Ok(())
     }
 
     fn contenders(&self, request: &Request) -> Result<Vec<Contender>> {
@@ -155,17 +168,82 @@ impl Sheet {
     }
 
     fn write(&self, report: &Report) -> Result<()> {
-        write_png(&self.output, &page::page(report), &[])?;
+        let sheet = layout(report, None)?;
+        let bytes = match Format::of("--output", &self.output, &Format::SHEET)? {
+            Format::Html => page(report, &sheet)?.into_bytes(),
+            format => drawn(&sheet, format, pixels_per_unit(report), &self.output)?,
+        };
+        write(&self.output, &bytes)?;
         if let Some(path) = &self.plot {
-            let bytes = plot::plot(report, path).context("--plot")?;
-            write_whole(path, &bytes).with_context(|| path.display().to_string())?;
+            let format = Format::of("--plot", path, &Format::PLOT)?;
+            write(path, &drawn(&plot(report, plot::SIZE), format, plot::SCALE, path)?)?;
         }
         if let Some(path) = &self.csv {
-            write_whole(path, csv::csv(report).as_bytes())
-                .with_context(|| path.display().to_string())?;
+            write(path, csv::csv(report).as_bytes())?;
         }
-        self.files().for_each(|(_, path)| eprintln!("wrote {}", path.display()));
         Ok(())
+    }
+}
+
+/// The bytes of a file with `svg`: as it is, or as PNG with `scale` pixels for each of its units.
+fn drawn(svg: &Svg, format: Format, scale: f32, path: &Path) -> Result<Vec<u8>> {
+    if format != Format::Png {
+        return Ok(svg.document().into_bytes());
+    }
+    let Rendered { image, boxes } =
+        render(&svg.document(), scale).with_context(|| path.display().to_string())?;
+    if !boxes.is_empty() {
+        let boxes: Vec<String> = boxes.into_iter().map(String::from).collect();
+        eprintln!(
+            "note: {} has boxes for {}, which no font of this machine has: install one that does, \
+             or write .html or .svg",
+            path.display(),
+            boxes.join(" ")
+        );
+    }
+    Ok(encode_png(&image, &[])?)
+}
+
+/// Small images are enlarged to 256 pixels on the PNG of a sheet, large ones keep up to 512.
+fn pixels_per_unit(report: &Report) -> f32 {
+    report.shown[0].uncached.width.clamp(256, 512) as f32 / layout::CELL
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("wrote {}", path.display());
+    Ok(())
+}
+
+/// A format of sheets and plots. The ending of a file's name chooses it.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Html,
+    Png,
+    Svg,
+}
+
+impl Format {
+    const SHEET: [Format; 3] = [Format::Html, Format::Png, Format::Svg];
+    const PLOT: [Format; 2] = [Format::Svg, Format::Png];
+
+    /// The one of `possible` formats that the file named by `flag` is to have.
+    fn of(flag: &str, path: &Path, possible: &[Format]) -> Result<Format> {
+        let ending = path.extension().map(OsStr::to_ascii_lowercase).unwrap_or_default();
+        let format = possible.iter().find(|format| ending == format.ending());
+        format.copied().with_context(|| {
+            let endings: Vec<String> =
+                possible.iter().map(|format| format!(".{}", format.ending())).collect();
+            format!("{flag}: {} must end in {}", path.display(), endings.join(" or "))
+        })
+    }
+
+    fn ending(self) -> &'static str {
+        match self {
+            Format::Html => "html",
+            Format::Png => "png",
+            Format::Svg => "svg",
+        }
     }
 }
 

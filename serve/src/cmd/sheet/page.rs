@@ -1,181 +1,158 @@
-//! The sheet: a row for each prompt, a column for each way to draw it.
+//! One HTML page with the sheet, the plot and the figures; it loads nothing and runs nothing.
 
-use hydit::image::Image;
+use anyhow::Result;
 
 use super::Report;
-use super::canvas::{Canvas, Style};
-use super::figures::{count, decibels};
-use super::judge::{Sample, Shown};
-use super::scale::{enlarge, shrink};
+use super::font;
+use super::layout::{self, layout};
+use super::plot::{self, plot};
+use super::svg::{Number, Svg, escape, language, needs_font};
+use super::table;
 
-/// Pictures are brought near this width, in whole factors.
-const WIDTH: usize = 256;
-/// A picture wider than this is made smaller.
-const WIDEST: usize = 512;
+/// Images in a line at most, in the arrangements for windows too narrow for all of them.
+const PER_LINE: [usize; 3] = [2, 4, 7];
+/// A drawing is shown when the window has at least this share of its width, and shrunk to fit.
+const SHRINK: f32 = 0.9;
 
-const BLACK: u8 = 30;
-const GREY: u8 = 95;
-const PALE: u8 = 130;
-const RULE: u8 = 225;
+/// Colours are those of the drawings.
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1c2024;--soft:#60646c;--paper:#fff;--rule:#e3e5e9}
+@media(prefers-color-scheme:dark){
+:root{--ink:#eceef1;--soft:#a5abb5;--paper:#14161a;--rule:#2c3037}
+}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 -apple-system,'Segoe UI',Roboto,\
+'Noto Sans','Liberation Sans',Arial,'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',hydit-sheet,sans-serif}
+h1{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+svg{display:block;width:100%;height:auto;margin:0 auto}
+svg .paper{fill:none}
+.figures,footer{max-width:960px;margin:0 auto 36px;padding:0 32px}
+table{width:100%;border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--soft);padding-bottom:10px}
+th,td{padding:8px 0 8px 18px;text-align:right;border-bottom:1px solid var(--rule)}
+thead th{color:var(--soft);font-weight:400;vertical-align:bottom}
+th:first-child{text-align:left;padding-left:0;overflow-wrap:anywhere}
+tbody th{font-weight:600}
+footer{color:var(--soft);font-size:13px}
+@media(max-width:640px){
+.figures,footer{padding:0 16px}
+table,tbody,tr,caption{display:block}
+thead{display:none}
+tbody tr{display:grid;grid-template-columns:repeat(3,1fr);gap:4px 12px;padding:12px 0;border-bottom:1px solid var(--rule)}
+tbody th,td{display:block;padding:0;border:0;text-align:left}
+tbody th{grid-column:1/-1}
+td::before{content:attr(data-label);display:block;color:var(--soft);font-size:12px}
+}
+";
 
-/// Sizes in pixels, all in proportion to the pictures.
-struct Layout {
-    cell: (usize, usize),
-    margin: usize,
-    gap: usize,
-    /// Of the prompts.
-    side: usize,
-    title: Style,
-    text: Style,
-    head: Style,
-    figures: Style,
-    prompt: Style,
-    policy: Style,
+/// Writes the page. The sheet with all images in a line is in it as `document` has it, the SVG file;
+/// narrow windows show the same images in more lines.
+///
+/// # Errors
+/// When an image cannot be encoded.
+pub fn page(report: &Report, document: &Svg) -> Result<String> {
+    let columns = 1 + report.contenders.len();
+    let mut per_line = PER_LINE.map(|most| columns.div_ceil(columns.div_ceil(most))).to_vec();
+    per_line.dedup();
+    per_line.retain(|&n| n == 2 || n < columns);
+    let narrow = per_line.into_iter().map(|n| layout(report, Some(n)));
+    let narrow = narrow.collect::<Result<Vec<Svg>>>()?;
+    let sheets: Vec<&Svg> = narrow.iter().chain([document]).collect();
+    let plots = [plot::SMALL, plot::SIZE].map(|size| plot(report, size));
+    let plots: Vec<&Svg> = plots.iter().collect();
+    let title = escape(&layout::title(report));
+    let (figures, footer) = (figures(report), footer(report));
+    let lacks_font = !document.has_font() && (needs_font(&figures) || needs_font(&footer));
+    let face = if lacks_font { font::face() } else { String::new() };
+    Ok(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; \
+         font-src data:; style-src 'unsafe-inline'\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}{face}{}{}</style>\n</head>\n<body>\n<main>\n\
+         <h1>{title}</h1>\n<section aria-label=\"images\">\n{}</section>\n\
+         <section aria-label=\"plot\">\n{}</section>\n<section class=\"figures\">\n{figures}</section>\n\
+         </main>\n<footer>{footer}</footer>\n</body>\n</html>\n",
+        choose("sheet", &sheets, 1.3),
+        choose("plot", &plots, 1.1),
+        views("sheet", &sheets, |svg| {
+            if std::ptr::eq(svg, document) { svg.document() } else { svg.fragment() }
+        }),
+        views("plot", &plots, Svg::fragment),
+    ))
 }
 
-/// Draws the sheet.
-pub fn page(report: &Report) -> Image {
-    let rows: Vec<Vec<Image>> = report.shown.iter().map(pictures).collect();
-    let layout = Layout::new(&rows[0][0]);
-    let width = layout.column(1 + report.contenders.len()) - layout.gap + layout.margin;
-    let inside = width - 2 * layout.margin;
-    let about = layout.text.wrap(&about(report), inside, 4);
-    let heads = layout.margin + layout.title.line() + about.len() * layout.text.line() + layout.gap;
-    let first = heads + layout.head.line() + 2 * layout.figures.line() + layout.gap / 2;
-    let height = first + rows.len() * layout.row() + layout.margin / 2;
+/// The drawings, each in an element of its own.
+fn views(name: &str, drawings: &[&Svg], write: impl Fn(&Svg) -> String) -> String {
+    let view =
+        |(i, svg): (usize, &&Svg)| format!("<div class=\"{name}-{i}\">\n{}</div>\n", write(svg));
+    drawings.iter().enumerate().map(view).collect()
+}
 
-    let mut canvas = Canvas::new(width, height);
-    let mut y = canvas.write(&title(report), layout.margin, layout.margin, layout.title);
-    for line in about {
-        y = canvas.write(&line, layout.margin, y, layout.text);
-    }
-    for (column, lines) in heads_of(report).iter().enumerate() {
-        layout.below(&mut canvas, column, heads, layout.head, lines);
-    }
-    for (i, images) in rows.iter().enumerate() {
-        let y = first + i * layout.row();
-        canvas.rule(layout.margin, y, inside, 1 + layout.gap / 32, RULE);
-        let y = y + layout.gap;
-        layout.prompt(&mut canvas, y, &report.prompts[report.shown[i].prompt]);
-        for (column, (image, lines)) in images.iter().zip(captions(report, i)).enumerate() {
-            canvas.paste(image, layout.column(column), y);
-            let y = y + layout.cell.1 + layout.gap / 4;
-            layout.below(&mut canvas, column, y, layout.policy, &lines);
+/// The rules that show the widest of `drawings` that a window has room for, `stretched` at most.
+fn choose(name: &str, drawings: &[&Svg], stretched: f32) -> String {
+    let mut rules = String::new();
+    for (i, svg) in drawings.iter().enumerate() {
+        rules += &format!(".{name}-{i} svg{{max-width:{}px}}\n", Number(stretched * svg.width));
+        if let Some(next) = drawings.get(i + 1) {
+            let width = Number(SHRINK * next.width);
+            rules += &format!("@media(width>={width}px){{.{name}-{i}{{display:none}}}}\n");
+            rules += &format!("@media(width<{width}px){{.{name}-{}{{display:none}}}}\n", i + 1);
         }
     }
-    canvas.image
+    rules
 }
 
-impl Layout {
-    fn new(picture: &Image) -> Layout {
-        let unit = (picture.width as f32 / WIDTH as f32).clamp(0.8, 2.0);
-        let pixels = |n: f32| (n * unit).round() as usize;
-        let style = |size: f32, ink| Style { size: size * unit, ink };
-        Layout {
-            cell: (picture.width, picture.height),
-            margin: pixels(52.0),
-            gap: pixels(32.0),
-            side: pixels(256.0),
-            title: style(44.0, BLACK),
-            text: style(21.0, GREY),
-            head: style(26.0, BLACK),
-            figures: style(19.5, GREY),
-            prompt: style(26.0, BLACK),
-            policy: style(19.5, PALE),
+fn figures(report: &Report) -> String {
+    let header: String =
+        table::HEADER.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
+    let mut body = String::new();
+    for row in table::rows(report) {
+        let [policy, figures @ ..] = &row;
+        body += &format!(
+            "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\"{}>{}</th>",
+            lang(policy),
+            escape(policy)
+        );
+        for (name, figure) in table::HEADER[1..].iter().zip(figures) {
+            body += &format!("<td role=\"cell\" data-label=\"{name}\">{figure}</td>");
         }
+        body += "</tr>\n";
     }
-
-    fn column(&self, index: usize) -> usize {
-        self.margin + self.side + index * (self.cell.0 + self.gap)
-    }
-
-    fn row(&self) -> usize {
-        self.gap
-            + self.cell.1
-            + self.gap / 4
-            + self.policy.line()
-            + self.figures.line()
-            + self.gap / 2
-    }
-
-    /// A name in its own style, figures below it.
-    fn below(&self, canvas: &mut Canvas, column: usize, y: usize, name: Style, lines: &[String]) {
-        let mut y = y;
-        for (i, line) in lines.iter().enumerate() {
-            let style = if i == 0 { name } else { self.figures };
-            y = canvas.write(&style.cut(line, self.cell.0), self.column(column), y, style);
-        }
-    }
-
-    fn prompt(&self, canvas: &mut Canvas, y: usize, text: &str) {
-        let most = (self.cell.1 / self.prompt.line()).max(1);
-        let mut y = y;
-        for line in self.prompt.wrap(text, self.side - self.gap, most) {
-            y = canvas.write(&line, self.margin, y, self.prompt);
-        }
-    }
-}
-
-/// Of a row, the uncached one first, in the size of the sheet.
-fn pictures(row: &Shown) -> Vec<Image> {
-    let drawn = row.drawn.iter().map(|(_, image)| image);
-    std::iter::once(&row.uncached).chain(drawn).map(fitted).collect()
-}
-
-fn title(report: &Report) -> String {
-    let request = &report.request;
-    format!("{} · {} · {} steps", report.model, request.sampler, request.steps)
-}
-
-fn about(report: &Report) -> String {
-    let request = &report.request;
     format!(
-        "{}x{}, guidance {}, seed {}. Under each picture: speed-up by FLOPs, runs of the deep core, PSNR to the \
-         uncached picture. In the column heads: means over {}.",
-        request.height,
-        request.width,
-        request.guidance_scale,
-        request.seed,
-        report.extent()
+        "<table role=\"table\">\n<caption>Means over {}, {} images a line, beside the uncached ones; \
+         p10: nine images in ten have this or more</caption>\n\
+         <thead><tr>{header}</tr></thead>\n<tbody role=\"rowgroup\">\n{body}</tbody>\n</table>\n",
+        report.extent(),
+        report.pictures()
     )
 }
 
-fn heads_of(report: &Report) -> Vec<Vec<String>> {
-    let mut heads = vec![uncached(report)];
-    for means in report.means() {
-        let p10 = match means.p10.is_finite() {
-            true => format!(", p10 {:.1}", means.p10),
-            false => String::new(),
-        };
-        heads.push(vec![
-            means.label,
-            format!("{:.2}x  {} runs", means.speed_up, count(means.core_runs)),
-            format!("{}{p10}", decibels(means.psnr)),
-        ]);
-    }
-    heads
+fn lang(text: &str) -> String {
+    language(text).map_or(String::new(), |code| format!(" lang=\"{code}\""))
 }
 
-/// Two lines under each picture of a row.
-fn captions(report: &Report, row: usize) -> Vec<Vec<String>> {
-    let mut captions = vec![uncached(report)];
-    for (sample, _) in &report.shown[row].drawn {
-        let Sample { speed_up, core_runs, psnr, .. } = sample;
-        captions.push(vec![
-            report.contenders[sample.contender].to_string(),
-            format!("{speed_up:.2}x  {core_runs} runs  {}", decibels(*psnr)),
-        ]);
-    }
-    captions
-}
-
-fn uncached(report: &Report) -> Vec<String> {
-    vec!["uncached".to_string(), format!("{} runs", report.request.steps)]
-}
-
-fn fitted(image: &Image) -> Image {
-    match image.width {
-        width if width > WIDEST => shrink(image, width.div_ceil(WIDEST)),
-        width => enlarge(image, ((WIDTH as f32 / width as f32).round() as usize).max(1)),
-    }
+fn footer(report: &Report) -> String {
+    let request = &report.request;
+    let negative = if request.negative_prompt.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ", without <q{}>{}</q>",
+            lang(&request.negative_prompt),
+            escape(&request.negative_prompt)
+        )
+    };
+    format!(
+        "{}, {}×{}, {}, {} spacing, {} steps, guidance {}, seed {}{negative}. hydit-serve {}",
+        escape(&report.model),
+        request.height,
+        request.width,
+        request.sampler,
+        request.spacing,
+        request.steps,
+        request.guidance_scale,
+        request.seed,
+        env!("CARGO_PKG_VERSION")
+    )
 }

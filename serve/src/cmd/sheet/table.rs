@@ -6,26 +6,14 @@ use super::Report;
 use super::figures::{Means, count};
 use crate::cmd::markdown::markdown;
 
-const HEADER: [&str; 7] =
+/// The names of the columns of [`rows`].
+pub const HEADER: [&str; 7] =
     ["policy", "core runs", "speed-up", "PSNR, dB", "p10, dB", "SSIM", "latent error"];
 
-/// A table, after a line that says of what.
+/// A table of the means, below a line that says what they are of.
 pub fn text(report: &Report) -> String {
-    let psnr =
-        |psnr: f64| if psnr.is_finite() { format!("{psnr:.1}") } else { "equal".to_string() };
-    let row = |means: Means| {
-        vec![
-            means.label,
-            format!("{} of {}", count(means.core_runs), means.steps),
-            format!("{:.2}", means.speed_up),
-            psnr(means.psnr),
-            psnr(means.p10),
-            format!("{:.4}", means.ssim),
-            format!("{:.4}", means.latent_error),
-        ]
-    };
-    let rows: Vec<Vec<String>> = report.means().into_iter().map(row).collect();
-    let of = format!(
+    let rows: Vec<Vec<String>> = rows(report).into_iter().map(Vec::from).collect();
+    let about = format!(
         "{}, {}, {} steps, {}: means over {} pictures a line, beside the uncached ones\n\n",
         report.model,
         report.request.sampler,
@@ -33,7 +21,28 @@ pub fn text(report: &Report) -> String {
         report.extent(),
         report.pictures()
     );
-    of + &markdown(&HEADER, 1, &rows)
+    about + &markdown(&HEADER, 1, &rows)
+}
+
+/// The figures of each contender, for people.
+pub fn rows(report: &Report) -> Vec<[String; 7]> {
+    report.means().into_iter().map(row).collect()
+}
+
+fn row(means: Means) -> [String; 7] {
+    [
+        means.label,
+        format!("{} of {}", count(means.core_runs), means.steps),
+        format!("{:.2}", means.speed_up),
+        psnr(means.psnr),
+        psnr(means.p10),
+        format!("{:.4}", means.ssim),
+        format!("{:.4}", means.latent_error),
+    ]
+}
+
+fn psnr(psnr: f64) -> String {
+    if psnr.is_finite() { format!("{psnr:.1}") } else { "equal".to_string() }
 }
 
 /// The same; PSNR is null when the pictures are equal.
