@@ -17,7 +17,7 @@ fn policy(text: &str) -> CachePolicy {
 
 fn alone(pipeline: &mut Pipeline, request: &Request) -> Vec<Image> {
     pipeline
-        .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+        .generate(&emoji::checked(pipeline, request), &mut emoji::ignore)
         .expect("it draws")
         .images
 }

@@ -360,7 +360,7 @@ fn a_schedule_that_does_not_fit_is_refused() {
 #[test]
 fn a_missing_calibration_is_told_with_the_command_that_makes_it() {
     let plan = policy("auto:35dB").plan(&run(&SIX, Path::new("some/model")));
-    let error = plan.err().expect("a refusal").to_string();
+    let error = plan.expect_err("a refusal").to_string();
     assert_eq!(
         error,
         "cache policy auto:35dB: no calibration for dpmms with linspace spacing and 6 steps: make one \

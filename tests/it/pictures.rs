@@ -77,7 +77,7 @@ impl Reference {
     fn check(&self, pipeline: &mut Pipeline) -> f64 {
         let request = self.request(pipeline);
         let made = pipeline
-            .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+            .generate(&emoji::checked(pipeline, &request), &mut emoji::ignore)
             .expect("it draws");
         assert_eq!(made.timesteps, self.timesteps, "{}", self.name);
         if let Some(full_steps) = &self.full_steps {

@@ -17,7 +17,7 @@ fn policy(text: &str) -> CachePolicy {
 
 fn rgb(pipeline: &mut Pipeline, request: &Request) -> Vec<Vec<u8>> {
     let made = pipeline
-        .generate(&emoji::checked(&pipeline, request), &mut emoji::ignore)
+        .generate(&emoji::checked(pipeline, request), &mut emoji::ignore)
         .expect("it draws");
     made.images.into_iter().map(|image| image.rgb).collect()
 }
@@ -71,7 +71,7 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
         }
         let loads = |pipeline: &mut Pipeline| {
             let made = pipeline
-                .generate(&emoji::checked(&pipeline, &cat), &mut emoji::ignore)
+                .generate(&emoji::checked(pipeline, &cat), &mut emoji::ignore)
                 .expect("it draws");
             made.timings.calls(Stage::Load)
         };

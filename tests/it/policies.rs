@@ -16,7 +16,7 @@ fn policy(text: &str) -> CachePolicy {
 }
 
 fn draw(pipeline: &mut Pipeline, request: &Request) -> Generated {
-    pipeline.generate(&emoji::checked(&pipeline, request), &mut emoji::ignore).expect("it draws")
+    pipeline.generate(&emoji::checked(pipeline, request), &mut emoji::ignore).expect("it draws")
 }
 
 fn request(pipeline: &Pipeline, cache: &str, steps: usize) -> Request {

@@ -40,7 +40,7 @@ fn quality(target: GraphOptions) -> (f64, f64, f64) {
         };
         let draw = |pipeline: &mut hydit::Pipeline| {
             pipeline
-                .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+                .generate(&emoji::checked(pipeline, &request), &mut emoji::ignore)
                 .expect("it draws")
                 .images
                 .remove(0)
