@@ -1,9 +1,11 @@
-//! The program `hydit-serve`: artifacts of `hydit-export` to pictures, by command line and HTTP.
+//! The program `hydit-serve`: artifacts of `hydit-export` to images, by command line and HTTP.
 //!
-//! [`cmd`] has a file for each subcommand, [`server`] is what `hydit-serve serve` runs. Both stand on
+//! `cmd` has a file for each subcommand, [`server`] is what `hydit-serve serve` runs. Both stand on
 //! the library `hydit`, which draws.
 #![warn(missing_docs)]
 
 mod choice;
-pub mod cmd;
+mod cmd;
 pub mod server;
+
+pub use cmd::run;

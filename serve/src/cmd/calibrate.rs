@@ -12,8 +12,8 @@ use hydit::runtime::Backend;
 use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
 
+use super::files::check_writable;
 use super::flags::{EngineFlags, PictureFlags};
-use super::generate::check_writable;
 use super::progress::Turns;
 use super::prompts;
 

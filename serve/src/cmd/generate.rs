@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{refreshed, refreshes};
 use hydit::eval::machine::peak_memory;
-use hydit::image::{Image, Texts, read_png, write_png};
+use hydit::image::{Image, Texts, write_png};
 use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::{Stage, Timings};
@@ -16,6 +16,7 @@ use hydit::{CheckedRequest, Generated, Pipeline, Request};
 use serde_json::{Value, json};
 
 use super::compare::{self, Comparison};
+use super::files::{check_writable, read_parameters};
 use super::flags::{EngineFlags, RequestFlags};
 use super::progress::{Progress, mark};
 
@@ -158,27 +159,6 @@ impl Generate {
         write_png(&path, &Image::stacked(&rows?)?, &[])?;
         Ok(compare::compare(pipeline.manifest(), request, &uncached, cached, path)?)
     }
-}
-
-/// The parameters of a PNG.
-pub fn read_parameters(path: &Path) -> Result<Parameters> {
-    let (_, texts) = read_png(path)?; // its errors name the file
-    Parameters::from_texts(&texts).with_context(|| path.display().to_string())
-}
-
-/// Fails before any work if no file can be made at `path`, which `flag` names.
-pub fn check_writable(flag: &str, path: &Path) -> Result<()> {
-    if path.is_dir() {
-        bail!("{flag}: {} is a folder; name a file in it", path.display());
-    }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    tempfile::tempfile_in(folder).with_context(|| {
-        format!("{flag}: cannot write into {}; choose a folder you may write to", folder.display())
-    })?;
-    Ok(())
 }
 
 /// `cat.png` -> `cat-0.png`

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::generate::read_parameters;
+use super::files::read_parameters;
 
 #[derive(Args)]
 pub struct Info {

@@ -1,9 +1,13 @@
-//! The subcommands of `hydit-serve`, one file each.
+//! The command line: a file or a folder for each subcommand, beside what several of them share.
+//!
+//! Shared are `flags` (what to draw, and on what), `files`, `prompts`, `progress` and `markdown`. No
+//! subcommand uses another.
 
 mod bench;
 mod calibrate;
 mod compare;
 mod doctor;
+mod files;
 mod flags;
 mod generate;
 mod info;
@@ -15,14 +19,22 @@ mod serve;
 mod sheet;
 mod verify;
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 
-/// A subcommand with its flags.
+/// Hunyuan-DiT text-to-image with Skip-Cache, on ONNX Runtime or tract.
+#[derive(Parser)]
+#[command(name = "hydit-serve", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(Subcommand)]
-pub enum Command {
+enum Command {
     /// Draw pictures of a prompt.
     Generate(generate::Generate),
     /// Serve pictures over HTTP.
@@ -43,9 +55,22 @@ pub enum Command {
     Doctor(doctor::Doctor),
 }
 
+/// Runs the program on the arguments of the process: what `main` does.
+///
+/// An error is printed with its causes; the exit code tells of it, too.
+pub fn run() -> ExitCode {
+    let started = Instant::now();
+    match Cli::parse().command.run(started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Command {
-    /// Runs it; `started` is when the program did.
-    pub fn run(self, started: Instant) -> Result<()> {
+    fn run(self, started: Instant) -> Result<()> {
         match self {
             Command::Generate(command) => command.run(started),
             Command::Serve(command) => command.run(),

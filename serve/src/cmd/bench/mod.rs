@@ -23,8 +23,8 @@ use hydit::util::write_whole;
 
 use self::measure::{Variant, measure};
 use self::setup::Setup;
+use super::files::check_writable;
 use super::flags::PictureFlags;
-use super::generate::check_writable;
 
 #[derive(Args)]
 pub struct Bench {

@@ -32,8 +32,8 @@ use self::page::page;
 use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
+use super::files::check_writable;
 use super::flags::{EngineFlags, PictureFlags};
-use super::generate::check_writable;
 use super::prompts;
 
 #[derive(Args)]
