@@ -1,0 +1,110 @@
+//! What `generate` did, for people and as data.
+
+use std::path::PathBuf;
+
+use hydit::cache::{refreshed, refreshes};
+use hydit::timing::{Stage, Timings};
+use hydit::{Generated, Pipeline, Request};
+use serde_json::{Value, json};
+
+use crate::cmd::compare::Comparison;
+use crate::cmd::progress::mark;
+
+/// One run of `generate`.
+pub struct Report<'a> {
+    pub request: &'a Request,
+    pub made: &'a Generated,
+    /// A file for each image.
+    pub paths: &'a [PathBuf],
+    pub comparison: Option<Comparison>,
+    /// Seconds from the start of the program to the first denoising step.
+    pub start_seconds: Option<f64>,
+    /// Bytes of resident memory.
+    pub peak_memory: Option<u64>,
+}
+
+impl Report<'_> {
+    /// The plan, the time of each stage, memory, and the files.
+    pub fn text(&self) -> String {
+        let Generated { plan, timings, .. } = self.made;
+        let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
+        let mut out = format!(
+            "plan      {marks}  {}, {} of {} steps ran the deep core\n\n",
+            self.request.cache_policy,
+            refreshes(plan),
+            plan.len()
+        );
+        out += &table(timings);
+        if let Some(seconds) = self.start_seconds {
+            out += &format!("first step after          {seconds:5.2} s\n");
+        }
+        if let Some(bytes) = self.peak_memory {
+            out += &format!("peak memory               {:5} MiB\n", bytes >> 20);
+        }
+        out += "\n";
+        if let Some(comparison) = &self.comparison {
+            out += &comparison.text();
+        }
+        for path in self.paths {
+            out += &format!("wrote {}\n", path.display());
+        }
+        out
+    }
+
+    /// The same as data, with the parameters that the files hold.
+    pub fn json(&self, pipeline: &Pipeline) -> Value {
+        let Generated { plan, timings, timesteps, .. } = self.made;
+        let images: Vec<Value> = self
+            .paths
+            .iter()
+            .enumerate()
+            .map(|(i, path)| json!({ "path": path, "seed": self.request.seed + i as u64 }))
+            .collect();
+        let stages: Vec<Value> = Stage::ALL
+            .iter()
+            .map(|&(stage, _)| {
+                let seconds = timings.of(stage).as_secs_f64();
+                json!({ "stage": stage, "calls": timings.calls(stage), "seconds": seconds })
+            })
+            .collect();
+        let mut out = json!({
+            "images": images,
+            "parameters": self.request.parameters(pipeline.artifacts(), 0),
+            "backend": pipeline.backend().describe(),
+            "steps": plan.len(),
+            "core_runs": timings.calls(Stage::Core),
+            "deep_on_host": self.made.deep_on_host,
+            "truncated": self.made.truncated,
+            "refresh": refreshed(plan),
+            "timesteps": timesteps,
+            "stages": stages,
+            "denoise_seconds": timings.denoise.as_secs_f64(),
+            "overhead": timings.overhead(),
+            "start_seconds": self.start_seconds,
+            "peak_memory_bytes": self.peak_memory,
+        });
+        if let Some(comparison) = &self.comparison {
+            out["compare"] = comparison.json();
+        }
+        out
+    }
+}
+
+/// The calls and the time of each stage that was called.
+fn table(timings: &Timings) -> String {
+    let mut out = String::from("stage             calls       total    per call\n");
+    for (stage, name) in Stage::ALL {
+        let (calls, seconds) = (timings.calls(stage), timings.of(stage).as_secs_f64());
+        if calls == 0 {
+            continue;
+        }
+        let each = 1e3 * seconds / calls as f64;
+        out += &format!("{name:16} {calls:6}  {:8.1} ms {each:8.2} ms\n", 1e3 * seconds);
+    }
+    out += &format!(
+        "denoising loop            {:5.1} ms, {:.2}% outside the engine\n",
+        1e3 * timings.denoise.as_secs_f64(),
+        100.0 * timings.overhead()
+    );
+    out
+}
