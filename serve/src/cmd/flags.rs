@@ -1,9 +1,8 @@
-//! Flags shared by subcommands, resolved once into a [`Request`] and [`RuntimeOptions`].
+//! Flags that subcommands share. They become a [`Request`] and [`RuntimeOptions`].
 
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::choice::choice;
 use anyhow::Result;
 use clap::Args;
 use hydit::Request;
@@ -13,6 +12,8 @@ use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
+
+use crate::choice::choice;
 
 /// What to draw and when the deep core runs. Where a flag is not given, the picture of `--from` or
 /// the model's defaults hold.
@@ -76,27 +77,27 @@ pub struct CacheFlags {
 }
 
 impl CacheFlags {
-    /// The policy asked for of the model in `folder`, if any was.
+    /// The policy that the flags name for `request` of the model in `folder`; none without a flag.
     fn policy(&self, folder: &Path, request: &Request) -> Option<CachePolicy> {
-        let policy = || match *self {
-            CacheFlags { cache_step: None, cache_start: None, cache_close: None, .. } => {
-                CachePolicy::usual(folder, request.sampler, request.spacing, request.steps)
-            }
-            CacheFlags { cache_step, cache_start, cache_close, .. } => {
-                let gap = cache_step.unwrap_or(GAP);
-                CachePolicy::interval(
-                    gap,
-                    cache_start.unwrap_or(START),
-                    cache_close.unwrap_or(CLOSE),
-                )
-            }
-        };
-        self.cache_policy.clone().or_else(|| self.use_cache.then(policy))
+        if !self.use_cache {
+            return self.cache_policy.clone();
+        }
+        let (step, start, close) = (self.cache_step, self.cache_start, self.cache_close);
+        if step.is_none() && start.is_none() && close.is_none() {
+            let Request { sampler, spacing, steps, .. } = *request;
+            return Some(CachePolicy::usual(folder, sampler, spacing, steps));
+        }
+        Some(CachePolicy::interval(
+            step.unwrap_or(GAP),
+            start.unwrap_or(START),
+            close.unwrap_or(CLOSE),
+        ))
     }
 }
 
 impl RequestFlags {
-    /// The request these flags ask of the model of `artifacts`.
+    /// Makes the request that the flags ask of the model of `artifacts`; what no flag names is as in
+    /// `from`, or as the model's defaults.
     pub fn request(
         &self,
         artifacts: &Artifacts,
@@ -117,7 +118,7 @@ impl RequestFlags {
 }
 
 impl PictureFlags {
-    /// Sets what the flags name in a `request` of the model of `manifest`.
+    /// Sets what the flags name in `request`, which is for the model of `manifest`.
     pub fn set(&self, request: &mut Request, manifest: &Manifest, negative: Option<&str>) {
         if let Some(negative) = negative {
             request.negative_prompt = negative.to_string();
@@ -138,9 +139,9 @@ impl PictureFlags {
     }
 }
 
-fn set<T>(place: &mut T, value: Option<T>) {
+fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
-        *place = value;
+        *field = value;
     }
 }
 
@@ -162,7 +163,7 @@ pub struct EngineFlags {
 }
 
 impl EngineFlags {
-    /// As options of the runtime.
+    /// The flags as options of the runtime.
     pub fn options(&self) -> RuntimeOptions {
         let EngineFlags { backend, provider, threads, low_memory } = *self;
         RuntimeOptions { backend, provider, threads, low_memory, engines: None }

@@ -1,4 +1,4 @@
-//! `hydit-serve info`: how a picture was made.
+//! `hydit-serve info`: how an image was made.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Tables that can be read where they are printed.
 
-/// A table of `header` and `rows`. The first `names` columns name something; the others are figures.
-/// A column without a single entry is left out.
+/// Writes a table of `header` and `rows`: the first `names` columns, which name something, flush left,
+/// the others, which are figures, flush right. A column without any entry is left out.
 pub fn markdown(header: &[&str], names: usize, rows: &[Vec<String>]) -> String {
     let columns: Vec<usize> =
         (0..header.len()).filter(|&i| rows.iter().any(|row| !row[i].is_empty())).collect();
@@ -13,14 +13,12 @@ pub fn markdown(header: &[&str], names: usize, rows: &[Vec<String>]) -> String {
         let cells: Vec<String> = columns.iter().map(|&i| cell(i)).collect();
         format!("| {} |\n", cells.join(" | "))
     };
-    let padded = |i: usize, text: &str| match i < names {
-        true => format!("{text:<0$}", width(i)),
-        false => format!("{text:>0$}", width(i)),
+    let padded = |i: usize, text: &str| {
+        if i < names { format!("{text:<0$}", width(i)) } else { format!("{text:>0$}", width(i)) }
     };
     let mut out = line(&|i| padded(i, header[i]));
-    out += &line(&|i| match i < names {
-        true => "-".repeat(width(i)),
-        false => format!("{}:", "-".repeat(width(i) - 1)),
+    out += &line(&|i| {
+        if i < names { "-".repeat(width(i)) } else { format!("{}:", "-".repeat(width(i) - 1)) }
     });
     out + &rows.iter().map(|row| line(&|i| padded(i, &row[i]))).collect::<String>()
 }

@@ -1,4 +1,4 @@
-//! Progress bars: of a request, one mark a step, full where the deep core ran; of many requests.
+//! Progress bars on standard error: a mark for each step of a request, or a bar over many requests.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,11 @@ use hydit::Step;
 use hydit::cache::{Decision, Forecast};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Marks shown at once; of a longer run the latest.
+/// The number of marks shown at once. Of a longer run the latest are shown.
 const WIDTH: usize = 50;
 
-/// Time between two drawings: drawing at every step would cost more than a small model's sampler.
+/// The bar is drawn again after this time: at every step it would cost more than a small model's
+/// sampler does.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Progress {
@@ -18,7 +19,7 @@ pub struct Progress {
     drawn: Instant,
 }
 
-/// The mark of a step.
+/// The mark of a step: full where the deep core ran.
 pub fn mark(decision: Decision) -> char {
     match decision {
         Decision::Refresh => '●',
@@ -28,7 +29,7 @@ pub fn mark(decision: Decision) -> char {
 }
 
 impl Progress {
-    /// A bar on standard error; nothing where that is no terminal.
+    /// Starts a bar behind `label`. Where standard error is not a terminal, nothing is drawn.
     pub fn new(label: &str) -> Progress {
         let style = ProgressStyle::with_template("{prefix:9} {msg} {pos}/{len}  {elapsed} + {eta}");
         let bar = ProgressBar::no_length()
@@ -37,7 +38,7 @@ impl Progress {
         Progress { bar, marks: Vec::new(), drawn: Instant::now() }
     }
 
-    /// One step is done.
+    /// Adds the mark of a step that is done.
     pub fn step(&mut self, step: Step) {
         self.marks.push(mark(step.decision));
         if self.drawn.elapsed() < PAUSE && step.index + 1 < step.total {
@@ -52,20 +53,20 @@ impl Progress {
         self.bar.set_position(step.index as u64 + 1);
     }
 
-    /// Leaves the finished bar on the screen.
+    /// Ends the bar, which stays on the screen.
     pub fn finish(self) {
         self.bar.abandon();
     }
 }
 
-/// The bar of many requests. It is drawn between them only, so that it costs none of them time.
+/// A bar over many requests. It is drawn between them only, so that no request pays for it.
 pub struct Turns {
     bar: ProgressBar,
     begun: usize,
 }
 
 impl Turns {
-    /// A bar of `total` requests on standard error; nothing where that is no terminal.
+    /// Starts a bar over `total` requests. Where standard error is not a terminal, nothing is drawn.
     pub fn new(total: usize) -> Turns {
         let style =
             ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");
@@ -73,12 +74,12 @@ impl Turns {
         Turns { bar: ProgressBar::new(total as u64).with_style(style), begun: 0 }
     }
 
-    /// A bar of which a part is done already.
+    /// Starts a bar over `total` requests of which `done` are done already.
     pub fn from(done: usize, total: usize) -> Turns {
         Turns { begun: done, ..Turns::new(total) }
     }
 
-    /// The next request begins.
+    /// Tells that the next request begins, and `what` it is.
     pub fn next(&mut self, what: &str) {
         self.bar.set_position(self.begun as u64);
         self.bar.set_message(what.to_string());
@@ -86,7 +87,7 @@ impl Turns {
         self.begun += 1;
     }
 
-    /// Takes the bar off the screen.
+    /// Ends the bar and takes it off the screen.
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }

@@ -1,12 +1,13 @@
-//! `hydit-serve serve`: pictures over HTTP.
+//! `hydit-serve serve`: images over HTTP.
 
 use std::path::PathBuf;
 
-use crate::server::settings::Flags;
-use crate::server::{log, run};
 use anyhow::{Context, Error, Result};
 use clap::Args;
 use tracing::info;
+
+use crate::server::settings::Flags;
+use crate::server::{log, run};
 
 /// Serves OpenAI's images API, jobs and the Open Inference Protocol. Every flag has an environment
 /// variable and a key in the file of --config; the flag wins, then the variable, then the file.
@@ -21,11 +22,12 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self) -> Result<()> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))
+        let text = match &self.config {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("--config {}", path.display()))?,
+            None => String::new(),
         };
-        let text = self.config.as_ref().map(read).transpose()?;
-        let file = self.config.as_deref().zip(text.as_deref());
+        let file = self.config.as_deref().map(|path| (path, text.as_str()));
         let (settings, told) = self.flags.resolve(file)?;
         log::start(settings.log, &settings.log_level).map_err(Error::msg)?;
         for setting in told {

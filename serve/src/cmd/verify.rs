@@ -1,4 +1,4 @@
-//! `hydit-serve verify`: is this artifact folder what it says, on every engine here?
+//! `hydit-serve verify`: whether an artifact folder is what its manifest says, on every engine here.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -37,23 +37,27 @@ impl Verify {
         Ok(())
     }
 
+    /// Opens the engines to compare, and leaves out those that cannot run the artifacts unless they
+    /// were named.
     fn engines(&self, artifacts: &Artifacts) -> Result<Vec<Backend>> {
-        let open = |backend, provider| {
-            Backend::open(&RuntimeOptions { backend, provider, ..Default::default() })
-        };
-        let asked = match (self.backend, self.provider) {
-            (BackendChoice::Auto, Provider::Cpu) => vec![
-                open(BackendChoice::Ort, Provider::Cpu)?,
-                open(BackendChoice::Tract, Provider::Cpu)?,
-            ],
-            (BackendChoice::Auto, gpu) => {
-                vec![open(BackendChoice::Ort, gpu)?, open(BackendChoice::Ort, Provider::Cpu)?]
+        let choices = match (self.backend, self.provider) {
+            (BackendChoice::Auto, Provider::Cpu) => {
+                vec![(BackendChoice::Ort, Provider::Cpu), (BackendChoice::Tract, Provider::Cpu)]
             }
-            (one, provider) => vec![open(one, provider)?],
+            (BackendChoice::Auto, gpu) => {
+                vec![(BackendChoice::Ort, gpu), (BackendChoice::Ort, Provider::Cpu)]
+            }
+            one => vec![one],
         };
+        let asked = choices
+            .into_iter()
+            .map(|(backend, provider)| {
+                Backend::open(&RuntimeOptions { backend, provider, ..Default::default() })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let none_fits = asked.iter().all(|engine| artifacts.check_engine(engine).is_err());
         if self.provider != Provider::Cpu || none_fits {
-            artifacts.check_engine(&asked[0])?; // what was named is never left out
+            artifacts.check_engine(&asked[0])?;
         }
         let mut engines = Vec::new();
         for engine in asked {
@@ -84,7 +88,8 @@ fn check_files(artifacts: &Artifacts) -> Result<()> {
     Ok(())
 }
 
-/// Runs every graph on random inputs on each engine; gives the number of failures.
+/// Runs every graph with random inputs on each engine; gives the number of graphs on which the
+/// engines differ too much.
 fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
     println!(
         "\n{:16} {:>12} {:>12}  relative L2 error between the engines",
@@ -117,7 +122,8 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
     Ok(failures)
 }
 
-/// Compares encoder, core and decoder in a row with the whole; gives the number of failures.
+/// Compares encoder, core and decoder in a row with the whole transformer on each engine; gives the
+/// number of engines on which they differ too much.
 fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
     if artifacts.manifest.graph("full").is_err() {
         println!("\nskipped   split against whole: export with --full to have the whole");

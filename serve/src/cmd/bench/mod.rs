@@ -1,7 +1,7 @@
 //! `hydit-serve bench`: models, engines and cache policies beside each other on this machine.
 //!
 //! A [`Setup`] is a model on an engine, which is loaded once; a variant is a setup with a cache
-//! policy. All variants take turns, so that a slow minute of the machine hits all of them.
+//! policy. The variants take turns, so that a slow minute of the machine hits all of them.
 
 mod figures;
 mod json;
@@ -12,8 +12,7 @@ mod table;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::choice::choice;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use hydit::Request;
 use hydit::cache::CachePolicy;
@@ -25,6 +24,7 @@ use self::measure::{Variant, measure};
 use self::setup::Setup;
 use super::files::check_writable;
 use super::flags::PictureFlags;
+use crate::choice::choice;
 
 #[derive(Args)]
 pub struct Bench {
@@ -61,12 +61,14 @@ pub struct Bench {
 
 /// What was measured, and where.
 struct Report {
+    /// The name of the processor, where the system tells it.
     processor: Option<String>,
-    /// When the measurement began.
+    /// The load average over one minute at the start.
     load: Option<f64>,
+    /// Turns of each variant that count.
     rounds: usize,
     setups: Vec<Setup>,
-    /// Those of a setup in a row.
+    /// Every setup with every policy; the variants of a setup follow each other.
     variants: Vec<Variant>,
 }
 
@@ -88,7 +90,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Every model on every engine; fails if one cannot be, before anything is measured.
+    /// Opens every model on every engine, and fails before any measurement if one is not possible.
     fn setups(&self) -> Result<Vec<Setup>> {
         let mut setups = Vec::new();
         let engines = self.engines();
@@ -107,9 +109,10 @@ impl Bench {
     }
 
     fn engines(&self) -> Vec<RuntimeOptions> {
-        let threads: Vec<Option<usize>> = match self.threads.is_empty() {
-            true => vec![None],
-            false => self.threads.iter().copied().map(Some).collect(),
+        let threads: Vec<Option<usize>> = if self.threads.is_empty() {
+            vec![None]
+        } else {
+            self.threads.iter().copied().map(Some).collect()
         };
         let mut engines = Vec::new();
         for &backend in &self.backend {

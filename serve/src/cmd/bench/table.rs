@@ -52,10 +52,10 @@ const GRAPHS: [&str; 10] = [
     "GFLOP/s",
     "of MatMul",
 ];
-/// Columns that name something; the others are figures.
+/// The number of columns at the start that name something; the others are figures.
 const NAMES: usize = 4;
 
-/// All of it.
+/// Writes where and what was measured, the three tables, and what their columns mean.
 pub fn text(report: &Report) -> Result<String> {
     let mut speed = Vec::new();
     let mut memory = Vec::new();
@@ -66,11 +66,9 @@ pub fn text(report: &Report) -> Result<String> {
         let off = cache.and_then(|cache| cache.off.as_ref());
         let named = || [&names(report, setup)[..], &[variant.policy.to_string()]].concat();
         let spread = figures.speed_up;
-        let range = match i {
-            0 => String::new(),
-            _ => format!("{:.2} to {:.2}", spread.low, spread.high),
-        };
-        let own = [
+        let range =
+            if i == 0 { String::new() } else { format!("{:.2} to {:.2}", spread.low, spread.high) };
+        let cells = [
             format!("{} of {}", refreshes(&variant.made.plan), variant.made.plan.len()),
             format!("{:.3}", figures.denoise.median),
             digits(figures.steps_per_second),
@@ -81,22 +79,18 @@ pub fn text(report: &Report) -> Result<String> {
             cache.map_or(String::new(), |cache| format!("{:.2}", cache.allowed)),
             off.map_or(String::new(), |off| format!("{:.2}", off.reached)),
         ];
-        speed.push([named(), own.into()].concat());
+        speed.push([named(), cells.into()].concat());
 
         let (peak, weights) = (variant.alone.peak_memory, setup.weights());
-        let psnr = |psnr: f64| match psnr.is_finite() {
-            true => format!("{psnr:.1}"),
-            false => "equal".to_string(),
-        };
-        let own = [
-            off.map_or(String::new(), |off| psnr(off.psnr)),
+        let cells = [
+            off.map_or(String::new(), |off| decibels(off.psnr)),
             off.map_or(String::new(), |off| format!("{:.4}", off.ssim)),
             format!("{:.2}", variant.alone.start),
             peak.map_or(String::new(), mebibytes),
             mebibytes(weights),
             peak.map_or(String::new(), |peak| format!("{:.2}", peak as f64 / weights as f64)),
         ];
-        memory.push([named(), own.into()].concat());
+        memory.push([named(), cells.into()].concat());
     }
 
     let mut graphs = Vec::new();
@@ -109,7 +103,7 @@ pub fn text(report: &Report) -> Result<String> {
         let product = product.map(|calls| ("MatMul", calls, limit));
         for (name, calls, limit) in calls.into_iter().flatten().chain(product) {
             let rate = calls.rate();
-            let own = [
+            let cells = [
                 name.to_string(),
                 calls.seconds.len().to_string(),
                 format!("{:.2}", 1e3 * calls.median),
@@ -118,7 +112,7 @@ pub fn text(report: &Report) -> Result<String> {
                 digits(rate / 1e9),
                 limit.map_or(String::new(), |limit| format!("{:.2}", rate / limit)),
             ];
-            graphs.push([&names(report, setup)[..], &own].concat());
+            graphs.push([&names(report, setup)[..], &cells].concat());
         }
     }
     Ok([
@@ -131,7 +125,7 @@ pub fn text(report: &Report) -> Result<String> {
     .join("\n"))
 }
 
-/// Where and what was measured.
+/// Tells where and what was measured, each fact once.
 fn circumstances(report: &Report) -> String {
     let mut lines = vec![format!(
         "hydit-serve {}, {} rounds of all variants in turns",
@@ -141,18 +135,13 @@ fn circumstances(report: &Report) -> String {
     let processor = report.processor.as_deref().unwrap_or(std::env::consts::ARCH);
     let load = report.load.map_or(String::new(), |load| format!(", load average {load:.2}"));
     lines.push(format!("{processor}{load} at the start"));
-    let mut add = |line: String| {
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    };
     for Setup { engine, threads, .. } in &report.setups {
         let s = if *threads == 1 { "" } else { "s" };
-        add(format!("{engine}, {threads} thread{s}"));
+        lines.push(format!("{engine}, {threads} thread{s}"));
     }
     for setup in &report.setups {
         let manifest = setup.manifest();
-        add(format!(
+        lines.push(format!(
             "{}: {}, {}, {}, {} MiB of weights",
             setup.artifacts.path.display(),
             manifest.variant.name,
@@ -164,12 +153,14 @@ fn circumstances(report: &Report) -> String {
     let alike = report.setups.iter().all(|setup| setup.request == report.setups[0].request);
     for setup in &report.setups {
         let of = if alike { String::new() } else { format!("{}: ", model(report, setup)) };
-        add(format!("{of}{}", asked(&setup.request)));
+        lines.push(format!("{of}{}", described(&setup.request)));
     }
+    let mut said = BTreeSet::new();
+    lines.retain(|line| said.insert(line.clone()));
     lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 
-fn asked(request: &Request) -> String {
+fn described(request: &Request) -> String {
     let Request { prompt, height, width, sampler, steps, guidance_scale, seed, num_images, .. } =
         request;
     let batch = if *num_images == 1 { String::new() } else { format!("{num_images} times ") };
@@ -178,7 +169,7 @@ fn asked(request: &Request) -> String {
     )
 }
 
-/// What the columns mean, as far as they do not say it.
+/// Tells what those columns mean that do not say it themselves.
 fn legend(report: &Report) -> String {
     let product = |setup: &Setup| Probe::shape(&setup.sizes()).map(|n| n.to_string()).join(" x ");
     let products: BTreeSet<String> = report.setups.iter().map(product).collect();
@@ -206,25 +197,24 @@ fn legend(report: &Report) -> String {
     out
 }
 
-/// Model, engine and threads, each only where the setups differ in it.
+/// The names of model, engine and threads of `setup`, each empty where all setups share it.
 fn names(report: &Report, setup: &Setup) -> [String; 3] {
     let differ = |of: fn(&Setup) -> String| {
-        let own = of(setup);
-        match report.setups.iter().any(|other| of(other) != own) {
-            true => own,
-            false => String::new(),
+        report.setups.iter().any(|other| of(other) != of(setup)).then(|| of(setup))
+    };
+    let path = differ(|setup| setup.artifacts.path.display().to_string());
+    let provider = differ(|setup| {
+        if setup.engine.starts_with("tract") {
+            "tract".to_string()
+        } else {
+            format!("ort {}", setup.options.provider)
         }
-    };
-    let provider = |setup: &Setup| match setup.engine.starts_with("tract") {
-        true => "tract".to_string(),
-        false => format!("ort {}", setup.options.provider),
-    };
-    let path = |setup: &Setup| setup.artifacts.path.display().to_string();
-    let model = if differ(path).is_empty() { String::new() } else { model(report, setup) };
-    [model, differ(provider), differ(|setup| setup.threads.to_string())]
+    });
+    let threads = differ(|setup| setup.threads.to_string());
+    [path.map(|_| model(report, setup)), provider, threads].map(Option::unwrap_or_default)
 }
 
-/// The folder's name, or its path where names are not enough.
+/// The name of the artifact folder, or its path where another folder has the same name.
 fn model(report: &Report, setup: &Setup) -> String {
     let path = &setup.artifacts.path;
     let same = |other: &&Setup| other.artifacts.path.file_name() == path.file_name();
@@ -236,11 +226,15 @@ fn model(report: &Report, setup: &Setup) -> String {
     }
 }
 
+fn decibels(psnr: f64) -> String {
+    if psnr.is_finite() { format!("{psnr:.1}") } else { "equal".to_string() }
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.0}", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Three digits that count: 0.0123, 1.23, 123, 12345.
+/// Writes a value with three significant digits, or all before the point: 0.0123, 1.23, 123, 12345.
 fn digits(value: f64) -> String {
     let before = value.abs().max(1e-9).log10().floor() as i32;
     format!("{value:.0$}", (2 - before).max(0) as usize)

@@ -1,11 +1,11 @@
-//! The figures of every picture, as comma-separated values (RFC 4180).
+//! The figures of every image, as comma-separated values (RFC 4180).
 
 use super::Report;
 
 const HEADER: &str =
     "prompt,seed,sampler,steps,policy,core_runs,speed_up,seconds,psnr,ssim,latent_error\n";
 
-/// One line for each prompt, contender and seed; PSNR is empty when the pictures are equal.
+/// Writes a line for each prompt, contender and seed. PSNR is empty when the images are equal.
 pub fn csv(report: &Report) -> String {
     let mut out = HEADER.to_string();
     for sample in &report.samples {
@@ -30,8 +30,9 @@ pub fn csv(report: &Report) -> String {
 }
 
 fn quoted(field: &str) -> String {
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_string(),
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_string()
     }
 }
