@@ -12,7 +12,7 @@ mod table;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use hydit::Request;
 use hydit::cache::CachePolicy;
