@@ -144,14 +144,13 @@ impl Request {
         if !(1..=MAX_BATCH).contains(&self.num_images) {
             return refuse("num_images", format!("{}; expected 1 to {MAX_BATCH}", self.num_images));
         }
-        if !(0.0..=100.0).contains(&self.guidance_scale) {
-            return refuse("guidance_scale", format!("{}; expected 0 to 100", self.guidance_scale));
-        }
-        if !(0.0..=1.0).contains(&self.guidance_rescale) {
-            return refuse(
-                "guidance_rescale",
-                format!("{}; expected 0 to 1", self.guidance_rescale),
-            );
+        for (field, value, most) in [
+            ("guidance_scale", self.guidance_scale, 100.0),
+            ("guidance_rescale", self.guidance_rescale, 1.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return refuse(field, format!("{value}; expected 0 to {most}"));
+            }
         }
         if self.seed.checked_add(self.num_images as u64 - 1).is_none() {
             return refuse("seed", format!("{} + num_images passes 2^64", self.seed));

@@ -1,5 +1,6 @@
 //! Flags that subcommands share. They become a [`Request`] and [`RuntimeOptions`].
 
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::choice::choice;
 
@@ -25,20 +28,21 @@ pub struct RequestFlags {
     cache: CacheFlags,
 }
 
-/// What to draw.
-#[derive(Args)]
+/// What to draw. But for the size, a field has the name of the [`Request`]'s field that it sets.
+#[derive(Args, Serialize)]
 pub struct PictureFlags {
     /// Picture size in pixels, multiples of 16.
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
+    #[serde(skip)]
     image_size: Option<Vec<usize>>,
     /// Denoising steps.
-    #[arg(long, value_name = "N")]
-    infer_steps: Option<usize>,
+    #[arg(long = "infer-steps", value_name = "N")]
+    steps: Option<usize>,
     /// Guidance scale; at 1 or below the negative prompt is not used.
-    #[arg(long, value_name = "SCALE")]
-    cfg_scale: Option<f32>,
+    #[arg(long = "cfg-scale", value_name = "SCALE", value_parser = finite)]
+    guidance_scale: Option<f32>,
     /// Share of the guided prediction rescaled to the conditional one's spread, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = finite)]
     guidance_rescale: Option<f32>,
     /// Sampler: ddpm, ddim or dpmms (DPM-Solver++ multistep).
     #[arg(long, value_parser = choice::<SamplerKind>())]
@@ -50,8 +54,8 @@ pub struct PictureFlags {
     #[arg(long)]
     seed: Option<u64>,
     /// Pictures, each of its own seed.
-    #[arg(long, visible_alias = "seeds", value_name = "N")]
-    batch_size: Option<usize>,
+    #[arg(long = "batch-size", visible_alias = "seeds", value_name = "N")]
+    num_images: Option<usize>,
 }
 
 /// When the deep core runs.
@@ -111,8 +115,9 @@ impl RequestFlags {
             None => Request::new(manifest, prompt)?,
         };
         self.picture.set(&mut request, manifest, negative);
-        let policy = self.cache.policy(&artifacts.path, &request);
-        set(&mut request.cache_policy, policy);
+        if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
+            request.cache_policy = policy;
+        }
         Ok(request)
     }
 }
@@ -130,18 +135,47 @@ impl PictureFlags {
             request.sampler = sampler;
             request.spacing = spacing_of(manifest, sampler);
         }
-        set(&mut request.spacing, self.spacing);
-        set(&mut request.steps, self.infer_steps);
-        set(&mut request.guidance_scale, self.cfg_scale);
-        set(&mut request.guidance_rescale, self.guidance_rescale);
-        set(&mut request.seed, self.seed);
-        set(&mut request.num_images, self.batch_size);
+        let mut fields = fields_of(request);
+        fields.extend(fields_of(self).into_iter().filter(|(_, value)| !value.is_null()));
+        *request = serde_json::from_value(Value::Object(fields))
+            .expect("a flag has the type of the field that it sets");
     }
 }
 
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
+/// The flags of `hydit-serve generate` that ask for `request`.
+pub fn flags_of(request: &Request) -> Vec<OsString> {
+    let size = [request.height, request.width].map(|side| side.to_string().into());
+    let mut flags = vec![OsString::from("--image-size")];
+    flags.extend(size);
+    for (field, value) in fields_of(request) {
+        let flag = match field.as_str() {
+            "width" | "height" => continue,
+            "negative_prompt" => "negative".to_string(),
+            "steps" => "infer-steps".to_string(),
+            "guidance_scale" => "cfg-scale".to_string(),
+            "num_images" => "batch-size".to_string(),
+            field => field.replace('_', "-"),
+        };
+        // Joined by `=`, since a prompt may begin with a dash.
+        flags.push(match value {
+            Value::String(text) => format!("--{flag}={text}").into(),
+            number => format!("--{flag}={number}").into(),
+        });
+    }
+    flags
+}
+
+fn fields_of(value: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value).expect("strings and numbers are valid JSON") {
+        Value::Object(fields) => fields,
+        _ => unreachable!("a struct is an object"),
+    }
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("expected a number".to_string()),
     }
 }
 

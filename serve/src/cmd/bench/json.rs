@@ -1,6 +1,7 @@
 //! What was measured, as data: the figures, and every sample they were made of.
 
 use anyhow::Result;
+use hydit::Request;
 use hydit::cache::{refreshed, refreshes};
 use hydit::eval::matmul::Probe;
 use hydit::timing::Stage;
@@ -54,19 +55,7 @@ fn of_setup(report: &Report, index: usize, setup: &Setup) -> Value {
         "engine": setup.engine,
         "provider": setup.options.provider.to_string(),
         "threads": setup.threads,
-        "request": {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "height": request.height,
-            "width": request.width,
-            "steps": request.steps,
-            "guidance_scale": request.guidance_scale,
-            "guidance_rescale": request.guidance_rescale,
-            "sampler": request.sampler,
-            "spacing": request.spacing,
-            "seed": request.seed,
-            "batch_size": request.num_images,
-        },
+        "request": request_json(request),
         "graphs": Stage::ALL.iter().filter_map(graph).collect::<Vec<_>>(),
         "matmul": product.map(|calls| json!({
             "shape": Probe::shape(&setup.sizes()),
@@ -135,4 +124,14 @@ fn sample(round: &Round) -> Value {
 
 fn spread(spread: Spread) -> Value {
     json!({ "median": spread.median, "low": spread.low, "high": spread.high })
+}
+
+/// A request without its cache policy, which is the variant's.
+fn request_json(request: &Request) -> Value {
+    let mut fields = json!(request);
+    let object = fields.as_object_mut().expect("a struct is an object");
+    object.remove("cache_policy");
+    object.remove("num_images");
+    object.insert("batch_size".to_string(), json!(request.num_images));
+    fields
 }

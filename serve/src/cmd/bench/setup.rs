@@ -13,6 +13,8 @@ use hydit::timing::Stage;
 use hydit::{CheckedRequest, Pipeline, Request};
 use hydit_graphs::{Manifest, Sizes};
 
+use crate::cmd::flags::flags_of;
+
 /// A model on an engine, with the request that its variants share.
 pub struct Setup {
     pub artifacts: Artifacts,
@@ -121,30 +123,19 @@ impl Setup {
     /// The flags of `hydit-serve generate` that draw the picture of a variant.
     pub fn flags(&self, policy: &CachePolicy, output: &Path) -> Vec<OsString> {
         let Setup { request, options, .. } = self;
-        let mut flags: Vec<OsString> =
-            ["generate", "--json", "--image-size"].map(Into::into).into();
-        flags.extend([request.height, request.width].map(|side| side.to_string().into()));
+        let mut flags: Vec<OsString> = vec!["generate".into(), "--json".into()];
+        flags.extend(flags_of(&Request { cache_policy: policy.clone(), ..request.clone() }));
         let mut add = |flag: &str, value: OsString| {
-            let mut joined = OsString::from(format!("--{flag}="));
-            joined.push(value); // joined, since a prompt may begin with a dash
+            let mut joined = OsString::from(format!("{flag}="));
+            joined.push(value);
             flags.push(joined);
         };
-        add("model", path(&self.artifacts.path));
-        add("output", path(output));
-        add("prompt", request.prompt.clone().into());
-        add("negative", request.negative_prompt.clone().into());
-        add("infer-steps", request.steps.to_string().into());
-        add("cfg-scale", request.guidance_scale.to_string().into());
-        add("guidance-rescale", request.guidance_rescale.to_string().into());
-        add("sampler", request.sampler.to_string().into());
-        add("spacing", request.spacing.to_string().into());
-        add("seed", request.seed.to_string().into());
-        add("batch-size", request.num_images.to_string().into());
-        add("cache-policy", policy.to_string().into());
-        add("backend", options.backend.to_string().into());
-        add("provider", options.provider.to_string().into());
+        add("--model", path(&self.artifacts.path));
+        add("--output", path(output));
+        add("--backend", options.backend.to_string().into());
+        add("--provider", options.provider.to_string().into());
         if let Some(threads) = options.threads {
-            add("threads", threads.to_string().into());
+            add("--threads", threads.to_string().into());
         }
         flags
     }
