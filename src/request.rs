@@ -120,7 +120,8 @@ impl Request {
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
         })?;
-        Ok(CheckedRequest { request: self.clone(), sampler, plan })
+        let (request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
+        Ok(CheckedRequest { request, manifest_sha256, sampler, plan })
     }
 
     fn check_fields(&self, manifest: &Manifest) -> Result<()> {
@@ -166,11 +167,18 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct CheckedRequest {
     request: Request,
+    /// Names the model.
+    manifest_sha256: String,
     sampler: Sampler,
     plan: Plan,
 }
 
 impl CheckedRequest {
+    /// Whether it was checked against the model of `artifacts`.
+    pub fn is_for(&self, artifacts: &Artifacts) -> bool {
+        self.manifest_sha256 == artifacts.hash
+    }
+
     /// The sampler at its first step.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler

@@ -1,5 +1,6 @@
 //! Small helpers that no other module owns.
 
+use std::error::Error;
 use std::fs::Permissions;
 use std::io::{Result, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +21,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes)?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
+}
+
+/// An error with all its causes, on one line.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// `bytes` as lower-case hexadecimal digits.

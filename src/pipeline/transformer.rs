@@ -76,11 +76,16 @@ impl Transformer {
     ///
     /// # Errors
     /// When a graph fails, or one that the request's cache policy needs does not load.
+    ///
+    /// # Panics
+    /// When the request was checked against another model.
+    #[track_caller]
     pub fn begin(
         &mut self,
         request: &CheckedRequest,
         prompt: &PromptEmbeds,
     ) -> Result<DenoiseState> {
+        assert!(request.is_for(&self.artifacts), "the request was checked against another model");
         self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
         let conditions = self.conditioner.run(request, prompt)?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);

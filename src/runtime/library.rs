@@ -9,6 +9,7 @@ use std::{
 
 pub use super::places::{Place, Places};
 use super::{Provider, places::libraries_in};
+use crate::util::error_chain;
 
 /// The oldest minor version of ONNX Runtime 1 that works: the API level that hydit is compiled for.
 pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
@@ -164,16 +165,9 @@ fn probe(path: &Path) -> Result<u32, String> {
         return Ok(minor);
     }
     match ort::util::preload_dylib(path) {
-        Err(error) => Err(format!("does not load: {}", causes(&error))),
+        Err(error) => Err(format!("does not load: {}", error_chain(&error))),
         Ok(()) => Err("is not a library of ONNX Runtime 1".into()),
     }
-}
-
-/// An error with all its causes: the loader's own words are in the cause, "dlopen failed" is the
-/// error.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ort::ep::ExecutionProviderDispatch;
 
-use super::{RuntimeError, library::causes};
-use crate::util::UnknownName;
+use super::RuntimeError;
+use crate::util::{UnknownName, error_chain};
 
 /// An execution provider of ONNX Runtime.
 #[derive(
@@ -111,7 +111,7 @@ impl Provider {
                 if beside.exists() {
                     match ort::util::preload_dylib(&beside) {
                         Ok(()) => words.to_owned(),
-                        Err(error) => format!("{name} does not load: {}", causes(&error)),
+                        Err(error) => format!("{name} does not load: {}", error_chain(&error)),
                     }
                 } else {
                     format!("there is no {name} beside {} (a CPU build)", library.display())
@@ -124,12 +124,11 @@ impl Provider {
 
     /// As [`mend`](Provider::mend); another where the driver is missing, which pip cannot install.
     fn mend_of(self, reason: &str) -> &'static str {
-        match reason.contains("libcuda.so") {
-            true => {
-                "libcuda.so comes with NVIDIA's driver: install it, on a machine with an NVIDIA GPU; \
-                 or leave out --provider"
-            }
-            false => self.mend(),
+        if reason.contains("libcuda.so") {
+            "libcuda.so comes with NVIDIA's driver: install it, on a machine with an NVIDIA GPU; \
+             or leave out --provider"
+        } else {
+            self.mend()
         }
     }
 }

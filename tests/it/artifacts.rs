@@ -6,16 +6,12 @@ use std::path::Path;
 use hydit::Pipeline;
 use hydit::artifacts::Artifacts;
 use hydit::runtime::BackendChoice;
+use hydit::util::error_chain;
 use hydit_testing::emoji;
 
 fn load_error(folder: &Path) -> String {
     let error = Pipeline::load(folder, emoji::backend(BackendChoice::Ort)).err();
-    chain(&error.expect("a refusal"))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    error_chain(&error.expect("a refusal"))
 }
 
 /// Changes one byte in the middle of a file.

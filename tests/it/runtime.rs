@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hydit::runtime::{
     Backend, BackendChoice, DType, Provider, RuntimeError, RuntimeOptions, Session, Value,
 };
+use hydit::util::error_chain;
 use hydit_graphs::{Graph, Precision};
 
 fn open(backend: BackendChoice) -> Backend {
@@ -273,7 +274,7 @@ fn files_that_do_not_load_are_named() {
         for (name, cause) in
             [("none.onnx", ""), ("text.onnx", ""), ("affine.onnx", "affine.onnx.data")]
         {
-            let error = backend.load(&at(name)).err().expect("a refusal").to_string();
+            let error = error_chain(&backend.load(&at(name)).err().expect("a refusal"));
             assert!(error.contains(name) && error.contains("cannot load"), "{error}");
             assert!(error.contains(cause), "the cause is missing: {error}");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use hydit::Request;
+use hydit::CheckedRequest;
 use hydit::artifacts::Artifacts;
 use hydit::image::Image;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub struct ImageSpec {
     /// The model.
     pub artifacts: Arc<Artifacts>,
     /// What to draw.
-    pub request: Request,
+    pub request: CheckedRequest,
     /// How the images are sent.
     pub output: Output,
     /// How long the answer is wanted, if the client says.

@@ -10,7 +10,7 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::error::Error;
 use hydit::image::Format;
-use hydit::request::{Request, spacing_of};
+use hydit::request::{CheckedRequest, Request, spacing_of};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -70,12 +70,15 @@ pub fn api_name(field: &str) -> &str {
 }
 
 impl ImageFields {
-    /// The request that the fields make of the model of `artifacts`, checked down to its plan. May
-    /// read a calibration file.
+    /// The request that the fields make of the model of `artifacts`. May read a calibration file.
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn request(&self, artifacts: &Artifacts, settings: &Settings) -> Result<Request, ApiError> {
+    pub fn request(
+        &self,
+        artifacts: &Artifacts,
+        settings: &Settings,
+    ) -> Result<CheckedRequest, ApiError> {
         let defaults = Request::new(&artifacts.manifest, "").map_err(internal)?;
         let steps = defaults.steps.min(settings.limits.max_steps);
         let mut request = self.over(Request { steps, seed: random_seed(), ..defaults })?;
@@ -89,8 +92,7 @@ impl ImageFields {
         check_texts(&request)?;
         check_limits(&request, settings)?;
         request.cache_policy = self.policy(artifacts, settings, &request)?;
-        request.check(artifacts).map_err(|error| refuse(error, artifacts))?;
-        Ok(request)
+        request.check(artifacts).map_err(|error| refuse(error, artifacts))
     }
 
     /// The fields put over `defaults`.

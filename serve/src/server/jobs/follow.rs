@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hydit::CheckedRequest;
 use hydit::image::{Image, encode_png};
 use tracing::{error, info, warn};
 
@@ -33,13 +34,18 @@ enum TaskEnd {
 impl Jobs {
     /// Follows a job until it has ended, or leaves it to the next process. To be called once for
     /// each.
-    pub(super) fn begin(self: &Arc<Self>, record: JobRecord, handle: TaskHandle) {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        record: JobRecord,
+        request: CheckedRequest,
+        handle: TaskHandle,
+    ) {
         let id = record.id;
         let feed = Arc::new(JobFeed::new(record, self.epoch));
         self.live.lock().insert(id, feed.clone());
         self.followed.send_modify(|jobs| *jobs += 1);
         let (jobs, followed) = (self.clone(), feed.clone());
-        let following = tokio::spawn(async move { jobs.follow(&followed, handle).await });
+        let following = tokio::spawn(async move { jobs.follow(&followed, request, handle).await });
         let jobs = self.clone();
         tokio::spawn(async move {
             if following.await.is_err_and(|error| error.is_panic()) {
@@ -52,7 +58,7 @@ impl Jobs {
         });
     }
 
-    async fn follow(&self, feed: &JobFeed, mut handle: TaskHandle) {
+    async fn follow(&self, feed: &JobFeed, request: CheckedRequest, mut handle: TaskHandle) {
         let mut tries = 0;
         loop {
             let end = self.receive_events(feed, &mut handle).await;
@@ -70,7 +76,10 @@ impl Jobs {
                     warn!(job = %feed.snapshot().record.id, why, "is tried again");
                     feed.wait_again();
                     tokio::time::sleep(REST).await;
-                    let again = Task { no_batching: true, ..task(&feed.snapshot().record) };
+                    let again = Task {
+                        no_batching: true,
+                        ..task(&feed.snapshot().record, request.clone())
+                    };
                     match self.scheduler.resubmit(again) {
                         Ok(again) => handle = again,
                         Err(_) => return feed.leave(), // the server is shutting down
@@ -167,13 +176,13 @@ impl Jobs {
     }
 }
 
-/// The task that draws a job.
-pub fn task(record: &JobRecord) -> Task {
+/// The task that draws a job, whose request is `request`.
+pub fn task(record: &JobRecord, request: CheckedRequest) -> Task {
     let spec = &record.spec;
     Task {
         id: record.id.to_string(),
         model: spec.model.clone(),
-        request: spec.request.clone(),
+        request,
         client: record.client.as_str().into(),
         deadline: spec
             .deadline

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hydit::CheckedRequest;
 use tracing::info;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub enum Watch {
 }
 
 impl Jobs {
-    /// Accepts a job, which is on the disk when this returns. With an idempotency key that was used
+    /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`. With an idempotency key that was used
     /// before, returns the job of then, and `false`.
     ///
     /// # Errors
@@ -42,15 +43,17 @@ impl Jobs {
         self: &Arc<Self>,
         client: Arc<str>,
         spec: JobSpec,
+        request: CheckedRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<(JobSnapshot, bool), JobsError> {
-        whole(self.clone().accept(client, spec, idempotency)).await
+        whole(self.clone().accept(client, spec, request, idempotency)).await
     }
 
     async fn accept(
         self: Arc<Self>,
         client: Arc<str>,
         spec: JobSpec,
+        request: CheckedRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<(JobSnapshot, bool), JobsError> {
         let _one_at_a_time = self.accepting.lock().await;
@@ -88,8 +91,8 @@ impl Jobs {
         };
         info!(job = %id, "accepted");
         // It is promised by now: beyond the queue's bounds or, if need be, to the next process.
-        if let Ok(handle) = self.scheduler.resubmit(task(&record)) {
-            self.begin(record.clone(), handle);
+        if let Ok(handle) = self.scheduler.resubmit(task(&record, request.clone())) {
+            self.begin(record.clone(), request, handle);
         }
         Ok((self.snapshot(record), true))
     }

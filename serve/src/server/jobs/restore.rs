@@ -3,6 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use hydit::CheckedRequest;
+use hydit::util::error_chain;
 use tracing::{error, info, warn};
 
 use super::error::JobsError;
@@ -11,7 +13,6 @@ use super::record::{JobOutcome, JobRecord};
 use super::shared::Jobs;
 use super::store::MOST_ENDED;
 use crate::server::clock::now;
-use crate::server::scheduler::Refusal;
 
 /// A job that was begun this often without an end may be what ends the process: the others go
 /// first.
@@ -32,14 +33,20 @@ impl Jobs {
         let pending = in_turn(self.store.pending()?);
         let total = pending.len();
         for record in pending {
-            if let Some((code, message)) = self.unfit(&record) {
-                warn!(job = %record.id, code, message, "cannot be drawn any more");
-                let failed = JobOutcome::Failed { code: code.to_string(), message };
-                if let Err(error) = self.store.end(record.id, now(), &failed, &[]) {
-                    error!(job = %record.id, %error, "its end was not stored");
+            match self.check(&record) {
+                Ok(request) => {
+                    let again = task(&record, request.clone());
+                    if let Ok(handle) = self.scheduler.resubmit(again) {
+                        self.begin(record, request, handle);
+                    }
                 }
-            } else if let Ok(handle) = self.scheduler.resubmit(task(&record)) {
-                self.begin(record, handle);
+                Err((code, message)) => {
+                    warn!(job = %record.id, code, message, "cannot be drawn any more");
+                    let failed = JobOutcome::Failed { code: code.to_string(), message };
+                    if let Err(error) = self.store.end(record.id, now(), &failed, &[]) {
+                        error!(job = %record.id, %error, "its end was not stored");
+                    }
+                }
             }
         }
         if total > 0 {
@@ -49,21 +56,21 @@ impl Jobs {
         Ok(())
     }
 
-    /// Why a job that was accepted by an earlier process cannot be drawn by this one.
-    fn unfit(&self, record: &JobRecord) -> Option<(&'static str, String)> {
+    /// The request of a job that was accepted by an earlier process, or the code and the message
+    /// of why this process cannot draw it.
+    fn check(&self, record: &JobRecord) -> Result<CheckedRequest, (&'static str, String)> {
         let spec = &record.spec;
-        match self.scheduler.model(Some(&spec.model)) {
-            Err(refusal @ Refusal::UnknownModel { .. }) => {
-                Some(("model_gone", refusal.to_string()))
-            }
-            Ok((name, artifacts)) if artifacts.hash != spec.manifest_sha256 => {
-                let message = format!(
-                    "the model {name:?} was exported anew since the job was accepted: ask again"
-                );
-                Some(("model_changed", message))
-            }
-            _ => None,
+        let (name, artifacts) = self
+            .scheduler
+            .model(Some(&spec.model))
+            .map_err(|refusal| ("model_gone", refusal.to_string()))?;
+        if artifacts.hash != spec.manifest_sha256 {
+            let message = format!(
+                "the model {name:?} was exported anew since the job was accepted: ask again"
+            );
+            return Err(("model_changed", message));
         }
+        spec.request.check(artifacts).map_err(|error| ("drawing_failed", error_chain(&error)))
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hydit::util::error_chain;
+
 use super::shared::{Shared, Startup, WorkerHealth};
 use super::task::{Failure, TaskEvent, finish};
-use super::worker::{Worker, chain};
+use super::worker::Worker;
 use crate::server::metrics;
 
 /// Time between two looks at watchdogs and deadlines.
@@ -40,7 +42,7 @@ fn keep_alive(shared: &Arc<Shared>, index: usize) {
         let worker = Worker { index, shared: shared.clone(), watchdog };
         let why = match catch_unwind(AssertUnwindSafe(|| worker.run())) {
             Ok(Ok(())) => return shared.workers.send_modify(|workers| *workers -= 1),
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => error_chain(&error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");

@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use hydit::cache::Decision;
 use hydit::image::Image;
-use hydit::{Request, Step};
+use hydit::{CheckedRequest, Step};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::server::metrics::{self, TaskOutcome};
 
-/// A checked request for images, with how it is to be scheduled.
+/// A request for images, with how it is to be scheduled.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// Names the task in logs; unique among the tasks that wait or run.
     pub id: String,
     /// Name of the model that draws it.
     pub model: String,
-    /// What to draw.
-    pub request: Request,
+    /// What to draw, checked against that model.
+    pub request: CheckedRequest,
     /// Owner of the task: the queue gives clients turns.
     pub client: Arc<str>,
     /// The task ends with [`Failure::Expired`] at this time.

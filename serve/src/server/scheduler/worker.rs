@@ -10,6 +10,7 @@ use hydit::image::Image;
 use hydit::pipeline::batch::can_batch;
 use hydit::pipeline::cost::sizes;
 use hydit::pipeline::denoise::{DenoiseState, Step};
+use hydit::util::error_chain;
 use hydit_graphs::Sizes;
 
 use super::in_flight::CancelToken;
@@ -95,10 +96,8 @@ impl Worker {
         let task = &queued.task;
         let span = tracing::info_span!("order", id = task.id).entered();
         self.work_on(model, sizes(model.pipeline.manifest(), &task.request));
-        let state = self.stopping(model, vec![token.clone()], |model| {
-            let request = task.request.check(model.pipeline.artifacts())?;
-            model.pipeline.begin(&request)
-        });
+        let state =
+            self.stopping(model, vec![token.clone()], |model| model.pipeline.begin(&task.request));
         drop(span);
         match state {
             Ok(mut state) => {
@@ -224,7 +223,7 @@ impl Worker {
         if token.is_cancelled() {
             return; // what was stopped has not failed
         }
-        let text = chain(error);
+        let text = error_chain(error);
         tracing::warn!(order = token.task(), error = text, "drawing failed");
         self.shared.in_flight.finish(token, TaskEvent::Failed(Failure::Draw(text)));
     }
@@ -234,7 +233,7 @@ impl Worker {
         match running {
             [one] => self.fail(&one.token, error),
             _ => running.iter().for_each(|one| {
-                let failed = Failure::Worker(chain(error));
+                let failed = Failure::Worker(error_chain(error));
                 self.shared.in_flight.finish(&one.token, TaskEvent::Failed(failed));
             }),
         }
@@ -252,10 +251,4 @@ fn previews(model: &Loaded, state: &DenoiseState) -> Vec<Image> {
     let image = state.preview().len() / state.request().num_images;
     let show = |latents: &[f32]| model.colours.show(latents, sizes.width, sizes.height);
     state.preview().chunks(image).map(show).collect()
-}
-
-/// An error and what led to it.
-pub fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

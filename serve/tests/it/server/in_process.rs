@@ -4,8 +4,9 @@ use std::any::type_name;
 use std::sync::Arc;
 
 use fail::FailScenario;
-use hydit::Request;
+use hydit::artifacts::Artifacts;
 use hydit::runtime::RuntimeOptions;
+use hydit::{CheckedRequest, Request};
 use hydit_serve::server::scheduler::{Failure, Scheduler, Task, TaskEvent, TaskHandle, TaskOutput};
 use hydit_serve::server::settings::Settings;
 use hydit_testing::{emoji, process::alone_as};
@@ -26,11 +27,17 @@ pub async fn start(settings: &Settings) -> Arc<Scheduler> {
     scheduler
 }
 
+/// `request`, checked against the small model.
+pub fn checked(request: &Request) -> CheckedRequest {
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export");
+    request.check(&artifacts).expect("a good request")
+}
+
 pub fn task(id: &str, request: &Request) -> Task {
     Task {
         id: id.to_string(),
         model: "emoji".to_string(),
-        request: request.clone(),
+        request: checked(request),
         client: "anonymous".into(),
         deadline: None,
         preview_every: None,

@@ -37,8 +37,10 @@ impl Place {
         }
         let (name, model) = self.scheduler.model(None).expect("the model");
         let output = Output { format: Format::Png, quality: 100, metadata: false };
-        let asked = JobSpec::new(name, model, cat(&self.scheduler, steps), output);
-        let (status, fresh) = self.jobs.create("anonymous".into(), asked, None).await?;
+        let request = cat(&self.scheduler, steps);
+        let checked = request.check(model).expect("a good request");
+        let asked = JobSpec::new(name, model, request, output);
+        let (status, fresh) = self.jobs.create("anonymous".into(), asked, checked, None).await?;
         assert!(fresh);
         Ok(status)
     }

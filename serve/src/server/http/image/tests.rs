@@ -12,7 +12,8 @@ fn ask(body: &Value, artifacts: &Artifacts, settings: &Settings) -> Result<Reque
     let fields: ImageFields = read(Fields::parse(body.to_string().as_bytes())?.0)?;
     fields.output(settings)?;
     fields.deadline(settings)?;
-    fields.request(artifacts, settings)
+    let request = fields.request(artifacts, settings)?;
+    Ok(Request::clone(&request))
 }
 
 #[test]

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use hydit::Request;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -72,9 +73,10 @@ async fn create(
     }
     let spec = ImageSpec::check(&app, read(image)?).await?;
     let deadline = spec.deadline.map(|wait| now().saturating_add(wait.as_millis() as u64));
-    let spec = JobSpec::new(&spec.model, &spec.artifacts, spec.request, spec.output);
+    let ImageSpec { model, artifacts, request, output, .. } = spec;
+    let spec = JobSpec::new(&model, &artifacts, Request::clone(&request), output);
     let spec = JobSpec { preview_every, deadline, ..spec };
-    let (job, is_new) = app.jobs.create(client, spec, idempotency).await?;
+    let (job, is_new) = app.jobs.create(client, spec, request, idempotency).await?;
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.record.id))];
     let code = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((code, location, Json(JobView::from(job))).into_response())
