@@ -98,7 +98,7 @@ fn a_sheet_shows_and_counts_every_picture() {
     let (plot, _) = read_png(Path::new(&png)).expect("a picture");
     assert_eq!((plot.width, plot.height), (1920, 1240));
     let (page, _) = read_png(Path::new(&sheet)).expect("a picture");
-    assert_eq!((page.width, page.height), (1523, 672), "one row");
+    assert_eq!((page.width, page.height), (1523, 712), "one row");
 }
 
 /// What `sheet` writes for these prompts into a file with this ending.
@@ -129,7 +129,7 @@ fn a_page_holds_the_sheet_the_plot_and_the_figures_and_loads_nothing() {
     assert!(page.contains("&lt;/text&gt;&lt;script&gt;alert(1)"));
 
     assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"));
-    assert!(page.contains("xml:lang=\"zh\"") && page.contains("prefers-color-scheme:dark"));
+    assert!(page.contains("xml:lang=\"zh\"") && page.contains("prefers-color-scheme: dark"));
     assert!(page.contains("<title>蓝色背景上的猫: N3-1000-0, "), "images say what they show");
     assert!(page.contains("<th scope=\"row\" role=\"rowheader\">N3-1000-0</th>"));
     assert!(page.contains("fewer steps</text>"), "the plot");

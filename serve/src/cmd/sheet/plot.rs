@@ -10,8 +10,8 @@ use super::svg::{Anchor, Number, Svg, TextStyle, escape};
 
 /// The size of a plot of its own.
 pub const SIZE: (f32, f32) = (960.0, 620.0);
-/// The size of a plot on a phone.
-pub const SMALL: (f32, f32) = (360.0, 400.0);
+/// The sizes of plots for windows that are narrower.
+pub const SMALLER: [(f32, f32); 2] = [(360.0, 400.0), (640.0, 500.0)];
 /// Pixels of a PNG for each of an SVG.
 pub const SCALE: f32 = 2.0;
 

@@ -5,43 +5,7 @@ use super::font;
 /// Colours and fonts of sheets and plots, for light and dark surroundings. The renderer of PNGs
 /// knows no media queries and skips the second half. Chinese text has the embedded font first, not
 /// as a fallback: Chromium does not lay out SVG text again when a fallback has arrived.
-const STYLE: &str = "\
-text{font-family:-apple-system,'Segoe UI',Roboto,'Noto Sans','Liberation Sans',Arial,sans-serif;\
-fill:#1c2024}
-.han{font-family:hydit-sheet,sans-serif}
-.soft{fill:#60646c}
-.paper{fill:#fff}
-.rule{stroke:#e3e5e9;fill:none}
-.axis{stroke:#b4b8c0;fill:none}
-.edge{stroke:#000;stroke-opacity:.09;fill:none}
-.halo{stroke:#fff;stroke-width:3.5;stroke-linejoin:round;paint-order:stroke}
-.line{fill:none;stroke-width:2;stroke-linejoin:round}
-.tail{fill:none;stroke-width:2;stroke-opacity:.35}
-.s0{fill:#0072b2;stroke:#0072b2}
-.s1{fill:#d55e00;stroke:#d55e00}
-.s2{fill:#009e73;stroke:#009e73}
-.s3{fill:#b8609a;stroke:#b8609a}
-.s4{fill:#c48a00;stroke:#c48a00}
-.s5{fill:#3a9bd6;stroke:#3a9bd6}
-.control{fill:#787878;stroke:#787878}
-.control .line{stroke-dasharray:6 4}
-@media(prefers-color-scheme:dark){
-text{fill:#eceef1}
-.soft{fill:#a5abb5}
-.paper{fill:#14161a}
-.rule{stroke:#2c3037}
-.axis{stroke:#5a606b}
-.edge{stroke:#fff;stroke-opacity:.12}
-.halo{stroke:#14161a}
-.s0{fill:#4aa8e0;stroke:#4aa8e0}
-.s1{fill:#ff8a3d;stroke:#ff8a3d}
-.s2{fill:#2cc79a;stroke:#2cc79a}
-.s3{fill:#e39ac9;stroke:#e39ac9}
-.s4{fill:#f0b93a;stroke:#f0b93a}
-.s5{fill:#8fd0f7;stroke:#8fd0f7}
-.control{fill:#a0a5ad;stroke:#a0a5ad}
-}
-";
+const STYLE: &str = include_str!("svg.css");
 
 /// How a text looks.
 #[derive(Clone, Copy)]
