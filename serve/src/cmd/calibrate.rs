@@ -13,7 +13,7 @@ use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
 
 use super::files::check_writable;
-use super::flags::{EngineFlags, PictureFlags};
+use super::flags::{EngineFlags, ImageFlags};
 use super::progress::Turns;
 use super::prompts;
 
@@ -32,7 +32,7 @@ pub struct Calibrate {
     #[arg(long)]
     negative: Option<String>,
     #[command(flatten)]
-    picture: PictureFlags,
+    image: ImageFlags,
     /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
@@ -77,7 +77,7 @@ impl Calibrate {
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {
         let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, "")?;
-        self.picture.set(&mut request, manifest, self.negative.as_deref());
+        self.image.set(&mut request, manifest, self.negative.as_deref());
         let checked = request.check(artifacts)?;
         let steps = request.steps;
         if learn.len() < 2 {

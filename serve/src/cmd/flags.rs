@@ -23,14 +23,14 @@ use crate::choice::choice;
 #[derive(Args)]
 pub struct RequestFlags {
     #[command(flatten)]
-    picture: PictureFlags,
+    image: ImageFlags,
     #[command(flatten)]
     cache: CacheFlags,
 }
 
 /// What to draw. But for the size, a field has the name of the [`Request`]'s field that it sets.
 #[derive(Args, Serialize)]
-pub struct PictureFlags {
+pub struct ImageFlags {
     /// Picture size in pixels, multiples of 16.
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
     #[serde(skip)]
@@ -114,7 +114,7 @@ impl RequestFlags {
             Some(from) => Request { prompt: prompt.to_string(), ..from.request.clone() },
             None => Request::new(manifest, prompt)?,
         };
-        self.picture.set(&mut request, manifest, negative);
+        self.image.set(&mut request, manifest, negative);
         if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
             request.cache_policy = policy;
         }
@@ -122,7 +122,7 @@ impl RequestFlags {
     }
 }
 
-impl PictureFlags {
+impl ImageFlags {
     /// Sets what the flags name in `request`, which is for the model of `manifest`.
     pub fn set(&self, request: &mut Request, manifest: &Manifest, negative: Option<&str>) {
         if let Some(negative) = negative {

@@ -5,7 +5,6 @@
 
 mod bench;
 mod calibrate;
-mod compare;
 mod doctor;
 mod files;
 mod flags;
@@ -35,15 +34,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Draw pictures of a prompt.
+    /// Draw images of a prompt.
     Generate(generate::Generate),
-    /// Serve pictures over HTTP.
+    /// Serve images over HTTP.
     Serve(serve::Serve),
     /// Measure models, engines and cache policies beside each other on this machine.
     Bench(bench::Bench),
     /// Find the cache schedules that keep most quality for the fewest core runs.
     Calibrate(calibrate::Calibrate),
-    /// Judge cache policies over prompts and seeds: a sheet of pictures, a plot, a table.
+    /// Judge cache policies over prompts and seeds: a sheet of images, a plot, a table.
     Sheet(sheet::Sheet),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),

@@ -23,7 +23,7 @@ use hydit::util::write_whole;
 use self::measure::{Variant, measure};
 use self::setup::Setup;
 use super::files::check_writable;
-use super::flags::PictureFlags;
+use super::flags::ImageFlags;
 use crate::choice::choice;
 
 #[derive(Args)]
@@ -41,7 +41,7 @@ pub struct Bench {
     #[arg(long)]
     negative: Option<String>,
     #[command(flatten)]
-    picture: PictureFlags,
+    image: ImageFlags,
     /// Turns of each variant, after one that warms up and is not counted.
     #[arg(long, value_name = "N", default_value = "5")]
     rounds: NonZeroUsize,
@@ -99,7 +99,7 @@ impl Bench {
             for options in &engines {
                 let setup = Setup::new(model, options, &self.policy, |manifest| {
                     let mut request = Request::new(manifest, &self.prompt)?;
-                    self.picture.set(&mut request, manifest, self.negative.as_deref());
+                    self.image.set(&mut request, manifest, self.negative.as_deref());
                     Ok(request)
                 })?;
                 setups.push(setup);

@@ -1,5 +1,6 @@
 //! `hydit-serve generate`: a prompt in, PNG files out.
 
+mod compare;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -9,14 +10,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::eval::machine::peak_memory;
-use hydit::image::{Image, Texts, write_png};
+use hydit::image::{Texts, write_png};
 use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Generated, Pipeline, Request};
 
 use self::report::Report;
-use super::compare::{self, Comparison};
 use super::files::{check_writable, read_parameters};
 use super::flags::{EngineFlags, RequestFlags};
 use super::progress::Progress;
@@ -32,15 +32,15 @@ pub struct Generate {
     /// What not to draw.
     #[arg(long)]
     negative: Option<String>,
-    /// Draw the picture of this PNG again; other flags change it.
+    /// Draw the image of this PNG again; other flags change it.
     #[arg(long, value_name = "PNG")]
     from: Option<PathBuf>,
-    /// File to write; several pictures get -0, -1, ... before the extension.
+    /// File to write; several images get -0, -1, ... before the extension.
     #[arg(short, long, value_name = "PNG", default_value = "picture.png")]
     output: PathBuf,
     #[command(flatten)]
     request: RequestFlags,
-    /// Draw without the cache as well: speed-up, PSNR, SSIM and both pictures side by side.
+    /// Draw without the cache as well: speed-up, PSNR, SSIM and both images side by side.
     #[arg(long)]
     compare: bool,
     /// Leave the parameters out of the PNG.
@@ -75,8 +75,11 @@ impl Generate {
         }
 
         let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
-        let comparison = match uncached {
-            Some(uncached) => Some(self.compare(&pipeline, &request, uncached, &made)?),
+        let gain = match uncached {
+            Some(uncached) => {
+                let path = with_suffix(&self.output, "-compare");
+                Some(compare::gain(&pipeline, &request, &uncached, &made, path)?)
+            }
             None => None,
         };
         let start_seconds = if self.compare {
@@ -88,7 +91,7 @@ impl Generate {
             request: &request,
             made: &made,
             paths: &paths,
-            comparison,
+            gain,
             start_seconds,
             peak_memory: peak_memory(),
         };
@@ -100,6 +103,7 @@ impl Generate {
         Ok(())
     }
 
+    /// Makes the request that the flags and the image of `--from` ask.
     fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<CheckedRequest> {
         if let Some(from) = from.filter(|from| from.manifest_sha256 != artifacts.hash) {
             eprintln!("note: the image of --from was drawn with another export, of {}", from.model);
@@ -113,6 +117,7 @@ impl Generate {
         Ok(request.check(artifacts)?)
     }
 
+    /// Writes a file for each image; gives their paths.
     fn write(
         &self,
         artifacts: &Artifacts,
@@ -143,27 +148,9 @@ impl Generate {
             request.parameters(artifacts, index).to_texts()
         }
     }
-
-    fn compare(
-        &self,
-        pipeline: &Pipeline,
-        request: &Request,
-        uncached: Generated,
-        cached: &Generated,
-    ) -> Result<Comparison> {
-        let path = with_suffix(&self.output, "-compare");
-        let rows: Result<Vec<Image>, _> = uncached
-            .images
-            .iter()
-            .zip(&cached.images)
-            .map(|(a, b)| Image::side_by_side(&[a.clone(), b.clone()]))
-            .collect();
-        write_png(&path, &Image::stacked(&rows?)?, &[])?;
-        Ok(compare::compare(pipeline.manifest(), request, &uncached, cached, path)?)
-    }
 }
 
-/// `cat.png` -> `cat-0.png`
+/// Puts `suffix` before the extension: `cat.png` becomes `cat-0.png`.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map_or("png".into(), |e| e.to_string_lossy());

@@ -7,7 +7,7 @@ use hydit::timing::{Stage, Timings};
 use hydit::{Generated, Pipeline, Request};
 use serde_json::{Value, json};
 
-use crate::cmd::compare::Comparison;
+use super::compare::Gain;
 use crate::cmd::progress::mark;
 
 /// One run of `generate`.
@@ -16,7 +16,7 @@ pub struct Report<'a> {
     pub made: &'a Generated,
     /// A file for each image.
     pub paths: &'a [PathBuf],
-    pub comparison: Option<Comparison>,
+    pub gain: Option<Gain>,
     /// Seconds from the start of the program to the first denoising step.
     pub start_seconds: Option<f64>,
     /// Bytes of resident memory.
@@ -42,8 +42,8 @@ impl Report<'_> {
             out += &format!("peak memory               {:5} MiB\n", bytes >> 20);
         }
         out += "\n";
-        if let Some(comparison) = &self.comparison {
-            out += &comparison.text();
+        if let Some(gain) = &self.gain {
+            out += &gain.text();
         }
         for path in self.paths {
             out += &format!("wrote {}\n", path.display());
@@ -83,8 +83,8 @@ impl Report<'_> {
             "start_seconds": self.start_seconds,
             "peak_memory_bytes": self.peak_memory,
         });
-        if let Some(comparison) = &self.comparison {
-            out["compare"] = comparison.json();
+        if let Some(gain) = &self.gain {
+            out["compare"] = gain.json();
         }
         out
     }

@@ -1,5 +1,7 @@
 //! The figures of every image, as comma-separated values (RFC 4180).
 
+use hydit::eval::compare::Comparison;
+
 use super::Report;
 
 const HEADER: &str =
@@ -9,19 +11,20 @@ const HEADER: &str =
 pub fn csv(report: &Report) -> String {
     let mut out = HEADER.to_string();
     for sample in &report.samples {
-        let psnr = sample.psnr.is_finite().then_some(sample.psnr as f32);
+        let Comparison { psnr, ssim, latent_error } = sample.to_uncached;
+        let psnr = psnr.is_finite().then_some(psnr as f32);
         let fields = [
             quoted(&report.prompts[sample.prompt]),
             sample.seed.to_string(),
             report.request.sampler.to_string(),
             sample.steps.to_string(),
             quoted(&report.contenders[sample.contender].to_string()),
-            sample.core_runs.to_string(),
+            sample.refreshes.to_string(),
             (sample.speed_up as f32).to_string(), // in the fewest digits
             (sample.seconds as f32).to_string(),
             psnr.map_or(String::new(), |psnr| psnr.to_string()),
-            (sample.ssim as f32).to_string(),
-            (sample.latent_error as f32).to_string(),
+            (ssim as f32).to_string(),
+            (latent_error as f32).to_string(),
         ];
         out += &fields.join(",");
         out.push('\n');

@@ -1,4 +1,4 @@
-//! From samples to the figures of a contender.
+//! The figures of a contender: means over its samples.
 
 use hydit::eval::Contender;
 use hydit::eval::statistics::{mean, mean_psnr, percentile};
@@ -9,38 +9,41 @@ use super::judge::Sample;
 /// The family of the controls.
 const CONTROL: &str = "fewer steps";
 
-/// Means of a contender over all prompts and seeds.
+/// The means of one contender over all prompts and seeds.
 #[derive(Default)]
 pub struct Means {
-    /// The contender's text.
+    /// The contender as text.
     pub label: String,
-    /// Whose curve it lies on.
+    /// The name of the curve on which the contender lies.
     pub family: String,
-    pub core_runs: f64,
+    /// Number of steps that ran the deep core.
+    pub refreshes: f64,
     pub steps: usize,
+    /// Speed-up of the denoising loop by FLOPs.
     pub speed_up: f64,
-    /// Of the denoising loop, for one picture.
+    /// Seconds of the denoising loop for one image.
     pub seconds: f64,
-    /// In dB, over the pictures that are not equal to the uncached one; infinite when all are.
+    /// PSNR in dB, over the images that are not equal to the uncached one; infinite when all are.
     pub psnr: f64,
-    /// In dB; nine pictures in ten have this or more.
+    /// The PSNR in dB that nine images in ten have or exceed.
     pub p10: f64,
     pub ssim: f64,
     pub latent_error: f64,
 }
 
 impl Report {
-    /// One for each contender.
+    /// Computes the means of each contender.
     pub fn means(&self) -> Vec<Means> {
         self.contenders.iter().enumerate().map(|(i, contender)| self.mean(i, contender)).collect()
     }
 
     fn mean(&self, index: usize, contender: &Contender) -> Means {
-        let own: Vec<&Sample> =
+        let samples: Vec<&Sample> =
             self.samples.iter().filter(|sample| sample.contender == index).collect();
-        let all =
-            |of: fn(&Sample) -> f64| own.iter().map(|sample| of(sample)).collect::<Vec<f64>>();
-        let psnr = all(|sample| sample.psnr);
+        let all = |figure: fn(&Sample) -> f64| {
+            samples.iter().map(|sample| figure(sample)).collect::<Vec<f64>>()
+        };
+        let psnr = all(|sample| sample.to_uncached.psnr);
         let label = contender.to_string();
         let family = match contender {
             Contender::Policy(_) => family(&label),
@@ -49,26 +52,26 @@ impl Report {
         Means {
             label,
             family,
-            core_runs: mean(&all(|sample| sample.core_runs as f64)),
-            steps: own.first().map_or(0, |sample| sample.steps),
+            refreshes: mean(&all(|sample| sample.refreshes as f64)),
+            steps: samples.first().map_or(0, |sample| sample.steps),
             speed_up: mean(&all(|sample| sample.speed_up)),
             seconds: mean(&all(|sample| sample.seconds)),
             psnr: mean_psnr(&psnr),
             p10: percentile(&psnr, 10),
-            ssim: mean(&all(|sample| sample.ssim)),
-            latent_error: mean(&all(|sample| sample.latent_error)),
+            ssim: mean(&all(|sample| sample.to_uncached.ssim)),
+            latent_error: mean(&all(|sample| sample.to_uncached.latent_error)),
         }
     }
 }
 
 impl Means {
-    /// Whether it is not of a cache policy, but of fewer steps.
+    /// Whether the contender is the control: no cache, fewer steps.
     pub fn is_control(&self) -> bool {
         self.family == CONTROL
     }
 }
 
-/// What a policy shares with those that differ from it in their first number: `N3-700-50+taylor1` -> `N+taylor1`,
+/// Names what a policy shares with those that differ from it in their first number: `N3-700-50+taylor1` -> `N+taylor1`,
 /// since 700-50 is the usual window, `N3-1000-0` -> `N-1000-0`, `auto:35dB` -> `auto`.
 pub fn family(policy: &str) -> String {
     if let Some((kind, value)) = policy.split_once(':') {
@@ -85,12 +88,12 @@ pub fn family(policy: &str) -> String {
     format!("{kind}{}", rest.replacen("-700-50", "", 1))
 }
 
-/// "38.2 dB", or that pictures are equal.
+/// Writes a PSNR: "38.2 dB", or "equal" for infinity.
 pub fn decibels(psnr: f64) -> String {
     if psnr.is_finite() { format!("{psnr:.1} dB") } else { "equal".to_string() }
 }
 
-/// "14" or, of policies that differ from picture to picture, "13.5".
+/// Writes a mean count: "14" or, for policies that differ from image to image, "13.5".
 pub fn count(mean: f64) -> String {
     if mean.fract() == 0.0 { format!("{mean}") } else { format!("{mean:.1}") }
 }

@@ -1,13 +1,14 @@
-//! All prompts, seeds and contenders, one after the other.
+//! The measurement of a sheet: all prompts, seeds and contenders, one after the other.
 
 use anyhow::Result;
+use hydit::eval::compare::Comparison;
 use hydit::eval::{Evaluation, Trial};
 use hydit::image::Image;
 use hydit::{Pipeline, Request};
 
 use crate::cmd::progress::Turns;
 
-/// A picture of a contender beside the uncached one, as figures.
+/// What one image of a contender cost, and how near it is to the uncached one.
 #[derive(Clone)]
 pub struct Sample {
     /// Index of the prompt.
@@ -15,16 +16,14 @@ pub struct Sample {
     pub seed: u64,
     /// Index of the contender.
     pub contender: usize,
-    pub core_runs: usize,
+    /// Number of steps that ran the deep core.
+    pub refreshes: usize,
     pub steps: usize,
-    /// By FLOPs.
+    /// Speed-up of the denoising loop by FLOPs.
     pub speed_up: f64,
-    /// Its share of the batch's denoising loop.
+    /// The image's share of its batch's denoising loop, in seconds.
     pub seconds: f64,
-    /// In dB, infinite for equal pictures.
-    pub psnr: f64,
-    pub ssim: f64,
-    pub latent_error: f64,
+    pub to_uncached: Comparison,
 }
 
 /// A row of the sheet.
@@ -36,7 +35,11 @@ pub struct Shown {
     pub drawn: Vec<(Sample, Image)>,
 }
 
-/// Judges `contenders` over `prompts`; keeps the pictures of the first `show` of them.
+/// Runs `trial` with each of `prompts`; keeps the images of the first `show` of them, of the first seed
+/// of `base`.
+///
+/// # Errors
+/// When a prompt cannot be drawn.
 pub fn judge(
     pipeline: &mut Pipeline,
     base: &Request,
@@ -47,17 +50,17 @@ pub fn judge(
     let mut bar = Turns::new(prompts.len() * (1 + trial.contenders()));
     let (mut samples, mut shown) = (Vec::new(), Vec::new());
     for (i, prompt) in prompts.iter().enumerate() {
-        let told = &mut |what: &str| bar.next(&format!("{what}: {prompt}"));
-        let mut evaluation = trial.with_prompt(prompt)?.run(pipeline, told)?;
-        let own = samples_of(&evaluation, i, base);
+        let on_next = &mut |what: &str| bar.next(&format!("{what}: {prompt}"));
+        let mut evaluation = trial.with_prompt(prompt)?.run(pipeline, on_next)?;
+        let measured = samples_of(&evaluation, i, base);
         if i < show {
             let uncached = evaluation.uncached.images.swap_remove(0);
-            let firsts = own.iter().filter(|sample| sample.seed == base.seed).cloned();
+            let firsts = measured.iter().filter(|sample| sample.seed == base.seed).cloned();
             let images =
                 evaluation.outcomes.iter_mut().map(|outcome| outcome.images.swap_remove(0));
             shown.push(Shown { prompt: i, uncached, drawn: firsts.zip(images).collect() });
         }
-        samples.extend(own);
+        samples.extend(measured);
     }
     bar.finish();
     Ok((samples, shown))
@@ -66,18 +69,16 @@ pub fn judge(
 fn samples_of(evaluation: &Evaluation, prompt: usize, request: &Request) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (contender, outcome) in evaluation.outcomes.iter().enumerate() {
-        for (i, picture) in outcome.comparisons.iter().enumerate() {
+        for (i, &to_uncached) in outcome.comparisons.iter().enumerate() {
             samples.push(Sample {
                 prompt,
                 seed: request.seed + i as u64,
                 contender,
-                core_runs: outcome.refreshes,
+                refreshes: outcome.refreshes,
                 steps: outcome.steps,
                 speed_up: outcome.speed_up,
                 seconds: outcome.seconds / request.num_images as f64,
-                psnr: picture.psnr,
-                ssim: picture.ssim,
-                latent_error: picture.latent_error,
+                to_uncached,
             });
         }
     }

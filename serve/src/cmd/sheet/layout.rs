@@ -165,7 +165,7 @@ impl Caption {
         y + figures as f32 * FIGURES.line()
     }
 
-    /// All of it in one line.
+    /// Writes the caption as one line.
     fn text(&self) -> String {
         let parts = [&self.name, &self.cost, &self.quality, &self.worst];
         let parts = parts.into_iter().filter(|part| !part.is_empty());
@@ -173,7 +173,7 @@ impl Caption {
     }
 }
 
-/// Definitions of all images, by row and column.
+/// Writes the definitions of all images, named by row and column.
 fn images(report: &Report, height: f32) -> Result<String> {
     let mut out = String::from("<defs>\n");
     for (row, shown) in report.shown.iter().enumerate() {
@@ -190,7 +190,7 @@ fn images(report: &Report, height: f32) -> Result<String> {
     Ok(out + "</defs>")
 }
 
-/// The image with at most [`MOST_PIXELS`] in a row.
+/// Shrinks an image to at most [`MOST_PIXELS`] in a row.
 fn fitted(image: &Image) -> Image {
     if image.width <= MOST_PIXELS {
         return image.clone();
@@ -206,7 +206,7 @@ pub fn title(report: &Report) -> String {
     format!("{} · {} · {} steps", report.model, request.sampler, request.steps)
 }
 
-/// What is shown, and what the captions say.
+/// Says what is shown, and what captions and `heads` mean.
 pub fn about(report: &Report, heads: bool) -> String {
     let request = &report.request;
     let mut about = format!(
@@ -229,7 +229,7 @@ fn heads(report: &Report) -> Vec<Caption> {
         let finite = means.p10.is_finite();
         heads.push(Caption {
             name: means.label,
-            cost: format!("{:.2}× · {} runs", means.speed_up, count(means.core_runs)),
+            cost: format!("{:.2}× · {} runs", means.speed_up, count(means.refreshes)),
             quality: decibels(means.psnr),
             worst: if finite { format!("p10 {}", decibels(means.p10)) } else { String::new() },
         });
@@ -242,8 +242,8 @@ fn captions(report: &Report, row: usize) -> Vec<Caption> {
     for (sample, _) in &report.shown[row].drawn {
         captions.push(Caption {
             name: report.contenders[sample.contender].to_string(),
-            cost: format!("{:.2}× · {} runs", sample.speed_up, sample.core_runs),
-            quality: decibels(sample.psnr),
+            cost: format!("{:.2}× · {} runs", sample.speed_up, sample.refreshes),
+            quality: decibels(sample.to_uncached.psnr),
             worst: String::new(),
         });
     }

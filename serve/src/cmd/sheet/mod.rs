@@ -33,7 +33,7 @@ use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
 use super::files::check_writable;
-use super::flags::{EngineFlags, PictureFlags};
+use super::flags::{EngineFlags, ImageFlags};
 use super::prompts;
 
 #[derive(Args)]
@@ -53,11 +53,11 @@ pub struct Sheet {
     /// Cache policies, as for generate, with commas between or the flag several times.
     #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "control")]
     policy: Vec<CachePolicy>,
-    /// Step counts: the same pictures without a cache, in fewer steps.
+    /// Step counts: the same images without a cache, in fewer steps.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     control: Vec<usize>,
     #[command(flatten)]
-    picture: PictureFlags,
+    image: ImageFlags,
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
@@ -67,7 +67,7 @@ pub struct Sheet {
     /// Plot PSNR over speed-up, as .svg or .png.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Write the figures of every picture.
+    /// Write the figures of every image.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print the means as JSON.
@@ -79,23 +79,25 @@ pub struct Sheet {
 
 /// What was judged.
 struct Report {
+    /// The name of the model's variant.
     model: String,
-    /// Of all prompts, but for the prompt.
+    /// What is asked with each prompt.
     request: Request,
     prompts: Vec<String>,
     contenders: Vec<Contender>,
-    /// By prompt, contender and seed.
+    /// The samples of all images: by prompt, then contender, then seed.
     samples: Vec<Sample>,
+    /// The rows of the sheet, one at least.
     shown: Vec<Shown>,
 }
 
 impl Report {
-    /// Pictures that each contender drew.
-    fn pictures(&self) -> usize {
+    /// Counts the images that each contender drew.
+    fn images(&self) -> usize {
         self.prompts.len() * self.request.num_images
     }
 
-    /// "20 prompts, 2 seeds each"
+    /// Says over what the means are: "20 prompts, 2 seeds each".
     fn extent(&self) -> String {
         let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (prompts, seeds) = (self.prompts.len(), self.request.num_images);
@@ -113,7 +115,7 @@ impl Sheet {
         };
         let artifacts = Artifacts::open(&self.model)?;
         let mut request = Request::new(&artifacts.manifest, "")?;
-        self.picture.set(&mut request, &artifacts.manifest, self.negative.as_deref());
+        self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref());
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
@@ -163,6 +165,9 @@ impl Sheet {
         if let Some(more) = self.control.iter().find(|&&control| control >= steps) {
             bail!("--control: {more} steps are not fewer than the {steps} of --infer-steps");
         }
+        if self.control.contains(&0) {
+            bail!("--control: {} draws nothing; name 1 step or more", Contender::Steps(0));
+        }
         let policies = self.policy.iter().cloned().map(Contender::Policy);
         Ok(policies.chain(self.control.iter().copied().map(Contender::Steps)).collect())
     }
@@ -185,7 +190,7 @@ impl Sheet {
     }
 }
 
-/// The bytes of a file with `svg`: as it is, or as PNG with `scale` pixels for each of its units.
+/// Makes the bytes of a file with `svg`: as it is, or as PNG with `scale` pixels for each unit.
 fn drawn(svg: &Svg, format: Format, scale: f32, path: &Path) -> Result<Vec<u8>> {
     if format != Format::Png {
         return Ok(svg.document().into_bytes());
@@ -227,7 +232,7 @@ impl Format {
     const SHEET: [Format; 3] = [Format::Html, Format::Png, Format::Svg];
     const PLOT: [Format; 2] = [Format::Svg, Format::Png];
 
-    /// The one of `possible` formats that the file named by `flag` is to have.
+    /// Finds the one of `possible` formats that the ending of `path` names, which `flag` gave.
     fn of(flag: &str, path: &Path, possible: &[Format]) -> Result<Format> {
         let ending = path.extension().map(OsStr::to_ascii_lowercase).unwrap_or_default();
         let format = possible.iter().find(|format| ending == format.ending());
@@ -247,7 +252,7 @@ impl Format {
     }
 }
 
-/// Fails before any work if one of the pictures cannot be drawn.
+/// Checks before any work that every image can be drawn.
 fn check_requests(
     artifacts: &Artifacts,
     request: &Request,

@@ -44,7 +44,7 @@ pub fn page(report: &Report, sheet: &Svg) -> Result<String> {
         "Means over {}, {} images a line, beside the uncached ones; \
          p10: nine images in ten have this or more",
         report.extent(),
-        report.pictures()
+        report.images()
     );
     let header = table::HEADER.map(|name| format!("<th scope=\"col\">{name}</th>")).concat();
     let rows: String = table::rows(report).iter().map(row).collect();

@@ -85,7 +85,7 @@ fn title(report: &Report) -> String {
 }
 
 fn subtitle(report: &Report) -> String {
-    let images = report.pictures();
+    let images = report.images();
     format!(
         "points: the mean over {images} images ({}); lines down: nine in ten are above the end",
         report.extent()

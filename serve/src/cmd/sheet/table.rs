@@ -19,12 +19,12 @@ pub fn text(report: &Report) -> String {
         report.request.sampler,
         report.request.steps,
         report.extent(),
-        report.pictures()
+        report.images()
     );
     about + &markdown(&HEADER, 1, &rows)
 }
 
-/// The figures of each contender, for people.
+/// Gives the figures of each contender as they are printed.
 pub fn rows(report: &Report) -> Vec<[String; 7]> {
     report.means().into_iter().map(row).collect()
 }
@@ -32,7 +32,7 @@ pub fn rows(report: &Report) -> Vec<[String; 7]> {
 fn row(means: Means) -> [String; 7] {
     [
         means.label,
-        format!("{} of {}", count(means.core_runs), means.steps),
+        format!("{} of {}", count(means.refreshes), means.steps),
         format!("{:.2}", means.speed_up),
         psnr(means.psnr),
         psnr(means.p10),
@@ -45,13 +45,13 @@ fn psnr(psnr: f64) -> String {
     if psnr.is_finite() { format!("{psnr:.1}") } else { "equal".to_string() }
 }
 
-/// The same; PSNR is null when the pictures are equal.
+/// The means as data. PSNR is null when the images are equal.
 pub fn json(report: &Report) -> Value {
     let policy = |means: &Means| {
         json!({
             "policy": means.label,
             "family": means.family,
-            "core_runs": means.core_runs,
+            "core_runs": means.refreshes,
             "steps": means.steps,
             "speed_up": means.speed_up,
             "seconds": means.seconds,
@@ -69,7 +69,7 @@ pub fn json(report: &Report) -> Value {
         "width": report.request.width,
         "seed": report.request.seed,
         "prompts": report.prompts,
-        "pictures": report.pictures(),
+        "pictures": report.images(),
         "policies": report.means().iter().map(policy).collect::<Vec<_>>(),
     })
 }

@@ -4,65 +4,68 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use hydit::cache::CachePolicy;
-use hydit::eval::compare;
-use hydit::image::ImageError;
+use hydit::eval::compare::{Comparison, compare};
+use hydit::image::{Image, write_png};
 use hydit::pipeline::cost::StepCosts;
 use hydit::{Generated, Pipeline, Request};
-use hydit_graphs::Manifest;
 use serde_json::{Value, json};
 
-use super::progress::Progress;
+use crate::cmd::progress::Progress;
 
-/// A cached run beside its uncached twin.
-pub struct Comparison {
+/// What the cache gained in a run, and what it cost.
+pub struct Gain {
+    /// Seconds of the denoising loop without the cache.
     uncached_seconds: f64,
+    /// Seconds of the denoising loop with it.
     cached_seconds: f64,
-    /// What the plan allows by FLOPs.
+    /// The speed-up that the plan allows by FLOPs.
     allowed: f64,
-    /// Of the worst picture of the batch, in dB.
-    psnr: f64,
-    ssim: f64,
+    /// The worst of each figure over the batch.
+    worst: Comparison,
+    /// The file with both images of each seed.
     side_by_side: PathBuf,
 }
 
 /// Draws `request` without the cache, after a short run that warms the engine up.
 pub fn uncached(pipeline: &mut Pipeline, request: &Request) -> Result<Generated> {
-    let steps = request.steps.min(2);
-    let warm_up = Request { cache_policy: CachePolicy::off(), steps, ..request.clone() };
-    pipeline.generate(&warm_up.check(pipeline.artifacts())?, &mut |_| {})?;
-    let mut progress = Progress::new("uncached");
     let uncached = Request { cache_policy: CachePolicy::off(), ..request.clone() };
+    let warm_up = Request { steps: request.steps.min(2), ..uncached.clone() };
+    pipeline.generate(&warm_up.check(pipeline.artifacts())?, &mut |_| {})?;
     let uncached = uncached.check(pipeline.artifacts())?;
+    let mut progress = Progress::new("uncached");
     let made = pipeline.generate(&uncached, &mut |step| progress.step(step))?;
     progress.finish();
     Ok(made)
 }
 
-/// Compares two runs of `request`.
-pub fn compare(
-    manifest: &Manifest,
+/// Compares two runs of `request`, and writes their images to `side_by_side`, uncached left.
+pub fn gain(
+    pipeline: &Pipeline,
     request: &Request,
     uncached: &Generated,
     cached: &Generated,
     side_by_side: PathBuf,
-) -> Result<Comparison, ImageError> {
-    let worst = compare::Comparison::worst(&compare::compare(uncached, cached)?);
-    Ok(Comparison {
+) -> Result<Gain> {
+    let mut rows = Vec::with_capacity(cached.images.len());
+    for (left, right) in uncached.images.iter().zip(&cached.images) {
+        rows.push(Image::side_by_side(&[left.clone(), right.clone()])?);
+    }
+    write_png(&side_by_side, &Image::stacked(&rows)?, &[])?;
+    Ok(Gain {
         uncached_seconds: uncached.timings.denoise.as_secs_f64(),
         cached_seconds: cached.timings.denoise.as_secs_f64(),
-        allowed: StepCosts::of(manifest, request).speed_up(&cached.plan),
-        psnr: worst.psnr,
-        ssim: worst.ssim,
+        allowed: StepCosts::of(pipeline.manifest(), request).speed_up(&cached.plan),
+        worst: Comparison::worst(&compare(uncached, cached)?),
         side_by_side,
     })
 }
 
-impl Comparison {
+impl Gain {
     fn speed_up(&self) -> f64 {
         self.uncached_seconds / self.cached_seconds
     }
 
-    /// Three lines for people.
+    /// Writes it as three lines for people.
     pub fn text(&self) -> String {
         format!(
             "denoising {:.1} ms without cache, {:.1} ms with: {:.2}x faster ({:.2}x by FLOPs)\n\
@@ -72,20 +75,20 @@ impl Comparison {
             1e3 * self.cached_seconds,
             self.speed_up(),
             self.allowed,
-            self.psnr,
-            self.ssim,
+            self.worst.psnr,
+            self.worst.ssim,
             self.side_by_side.display()
         )
     }
 
-    /// The same as data; PSNR is null when the pictures are equal.
+    /// Gives it as data. PSNR is null when the images are equal.
     pub fn json(&self) -> Value {
         json!({
             "uncached_denoise_seconds": self.uncached_seconds,
             "speed_up": self.speed_up(),
             "speed_up_allowed": self.allowed,
-            "psnr": self.psnr.is_finite().then_some(self.psnr),
-            "ssim": self.ssim,
+            "psnr": self.worst.psnr.is_finite().then_some(self.worst.psnr),
+            "ssim": self.worst.ssim,
             "side_by_side": self.side_by_side,
         })
     }
