@@ -123,8 +123,8 @@ impl Artifacts {
     }
 }
 
-/// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators of
-/// graphs built with `options`, and what to do; `None` where it has.
+/// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators
+/// of graphs built with `options`, and what to do; `None` where it has.
 pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
     let GraphOptions { precision, target } = options;
     match (precision, ort) {

@@ -252,8 +252,8 @@ pub struct Parameters {
 const KEY: &str = "hydit";
 
 impl Parameters {
-    /// The texts for a PNG: `hydit`, JSON that [`Parameters::from_texts`] reads back, and `parameters`, for people and
-    /// for the viewers that know the layout of AUTOMATIC1111's web UI.
+    /// The texts for a PNG: `hydit`, JSON that [`Parameters::from_texts`] reads back, and
+    /// `parameters`, for people and for the viewers that know the layout of AUTOMATIC1111's web UI.
     pub fn to_texts(&self) -> Texts {
         let json = serde_json::to_string(self).expect("strings and numbers are valid JSON");
         vec![(KEY.to_owned(), json), ("parameters".to_owned(), self.to_readable())]

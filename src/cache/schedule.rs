@@ -1,5 +1,6 @@
-//! `schedule:<file>` or `schedule:<file>#<runs>`: explicit refresh steps, and how the core's output is forecast between
-//! them. `hydit-serve calibrate` writes such files; [`Schedules`] is their form.
+//! `schedule:<file>` or `schedule:<file>#<runs>`: explicit refresh steps, and how the core's output
+//! is forecast between them. `hydit-serve calibrate` writes such files; [`Schedules`] is their
+//! form.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! What a cache costs in quality and gains in time.
 //!
-//! A [`Trial`] draws a request uncached and by each of its [`Contender`]s. The control among them is
-//! the same request, uncached, in fewer steps: a cache that loses to it gains nothing.
+//! A [`Trial`] draws a request uncached and by each of its [`Contender`]s. The control among them
+//! is the same request, uncached, in fewer steps: a cache that loses to it gains nothing.
 
 pub mod calibrate;
 pub mod compare;

@@ -1,7 +1,7 @@
 //! Pictures on the host: from the decoder's numbers to 8-bit RGB, to PNG files and back.
 //!
-//! [`Image`] is the picture; `file` writes and reads PNG files with text chunks, [`encode`] makes the
-//! files of all formats.
+//! [`Image`] is the picture; `file` writes and reads PNG files with text chunks, [`encode`] makes
+//! the files of all formats.
 
 mod encode;
 mod error;
@@ -25,8 +25,8 @@ pub struct Image {
 impl Image {
     /// The picture of one decoder output `[3, height, width]` with values in [-1, 1].
     ///
-    /// Follows diffusers' `VaeImageProcessor.postprocess` (`image_processor.py`): x / 2 + 0.5, clamped to [0, 1], times
-    /// 255, halves to even.
+    /// Follows diffusers' `VaeImageProcessor.postprocess` (`image_processor.py`): x / 2 + 0.5,
+    /// clamped to [0, 1], times 255, halves to even.
     ///
     /// # Errors
     /// [`ImageError::NotFinite`] when a value is infinite or not a number, which diffusers would paint black.

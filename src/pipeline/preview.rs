@@ -1,8 +1,8 @@
-//! Small pictures of latents on the way, without the image decoder: of each place of the latents the
-//! colour that it comes to on average.
+//! Small pictures of latents on the way, without the image decoder: of each place of the latents
+//! the colour that it comes to on average.
 //!
-//! Every image decoder has its own channels, so the map from channels to colours is fitted, by least
-//! squares, to pictures that the decoder has made.
+//! Every image decoder has its own channels, so the map from channels to colours is fitted, by
+//! least squares, to pictures that the decoder has made.
 
 use crate::image::Image;
 use crate::sampler::TorchGenerator;
@@ -16,8 +16,8 @@ pub struct Colours {
 }
 
 impl Colours {
-    /// Fits the map to examples: latents, `[channels, h, w]`, and the picture that the decoder made of
-    /// them.
+    /// Fits the map to examples: latents, `[channels, h, w]`, and the picture that the decoder made
+    /// of them.
     ///
     /// # Panics
     /// When a picture is not a whole multiple of its latents.
@@ -66,7 +66,8 @@ impl Colours {
     }
 }
 
-/// Latents to fit to, `[channels, height, width]`: squares of four by four places, of random colours.
+/// Latents to fit to, `[channels, height, width]`: squares of four by four places, of random
+/// colours.
 pub fn squares(channels: usize, width: usize, height: usize) -> Vec<f32> {
     let (across, down) = (width.div_ceil(4), height.div_ceil(4));
     let colours = TorchGenerator::new(0).randn(channels * across * down);

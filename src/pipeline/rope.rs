@@ -1,17 +1,20 @@
-//! Two-dimensional rotary position tables of a resolution, made on the host and given to the graphs as inputs.
+//! Two-dimensional rotary position tables of a resolution, made on the host and given to the graphs
+//! as inputs.
 //!
-//! Follows diffusers' `HunyuanDiTPipeline` (`get_resize_crop_region_for_grid`, `get_2d_rotary_pos_embed`) and Tencent's
-//! `hydit/modules/posemb_layers.py`. They agree on everything but the positions of a non-square grid: [`RopeConvention`].
+//! Follows diffusers' `HunyuanDiTPipeline` (`get_resize_crop_region_for_grid`,
+//! `get_2d_rotary_pos_embed`) and Tencent's `hydit/modules/posemb_layers.py`. They agree on
+//! everything but the positions of a non-square grid: [`RopeConvention`].
 
 use hydit_graphs::variant::RopeConvention;
 
 /// Tokens along each side of the grid that all others are fitted into: 512 pixels.
 const BASE: f64 = 32.0;
 
-/// The cosine and sine tables of a grid of `grid_h` by `grid_w` tokens, each `[grid_h, grid_w, head_dim]` in row order.
+/// The cosine and sine tables of a grid of `grid_h` by `grid_w` tokens, each `[grid_h, grid_w,
+/// head_dim]` in row order.
 ///
-/// Of a token's numbers the first half encodes its column, the second half its row; each frequency comes twice in a
-/// row, for rotations of neighbouring pairs.
+/// Of a token's numbers the first half encodes its column, the second half its row; each frequency
+/// comes twice in a row, for rotations of neighbouring pairs.
 ///
 /// # Panics
 /// When `head_dim` is not a positive multiple of 4 or the grid is empty.

@@ -154,8 +154,8 @@ impl OnnxRuntime {
             .with_memory_pattern(false)
             .map_err(refused("no memory patterns"))?;
         if self.threads != self.loaded.threads {
-            // The shared pool has the size that the first backend of the process asked for. Pools of
-            // sessions that run in turn must not spin against each other.
+            // The shared pool has the size that the first backend of the process asked for. Pools
+            // of sessions that run in turn must not spin against each other.
             builder = builder
                 .with_independent_thread_pool()
                 .map_err(refused("a thread pool of its own"))?

@@ -65,8 +65,8 @@ impl Provider {
     }
 
     /// The registrations for a session, most wanted first. TensorRT is asked for no precision: only
-    /// then does its provider build a strongly typed network, and computes in the graph's own types. It keeps what it
-    /// builds in the folder `engines`. `error_on_failure` is set on each:
+    /// then does its provider build a strongly typed network, and computes in the graph's own
+    /// types. It keeps what it builds in the folder `engines`. `error_on_failure` is set on each:
     /// without it ort goes on with the CPU silently.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ type Question = Box<dyn Fn() -> bool + Send>;
 pub struct Stop(Arc<Mutex<Option<Question>>>);
 
 impl Stop {
-    /// From now on calls are refused with [`RuntimeError::Stopped`](super::RuntimeError::Stopped) when
-    /// `unwanted` says so.
+    /// From now on calls are refused with [`RuntimeError::Stopped`](super::RuntimeError::Stopped)
+    /// when `unwanted` says so.
     pub fn when(&self, unwanted: impl Fn() -> bool + Send + 'static) {
         *self.lock() = Some(Box::new(unwanted));
     }

@@ -1,5 +1,5 @@
-//! `DDIMScheduler.step` of diffusers (`scheduling_ddim.py`): Denoising Diffusion Implicit Models, arXiv 2010.02502,
-//! formulas (12) and (16).
+//! `DDIMScheduler.step` of diffusers (`scheduling_ddim.py`): Denoising Diffusion Implicit Models,
+//! arXiv 2010.02502, formulas (12) and (16).
 
 use super::{NoiseSchedule, PredictionType, add_noise};
 use crate::sampler::TorchGenerator;

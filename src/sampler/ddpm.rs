@@ -1,5 +1,5 @@
-//! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small`: Denoising Diffusion Probabilistic
-//! Models, arXiv 2006.11239, formulas (6), (7) and (15).
+//! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small`: Denoising
+//! Diffusion Probabilistic Models, arXiv 2006.11239, formulas (6), (7) and (15).
 
 use super::{NoiseSchedule, PredictionType, add_noise};
 use crate::sampler::TorchGenerator;

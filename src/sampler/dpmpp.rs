@@ -1,5 +1,5 @@
-//! `DPMSolverMultistepScheduler.step` of diffusers (`scheduling_dpmsolver_multistep.py`) with `dpmsolver++`, order 2,
-//! `midpoint` and a final sigma of zero: DPM-Solver++, arXiv 2211.01095.
+//! `DPMSolverMultistepScheduler.step` of diffusers (`scheduling_dpmsolver_multistep.py`) with
+//! `dpmsolver++`, order 2, `midpoint` and a final sigma of zero: DPM-Solver++, arXiv 2211.01095.
 
 use super::{NoiseSchedule, PredictionType};
 
@@ -22,8 +22,8 @@ struct Step {
     /// The weights of the present latents and of x0.
     x: f32,
     x0: f32,
-    /// 1 / r: the weight of the difference to the previous x0. None at the first step, which has no previous one, and
-    /// at the last, where h is infinite.
+    /// 1 / r: the weight of the difference to the previous x0. None at the first step, which has no
+    /// previous one, and at the last, where h is infinite.
     slope: Option<f32>,
 }
 

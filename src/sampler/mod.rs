@@ -1,7 +1,9 @@
-//! Samplers: which timesteps to visit, and how a model output moves the latents from one to the next.
+//! Samplers: which timesteps to visit, and how a model output moves the latents from one to the
+//! next.
 //!
-//! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of operations of diffusers'
-//! schedulers, so that a trajectory has the bits of the reference. One file per sampler ([`SamplerKind`]), the choice of timesteps in `timesteps`.
+//! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of
+//! operations of diffusers' schedulers, so that a trajectory has the bits of the reference. One
+//! file per sampler ([`SamplerKind`]), the choice of timesteps in `timesteps`.
 
 mod ddim;
 mod ddpm;
@@ -41,7 +43,8 @@ pub enum SamplerKind {
     Ddpm,
     /// diffusers' `DDIMScheduler`: deterministic unless eta is raised.
     Ddim,
-    /// diffusers' `DPMSolverMultistepScheduler`: DPM-Solver++ of order 2, midpoint; good from about 15 steps.
+    /// diffusers' `DPMSolverMultistepScheduler`: DPM-Solver++ of order 2, midpoint; good from about
+    /// 15 steps.
     Dpmms,
 }
 
@@ -78,7 +81,8 @@ impl Sampler {
         Self::with_eta(kind, schedule, spacing, steps, 0.0)
     }
 
-    /// As [`Sampler::new`], with the share of fresh noise of `ddim`: 0 is deterministic, 1 as noisy as `ddpm`.
+    /// As [`Sampler::new`], with the share of fresh noise of `ddim`: 0 is deterministic, 1 as noisy
+    /// as `ddpm`.
     ///
     /// # Errors
     /// Also when `eta` is outside 0..=1, or not 0 for another sampler than `ddim`.
@@ -114,8 +118,8 @@ impl Sampler {
         &self.timesteps
     }
 
-    /// What clean latents `model_output` means at `timesteps()[index]`, all laid out as `latents`: to show, not to go
-    /// on with.
+    /// What clean latents `model_output` means at `timesteps()[index]`, all laid out as `latents`:
+    /// to show, not to go on with.
     ///
     /// # Panics
     /// When there is no such step.
@@ -131,9 +135,9 @@ impl Sampler {
 
     /// Moves `latents` from `timesteps()[index]` to the next timestep, in place.
     ///
-    /// `model_output` is the guided prediction at that timestep, laid out as `latents`: [n, 4, h, w] of n pictures.
-    /// `noise` holds one generator per picture, the one that drew the picture's first latents; samplers that draw
-    /// nothing (`dpmms`, `ddim` with eta 0) do not look at it.
+    /// `model_output` is the guided prediction at that timestep, laid out as `latents`: [n, 4, h,
+    /// w] of n pictures. `noise` holds one generator per picture, the one that drew the picture's
+    /// first latents; samplers that draw nothing (`dpmms`, `ddim` with eta 0) do not look at it.
     ///
     /// # Panics
     /// When the steps are not taken in order from 0, the lengths differ, or the latents do not divide into one part
@@ -156,8 +160,8 @@ impl Sampler {
     }
 }
 
-/// Adds `scale` times fresh noise to each picture from its own generator, as diffusers' `randn_tensor` draws for a
-/// list of generators.
+/// Adds `scale` times fresh noise to each picture from its own generator, as diffusers'
+/// `randn_tensor` draws for a list of generators.
 #[track_caller]
 fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
     assert!(

@@ -1,5 +1,6 @@
-//! The timesteps of a run: `set_timesteps` of diffusers' schedulers (`scheduling_ddpm.py`, `scheduling_ddim.py`,
-//! `scheduling_dpmsolver_multistep.py`), in numpy's double precision arithmetic.
+//! The timesteps of a run: `set_timesteps` of diffusers' schedulers (`scheduling_ddpm.py`,
+//! `scheduling_ddim.py`, `scheduling_dpmsolver_multistep.py`), in numpy's double precision
+//! arithmetic.
 
 use super::{NoiseSchedule, SamplerError, SamplerKind, Spacing};
 
@@ -14,7 +15,8 @@ pub(super) fn timesteps(
     if steps == 0 || steps > max {
         return Err(SamplerError::Steps { steps, max });
     }
-    // dpmms spreads one timestep more and drops the lowest: its last step goes on to sigma 0 by itself.
+    // dpmms spreads one timestep more and drops the lowest: its last step goes on to sigma 0 by
+    // itself.
     let points = steps + usize::from(kind == SamplerKind::Dpmms);
     let mut timesteps = match spacing {
         Spacing::Leading => leading(max, points, schedule.steps_offset),
@@ -47,8 +49,9 @@ fn linspace(max: usize, points: usize) -> Vec<u32> {
     std::iter::once(stop).chain(inner).map(|t| t.round_ties_even() as u32).collect()
 }
 
-/// `np.arange(max, 0, -max / steps).round() - 1`. For some counts (61, 103, ...) numpy's arange holds one element
-/// more, next to 0, and diffusers then takes a step at timestep -1; here there are `steps` timesteps always.
+/// `np.arange(max, 0, -max / steps).round() - 1`. For some counts (61, 103, ...) numpy's arange
+/// holds one element more, next to 0, and diffusers then takes a step at timestep -1; here there
+/// are `steps` timesteps always.
 fn trailing(max: usize, steps: usize) -> Vec<u32> {
     let start = max as f64;
     // numpy fills from the difference of the first two elements, not from the stride itself.

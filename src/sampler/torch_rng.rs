@@ -1,10 +1,12 @@
-//! Gaussian noise as `torch.randn` draws it on a CPU generator, so that a seed means the same picture here and there.
+//! Gaussian noise as `torch.randn` draws it on a CPU generator, so that a seed means the same
+//! picture here and there.
 //!
-//! Follows PyTorch's `ATen/core/MT19937RNGEngine.h` (the generator), `ATen/native/cpu/DistributionTemplates.h`
-//! (`NormalFill16`, for 16 numbers and more) and `ATen/core/DistributionsHelper.h` (`normal_distribution<double>`,
-//! for fewer). The fill is the one of x86 with AVX2, whose float32 logarithm, sine and cosine are the polynomials of
-//! the Cephes library: they are evaluated here in the same order with the same fused operations.
-//! PyTorch's own scalar fill (other processors) differs from that by up to 1.5e-6.
+//! Follows PyTorch's `ATen/core/MT19937RNGEngine.h` (the generator),
+//! `ATen/native/cpu/DistributionTemplates.h` (`NormalFill16`, for 16 numbers and more) and
+//! `ATen/core/DistributionsHelper.h` (`normal_distribution<double>`, for fewer). The fill is the
+//! one of x86 with AVX2, whose float32 logarithm, sine and cosine are the polynomials of the Cephes
+//! library: they are evaluated here in the same order with the same fused operations. PyTorch's own
+//! scalar fill (other processors) differs from that by up to 1.5e-6.
 
 use std::f64::consts::TAU;
 
@@ -22,7 +24,8 @@ pub struct TorchGenerator {
 }
 
 impl TorchGenerator {
-    /// Seeds the generator. PyTorch uses the low 32 bits only: seeds 2^32 apart give the same stream.
+    /// Seeds the generator. PyTorch uses the low 32 bits only: seeds 2^32 apart give the same
+    /// stream.
     pub fn new(seed: u64) -> Self {
         let mut state = [seed as u32; WORDS];
         for j in 1..WORDS {
@@ -34,9 +37,9 @@ impl TorchGenerator {
 
     /// `torch.randn(n)` in float32: the next `n` standard normal numbers of the stream.
     ///
-    /// The shape does not matter, the number of elements does: below 16 PyTorch draws pairs in double precision,
-    /// else it fills blocks of 16 and, when a remainder is left, draws the last 16 again: `randn(17)` is not `randn(16)`
-    /// and one more.
+    /// The shape does not matter, the number of elements does: below 16 PyTorch draws pairs in
+    /// double precision, else it fills blocks of 16 and, when a remainder is left, draws the last
+    /// 16 again: `randn(17)` is not `randn(16)` and one more.
     pub fn randn(&mut self, n: usize) -> Vec<f32> {
         if n < 16 {
             return (0..n).map(|_| self.normal() as f32).collect();
@@ -46,7 +49,8 @@ impl TorchGenerator {
             fill_16(block);
         }
         if !n.is_multiple_of(16) {
-            // The last 16 are drawn again, although the first of them belong to a block already filled.
+            // The last 16 are drawn again, although the first of them belong to a block already
+            // filled.
             let mut block = [0.0; 16];
             block.fill_with(|| self.uniform());
             fill_16(&mut block);

@@ -22,8 +22,8 @@ fn alone(pipeline: &mut Pipeline, request: &Request) -> Vec<Image> {
         .images
 }
 
-/// Requests that differ in all that may differ: text, seed, sampler, steps, policy, guidance, number
-/// of pictures.
+/// Requests that differ in all that may differ: text, seed, sampler, steps, policy, guidance,
+/// number of pictures.
 fn mixed(pipeline: &Pipeline) -> Vec<Request> {
     let cat = emoji::cat(pipeline.manifest(), 8);
     let with = |prompt: &str, seed| Request { prompt: prompt.to_string(), seed, ..cat.clone() };

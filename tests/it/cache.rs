@@ -1,4 +1,5 @@
-//! `hydit::cache` against the reference's rule; the table is made by `tests/reference/make_refresh.py`.
+//! `hydit::cache` against the reference's rule; the table is made by
+//! `tests/reference/make_refresh.py`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

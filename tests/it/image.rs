@@ -105,7 +105,8 @@ fn values_that_are_not_finite_are_an_error_with_their_place() {
     );
 }
 
-// The double precision sums of a thousand windows are taken in another order than numpy's: 1e-10 is generous.
+// The double precision sums of a thousand windows are taken in another order than numpy's: 1e-10 is
+// generous.
 #[test]
 fn likeness_is_as_defined() {
     for pair in reference().pairs {

@@ -1,4 +1,5 @@
-//! `hydit::sampler` against torch.randn; the reference file is made by `tests/reference/make_noise.py`.
+//! `hydit::sampler` against torch.randn; the reference file is made by
+//! `tests/reference/make_noise.py`.
 
 use hydit::sampler::TorchGenerator;
 use safetensors::SafeTensors;
@@ -25,9 +26,9 @@ fn parse(name: &str) -> (u64, Vec<usize>) {
     (seed, sizes)
 }
 
-// No tolerance. The block fill repeats torch's float32 operations one by one, so nothing is left to differ. The path for
-// fewer than 16 numbers is double precision, rounded to float32 at the end: the last bit of a platform's ln, sin or cos
-// does not survive that.
+// No tolerance. The block fill repeats torch's float32 operations one by one, so nothing is left to
+// differ. The path for fewer than 16 numbers is double precision, rounded to float32 at the end:
+// the last bit of a platform's ln, sin or cos does not survive that.
 #[test]
 fn every_stream_has_the_bits_of_torch_randn() {
     let reference = SafeTensors::deserialize(REFERENCE).expect("the reference file");
@@ -52,7 +53,8 @@ fn only_a_remainder_of_16_redraws_the_end() {
     let halves = [generator.randn(16), generator.randn(16)].concat();
     // Without a remainder the stream is the same block by block.
     assert_eq!(whole, halves);
-    // With one, the last 16 are drawn again after everything else: numbers of the first block change.
+    // With one, the last 16 are drawn again after everything else: numbers of the first block
+    // change.
     let odd = TorchGenerator::new(42).randn(17);
     assert_eq!(odd[0], whole[0]);
     assert_ne!(odd[1..16], whole[1..16]);

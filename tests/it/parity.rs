@@ -3,8 +3,8 @@
 //!
 //! The tolerance is a relative Euclidean error of 1e-5 per output. Both sides compute in float32,
 //! whose rounding (6e-8) grows through up to 14 blocks to at most a few 1e-6 on either side
-//! (`tests/reference/README.md`); the smallest mistake that was tried, a layer norm with epsilon 1e-5
-//! instead of 1e-6, is at least 2e-5 away, structural ones 0.1 and more.
+//! (`tests/reference/README.md`); the smallest mistake that was tried, a layer norm with epsilon
+//! 1e-5 instead of 1e-6, is at least 2e-5 away, structural ones 0.1 and more.
 
 use std::path::Path;
 
@@ -85,8 +85,8 @@ fn the_vae_decoder_is_diffusers_decoder() {
     });
 }
 
-/// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors where
-/// the golden has them, so that errors do not add up; else what the graphs before it made.
+/// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors
+/// where the golden has them, so that errors do not add up; else what the graphs before it made.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
     let whole =

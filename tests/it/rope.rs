@@ -1,4 +1,5 @@
-//! `hydit::pipeline::rope` against diffusers and Tencent; the reference file is made by `tests/reference/make_rope.py`.
+//! `hydit::pipeline::rope` against diffusers and Tencent; the reference file is made by
+//! `tests/reference/make_rope.py`.
 
 use std::f64::consts::TAU;
 
@@ -22,9 +23,9 @@ fn rows(h: usize, w: usize) -> Vec<usize> {
     first_row.chain(last_column).chain(diagonal).map(|(y, x)| y * w + x).collect()
 }
 
-// Positions, frequencies and angles are float32 in the reference and have its bits here; the cosine is then the float32
-// nearest to the true one, torch's (Sleef) is within one unit in the last place of it: 6e-8 below 1. Anything wrong in
-// a position shows at 1e-3 and more.
+// Positions, frequencies and angles are float32 in the reference and have its bits here; the cosine
+// is then the float32 nearest to the true one, torch's (Sleef) is within one unit in the last place
+// of it: 6e-8 below 1. Anything wrong in a position shows at 1e-3 and more.
 #[test]
 fn tables_are_those_of_the_references() {
     let reference = SafeTensors::deserialize(REFERENCE).expect("the reference file");

@@ -1,4 +1,5 @@
-//! `hydit::sampler` against diffusers' schedulers; the reference files are made by `tests/reference/make_samplers.py`.
+//! `hydit::sampler` against diffusers' schedulers; the reference files are made by
+//! `tests/reference/make_samplers.py`.
 
 use hydit::sampler::TorchGenerator;
 use hydit::sampler::{NoiseSchedule, PredictionType, Sampler, SamplerError, SamplerKind, Spacing};
@@ -58,10 +59,11 @@ fn model(latents: &[f32], t: u32) -> Vec<f32> {
     latents.iter().map(wave).collect()
 }
 
-// Two readings of the reference. With sqrt, log and exp rounded correctly in the script nothing is left to differ: no
-// tolerance. As torch runs by itself, its sqrt, log and exp are off by one unit in the last place for some arguments
-// (6e-8 of a coefficient): dozens of steps add that up to 3.5e-6 in latents of size 3. An epsilon model divides by
-// sqrt(a), about 0.06 at the first step, in latents of size 20: 3.5e-5.
+// Two readings of the reference. With sqrt, log and exp rounded correctly in the script nothing is
+// left to differ: no tolerance. As torch runs by itself, its sqrt, log and exp are off by one unit
+// in the last place for some arguments (6e-8 of a coefficient): dozens of steps add that up to
+// 3.5e-6 in latents of size 3. An epsilon model divides by sqrt(a), about 0.06 at the first step,
+// in latents of size 20: 3.5e-5.
 #[test]
 fn timesteps_and_trajectories_are_those_of_diffusers() {
     for (i, run) in reference().runs.iter().enumerate() {

@@ -3,8 +3,9 @@
 //! fp16 keeps 11 bits: every product and sum rounds by up to 4.9e-4 of its size, and through the
 //! layers of a model (some 100 roundings that add up like a random walk) this becomes a few 1e-3 of
 //! the output. The tolerance is 1e-2; a structural mistake is 0.1 and more. tract computes products
-//! in fp16, ONNX Runtime's CPU provider by way of fp32. Convolutions in tract also add their hundreds
-//! of terms up in fp16, one picture's error is up to 8.5e-3 then; there the tolerance is 3e-2.
+//! in fp16, ONNX Runtime's CPU provider by way of fp32. Convolutions in tract also add their
+//! hundreds of terms up in fp16, one picture's error is up to 8.5e-3 then; there the tolerance is
+//! 3e-2.
 //!
 //! int8 rounds weights and activations to 8 bits, by up to 1/254 of the largest of a channel or
 //! tensor: 1e-2 of a typical value, of which the blocks make 1e-2 to 2e-2 of the output; the
@@ -45,8 +46,8 @@ const INT8: Kind = Kind { precision: Precision::Int8, tolerance: 4e-2, least: 1e
 const EVERY: [&str; 6] = ["depth4", "depth6", "depth8", "depth10-style", "depth14", "emoji-16x16"];
 const SOME: [&str; 3] = ["depth6", "depth10-style", "emoji-16x16"];
 
-/// Runs `graphs` in a row and compares whatever the golden has of their outputs, on each engine that
-/// has the operators; gives the number of engines.
+/// Runs `graphs` in a row and compares whatever the golden has of their outputs, on each engine
+/// that has the operators; gives the number of engines.
 fn compare(
     golden: &Golden,
     component: Component,
@@ -89,8 +90,8 @@ fn compare(
     count
 }
 
-/// Conditioner, encoder, core and decoder in a row; `engines` is how many of a machine without a GPU
-/// run them.
+/// Conditioner, encoder, core and decoder in a row; `engines` is how many of a machine without a
+/// GPU run them.
 fn compare_transformers(names: &[&str], target: Target, kind: &Kind, engines: usize) {
     let options = GraphOptions { precision: kind.precision, target };
     let mut worst = Worst::new(format!("{} {:9} ", kind.precision, target.to_string()));

@@ -23,8 +23,8 @@ fn exported(folder: &str, files: &[&str], length: usize) -> PaddedTokenizer {
     PaddedTokenizer::load(to.path(), &entry).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Tokenizes the texts of a golden (`but` some); the ids under `key` and the padding after them must
-/// come out.
+/// Tokenizes the texts of a golden (`but` some); the ids under `key` and the padding after them
+/// must come out.
 fn check(tokenizer: &PaddedTokenizer, golden: &str, key: &str, length: usize, but: &[&str]) {
     let golden: Value = serde_json::from_str(golden).expect("JSON");
     let texts = golden["texts"].as_array().expect("texts");
@@ -68,8 +68,9 @@ fn the_tokenizer_json_of_t5_is_the_pipelines() {
 
 #[test]
 fn the_spiece_model_of_t5_is_sentencepieces() {
-    // The normaliser of the `tokenizers` library looks up no grapheme of 6 bytes or more as a whole, so
-    // half-width katakana keep their voicing marks apart; a tokenizer.json by transformers does the same.
+    // The normaliser of the `tokenizers` library looks up no grapheme of 6 bytes or more as a
+    // whole, so half-width katakana keep their voicing marks apart; a tokenizer.json by
+    // transformers does the same.
     let half_width = "ｶﾞｷﾞ ㌔ ① Ⅳ ﬁ ½";
     let tokenizer = exported("tokenizer_2", &["spiece.model"], 256);
     check(&tokenizer, SENTENCEPIECE, "ids", 256, &[half_width]);

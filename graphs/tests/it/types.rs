@@ -1,6 +1,7 @@
-//! Strongly typed, as TensorRT wants a network: every operator has operands of one type, types change
-//! in casts alone. ONNX's rules are written down here once more, and graphs walked from their inputs
-//! to their outputs; the exported files are checked with ONNX's own (`tests/python/check_onnx.py`).
+//! Strongly typed, as TensorRT wants a network: every operator has operands of one type, types
+//! change in casts alone. ONNX's rules are written down here once more, and graphs walked from
+//! their inputs to their outputs; the exported files are checked with ONNX's own
+//! (`tests/python/check_onnx.py`).
 
 use std::collections::HashMap;
 
@@ -8,8 +9,8 @@ use hydit_graphs::{DType, GraphDef, GraphOptions, Precision, Target, onnx};
 
 use crate::models::graphs;
 
-/// Operators that have no bf16: by ONNX up to operator set 21, or among the kernels of ONNX Runtime's
-/// CUDA provider.
+/// Operators that have no bf16: by ONNX up to operator set 21, or among the kernels of ONNX
+/// Runtime's CUDA provider.
 const WITHOUT_BF16: [&str; 7] =
     ["Conv", "InstanceNormalization", "Sin", "Cos", "DepthToSpace", "Resize", "ReduceMean"];
 
@@ -133,8 +134,8 @@ fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
     }
 }
 
-/// ONNX Runtime's CUDA provider leaves what computes with shapes to the CPU, and a session for a GPU
-/// alone is refused then.
+/// ONNX Runtime's CUDA provider leaves what computes with shapes to the CPU, and a session for a
+/// GPU alone is refused then.
 #[test]
 fn shapes_are_read_for_reshapes_only() {
     for graph in graphs(Precision::Fp32) {

@@ -25,7 +25,8 @@ pub struct Calibrate {
     /// Artifact folder of hydit-export; the calibration is written into it.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Text file with a prompt on each line: the first half to learn from, the second to measure on.
+    /// Text file with a prompt on each line: the first half to learn from, the second to measure
+    /// on.
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// What not to draw.

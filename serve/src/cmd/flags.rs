@@ -100,8 +100,8 @@ impl CacheFlags {
 }
 
 impl RequestFlags {
-    /// Makes the request that the flags ask of the model of `artifacts`; what no flag names is as in
-    /// `from`, or as the model's defaults.
+    /// Makes the request that the flags ask of the model of `artifacts`; what no flag names is as
+    /// in `from`, or as the model's defaults.
     pub fn request(
         &self,
         artifacts: &Artifacts,

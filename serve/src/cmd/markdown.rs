@@ -1,7 +1,7 @@
 //! Tables that can be read where they are printed.
 
-/// Writes a table of `header` and `rows`: the first `names` columns, which name something, flush left,
-/// the others, which are figures, flush right. A column without any entry is left out.
+/// Writes a table of `header` and `rows`: the first `names` columns, which name something, flush
+/// left, the others, which are figures, flush right. A column without any entry is left out.
 pub fn markdown(header: &[&str], names: usize, rows: &[Vec<String>]) -> String {
     let columns: Vec<usize> =
         (0..header.len()).filter(|&i| rows.iter().any(|row| !row[i].is_empty())).collect();

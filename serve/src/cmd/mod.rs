@@ -1,7 +1,7 @@
 //! The command line: a file or a folder for each subcommand, beside what several of them share.
 //!
-//! Shared are `flags` (what to draw, and on what), `files`, `prompts`, `progress` and `markdown`. No
-//! subcommand uses another.
+//! Shared are `flags` (what to draw, and on what), `files`, `prompts`, `progress` and `markdown`.
+//! No subcommand uses another.
 
 mod bench;
 mod calibrate;

@@ -66,7 +66,8 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Starts a bar over `total` requests. Where standard error is not a terminal, nothing is drawn.
+    /// Starts a bar over `total` requests. Where standard error is not a terminal, nothing is
+    /// drawn.
     pub fn new(total: usize) -> Turns {
         let style =
             ProgressStyle::with_template("[{bar:30}] {pos}/{len}  {elapsed} + {eta}  {msg}");

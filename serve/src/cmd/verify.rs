@@ -1,4 +1,5 @@
-//! `hydit-serve verify`: whether an artifact folder is what its manifest says, on every engine here.
+//! `hydit-serve verify`: whether an artifact folder is what its manifest says, on every engine
+//! here.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -40,7 +40,8 @@ fn a_thousand_idle_and_slow_connections_are_closed_and_harm_nobody() {
     let mut beside = Vec::new();
     let mut last_byte = Instant::now();
     while start.elapsed() < LIMIT {
-        // A third say nothing, a third send a header byte by byte, a third stop in the middle of one.
+        // A third say nothing, a third send a header byte by byte, a third stop in the middle of
+        // one.
         if last_byte.elapsed() > Duration::from_millis(500) || beside.is_empty() {
             last_byte = Instant::now();
             for (i, stream) in streams.iter_mut().enumerate() {

@@ -93,8 +93,8 @@ impl Dice {
     }
 }
 
-/// One life of the server: what has no answer yet is sent, again or for the first time, until the kill, which may
-/// hit in the middle of that, and hits a job under way.
+/// One life of the server: what has no answer yet is sent, again or for the first time, until the
+/// kill, which may hit in the middle of that, and hits a job under way.
 fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life: Duration) {
     let stop = AtomicBool::new(false);
     let (client, jobs) = thread::scope(|scope| {

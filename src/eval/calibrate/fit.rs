@@ -2,8 +2,8 @@
 
 use crate::cache::{Forecast, KEPT};
 
-/// How much the weights are drawn to those of the latest output alone: a share of the mean square of
-/// the differences they multiply.
+/// How much the weights are drawn to those of the latest output alone: a share of the mean square
+/// of the differences they multiply.
 const RIDGE: f64 = 0.02;
 
 /// Sums over pictures from which the weights of one step follow.

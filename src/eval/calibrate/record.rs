@@ -1,5 +1,5 @@
-//! What reuse would cost at each step of uncached pictures, and how much an error at each step matters for the
-//! finished picture.
+//! What reuse would cost at each step of uncached pictures, and how much an error at each step
+//! matters for the finished picture.
 
 use serde::{Deserialize, Serialize};
 

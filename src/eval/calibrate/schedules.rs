@@ -1,5 +1,5 @@
-//! The best schedule for each number of core runs, by dynamic programming (DPCache, arXiv 2602.22654, in its two
-//! dimensional form).
+//! The best schedule for each number of core runs, by dynamic programming (DPCache, arXiv
+//! 2602.22654, in its two dimensional form).
 
 /// What reusing costs: `cost[i][j]` is the harm to the finished picture of using at step j > i the
 /// core's output of step i.

@@ -1,4 +1,5 @@
-//! The largest error of each kind of output, printed at the end: shown by `cargo test -- --nocapture`.
+//! The largest error of each kind of output, printed at the end: shown by `cargo test --
+//! --nocapture`.
 
 use std::collections::BTreeMap;
 

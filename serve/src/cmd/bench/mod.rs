@@ -54,7 +54,8 @@ pub struct Bench {
     /// Where ONNX Runtime computes; several are measured beside each other.
     #[arg(long, value_parser = choice::<Provider>(), default_values_t = [Provider::Cpu])]
     provider: Vec<Provider>,
-    /// Threads of ONNX Runtime, all physical cores if not given; several are measured beside each other.
+    /// Threads of ONNX Runtime, all physical cores if not given; several are measured beside each
+    /// other.
     #[arg(long, value_name = "N")]
     threads: Vec<usize>,
 }

@@ -71,8 +71,9 @@ impl Means {
     }
 }
 
-/// Names what a policy shares with those that differ from it in their first number: `N3-700-50+taylor1` -> `N+taylor1`,
-/// since 700-50 is the usual window, `N3-1000-0` -> `N-1000-0`, `auto:35dB` -> `auto`.
+/// Names what a policy shares with those that differ from it in their first number:
+/// `N3-700-50+taylor1` -> `N+taylor1`, since 700-50 is the usual window, `N3-1000-0` -> `N-1000-0`,
+/// `auto:35dB` -> `auto`.
 pub fn family(policy: &str) -> String {
     if let Some((kind, value)) = policy.split_once(':') {
         return match value.rsplit_once('+') {

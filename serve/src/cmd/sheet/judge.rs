@@ -35,8 +35,8 @@ pub struct Shown {
     pub drawn: Vec<(Sample, Image)>,
 }
 
-/// Runs `trial` with each of `prompts`; keeps the images of the first `show` of them, of the first seed
-/// of `base`.
+/// Runs `trial` with each of `prompts`; keeps the images of the first `show` of them, of the first
+/// seed of `base`.
 ///
 /// # Errors
 /// When a prompt cannot be drawn.

@@ -50,9 +50,9 @@ struct Layout {
     height: f32,
 }
 
-/// Lays the sheet out: with `per_line` images of a prompt in a line, or with all of them, the prompt
-/// beside them and the means of each column above. Every layout has the same images, which only the
-/// one without `per_line` holds: others can be shown in a page that holds that one too.
+/// Lays the sheet out: with `per_line` images of a prompt in a line, or with all of them, the
+/// prompt beside them and the means of each column above. Every layout has the same images, which
+/// only the one without `per_line` holds: others can be shown in a page that holds that one too.
 ///
 /// # Errors
 /// When an image cannot be encoded.

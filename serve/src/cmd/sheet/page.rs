@@ -22,8 +22,8 @@ struct View {
     svg: String,
 }
 
-/// Writes the page. It holds `sheet`, which has all images in a line, as the SVG file has it; narrow
-/// windows show the same images in more lines.
+/// Writes the page. It holds `sheet`, which has all images in a line, as the SVG file has it;
+/// narrow windows show the same images in more lines.
 ///
 /// # Errors
 /// When an image cannot be encoded.
@@ -73,8 +73,8 @@ impl View {
     }
 }
 
-/// The rules that show the widest of `views` that a window has room for, `stretched` at most; and the
-/// views, each in an element of its own.
+/// The rules that show the widest of `views` that a window has room for, `stretched` at most; and
+/// the views, each in an element of its own.
 fn alternatives(name: &str, views: &[View], stretched: f32) -> (String, String) {
     let (mut rules, mut elements) = (String::new(), String::new());
     for (i, View { width, svg }) in views.iter().enumerate() {

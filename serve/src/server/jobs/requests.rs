@@ -33,8 +33,8 @@ pub enum Watch {
 }
 
 impl Jobs {
-    /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`. With an idempotency key that was used
-    /// before, returns the job of then, and `false`.
+    /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`. With an
+    /// idempotency key that was used before, returns the job of then, and `false`.
     ///
     /// # Errors
     /// When the scheduler would refuse it, the key was used for something else, or it cannot be

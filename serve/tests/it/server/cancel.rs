@@ -18,8 +18,8 @@ fn under_way(server: &Server) {
     }
 }
 
-/// Draws a picture of two steps, which waits until the worker is free; gives the steps since `before`
-/// that were not its own.
+/// Draws a picture of two steps, which waits until the worker is free; gives the steps since
+/// `before` that were not its own.
 fn more(server: &Server, before: f64) -> f64 {
     let answer = server.post("/v1/images/generations", &json!({ "prompt": "猫", "steps": 2 }));
     assert_eq!(answer.status, 200);
