@@ -98,7 +98,7 @@ cache-table: setup export-emoji ## measure cache policies on this machine, as Ma
 	@$(RELEASE)/hydit-serve bench --model artifacts/emoji --prompt '$(PROMPT)' --sampler $(SAMPLER) \
 		--infer-steps $(STEPS) --rounds $(ROUNDS) $(addprefix --policy ,off N1 N2 N3 N4 N5 N6)
 
-sheet: setup export-emoji ## calibrate the small model, then demo/sheet.png, .svg and .csv: policies beside each other
+sheet: setup export-emoji ## calibrate the small model, then demo/sheet.html, .svg and .csv: policies beside each other
 	@test -f artifacts/emoji/calibration-dpmms-linspace-25.yaml || \
 		$(RELEASE)/hydit-serve calibrate --model artifacts/emoji --sampler dpmms --infer-steps 25 \
 			--prompts bench/cache/prompts/emoji-calibrate.txt --batch-size 2
@@ -106,7 +106,7 @@ sheet: setup export-emoji ## calibrate the small model, then demo/sheet.png, .sv
 	@$(RELEASE)/hydit-serve sheet --model artifacts/emoji --sampler dpmms --infer-steps 25 \
 		--prompts bench/cache/prompts/emoji-heldout.txt --show 5 --control 6,8,11,14,17 \
 		--policy N2,N3,N4,N6,auto:17runs,auto:14runs,auto:11runs,auto:8runs,auto:6runs \
-		-o demo/sheet.png --plot demo/sheet.svg --csv demo/sheet.csv
+		-o demo/sheet.html --plot demo/sheet.svg --csv demo/sheet.csv
 
 bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime and OpenVINO: demo/peers.md and .png
 	$(say) 'Python packages of the peers (torch is large)'
