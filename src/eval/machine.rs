@@ -56,11 +56,13 @@ mod tests {
         assert_eq!(model_name("processor : 0\n"), None);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_was_used_once_stays_in_the_peak() {
-        let Some(before) = peak_memory() else { return };
-        let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        drop(block);
-        assert!(peak_memory().expect("read before") >= before.max(64 << 20));
+        const BLOCK: u64 = 64 << 20;
+        let before = resident_memory().expect("Linux tells it");
+        drop(std::hint::black_box(vec![1u8; BLOCK as usize]));
+        // The kernel counts pages in batches: a MiB may be missing.
+        assert!(peak_memory().expect("Linux tells it") > before + BLOCK - (1 << 20));
     }
 }

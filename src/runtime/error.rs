@@ -54,7 +54,7 @@ pub enum RuntimeError {
     /// Nobody wants the result any more: see [`Stop`](super::Stop).
     #[error("stopped, since nobody wants the result any more")]
     Stopped,
-    /// The execution provider asked for cannot be had.
+    /// The requested execution provider is not available.
     #[error("the {provider} provider cannot be used: {reason}\n{mend}")]
     Provider {
         /// The provider asked for.

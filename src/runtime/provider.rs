@@ -48,7 +48,7 @@ impl Provider {
         }
     }
 
-    /// What to do when this provider cannot be had.
+    /// What to do when this provider is not available.
     pub fn mend(self) -> &'static str {
         match self {
             Provider::Cpu => "run scripts/setup-ort",

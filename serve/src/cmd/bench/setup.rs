@@ -46,8 +46,8 @@ pub fn check_engines(engines: &[RuntimeOptions]) -> Result<()> {
 }
 
 impl Setup {
-    /// Fails, naming the model, if `options` cannot be had, if its engine cannot run the model, or
-    /// if the model cannot draw what `request` gives.
+    /// Fails, naming the model, if the backend of `options` is not available, if its engine cannot
+    /// run the model, or if the model cannot draw what `request` gives.
     pub fn new(
         model: &Path,
         options: &RuntimeOptions,

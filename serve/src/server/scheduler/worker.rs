@@ -1,5 +1,5 @@
-//! The thread that owns models and draws: it takes orders, goes a step at a time, and lets finished
-//! pictures out.
+//! The thread that owns models and draws: it takes tasks from the queue, goes a step at a time, and
+//! sends finished images.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,14 +21,14 @@ use super::task::{Failure, Task, TaskEvent, TaskOutput};
 use super::watchdog::Watchdog;
 use crate::server::metrics;
 
-/// One of the engine's threads.
+/// One of the scheduler's threads.
 pub struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub watchdog: Arc<Watchdog>,
 }
 
-/// An task under way.
+/// A task under way.
 struct Running {
     queued: Queued,
     begun: Instant,
