@@ -40,7 +40,7 @@ struct ByteRange {
 pub(crate) struct Tensor<'a> {
     /// Element type.
     pub dtype: Dtype,
-    /// Elements, little-endian.
+    /// The elements of the tensor, little-endian.
     pub bytes: &'a [u8],
 }
 

@@ -78,7 +78,7 @@ pub enum ValueError {
     /// The value is too large for the element type of the graph.
     #[error("it has the value {value}, beyond {dtype}; export with --dtype fp32")]
     TooLarge {
-        /// The value.
+        /// The value that the element type cannot hold.
         value: f32,
         /// Name of the element type.
         dtype: &'static str,

@@ -159,7 +159,7 @@ pub struct StringStringEntryProto {
     /// The key.
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
-    /// The value.
+    /// The value of the entry.
     #[prost(string, optional, tag = "2")]
     pub value: Option<String>,
 }
