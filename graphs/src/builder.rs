@@ -249,6 +249,14 @@ impl Graph {
         self.inner.borrow_mut().flops.add(flops);
     }
 
+    /// Appends nodes whose cost is counted already.
+    pub(crate) fn at_no_cost<T>(&self, append: impl FnOnce() -> T) -> T {
+        let flops = self.inner.borrow().flops.clone();
+        let appended = append();
+        self.inner.borrow_mut().flops = flops;
+        appended
+    }
+
     /// The quantized form of `var`: the result of `quantize` at the first call, and the same values
     /// at every later one.
     pub(crate) fn quantize_once<'g>(

@@ -147,11 +147,32 @@ impl<'g> Var<'g> {
             let [q, k, v] = [self, k, v].map(|x| x.cast(v.dtype()).join_heads());
             return q.multi_head_attention(k, v, heads, scale).split_heads(heads);
         }
-        let (q, k) = (self.cast(DType::F32), k.cast(DType::F32));
-        let q = if scale == 1.0 { q } else { q * scale };
-        let scores = q.matmul(k.transpose([0, 1, 3, 2]));
+        let (q, keys) = (self.scaled(scale), k.cast(DType::F32).transpose([0, 1, 3, 2]));
+        let scores = q.matmul(keys);
         let scores = bias.map_or(scores, |bias| scores + bias);
         scores.softmax().cast(v.dtype()).matmul(v)
+    }
+
+    /// [`Var::attend`] for a number of queries that is a multiple of 4, a quarter of them at a time
+    /// where attention consists of several operators: the scores of all would be the largest tensor
+    /// by far. The numbers are the same.
+    pub fn attend_by_quarters(self, k: Var<'g>, v: Var<'g>, scale: f32) -> Var<'g> {
+        if fused(self) {
+            return self.attend(k, v, scale, None);
+        }
+        let keys = k.cast(DType::F32).transpose([0, 1, 3, 2]);
+        let attend = |q: Var<'g>| q.matmul(keys).softmax().cast(v.dtype()).matmul(v);
+        let [first, rest @ ..] = self.scaled(scale).split::<4>(2);
+        // A quarter has the declared shape of the whole, so the first counts the cost of all four.
+        let first = attend(first);
+        let [second, third, fourth] = self.graph.at_no_cost(|| rest.map(attend));
+        Var::join([first, second, third, fourth], 2)
+    }
+
+    /// Queries in fp32, times `scale`.
+    fn scaled(self, scale: f32) -> Var<'g> {
+        let q = self.cast(DType::F32);
+        if scale == 1.0 { q } else { q * scale }
     }
 }
 

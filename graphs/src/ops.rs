@@ -220,6 +220,23 @@ impl<'g> Var<'g> {
         self.graph.node("Concat", &inputs, &attributes, (self.dtype(), shape), FREE.into())
     }
 
+    /// Splits `axis` into `N` pieces, which are of one size if `N` divides that of the axis. A piece is
+    /// declared with the shape of the whole, since a part of a symbolic size is no [`Dim`]:
+    /// [`Var::join`] makes it true again.
+    pub(crate) fn split<const N: usize>(self, axis: usize) -> [Var<'g>; N] {
+        let attributes =
+            [("axis", Attribute::Int(axis as i64)), ("num_outputs", Attribute::Int(N as i64))];
+        let pieces = std::array::from_fn(|_| (self.dtype(), self.shape()));
+        self.graph.nodes("", "Split", &[Some(self)], &attributes, pieces, FREE.into())
+    }
+
+    /// Joins the pieces of [`Var::split`] along `axis`.
+    pub(crate) fn join<const N: usize>(pieces: [Var<'g>; N], axis: usize) -> Var<'g> {
+        let attributes = [("axis", Attribute::Int(axis as i64))];
+        let whole = (pieces[0].dtype(), pieces[0].shape());
+        pieces[0].graph.node("Concat", &pieces.map(Some), &attributes, whole, FREE.into())
+    }
+
     /// The elements `start..end` of `axis`.
     pub fn slice(self, axis: usize, start: usize, end: usize) -> Var<'g> {
         let mut shape = self.shape();

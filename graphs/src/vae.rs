@@ -88,7 +88,8 @@ impl<'g> Decoder<'_, 'g> {
         let flat = flat.transpose([0, 2, 1]);
         let one_head = |name: &str| flat.linear(w, name, width).split_heads(1);
         let scale = 1.0 / (width as f32).sqrt();
-        let y = one_head("to_q").attend(one_head("to_k"), one_head("to_v"), scale, None);
+        // The sides of the latents are even, as those of a picture are multiples of 16.
+        let y = one_head("to_q").attend_by_quarters(one_head("to_k"), one_head("to_v"), scale);
         let y = y.join_heads().linear(w, "to_out.0", width);
         y.transpose([0, 2, 1]).reshape_like(x) + x
     }

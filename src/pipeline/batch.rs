@@ -108,6 +108,13 @@ impl<'a> RowGroup<'a> {
         &self.condition
     }
 
+    /// Bytes of the attention scores of one layer with `heads`, where they are a tensor.
+    pub(crate) fn score_bytes(&self, heads: usize) -> usize {
+        let rows: usize = self.rows.iter().map(|rows| rows.count()).sum();
+        let [height, width, _] = self.condition.cos.shape()[..] else { return 0 };
+        rows * heads * (height * width).pow(2) * size_of::<f32>()
+    }
+
     pub(crate) fn latents(&self) -> Result<Stacked<'_>> {
         stack(self.rows.iter().map(|rows| &rows.latents))
     }

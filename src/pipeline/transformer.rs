@@ -16,6 +16,10 @@ use crate::request::CheckedRequest;
 use crate::runtime::{Backend, Session, Value};
 use crate::timing::{Stage, Timer};
 
+/// From this many bytes of attention scores on, a call gives back its memory: a tenth of a second
+/// beside many seconds of computing, and some gigabytes at the largest sizes.
+const LARGE: usize = 32 << 20;
+
 /// The four graphs of the transformer, and the arithmetic of cache policies. It keeps nothing of a
 /// request.
 pub struct Transformer {
@@ -210,6 +214,7 @@ impl Transformer {
     /// [written](DenoiseState::write_inputs) into its rows.
     pub(crate) fn encode(&mut self, groups: &[RowGroup<'_>]) -> Result<Vec<Shallow>> {
         let _timed = self.timer.start(Stage::Encoder);
+        self.keep_or_give_back(groups);
         let mut shallow = Vec::with_capacity(groups.len());
         for group in groups {
             let Condition { text_states, extra, cos, sin } = group.condition();
@@ -229,6 +234,16 @@ impl Transformer {
             shallow.push(Shallow { skips, temb: outputs.take("temb")? });
         }
         Ok(shallow)
+    }
+
+    /// Says to the graphs of a step whether they give back the memory of their calls for `groups`.
+    fn keep_or_give_back(&mut self, groups: &[RowGroup<'_>]) {
+        let heads = self.artifacts.manifest.model.transformer.num_attention_heads;
+        let large = groups.iter().any(|group| group.score_bytes(heads) >= LARGE);
+        let gives_back = large || self.backend.low_memory();
+        for graph in [&mut self.encoder, &mut self.core, &mut self.decoder] {
+            graph.set_gives_back(gives_back);
+        }
     }
 
     /// Runs the deep core for each group: `[rows, tokens, hidden]`. Keeps nothing.

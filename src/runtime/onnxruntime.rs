@@ -195,11 +195,13 @@ impl OnnxRuntime {
             .map(|output| Ok((output.name.clone(), memory(self.device())?)))
             .collect::<Result<_, ort::Error>>()
             .map_err(failed)?;
-        let mut options = RunOptions::new().map_err(failed)?;
-        if self.provider == Provider::Cpu && shrinks {
-            options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(failed)?;
+        let options = RunOptions::new().map_err(failed)?;
+        let mut shrinking = RunOptions::new().map_err(failed)?;
+        if self.provider == Provider::Cpu {
+            shrinking.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(failed)?;
         }
-        Ok((Graph { session, options, outputs, describe: self.name() }, inputs, declared))
+        let describe = self.name();
+        Ok((Graph { session, options, shrinking, shrinks, outputs, describe }, inputs, declared))
     }
 
     /// Moves a tensor to where the sessions compute; on the CPU it is there already.
@@ -282,6 +284,9 @@ fn info(outlet: &Outlet) -> TensorInfo {
 pub struct Graph {
     session: Session,
     options: RunOptions,
+    /// On the CPU the arena shrinks at the end of a run with these.
+    shrinking: RunOptions,
+    shrinks: bool,
     /// The name of each output, and the memory in which it is wanted.
     outputs: Vec<(String, MemoryInfo<'static>)>,
     /// The engine and its provider, for messages.
@@ -293,6 +298,11 @@ impl Graph {
     pub(super) fn output_to_host(&mut self, index: usize) -> Result<(), ort::Error> {
         self.outputs[index].1 = memory(AllocationDevice::CPU)?;
         Ok(())
+    }
+
+    /// Has the arena shrink after each run from now on, or not.
+    pub(super) fn set_shrinks(&mut self, shrinks: bool) {
+        self.shrinks = shrinks;
     }
 
     /// Runs on `inputs`, checked before; returns the outputs in the graph's order.
@@ -312,7 +322,8 @@ impl Graph {
             binding.bind_output_to_device(name.as_str(), memory)?;
         }
         binding.synchronize_inputs()?;
-        let outputs = self.session.run_binding_with_options(&binding, &self.options)?;
+        let options = if self.shrinks { &self.shrinking } else { &self.options };
+        let outputs = self.session.run_binding_with_options(&binding, options)?;
         outputs.into_iter().map(|(_, value)| value.downcast::<DynTensorValueType>()).collect()
     }
 }

@@ -68,6 +68,14 @@ impl Session {
         Ok(())
     }
 
+    /// Has ONNX Runtime give back at the end of each run on the CPU what the run has allocated, or
+    /// keep it for the next. The numbers are the same.
+    pub fn set_gives_back(&mut self, gives_back: bool) {
+        if let LoadedGraph::Ort(engine) = &mut self.engine {
+            engine.set_shrinks(gives_back);
+        }
+    }
+
     /// Runs the graph on inputs by name, in any order. The outputs come in the graph's order and
     /// stay where the engine put them; they are new tensors, so those of an earlier run can be
     /// kept.

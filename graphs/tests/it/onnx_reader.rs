@@ -86,7 +86,7 @@ fn attributes_of_value_zero_are_written() {
 #[test]
 fn only_standard_operators_are_used() {
     let known = "Add Sub Mul Div Sqrt Sin Cos Sigmoid Relu Gelu Softmax Cast Where MatMul Transpose Reshape Shape \
-                 Unsqueeze Squeeze Concat Slice Gather ReduceMean LayerNormalization InstanceNormalization Conv \
+                 Unsqueeze Squeeze Concat Split Slice Gather ReduceMean LayerNormalization InstanceNormalization Conv \
                  DepthToSpace Resize";
     let known: HashSet<&str> = known.split_whitespace().collect();
     let mut used = HashSet::new();

@@ -53,6 +53,7 @@ fn result(node: &onnx::NodeProto, given: &[Option<DType>]) -> DType {
         | "Div"
         | "MatMul"
         | "Concat"
+        | "Split"
         | "LayerNormalization"
         | "InstanceNormalization"
         | "Conv"
@@ -86,8 +87,9 @@ fn check(graph: &GraphDef) -> HashMap<&str, DType> {
         let given: Vec<_> =
             node.input.iter().map(|name| types.get(name.as_str()).copied()).collect();
         let made = result(node, &given);
-        let [output] = &node.output[..] else { panic!("{:?} has several outputs", node.name) };
-        types.insert(output, made);
+        let several = node.op_type.as_deref() == Some("Split");
+        assert!(node.output.len() == 1 || several, "{:?} has several outputs", node.name);
+        types.extend(node.output.iter().map(|output| (output.as_str(), made)));
     }
     for output in &graph.outputs {
         assert_eq!(types[output.name.as_str()], output.dtype, "{} of {}", output.name, graph.name);

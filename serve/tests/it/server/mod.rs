@@ -13,6 +13,7 @@ mod jobs_faults;
 mod jobs_kept;
 mod life;
 mod limits;
+mod memory;
 mod scheduler;
 mod served;
 mod settings;
