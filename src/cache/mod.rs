@@ -149,6 +149,15 @@ impl CachePolicy {
         self.rule == Rule::Off
     }
 
+    /// The same policy for strangers: of a file no more than its name.
+    pub fn without_folder(&self) -> CachePolicy {
+        let rule = match &self.rule {
+            Rule::Schedule(rule) => Rule::Schedule(rule.without_folder()),
+            other => other.clone(),
+        };
+        CachePolicy { rule, ..*self }
+    }
+
     /// Whether it decides step by step: its plans are [`Plan::Reactive`].
     pub fn is_reactive(&self) -> bool {
         matches!(self.rule, Rule::Probe(_))

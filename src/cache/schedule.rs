@@ -201,6 +201,12 @@ impl FromFile {
         Some(FromFile { path: path.into(), refreshes })
     }
 
+    /// The same with the file's name alone.
+    pub fn without_folder(&self) -> FromFile {
+        let path = self.path.file_name().map_or_else(|| self.path.clone(), PathBuf::from);
+        FromFile { path, refreshes: self.refreshes }
+    }
+
     pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Vec<Decision>, String> {
         let found = Schedules::read(&self.path, input)?;
         let mut fitting = found

@@ -43,13 +43,25 @@ def map_body(context, body):
         body["deadline"] = PATIENCE
     if isinstance(body.get("inputs"), list):
         body["inputs"] = fitting(body["inputs"])
+    if isinstance(body.get("outputs"), list):
+        body["outputs"] = once(body["outputs"])
     return body
 
 
+def has_name(tensor):
+    return isinstance(tensor, dict) and isinstance(tensor.get("name"), str)
+
+
+def once(tensors):
+    """Each once. What is no tensor stays."""
+    named = {each["name"]: each for each in tensors if has_name(each)}
+    return [*named.values(), *(each for each in tensors if not has_name(each))]
+
+
 def fitting(inputs):
-    """Each input once; width only with height, both small. What is no input stays."""
-    named = {each["name"]: each for each in inputs if isinstance(each, dict) and isinstance(each.get("name"), str)}
-    others = [each for each in inputs if not (isinstance(each, dict) and isinstance(each.get("name"), str))]
+    """Each input once; width only with height, both small."""
+    named = {each["name"]: each for each in inputs if has_name(each)}
+    others = [each for each in inputs if not has_name(each)]
     sides = [named[side]["data"] for side in ("width", "height") if "data" in named.get(side, {})]
     if len(sides) < 2:
         named.pop("width", None), named.pop("height", None)

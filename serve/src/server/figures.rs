@@ -45,7 +45,7 @@ impl Figures {
             core_runs: refreshes(&output.plan),
             sampler: request.sampler,
             guidance: request.guidance_scale,
-            cache: request.cache_policy.to_string(),
+            cache: request.cache_policy.without_folder().to_string(),
             truncated: output.truncated.iter().map(ToString::to_string).collect(),
             queued_seconds: output.queued.as_secs_f64(),
             drawing_seconds: output.drawing.as_secs_f64(),

@@ -20,6 +20,7 @@ mod serve;
 pub mod settings;
 mod signals;
 mod spawn;
+mod told;
 
 pub use app::App;
 pub use error::ServeError;
@@ -27,3 +28,4 @@ pub use figures::Figures;
 pub use output::Output;
 pub use run::run;
 pub use serve::serve;
+pub use told::Told;

@@ -36,7 +36,9 @@ impl Output {
         let mut files = Vec::with_capacity(images.len());
         for (index, image) in images.iter().enumerate() {
             let texts = if self.metadata {
-                request.parameters(artifacts, index).to_texts()
+                let mut parameters = request.parameters(artifacts, index);
+                parameters.request.cache_policy = request.cache_policy.without_folder();
+                parameters.to_texts()
             } else {
                 Texts::new()
             };

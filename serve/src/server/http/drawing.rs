@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
-use hydit::CheckedRequest;
 use hydit::artifacts::Artifacts;
 use hydit::image::Image;
+use hydit::{CheckedRequest, Request};
 use uuid::Uuid;
 
 use super::error::ApiError;
@@ -19,6 +18,7 @@ use crate::server::log;
 use crate::server::output::Output;
 use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
 use crate::server::spawn::blocking;
+use crate::server::told::Told;
 
 /// What a client asks for, checked.
 pub struct ImageSpec {
@@ -34,14 +34,26 @@ pub struct ImageSpec {
     pub deadline: Option<Duration>,
 }
 
+/// How an answer carries the files of the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Not at all.
+    No,
+    /// As they are.
+    Bytes,
+    /// In JSON.
+    Base64,
+}
+
 /// A task under way. Dropping it cancels the task.
 pub struct Drawing {
-    /// What was asked for.
-    pub spec: Arc<ImageSpec>,
+    spec: Arc<ImageSpec>,
+    id: String,
     handle: TaskHandle,
 }
 
 /// The images that a client gets.
+#[derive(Debug)]
 pub struct EncodedImages {
     /// Their files.
     pub files: Vec<Vec<u8>>,
@@ -75,19 +87,22 @@ impl Drawing {
     /// Submits what `fields` ask for, with this number of full-size images on the way.
     ///
     /// # Errors
-    /// As [`ImageSpec::check`]; when the scheduler does not accept the task.
+    /// As [`ImageSpec::check`]; 400 when the answer, which carries the images so, might be larger
+    /// than allowed; when the scheduler does not accept the task.
     pub async fn begin(
         app: &Arc<App>,
         client: &Client,
         fields: ImageFields,
         partial_images: usize,
+        carried: Carried,
     ) -> Result<Drawing, ApiError> {
         let spec = ImageSpec::check(app, fields).await?;
+        check_answer(&spec.request, carried, app.settings.limits.max_answer)?;
         let deadline = spec.deadline.unwrap_or(app.settings.deadline);
         let id = Uuid::new_v4().simple().to_string();
         tracing::Span::current().record("order", &*id); // as the scheduler's log lines call it
         let handle = app.scheduler.submit(Task {
-            id,
+            id: id.clone(),
             model: spec.model.clone(),
             request: spec.request.clone(),
             client: Arc::clone(&client.0),
@@ -96,7 +111,7 @@ impl Drawing {
             partial_images,
             no_batching: false,
         })?;
-        Ok(Drawing { spec: Arc::new(spec), handle })
+        Ok(Drawing { spec: Arc::new(spec), id, handle })
     }
 
     /// Waits for the next event; the last is [`TaskEvent::Done`].
@@ -107,47 +122,121 @@ impl Drawing {
         match self.handle.next().await {
             Some(TaskEvent::Failed(failure)) => Err(failure.into()),
             Some(event) => Ok(event),
-            None => Err(Failure::Worker("its thread ended".to_string()).into()),
+            None => Err(Failure::Worker("its thread ended").into()),
         }
     }
 
-    /// Waits for the images.
+    /// Waits for the images, and gives what `write` makes of them.
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn images(mut self) -> Result<EncodedImages, ApiError> {
+    pub async fn answer<R: Send + 'static>(
+        mut self,
+        write: impl FnOnce(&ImageSpec, EncodedImages) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
         loop {
             if let TaskEvent::Done(output) = self.next().await? {
-                return self.encode(*output).await;
+                return self.encode(*output, write).await;
             }
         }
     }
 
-    /// Encodes the images of [`TaskEvent::Done`].
+    /// What `write` makes of the images of [`TaskEvent::Done`]. It runs where it holds up nobody.
     ///
     /// # Errors
-    /// When one cannot be encoded.
-    pub async fn encode(&self, output: TaskOutput) -> Result<EncodedImages, ApiError> {
-        let spec = Arc::clone(&self.spec);
+    /// When an image cannot be encoded.
+    pub async fn encode<R: Send + 'static>(
+        &self,
+        output: TaskOutput,
+        write: impl FnOnce(&ImageSpec, EncodedImages) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let (spec, id) = (Arc::clone(&self.spec), self.id.clone());
         blocking(move || {
             let ImageSpec { model, artifacts, request, .. } = &*spec;
             let files = spec.output.encode(&output.images, artifacts, request);
+            let files = files.map_err(|error| Failure::Draw(Told::of(&error, &id)))?;
             let figures = Figures::new(model, request, &output);
-            Ok(EncodedImages { files: files.map_err(not_encoded)?, figures })
+            drop(output); // the answer is about to take as much memory again
+            Ok(write(&spec, EncodedImages { files, figures }))
         })
         .await
     }
 
-    /// Encodes the image of [`TaskEvent::Partial`].
+    /// As [`Drawing::encode`], of the image of [`TaskEvent::Partial`].
     ///
     /// # Errors
     /// When it cannot be encoded.
-    pub async fn encode_partial(&self, image: Image) -> Result<Vec<u8>, ApiError> {
-        let output = self.spec.output;
-        blocking(move || output.encode_partial(&image).map_err(not_encoded)).await
+    pub async fn encode_partial<R: Send + 'static>(
+        &self,
+        image: Image,
+        write: impl FnOnce(&ImageSpec, &[u8]) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let (spec, id) = (Arc::clone(&self.spec), self.id.clone());
+        blocking(move || {
+            let file = spec.output.encode_partial(&image);
+            let file = file.map_err(|error| Failure::Draw(Told::of(&error, &id)))?;
+            Ok(write(&spec, &file))
+        })
+        .await
     }
 }
 
-fn not_encoded(error: hydit::Error) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "encoding_failed", error.to_string())
+/// Refuses a request whose answer might have more than `most` bytes, before anything is drawn.
+fn check_answer(request: &Request, carried: Carried, most: u64) -> Result<(), ApiError> {
+    let file = most_bytes(request.width, request.height);
+    let image = match carried {
+        Carried::No => 0,
+        Carried::Bytes => file,
+        Carried::Base64 => file.div_ceil(3) * 4,
+    };
+    let all = image * request.num_images as u64;
+    if all <= most {
+        return Ok(());
+    }
+    let field = if image <= most { "n" } else { "size" };
+    let message = format!(
+        "{field}: an answer of {} images of {}x{} may have {all} bytes, and at most {most} are \
+         allowed here; ask for less, or send a job",
+        request.num_images, request.width, request.height
+    );
+    Err(ApiError::field(field, message))
+}
+
+/// Maximum bytes of the file of an image, whatever it shows and in any format: noise as a JPEG of
+/// the best quality takes more than the pixels themselves. Includes the parameters in a PNG.
+fn most_bytes(width: usize, height: usize) -> u64 {
+    const PARAMETERS: u64 = 128 << 10;
+    (width * height * 3) as u64 * 3 / 2 + PARAMETERS
+}
+
+#[cfg(test)]
+mod tests {
+    use hydit::image::{Format, encode};
+    use hydit::util::hex;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn no_file_is_larger_than_reckoned() {
+        // Noise, which no format makes smaller.
+        let block = |i: usize| hex(&Sha256::digest(i.to_le_bytes())).into_bytes();
+        let digits: Vec<u8> = (0..).flat_map(block).take(2 * 3 * 256 * 256).collect();
+        let bytes = digits.chunks(2).map(|two| {
+            let text = str::from_utf8(two).expect("hexadecimal digits");
+            u8::from_str_radix(text, 16).expect("hexadecimal digits")
+        });
+        let rgb: Vec<u8> = bytes.collect();
+        let longest = ["hydit", "parameters"].map(|key| (key.to_string(), "猫".repeat(2 * 4096)));
+        for (width, height) in [(256, 256), (16, 4096), (4096, 16), (16, 16)] {
+            let image = Image { width, height, rgb: rgb[..3 * width * height].to_vec() };
+            for (format, texts) in
+                [(Format::Png, &longest[..]), (Format::Jpeg, &[]), (Format::Webp, &[])]
+            {
+                let file = encode(&image, format, 100, texts).expect("it is encoded");
+                let most = most_bytes(width, height);
+                assert!(file.len() as u64 <= most, "{format} {width}x{height}: {}", file.len());
+            }
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl From<Failure> for ApiError {
             Failure::Worker(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "engine_failed", Some(Duration::from_secs(5)))
             }
-            Failure::Draw(_) => (StatusCode::INTERNAL_SERVER_ERROR, "drawing_failed", None),
+            Failure::Draw(told) => (StatusCode::INTERNAL_SERVER_ERROR, told.code, None),
         };
         ApiError { retry_after: wait, ..ApiError::new(status, code, failure.to_string()) }
     }

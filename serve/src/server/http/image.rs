@@ -11,6 +11,7 @@ use hydit::cache::CachePolicy;
 use hydit::error::Error;
 use hydit::image::Format;
 use hydit::request::{CheckedRequest, Request, spacing_of};
+use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use super::error::ApiError;
 use super::fields::{read, unknown};
 use crate::server::output::Output;
 use crate::server::settings::Settings;
+use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
@@ -79,7 +81,7 @@ impl ImageFields {
         artifacts: &Artifacts,
         settings: &Settings,
     ) -> Result<CheckedRequest, ApiError> {
-        let defaults = Request::new(&artifacts.manifest, "").map_err(internal)?;
+        let defaults = Request::new(&artifacts.manifest, "").map_err(|error| internal(&error))?;
         let steps = defaults.steps.min(settings.limits.max_steps);
         let mut request = self.over(Request { steps, seed: random_seed(), ..defaults })?;
         let given = |name: &str| self.request.get(name).is_some_and(|value| !value.is_null());
@@ -92,7 +94,7 @@ impl ImageFields {
         check_texts(&request)?;
         check_limits(&request, settings)?;
         request.cache_policy = self.policy(artifacts, settings, &request)?;
-        request.check(artifacts).map_err(|error| refuse(error, artifacts))
+        request.check(artifacts).map_err(|error| refuse(&error, artifacts))
     }
 
     /// The fields put over `defaults`.
@@ -255,27 +257,24 @@ fn check_limits(request: &Request, settings: &Settings) -> Result<(), ApiError> 
     Ok(())
 }
 
-/// The error for a client, with the name of the field. It does not tell where the models lie.
-fn refuse(error: Error, artifacts: &Artifacts) -> ApiError {
+/// The error for a client, with the name of the field.
+fn refuse(error: &Error, artifacts: &Artifacts) -> ApiError {
     match error {
         Error::Request { field, message } => {
-            let message = match field {
+            let message = match *field {
                 "height" | "width" => format!("size: the {field} {message}"),
                 _ => format!("{}: {message}", api_name(field)),
             };
             ApiError::field(api_name(field), message)
         }
         Error::Sampler(error) => ApiError::field("steps", error.to_string()),
-        Error::Policy(error) => {
-            let folder = artifacts.path.display().to_string();
-            ApiError::field("cache", error.to_string().replace(&folder, "DIR"))
-        }
+        Error::Policy(error) => ApiError::field("cache", told::of_policy(error, &artifacts.path)),
         other => internal(other),
     }
 }
 
-fn internal(error: Error) -> ApiError {
-    tracing::error!(%error, "a request could not be checked");
+fn internal(error: &Error) -> ApiError {
+    tracing::error!(error = error_chain(error), "a request could not be checked");
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal_error",

@@ -1,6 +1,7 @@
 //! What clients see: a file or folder for each API, put together by `router`, and below them the
 //! guard before all routes, the fields that APIs share, and the accept loop.
 
+mod base64;
 mod body;
 mod drawing;
 mod error;

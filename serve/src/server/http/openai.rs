@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Extension, State};
+use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
+use hydit::image::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::drawing::{Drawing, EncodedImages, ImageSpec};
+use super::base64::Base64;
+use super::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
 use super::error::ApiError;
 use super::fields::{Fields, read};
 use super::guard::Client;
@@ -92,20 +93,33 @@ impl GenerationFields {
 }
 
 #[derive(Serialize)]
-struct ImagesResponse {
+struct ImagesResponse<'a> {
     created: u64,
-    data: Vec<ImageData>,
+    data: Vec<ImageData<'a>>,
     background: &'static str,
-    output_format: String,
+    output_format: Format,
     quality: &'static str,
-    size: String,
+    size: &'a str,
     usage: Usage,
-    hydit: Figures,
+    hydit: &'a Figures,
 }
 
 #[derive(Serialize)]
-struct ImageData {
-    b64_json: String,
+struct ImageData<'a> {
+    b64_json: Base64<'a>,
+}
+
+#[derive(Serialize)]
+struct ImageEvent<'a> {
+    r#type: &'a str,
+    b64_json: Base64<'a>,
+    created_at: u64,
+    size: String,
+    quality: &'static str,
+    background: &'static str,
+    output_format: Format,
+    #[serde(flatten)]
+    more: &'a Value,
 }
 
 /// What was used, in the shape that clients expect. Prompts are not counted; an output token is a
@@ -134,24 +148,28 @@ async fn generate(
     let image: ImageFields = read(fields.image.clone())?;
     fields.check(&image)?;
     let partials = fields.partial_images.unwrap_or(0);
-    let drawing = Drawing::begin(&app, &client, image, partials).await?;
+    let drawing = Drawing::begin(&app, &client, image, partials, Carried::Base64).await?;
     if fields.stream.unwrap_or(false) {
         return Ok(events(drawing));
     }
-    let spec = Arc::clone(&drawing.spec);
-    let EncodedImages { files, figures } = drawing.images().await?;
-    let data = files.iter().map(|bytes| ImageData { b64_json: BASE64_STANDARD.encode(bytes) });
+    let body = drawing.answer(answer).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The body of an answer.
+fn answer(spec: &ImageSpec, images: EncodedImages) -> Vec<u8> {
+    let EncodedImages { files, figures } = images;
     let answer = ImagesResponse {
         created: now() / 1000,
-        data: data.collect(),
+        data: files.iter().map(|file| ImageData { b64_json: Base64(file) }).collect(),
         background: BACKGROUND,
-        output_format: spec.output.format.to_string(),
+        output_format: spec.output.format,
         quality: QUALITY,
-        size: figures.size.clone(),
-        usage: usage(&spec),
-        hydit: figures,
+        size: &figures.size,
+        usage: usage(spec),
+        hydit: &figures,
     };
-    Ok(Json(answer).into_response())
+    serde_json::to_vec(&answer).expect("strings and numbers are valid JSON")
 }
 
 /// The images on the way, then the image, as server-sent events. Dropping the stream cancels it.
@@ -176,14 +194,18 @@ async fn next_event(drawing: &mut Drawing) -> Result<(Event, bool), ApiError> {
     loop {
         match drawing.next().await? {
             TaskEvent::Partial { index, image } => {
-                let file = drawing.encode_partial(image).await?;
-                let more = json!({ "partial_image_index": index });
-                return Ok((event(drawing, "image_generation.partial_image", &file, more), false));
+                let write = move |spec: &ImageSpec, file: &[u8]| {
+                    let more = json!({ "partial_image_index": index });
+                    event(spec, "image_generation.partial_image", file, &more)
+                };
+                return Ok((drawing.encode_partial(image, write).await?, false));
             }
             TaskEvent::Done(output) => {
-                let EncodedImages { files, figures } = drawing.encode(*output).await?;
-                let more = json!({ "usage": usage(&drawing.spec), "hydit": figures });
-                return Ok((event(drawing, "image_generation.completed", &files[0], more), true));
+                let write = |spec: &ImageSpec, EncodedImages { files, figures }| {
+                    let more = json!({ "usage": usage(spec), "hydit": figures });
+                    event(spec, "image_generation.completed", &files[0], &more)
+                };
+                return Ok((drawing.encode(*output, write).await?, true));
             }
             _ => {}
         }
@@ -191,20 +213,19 @@ async fn next_event(drawing: &mut Drawing) -> Result<(Event, bool), ApiError> {
 }
 
 /// An event of this type, with an image and the fields `more`.
-fn event(drawing: &Drawing, kind: &str, file: &[u8], more: Value) -> Event {
-    let ImageSpec { request, output, .. } = &*drawing.spec;
-    let mut body = json!({
-        "type": kind,
-        "b64_json": BASE64_STANDARD.encode(file),
-        "created_at": now() / 1000,
-        "size": format!("{}x{}", request.width, request.height),
-        "quality": QUALITY,
-        "background": BACKGROUND,
-        "output_format": output.format,
-    });
-    let fields = body.as_object_mut().expect("it is an object");
-    fields.extend(more.as_object().cloned().unwrap_or_default());
-    Event::default().event(kind).data(body.to_string())
+fn event(spec: &ImageSpec, kind: &str, file: &[u8], more: &Value) -> Event {
+    let ImageSpec { request, output, .. } = spec;
+    let body = ImageEvent {
+        r#type: kind,
+        b64_json: Base64(file),
+        created_at: now() / 1000,
+        size: format!("{}x{}", request.width, request.height),
+        quality: QUALITY,
+        background: BACKGROUND,
+        output_format: output.format,
+        more,
+    };
+    Event::default().event(kind).json_data(body).expect("strings and numbers are valid JSON")
 }
 
 fn usage(spec: &ImageSpec) -> Usage {

@@ -50,7 +50,8 @@ pub fn document(settings: &Settings) -> Value {
         ("max_pixels", json!(settings.limits.max_pixels)),
         ("deadline", json!(settings.deadline.as_secs_f64())),
         ("metadata", json!(settings.metadata)),
-        ("cache", json!(settings.cache)),
+        // A schedule is a file of the server, which answers do not name.
+        ("cache", json!(Some(&settings.cache).filter(|cache| !cache.starts_with("schedule:")))),
     ] {
         text = text.replace(&format!("${{{name}}}"), &value.to_string()); // JSON is YAML
     }

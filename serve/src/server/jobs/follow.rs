@@ -14,6 +14,7 @@ use crate::server::clock::now;
 use crate::server::figures::Figures;
 use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
 use crate::server::spawn::blocking;
+use crate::server::told::Told;
 
 /// Time before a job whose worker failed is tried again; the worker starts anew meanwhile.
 const REST: Duration = Duration::from_secs(1);
@@ -71,7 +72,8 @@ impl Jobs {
                 TaskEnd::Failed(Failure::Worker(why)) => {
                     tries += usize::from(feed.snapshot().running);
                     if tries >= TRIES {
-                        return self.fail(feed, "engine_failed", why).await;
+                        let message = Failure::Worker(why).to_string();
+                        return self.fail(feed, "engine_failed", message).await;
                     }
                     warn!(job = %feed.snapshot().record.id, why, "is tried again");
                     feed.wait_again();
@@ -88,8 +90,8 @@ impl Jobs {
                 TaskEnd::Failed(failure @ Failure::Expired) => {
                     return self.fail(feed, "deadline_exceeded", failure.to_string()).await;
                 }
-                TaskEnd::Failed(Failure::Draw(why)) => {
-                    return self.fail(feed, "drawing_failed", why).await;
+                TaskEnd::Failed(Failure::Draw(Told { code, message })) => {
+                    return self.fail(feed, code, message).await;
                 }
             }
         }
@@ -119,7 +121,7 @@ impl Jobs {
                 Some(TaskEvent::Partial { .. }) => {}
                 Some(TaskEvent::Done(output)) => return TaskEnd::Done(output),
                 Some(TaskEvent::Failed(failure)) => return TaskEnd::Failed(failure),
-                None => return TaskEnd::Failed(Failure::Worker("its thread ended".to_string())),
+                None => return TaskEnd::Failed(Failure::Worker("its thread ended")),
             }
         }
     }
@@ -127,6 +129,7 @@ impl Jobs {
     /// Encodes and stores the images of a job, and ends it.
     async fn finish(&self, feed: &JobFeed, output: TaskOutput) {
         let record = feed.snapshot().record;
+        let id = record.id;
         let artifacts = match self.scheduler.model(Some(&record.spec.model)) {
             Ok((_, artifacts)) => artifacts.clone(),
             Err(refusal) => return self.fail(feed, "model_gone", refusal.to_string()).await,
@@ -138,7 +141,10 @@ impl Jobs {
         });
         match encoded.await {
             Ok((result, files)) => self.end(feed, JobOutcome::Done(result), files).await,
-            Err(error) => self.fail(feed, "encoding_failed", error.to_string()).await,
+            Err(error) => {
+                let Told { code, message } = Told::of(&error, &id.to_string());
+                self.fail(feed, code, message).await;
+            }
         }
     }
 

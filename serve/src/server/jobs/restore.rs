@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hydit::CheckedRequest;
-use hydit::util::error_chain;
 use tracing::{error, info, warn};
 
 use super::error::JobsError;
@@ -13,6 +12,7 @@ use super::record::{JobOutcome, JobRecord};
 use super::shared::Jobs;
 use super::store::MOST_ENDED;
 use crate::server::clock::now;
+use crate::server::told::Told;
 
 /// A job that was begun this often without an end may be what ends the process: the others go
 /// first.
@@ -70,7 +70,10 @@ impl Jobs {
             );
             return Err(("model_changed", message));
         }
-        spec.request.check(artifacts).map_err(|error| ("drawing_failed", error_chain(&error)))
+        spec.request.check(artifacts).map_err(|error| {
+            let Told { code, message } = Told::of(&error, &record.id.to_string());
+            (code, message)
+        })
     }
 }
 

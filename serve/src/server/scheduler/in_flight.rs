@@ -77,8 +77,8 @@ impl InFlight {
     }
 
     /// Ends all tasks of `worker`.
-    pub fn fail_worker(&self, worker: usize, why: &str) {
-        self.fail_where(|entry| entry.worker == worker, &Failure::Worker(why.to_string()));
+    pub fn fail_worker(&self, worker: usize, why: &'static str) {
+        self.fail_where(|entry| entry.worker == worker, &Failure::Worker(why));
     }
 
     /// Ends the tasks whose deadline is `now` or earlier.

@@ -51,7 +51,7 @@ fn keep_alive(shared: &Arc<Shared>, index: usize) {
         };
         shared.set_health(index, WorkerHealth::Dead);
         shared.watchdogs[index].rest();
-        shared.in_flight.fail_worker(index, &why);
+        shared.in_flight.fail_worker(index, "its thread ended");
         tracing::error!(worker = index, why, "ended");
         shared.end_startup(Startup::Failed(why));
         metrics::worker_restart();
@@ -74,7 +74,7 @@ fn look(shared: &Shared, now: Instant) {
                 drop(health);
                 let why = format!("a call of the {} graph does not come back", stage.label());
                 tracing::error!(worker, why, "stuck");
-                shared.in_flight.fail_worker(worker, &why);
+                shared.in_flight.fail_worker(worker, "a graph call does not come back");
                 if all_stuck {
                     fail_waiting(shared);
                 }
@@ -88,7 +88,6 @@ fn look(shared: &Shared, now: Instant) {
 /// Ends the tasks that wait: with no worker alive they would wait for ever.
 fn fail_waiting(shared: &Shared) {
     for queued in shared.queue.empty() {
-        let why = "no worker is alive".to_string();
-        finish(&queued.events, TaskEvent::Failed(Failure::Worker(why)));
+        finish(&queued.events, TaskEvent::Failed(Failure::Worker("no worker is alive")));
     }
 }

@@ -9,6 +9,7 @@ use hydit::{CheckedRequest, Step};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::server::metrics::{self, TaskOutcome};
+use crate::server::told::Told;
 
 /// A request for images, with how it is to be scheduled.
 #[derive(Clone, Debug)]
@@ -123,12 +124,12 @@ pub enum Failure {
     /// The server shut down before a worker began it, or cut it off.
     #[error("the server is shutting down")]
     Draining,
-    /// The worker's thread ended, or one of its graph calls does not return.
-    #[error("the engine failed: {0}")]
-    Worker(String),
+    /// The worker's thread ended, or one of its graph calls does not return: which, for clients.
+    #[error("the engine failed: {0}; the server's log says why")]
+    Worker(&'static str),
     /// Drawing it failed.
-    #[error("{0}")]
-    Draw(String),
+    #[error("{}", .0.message)]
+    Draw(Told),
 }
 
 /// Sends the last event of a task and counts how it ended.

@@ -20,6 +20,7 @@ use super::shared::{Shared, WorkerHealth};
 use super::task::{Failure, Task, TaskEvent, TaskOutput};
 use super::watchdog::Watchdog;
 use crate::server::metrics;
+use crate::server::told::Told;
 
 /// One of the scheduler's threads.
 pub struct Worker {
@@ -223,19 +224,21 @@ impl Worker {
         if token.is_cancelled() {
             return; // what was stopped has not failed
         }
-        let text = error_chain(error);
-        tracing::warn!(order = token.task(), error = text, "drawing failed");
-        self.shared.in_flight.finish(token, TaskEvent::Failed(Failure::Draw(text)));
+        let told = Told::of(error, token.task());
+        self.shared.in_flight.finish(token, TaskEvent::Failed(Failure::Draw(told)));
     }
 
     /// A call for several failed: each may succeed alone.
     fn fail_together(&self, running: &[Running], error: &Error) {
         match running {
             [one] => self.fail(&one.token, error),
-            _ => running.iter().for_each(|one| {
-                let failed = Failure::Worker(error_chain(error));
-                self.shared.in_flight.finish(&one.token, TaskEvent::Failed(failed));
-            }),
+            _ => {
+                tracing::warn!(error = error_chain(error), "a call for several orders failed");
+                let failed = Failure::Worker("a call for several requests broke off");
+                running.iter().for_each(|one| {
+                    self.shared.in_flight.finish(&one.token, TaskEvent::Failed(failed.clone()));
+                });
+            }
         }
     }
 }

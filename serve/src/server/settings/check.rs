@@ -56,6 +56,7 @@ impl Options {
                 max_n: self.max_n,
                 max_body: usize::try_from(self.max_body.0)
                     .map_err(|_| ("max_body", "too large".to_string()))?,
+                max_answer: self.max_answer.0,
             },
             connections: Connections {
                 max: self.max_connections,
@@ -90,7 +91,7 @@ impl Settings {
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             return refuse("data_dir", "not a directory");
         }
-        let Limits { max_pixels, max_steps, max_n, max_body } = self.limits;
+        let Limits { max_pixels, max_steps, max_n, max_body, max_answer: _ } = self.limits;
         let counts = [
             ("threads", self.runtime.threads.unwrap_or(0)),
             ("workers", self.workers),

@@ -115,6 +115,9 @@ pub struct Options {
     /// Most bytes of a request's body.
     #[arg(long, env = "HYDIT_MAX_BODY", value_name = "SIZE", default_value = "256KiB")]
     pub max_body: Size,
+    /// Most bytes that an answer with pictures may have; more are to be fetched from a job.
+    #[arg(long, env = "HYDIT_MAX_ANSWER", value_name = "SIZE", default_value = "256MiB")]
+    pub max_answer: Size,
 
     /// Connections at a time; more are closed at once.
     #[arg(long, env = "HYDIT_MAX_CONNECTIONS", value_name = "N", default_value_t = 2048)]

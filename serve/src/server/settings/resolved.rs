@@ -74,6 +74,8 @@ pub struct Limits {
     pub max_n: usize,
     /// Maximum bytes of a body.
     pub max_body: usize,
+    /// Maximum bytes of an answer with images, reckoned before they are drawn.
+    pub max_answer: u64,
 }
 
 /// Bounds of connections.

@@ -258,8 +258,8 @@ fn inference_says_what_is_wrong_in_the_protocols_shape() {
         (json!([]), "prompt is missing"),
         (json!([prompt, prompt]), "given twice"),
         (json!([prompt, input("colour", "BYTES", json!("red"))]), "no input \"colour\""),
-        (json!([prompt, input("seed", "INT32", json!(7))]), "its datatype is \"INT64\""),
-        (json!([prompt, input("seed", "INT64", json!("7"))]), "not of its datatype"),
+        (json!([prompt, input("seed", "BYTES", json!("7"))]), "seed: its datatype is \"BYTES\""),
+        (json!([prompt, input("seed", "INT64", json!("7"))]), "seed: its data is not one INT64"),
         (json!([prompt, input("width", "INT32", json!(128))]), "height: given with width only"),
         (json!([prompt, input("n", "INT32", json!(-1))]), "n: negative"),
         (json!([prompt, input("sampler", "BYTES", json!("euler"))]), "ddpm, ddim, dpmms"),
@@ -271,11 +271,87 @@ fn inference_says_what_is_wrong_in_the_protocols_shape() {
     }
     let outputs = json!({ "inputs": [prompt], "outputs": [{ "name": "sound" }] });
     assert_eq!(server.post(&infer, &outputs).status, 400);
+    let outputs = vec![json!({ "name": "image" }); 10_000];
+    let answer = server.post(&infer, &json!({ "inputs": [prompt], "outputs": outputs }));
+    assert_eq!(answer.json(), json!({ "error": "the output image is asked for twice" }));
+    assert_eq!(server.metric("hydit_steps_total"), 0.0, "nothing was drawn for it");
     for path in ["/v2/models/other", "/v2/models/other/ready"] {
         let answer = server.get(path);
         assert!(answer.status == 404 && answer.json()["error"].is_string(), "{}", answer.text());
     }
     assert_eq!(server.get(&format!("/v2/models/{}/versions/2", name())).status, 404);
+}
+
+#[test]
+fn numbers_of_any_width_make_the_same_picture() {
+    let server = Server::start(&[]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let ask = |types: [&str; 4], parameters: Value| {
+        let mut inputs = [
+            input("prompt", "BYTES", json!("a cat")),
+            input("seed", types[0], json!(7)),
+            input("steps", types[1], json!(2)),
+            input("width", types[2], json!(128)),
+            input("height", types[2], json!(128)),
+            input("guidance", types[3], json!(4)),
+        ];
+        inputs[0]["parameters"] = parameters.clone();
+        let body = json!({ "inputs": inputs, "parameters": parameters });
+        let answer = server.post(&infer, &body);
+        assert_eq!(answer.status, 200, "{types:?}: {}", answer.text());
+        answer.json()["outputs"].clone()
+    };
+    let usual = ask(["INT64", "INT32", "INT32", "FP32"], Value::Null);
+    for types in [
+        ["UINT64", "INT8", "UINT16", "FP64"],
+        ["FP64", "FP32", "FP64", "INT8"],
+        ["UINT8", "UINT32", "INT64", "BF16"],
+    ] {
+        assert_eq!(ask(types, json!({ "content_type": "str" })), usual, "{types:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_would_be_too_large_is_refused_before_it_is_drawn() {
+    let server = Server::start(&["--max-answer", "512KiB"]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let n = |n: i32| [input("prompt", "BYTES", json!("a cat")), input("n", "INT32", json!(n))];
+    let binary = json!({ "binary_data_output": true });
+    let image = json!([{ "name": "image" }]);
+    let seed = json!([{ "name": "seed" }]);
+    let cases = [
+        (json!({ "inputs": n(3) }), Some("n: an answer of 3 images of 128x128 may have")),
+        (json!({ "inputs": n(2), "outputs": image }), Some("n: an answer of 2 images")),
+        (json!({ "inputs": n(2), "outputs": image, "parameters": binary }), None),
+        (json!({ "inputs": n(3), "parameters": binary }), Some("n: an answer of 3 images")),
+        (json!({ "inputs": n(3), "outputs": seed }), None),
+    ];
+    for (mut body, refused) in cases {
+        body["inputs"].as_array_mut().expect("a list").push(input("steps", "INT32", json!(1)));
+        let answer = server.post(&infer, &body);
+        let Some(words) = refused else {
+            assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+            continue;
+        };
+        let told = answer.json()["error"].as_str().expect("a text").to_string();
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(told.starts_with(words) && told.contains("at most 524288 are allowed"), "{told}");
+    }
+    let one_step = |more: Value| {
+        let mut body = cat(json!({ "steps": 1 }));
+        body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        body
+    };
+    for (more, field) in [
+        (json!({ "n": 2 }), "n"),
+        (json!({ "size": "512x512" }), "size"),
+        (json!({ "size": "512x512", "stream": true }), "size"),
+    ] {
+        let answer = server.post(GENERATE, &one_step(more));
+        assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some(field)));
+    }
+    assert_eq!(server.post(GENERATE, &one_step(json!({}))).status, 200);
+    assert_eq!(server.post("/v1/jobs", &one_step(json!({ "n": 3 }))).status, 202, "one by one");
 }
 
 #[test]
@@ -358,7 +434,10 @@ fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
         all.sort();
         all.join(" ")
     };
-    assert_eq!(statuses(GENERATE, "post"), "200 400 401 403 404 408 413 415 421 429 500 503 504");
+    assert_eq!(
+        statuses(GENERATE, "post"),
+        "200 400 401 403 404 408 413 415 421 429 500 503 504"
+    );
     assert_eq!(statuses("/v2/health/live", "get"), "200 400 403 408 413 415 421 500");
     let shape = |path: &str, status: &str| {
         document["paths"][path]["post"]["responses"][status]["content"]["application/json"]

@@ -14,6 +14,7 @@ mod jobs_kept;
 mod life;
 mod limits;
 mod memory;
+mod private;
 mod scheduler;
 mod served;
 mod settings;

@@ -1,5 +1,6 @@
 //! Jobs as JSON. What the fields mean is in `openapi.yaml`.
 
+use hydit::Request;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -93,6 +94,8 @@ fn request_view(spec: &JobSpec) -> Map<String, Value> {
     let JobSpec { model, request, output, preview_every, .. } = spec;
     // As text, in which numbers have as many digits as they need: 5.3 as f32 is 5.300000190734863
     // as f64.
+    let cache_policy = request.cache_policy.without_folder();
+    let request = &Request { cache_policy, ..request.clone() };
     let text = serde_json::to_string(request).expect("strings and numbers are valid JSON");
     let fields: Map<String, Value> = serde_json::from_str(&text).expect("it was written as JSON");
     let mut view = Map::new();

@@ -2,8 +2,10 @@
 //!
 //! As KServe and Triton speak it: `specification/protocol/inference_rest.md` of
 //! kserve/open-inference-protocol, with Triton's binary tensor data extension. `tensors` knows what
-//! the tensors mean, `wire` how they are written.
+//! the tensors mean, `wire` and `parameters` how requests are written, `answer` how answers are.
 
+mod answer;
+mod parameters;
 mod tensors;
 mod wire;
 
@@ -20,9 +22,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use self::answer::Body;
 use self::tensors::{Declared, INPUTS, OUTPUTS, VERSION};
-use self::wire::{InferRequest, JSON_LENGTH};
-use super::drawing::Drawing;
+use self::wire::{InferRequest, JSON_LENGTH, Wanted};
+use super::drawing::{Carried, Drawing, ImageSpec};
 use super::error::ApiError;
 use super::guard::Client;
 use super::path::Path;
@@ -97,18 +100,24 @@ async fn infer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let (request, inputs) = InferRequest::read(&headers, &body)?;
-    let fields = tensors::fields(&name, inputs)?;
-    let images = Drawing::begin(&app, &client, fields, 0).await?.images().await?;
-    let (answer, bytes) = request.answer(&name, &tensors::outputs(images));
-    let Some(bytes) = bytes else { return Ok(Json(answer).into_response()) };
-    let mut body = serde_json::to_vec(&answer).expect("strings and numbers are valid JSON");
-    let head = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_string()),
-        (JSON_LENGTH, body.len().to_string()),
-    ];
-    body.extend(bytes);
-    Ok((head, body).into_response())
+    let mut request = InferRequest::read(&headers, &body)?;
+    let fields = tensors::fields(&name, std::mem::take(&mut request.inputs))?;
+    let carried = match request.image() {
+        None => Carried::No,
+        Some(Wanted { binary: false, .. }) => Carried::Base64,
+        Some(Wanted { binary: true, .. }) => Carried::Bytes,
+    };
+    let drawing = Drawing::begin(&app, &client, fields, 0, carried).await?;
+    let write = move |_: &ImageSpec, images| answer::body(&request, &name, &images);
+    let Body { bytes, json } = drawing.answer(write).await?;
+    let media_type = |name| [(header::CONTENT_TYPE, name)];
+    Ok(match json {
+        None => (media_type("application/json"), bytes).into_response(),
+        Some(length) => {
+            let length = [(JSON_LENGTH, length.to_string())];
+            (media_type("application/octet-stream"), length, bytes).into_response()
+        }
+    })
 }
 
 /// The name of an existing model, from the path; the version in it, if any, is right.

@@ -1,5 +1,6 @@
 //! An image as the Open Inference Protocol sees it: tensors in, tensors out. No HTTP.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::server::http::drawing::EncodedImages;
@@ -11,33 +12,48 @@ use crate::server::http::image::ImageFields;
 pub const VERSION: &str = "1";
 
 /// The type of a tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::EnumString, strum::IntoStaticStr)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
+#[allow(missing_docs)] // the protocol's names
 pub enum Datatype {
     /// Strings of bytes; those of inputs are UTF-8.
     Bytes,
-    /// 64 bits, signed.
-    Int64,
-    /// 32 bits, signed.
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
     Int32,
-    /// IEEE, 32 bits.
+    Int64,
+    Fp16,
+    Bf16,
     Fp32,
+    Fp64,
 }
 
-/// The elements of a tensor, by their [`Datatype`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
-    Bytes(Vec<Vec<u8>>),
-    Int64(Vec<i64>),
-    Int32(Vec<i32>),
-    Fp32(Vec<f32>),
-}
+impl Datatype {
+    /// Whether the elements are numbers.
+    pub fn is_number(self) -> bool {
+        !matches!(self, Datatype::Bytes | Datatype::Bool)
+    }
 
-/// A tensor with a name; its shape is `[elements]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub name: String,
-    pub data: Data,
+    /// The numbers that an integer of this type can be; `None` for other types.
+    pub fn integers(self) -> Option<(i64, u64)> {
+        Some(match self {
+            Datatype::Uint8 => (0, u8::MAX.into()),
+            Datatype::Uint16 => (0, u16::MAX.into()),
+            Datatype::Uint32 => (0, u32::MAX.into()),
+            Datatype::Uint64 => (0, u64::MAX),
+            Datatype::Int8 => (i8::MIN.into(), i8::MAX as u64),
+            Datatype::Int16 => (i16::MIN.into(), i16::MAX as u64),
+            Datatype::Int32 => (i32::MIN.into(), i32::MAX as u64),
+            Datatype::Int64 => (i64::MIN, i64::MAX as u64),
+            _ => return None,
+        })
+    }
 }
 
 /// What is known of an input or output before any request.
@@ -71,41 +87,20 @@ pub const INPUTS: [Declared; 11] = [
 /// The outputs of every model: the files of the images, their seeds, and how often the deep core
 /// ran.
 pub const OUTPUTS: [Declared; 3] = [
-    Declared { name: "image", datatype: Datatype::Bytes, elements: -1 },
+    Declared { name: IMAGE, datatype: Datatype::Bytes, elements: -1 },
     Declared { name: "seed", datatype: Datatype::Int64, elements: -1 },
     one("core_runs", Datatype::Int32),
 ];
 
-impl Data {
-    /// The type of the elements.
-    pub fn datatype(&self) -> Datatype {
-        match self {
-            Data::Bytes(_) => Datatype::Bytes,
-            Data::Int64(_) => Datatype::Int64,
-            Data::Int32(_) => Datatype::Int32,
-            Data::Fp32(_) => Datatype::Fp32,
-        }
-    }
+/// The output with the files.
+pub const IMAGE: &str = "image";
 
-    /// The first element as JSON, where it can be written so.
-    fn first(&self) -> Option<Value> {
-        Some(match self {
-            Data::Bytes(data) => json!(str::from_utf8(data.first()?).ok()?),
-            Data::Int64(data) => json!(data.first()?),
-            Data::Int32(data) => json!(data.first()?),
-            Data::Fp32(data) => json!(data.first().filter(|number| number.is_finite())?),
-        })
-    }
-
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Data::Bytes(data) => data.len(),
-            Data::Int64(data) => data.len(),
-            Data::Int32(data) => data.len(),
-            Data::Fp32(data) => data.len(),
-        }
-    }
+/// The elements of an output, by its [`Datatype`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Elements<'a> {
+    Bytes(&'a [Vec<u8>]),
+    Int64(&'a [u64]),
+    Int32(i32),
 }
 
 /// The declaration of the input `name`.
@@ -119,22 +114,30 @@ pub fn input(name: &str) -> Result<Declared, ApiError> {
     })
 }
 
-/// The fields that `inputs` are for the model of this name. Each input has one element.
+/// The declaration of the output `name`.
+///
+/// # Errors
+/// 400 when there is no such output.
+pub fn output(name: &str) -> Result<Declared, ApiError> {
+    OUTPUTS.into_iter().find(|output| output.name == name).ok_or_else(|| {
+        let known = OUTPUTS.map(|output| output.name).join(", ");
+        ApiError::field("outputs", format!("there is no output {name:?}; there are {known}"))
+    })
+}
+
+/// The fields that `inputs` are for the model of this name: names, each with its element.
 ///
 /// # Errors
 /// 400 that names the input.
-pub fn fields(model: &str, inputs: Vec<Tensor>) -> Result<ImageFields, ApiError> {
+pub fn fields(model: &str, inputs: Vec<(&str, Value)>) -> Result<ImageFields, ApiError> {
     let mut fields = Map::new();
-    for Tensor { name, data } in inputs {
-        let value =
-            data.first().ok_or_else(|| refuse(&name, "neither UTF-8 nor a finite number"))?;
+    for (name, value) in inputs {
         if value.as_i64().is_some_and(|number| number < 0) {
-            return Err(refuse(&name, "negative"));
+            return Err(refuse(name, "negative"));
         }
-        if fields.contains_key(&name) {
-            return Err(refuse(&name, "given twice"));
+        if fields.insert(name.to_string(), value).is_some() {
+            return Err(refuse(name, "given twice"));
         }
-        fields.insert(name, value);
     }
     if !fields.contains_key("prompt") {
         let message = "the input prompt is missing: say what to draw";
@@ -152,17 +155,14 @@ pub fn fields(model: &str, inputs: Vec<Tensor>) -> Result<ImageFields, ApiError>
     read(fields)
 }
 
-/// The tensors of an answer.
-pub fn outputs(images: EncodedImages) -> [Tensor; 3] {
+/// The elements of the output that is declared so.
+pub fn elements(output: Declared, images: &EncodedImages) -> Elements<'_> {
     let EncodedImages { files, figures } = images;
-    let seeds = figures.seeds.iter().map(|seed| seed.cast_signed()).collect();
-    let core_runs = i32::try_from(figures.core_runs).expect("fewer runs than steps");
-    let datas = [Data::Bytes(files), Data::Int64(seeds), Data::Int32(vec![core_runs])];
-    let mut outputs = OUTPUTS.iter().zip(datas);
-    std::array::from_fn(|_| {
-        let (declared, data) = outputs.next().expect("a tensor for each output");
-        Tensor { name: declared.name.to_string(), data }
-    })
+    match output.datatype {
+        Datatype::Bytes => Elements::Bytes(files),
+        Datatype::Int64 => Elements::Int64(&figures.seeds),
+        _ => Elements::Int32(i32::try_from(figures.core_runs).expect("fewer runs than steps")),
+    }
 }
 
 fn refuse(name: &str, what: &str) -> ApiError {
