@@ -18,6 +18,7 @@ mod openapi;
 mod ops;
 mod path;
 mod router;
+mod sent_events;
 mod write_deadline;
 
 pub use listen::Listening;

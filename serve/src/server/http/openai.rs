@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Extension, State};
 use axum::http::header;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::stream;
@@ -22,6 +22,7 @@ use super::error::ApiError;
 use super::fields::{Fields, read};
 use super::guard::Client;
 use super::image::ImageFields;
+use super::sent_events::sent_events;
 use crate::server::app::App;
 use crate::server::clock::now;
 use crate::server::figures::Figures;
@@ -174,19 +175,13 @@ fn answer(spec: &ImageSpec, images: EncodedImages) -> Vec<u8> {
 
 /// The images on the way, then the image, as server-sent events. Dropping the stream cancels it.
 fn events(drawing: Drawing) -> Response {
-    let next = async |drawing: Option<Drawing>| {
+    sent_events(stream::unfold(Some(drawing), async |drawing| {
         let mut drawing = drawing?;
-        let event = match next_event(&mut drawing).await {
-            Ok((event, true)) => return Some((Ok::<_, axum::Error>(event), None)),
-            Ok((event, false)) => event,
-            Err(error) => {
-                let event = Event::default().event("error").data(error.json());
-                return Some((Ok(event), None));
-            }
-        };
-        Some((Ok(event), Some(drawing)))
-    };
-    Sse::new(stream::unfold(Some(drawing), next)).keep_alive(KeepAlive::default()).into_response()
+        match next_event(&mut drawing).await {
+            Ok((event, last)) => Some((event, (!last).then_some(drawing))),
+            Err(error) => Some((Event::default().event("error").data(error.json()), None)),
+        }
+    }))
 }
 
 /// The next event for the client, and whether it is the last.

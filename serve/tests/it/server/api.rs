@@ -97,6 +97,8 @@ fn a_stream_has_pictures_on_the_way_and_ends_with_the_picture() {
     let body = cat(json!({ "stream": true, "partial_images": 2, "steps": 6 }));
     let answer = server.post(GENERATE, &body);
     assert_eq!(answer.header("content-type"), "text/event-stream");
+    assert_eq!(answer.header("x-accel-buffering"), "no");
+    assert_eq!(answer.header("cache-control"), "no-cache, no-store, no-transform");
     let events = events(&answer.text());
     let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     let partial = "image_generation.partial_image";

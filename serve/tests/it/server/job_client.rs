@@ -103,6 +103,8 @@ impl Events {
         let response = request.call().expect("it answers");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        assert_eq!(response.headers()["cache-control"], "no-cache, no-store, no-transform");
         Events(BufReader::new(Box::new(response.into_body().into_reader())))
     }
 }

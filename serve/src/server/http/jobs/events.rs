@@ -2,14 +2,13 @@
 //!
 //! A reader holds nothing but its place in the job's own log, however slowly it reads.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -23,6 +22,7 @@ use crate::server::app::App;
 use crate::server::http::error::ApiError;
 use crate::server::http::guard::Client;
 use crate::server::http::path::Path;
+use crate::server::http::sent_events::sent_events;
 use crate::server::jobs::{FeedEntry, JobEvent, JobFeed, JobSnapshot, Next, StepKind, Watch};
 
 /// Header with the id of the last event that a reader got before its connection was lost.
@@ -31,8 +31,6 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const END: &str = "end";
 /// Time between two looks at the position in the queue.
 const LOOK: Duration = Duration::from_millis(500);
-/// Time between two comments that keep a quiet connection open.
-const QUIET: Duration = Duration::from_secs(10);
 /// Time that readers wait before they connect again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -58,15 +56,10 @@ pub async fn events(
     };
     let events = stream::unfold(reader, |mut reader| async {
         let event = reader.next().await?;
-        Some((Ok::<_, Infallible>(event), reader))
+        Some((event, reader))
     });
-    let again = stream::iter([Ok(Event::default().retry(AGAIN))]);
-    let mut response =
-        Sse::new(again.chain(events)).keep_alive(KeepAlive::new().interval(QUIET)).into_response();
-    // Proxies that buffer answers would hold the events back.
-    let unbuffered = HeaderName::from_static("x-accel-buffering");
-    response.headers_mut().insert(unbuffered, HeaderValue::from_static("no"));
-    Ok(response)
+    let again = stream::iter([Event::default().retry(AGAIN)]);
+    Ok(sent_events(again.chain(events)))
 }
 
 /// A reader of a job's events.
