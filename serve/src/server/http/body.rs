@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,8 +20,19 @@ pub struct Bounds {
     pub time: Duration,
 }
 
-/// Reads the body before the handler sees the request, or answers why it was not read.
-pub async fn read(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
+/// Reads the body before the handler sees the request, or answers why it was not read. For a path
+/// that is nowhere it stays unread.
+pub async fn read(
+    State(bounds): State<Bounds>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if path.is_none() {
+        let unread = !request.body().is_end_stream();
+        let response = next.run(request).await;
+        return if unread { last(response) } else { response };
+    }
     let (parts, body) = request.into_parts();
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
@@ -62,9 +73,12 @@ async fn whole(body: Body, bounds: Bounds) -> Result<Body, Box<Response>> {
     }
 }
 
-/// The rest of the body stays unread, so the connection ends with the answer.
 fn refuse(status: StatusCode, code: &'static str, message: String) -> Response {
-    let mut response = ApiError::new(status, code, message).into_response();
+    last(ApiError::new(status, code, message).into_response())
+}
+
+/// The rest of the body stays unread, so the connection ends with the answer.
+fn last(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -70,7 +70,8 @@ impl ImageSpec {
         if let Some(prompt) = fields.request.get("prompt").and_then(|prompt| prompt.as_str()) {
             log::prompt(prompt, app.settings.log_prompts);
         }
-        let (model, artifacts) = app.scheduler.model(fields.model.as_deref())?;
+        let named = fields.model.as_deref().filter(|name| !name.is_empty());
+        let (model, artifacts) = app.scheduler.model(named)?;
         let (model, artifacts) = (model.to_string(), Arc::clone(artifacts));
         let app = Arc::clone(app);
         blocking(move || {

@@ -136,10 +136,12 @@ impl ImageFields {
             let message = format!("output_compression: {quality}; expected 0 to 100");
             return Err(ApiError::field("output_compression", message));
         }
-        if format != Format::Jpeg && quality != 100 {
-            let message = format!("output_compression: {format} is lossless; omit it or use jpeg");
+        // Clients that know lossy WebP send a quality with it; OpenAI refuses one with PNG too.
+        if format == Format::Png && quality != 100 {
+            let message = "output_compression: png is lossless; omit it or use jpeg";
             return Err(ApiError::field("output_compression", message));
         }
+        let quality = if format == Format::Jpeg { quality } else { 100 };
         if format != Format::Png && self.metadata == Some(true) {
             let message = format!("metadata: {format} cannot carry it; omit it or use png");
             return Err(ApiError::field("metadata", message));

@@ -19,6 +19,7 @@ mod ops;
 mod path;
 mod router;
 mod sent_events;
+mod slashes;
 mod write_deadline;
 
 pub use listen::Listening;

@@ -37,6 +37,7 @@ struct Model {
 #[derive(Serialize)]
 struct ModelDefaults {
     default: bool,
+    aliases: Vec<String>,
     loaded: bool,
     variant: String,
     precision: String,
@@ -65,6 +66,7 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
     let defaults = &manifest.variant.defaults;
     let [height, width] = defaults.image_size;
     let first = app.settings.models.first();
+    let aliases = app.settings.aliases.iter();
     Model {
         id: name.to_string(),
         object: "model",
@@ -72,6 +74,10 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
         owned_by: "hydit",
         hydit: ModelDefaults {
             default: first.is_some_and(|(first, _)| first == name),
+            aliases: aliases
+                .filter(|(_, of)| *of == name)
+                .map(|(alias, _)| alias.clone())
+                .collect(),
             loaded: app.scheduler.is_loaded(name),
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),

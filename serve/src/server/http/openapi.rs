@@ -40,10 +40,11 @@ pub fn document(settings: &Settings) -> Value {
     let with_keys = !settings.api_keys.is_empty();
     let lines = TEMPLATE.lines().filter(|line| with_keys || !line.ends_with(WITH_KEYS));
     let mut text = lines.collect::<Vec<_>>().join("\n");
-    let models: Vec<Value> = settings.models.iter().map(|(name, _)| json!(name)).collect();
+    let models = settings.models.iter().map(|(name, _)| name).chain(settings.aliases.keys());
+    let models: Vec<Value> = models.map(|name| json!(name)).collect();
     for (name, value) in [
         ("version", json!(env!("CARGO_PKG_VERSION"))),
-        ("models_or_null", json!([models.as_slice(), &[Value::Null]].concat())),
+        ("models_or_none", json!([models.as_slice(), &[json!(""), Value::Null]].concat())),
         ("models", json!(models)),
         ("max_n", json!(settings.limits.max_n)),
         ("max_steps", json!(settings.limits.max_steps)),

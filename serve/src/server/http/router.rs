@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::body::{self, Bounds};
 use super::error::ApiError;
 use super::guard::{self, Guard};
+use super::slashes::{self, Slashes};
 use super::{jobs, models, observe, oip, openai, openapi, ops};
 use crate::server::app::App;
 use crate::server::settings::Settings;
@@ -26,7 +27,16 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(oip::routes())
         .merge(ops::routes())
         .merge(openapi::routes(&app.settings));
-    guarded(routes, &app.settings).with_state(app)
+    let Settings { models, aliases, .. } = &app.settings;
+    let slashes = Slashes::of(models.iter().map(|(name, _)| name).chain(aliases.keys()));
+    let router = guarded(routes, &app.settings).with_state(app);
+    match slashes {
+        // Around the whole router: it must come before a route is chosen.
+        Some(names) => {
+            Router::new().fallback_service(router).layer(from_fn_with_state(names, slashes::escape))
+        }
+        None => router,
+    }
 }
 
 /// Puts the layers around `router` that every request passes. The last one sees it first.
@@ -54,8 +64,14 @@ where
         .layer(from_fn(observe::observe))
 }
 
-async fn not_found() -> ApiError {
-    let message = "there is no such path; see /openapi.json";
+async fn not_found(uri: Uri) -> ApiError {
+    let message = match uri.path() {
+        "/v1/images/edits" | "/v1/images/variations" => {
+            "this server draws from text alone: pictures to change are not taken; use \
+             /v1/images/generations"
+        }
+        _ => "there is no such path; see /openapi.json",
+    };
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 

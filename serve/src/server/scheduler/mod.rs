@@ -30,6 +30,8 @@ use self::task::finish;
 use super::metrics::{self, TaskOutcome};
 use super::settings::Settings;
 
+/// Maximum number of characters of an unknown model's name in an answer.
+const MAX_NAME: usize = 96;
 const DRAINING: &str = "the server is shutting down";
 
 /// The scheduler, as the rest of the server sees it. Dropping it ends the workers.
@@ -79,17 +81,20 @@ impl Scheduler {
         &self.shared.models
     }
 
-    /// The model of that name, or without a name the default model.
+    /// The model of that name or alias, or without a name the default model.
     ///
     /// # Errors
     /// [`Refusal::UnknownModel`].
     pub fn model(&self, name: Option<&str>) -> Result<(&str, &Arc<Artifacts>), Refusal> {
-        let Shared { models, model_names, .. } = &*self.shared;
+        let Shared { models, model_names, aliases, .. } = &*self.shared;
         let name = name.unwrap_or(&model_names[0]);
+        let name = aliases.get(name).map_or(name, String::as_str);
         match models.get_key_value(name) {
             Some((name, artifacts)) => Ok((name, artifacts)),
             None => {
-                let (name, known) = (name.to_string(), model_names.join(", "));
+                let name = name.chars().take(MAX_NAME).collect();
+                let known = model_names.iter().chain(aliases.keys());
+                let known = known.map(String::as_str).collect::<Vec<_>>().join(", ");
                 Err(Refusal::UnknownModel { name, known })
             }
         }

@@ -23,6 +23,8 @@ pub struct Shared {
     pub models: BTreeMap<String, Arc<Artifacts>>,
     /// Their names as the settings order them: the first is the default.
     pub model_names: Vec<String>,
+    /// Other names of models, and those models.
+    pub aliases: BTreeMap<String, String>,
     pub options: WorkerOptions,
     /// State of each worker.
     pub health: Mutex<Vec<WorkerHealth>>,
@@ -84,6 +86,7 @@ impl Shared {
             throughput: Throughput::default(),
             models,
             model_names: settings.models.iter().map(|(name, _)| name.clone()).collect(),
+            aliases: settings.aliases.clone(),
             options,
             health: Mutex::new(vec![WorkerHealth::Starting; workers]),
             loaded: Mutex::default(),

@@ -79,11 +79,13 @@ pub struct TaskOutput {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The task names a model that is not served.
-    #[error("there is no model {name:?}; there is {known}")]
+    #[error(
+        "there is no model {name:?}; there is {known}; the server's --model-alias NAME=MODEL adds names"
+    )]
     UnknownModel {
         /// The name in the task.
         name: String,
-        /// Names of the models that are served.
+        /// Names of the models that are served, aliases too.
         known: String,
     },
     /// The queue is full.

@@ -1,5 +1,6 @@
 //! Turns options as they are written into checked settings.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, Uri};
@@ -24,8 +25,10 @@ impl Options {
             secrets.extend(keys::read(path).map_err(|why| ("api_keys_file", why))?);
         }
         let api_keys = keys::parse(secrets.iter().map(String::as_str));
+        let models = models(&self.model).map_err(|why| ("model", why))?;
         Ok(Settings {
-            models: models(&self.model).map_err(|why| ("model", why))?,
+            aliases: aliases(&self.model_alias, &models).map_err(|why| ("model_alias", why))?,
+            models,
             listen: self.listen,
             runtime: RuntimeOptions {
                 backend: self.backend,
@@ -150,10 +153,8 @@ fn models(given: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
             Some((name, folder)) => (name.to_string(), PathBuf::from(folder)),
             None => (folder_name(Path::new(text)).unwrap_or_default(), PathBuf::from(text)),
         };
-        if !keys::is_name(&name) {
-            return Err(format!(
-                "{text}: a model's name is 1 to 64 of A-Z a-z 0-9 . _ -; write NAME=DIR"
-            ));
+        if !is_model_name(&name) {
+            return Err(format!("{text}: {MODEL_NAME}; write NAME=DIR"));
         }
         if models.iter().any(|(other, _)| *other == name) {
             return Err(format!("two models are called {name}; write NAME=DIR"));
@@ -161,6 +162,39 @@ fn models(given: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
         models.push((name, folder));
     }
     Ok(models)
+}
+
+/// Other names of `models`.
+fn aliases(
+    given: &[String],
+    models: &[(String, PathBuf)],
+) -> Result<BTreeMap<String, String>, String> {
+    let known = |name: &str| models.iter().any(|(model, _)| model == name);
+    let mut aliases = BTreeMap::new();
+    for text in given {
+        let (alias, model) =
+            text.split_once('=').ok_or_else(|| format!("{text}: write NAME=MODEL"))?;
+        if !is_model_name(alias) {
+            return Err(format!("{text}: {MODEL_NAME}; write NAME=MODEL"));
+        }
+        if !known(model) {
+            return Err(format!("{text}: there is no --model {model}"));
+        }
+        if known(alias) || aliases.insert(alias.to_string(), model.to_string()).is_some() {
+            return Err(format!("{text}: {alias} is the name of a model already"));
+        }
+    }
+    Ok(aliases)
+}
+
+/// What [`is_model_name`] wants.
+const MODEL_NAME: &str = "a model's name is 1 to 96 of A-Z a-z 0-9 . _ - : and single / inside";
+
+/// Whether a model may be called so: safe in logs and paths. It may look like `owner/name:tag`.
+fn is_model_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    let part = |part: &str| !["", ".", ".."].contains(&part) && part.bytes().all(plain);
+    text.len() <= 96 && text.split('/').all(part)
 }
 
 fn folder_name(folder: &Path) -> Option<String> {
@@ -198,5 +232,32 @@ mod tests {
         assert_eq!(named[1].1, PathBuf::from("/m/full"));
         assert!(models(&["a/emoji".to_string(), "b/emoji".to_string()]).is_err());
         assert!(models(&["a b=dir".to_string()]).is_err());
+    }
+
+    #[test]
+    fn a_model_has_other_names_and_names_may_look_as_on_the_hub() {
+        let models = models(&["tencent/dit:v1.2=dir".to_string(), "emoji=dir".to_string()]);
+        let models = models.expect("good names");
+        let read = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+            aliases(&given, &models)
+        };
+        let good = read(&["gpt-image-1=emoji", "openai/dall-e-3=tencent/dit:v1.2"]).expect("good");
+        assert_eq!(good["gpt-image-1"], "emoji");
+        assert_eq!(good["openai/dall-e-3"], "tencent/dit:v1.2");
+        for (bad, words) in [
+            (&["gpt-image-1"][..], "write NAME=MODEL"),
+            (&["a=other"], "there is no --model other"),
+            (&["emoji=emoji"], "emoji is the name of a model already"),
+            (&["a=emoji", "a=emoji"], "a is the name of a model already"),
+            (&["=emoji"], "a model's name is"),
+            (&["a//b=emoji"], "a model's name is"),
+            (&["/a=emoji"], "a model's name is"),
+            (&["a/..=emoji"], "a model's name is"),
+            (&["a b=emoji"], "a model's name is"),
+        ] {
+            let told = read(bad).expect_err("it is refused");
+            assert!(told.contains(words), "{told}");
+        }
     }
 }

@@ -23,6 +23,10 @@ pub struct Options {
     /// first is the default model.
     #[arg(long, env = "HYDIT_MODEL", value_name = "[NAME=]DIR", value_delimiter = ',')]
     pub model: Vec<String>,
+    /// Another name of a model, for clients that cannot be told which one to ask for, such as
+    /// `gpt-image-1=emoji`.
+    #[arg(long, env = "HYDIT_MODEL_ALIAS", value_name = "NAME=MODEL", value_delimiter = ',')]
+    pub model_alias: Vec<String>,
     /// Address and port to listen on; with port 0 the system chooses one.
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

@@ -1,5 +1,6 @@
 //! The settings that the rest of the server reads.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::server::log::LogFormat;
 pub struct Settings {
     /// Models by name, in order; the first is the default.
     pub models: Vec<(String, PathBuf)>,
+    /// Other names of models, and those models.
+    pub aliases: BTreeMap<String, String>,
     /// Address to listen on.
     pub listen: SocketAddr,
     /// Folder of jobs and their images, and of TensorRT's engines.

@@ -165,6 +165,81 @@ fn errors_name_the_field_in_openais_shape() {
 }
 
 #[test]
+fn a_model_is_found_by_its_other_names_and_by_none() {
+    let model = harness::model().display().to_string();
+    let server = Server::start(&[
+        "--model",
+        &format!("tencent/dit:v1.2={model}"),
+        "--model-alias",
+        &format!("gpt-image-1={},dall-e-3={},openai/dall-e-2=tencent/dit:v1.2", name(), name()),
+    ]);
+    let hub = "tencent/dit:v1.2";
+    for (asked, found) in [
+        (json!("gpt-image-1"), name()),
+        (json!("dall-e-3"), name()),
+        (json!(""), name()),
+        (Value::Null, name()),
+        (json!(name()), name()),
+        (json!(hub), hub),
+        (json!("openai/dall-e-2"), hub),
+    ] {
+        let answer = draw(&server, &cat(json!({ "model": asked, "steps": 1 })));
+        assert_eq!(answer["hydit"]["model"], found, "{asked}");
+    }
+    let prompt = input("prompt", "BYTES", json!("a cat"));
+    let body = json!({ "inputs": [prompt, input("steps", "INT32", json!(1))] });
+    for (path, found) in [
+        ("gpt-image-1", name()),
+        ("tencent/dit:v1.2", hub),
+        ("tencent%2Fdit:v1.2", hub),
+        ("tencent%2fdit%3Av1.2", hub),
+        ("openai/dall-e-2", hub),
+    ] {
+        let model = server.get(&format!("/v1/models/{path}"));
+        assert_eq!((model.status, &model.json()["id"]), (200, &json!(found)), "{path}");
+        let model = format!("/v2/models/{path}");
+        for path in [model.clone(), format!("{model}/ready"), format!("{model}/versions/1/ready")] {
+            assert_eq!(server.get(&path).json()["name"], found, "{path}");
+        }
+        for path in [format!("{model}/infer"), format!("{model}/versions/1/infer")] {
+            assert_eq!(server.post(&path, &body).json()["model_name"], found, "{path}");
+        }
+    }
+    let models = server.get("/v1/models").json();
+    assert_eq!(models["data"][0]["hydit"]["aliases"], json!(["dall-e-3", "gpt-image-1"]));
+    let id = server.post("/v1/jobs", &cat(json!({ "model": "dall-e-3" }))).json();
+    assert_eq!(id["request"]["model"], name());
+
+    let other = "dall-e-9".to_string() + &"x".repeat(1000);
+    let unknown = server.post(GENERATE, &cat(json!({ "model": other }))).json()["error"].clone();
+    assert_eq!(unknown["code"], "model_not_found");
+    let message = unknown["message"].as_str().expect("a text");
+    assert!(message.contains("dall-e-9xxx") && message.len() < 400, "{message}");
+    assert!(message.contains("gpt-image-1") && message.contains("--model-alias"), "{message}");
+    for path in ["/v1/models/tencent", "/v1/models/tencent/other", "/v2/models/dit:v1.2/infer"] {
+        assert!([404, 405].contains(&server.get(path).status), "{path}");
+    }
+}
+
+#[test]
+fn a_quality_is_for_jpeg_and_passed_over_for_webp() {
+    let server = Server::start(&[]);
+    let ask = |format: &str, quality: u8| {
+        cat(json!({ "steps": 1, "output_format": format, "output_compression": quality }))
+    };
+    let webp = draw(&server, &ask("webp", 80));
+    assert_eq!(
+        (&webp["output_format"], &webp["output_compression"]),
+        (&json!("webp"), &json!(100))
+    );
+    assert_eq!(picture(&webp["data"][0]["b64_json"])[8..16], *b"WEBPVP8L", "lossless");
+    assert_eq!(webp["data"], draw(&server, &ask("webp", 100))["data"]);
+    assert_eq!(draw(&server, &ask("jpeg", 80))["output_compression"], 80);
+    let png = server.post(GENERATE, &ask("png", 80));
+    assert_eq!((png.status, &png.json()["error"]["param"]), (400, &json!("output_compression")));
+}
+
+#[test]
 fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
     let server = Server::start(&[]);
     let long = cat(json!({ "steps": 100, "size": "768x768", "deadline": 1 }));
@@ -427,7 +502,7 @@ fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
         let fields = &schemas[request]["properties"];
         assert_eq!(schemas[request]["additionalProperties"], false, "{request}");
         assert_eq!((&fields["n"]["maximum"], &fields["steps"]["maximum"]), (&json!(3), &json!(9)));
-        assert_eq!(fields["model"]["enum"], json!([name(), null]));
+        assert_eq!(fields["model"]["enum"], json!([name(), "", null]));
         assert_eq!(fields["sampler"]["enum"], json!(["ddpm", "ddim", "dpmms", null]));
     }
     let statuses = |path: &str, method: &str| {

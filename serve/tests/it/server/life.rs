@@ -11,7 +11,7 @@ use serde_json::json;
 use super::harness::{Answer, PATIENCE, Server, command, model};
 
 /// A request whose body has begun: it runs until the rest comes.
-const BEGUN: &[u8] = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
+const BEGUN: &[u8] = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
 
 /// Less than the default of `--drain-timeout`, and enough for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ fn requests_that_run_are_answered_and_no_new_ones_are_taken() {
     running.write_all(b"cd").expect("it reads");
     let mut answer = String::new();
     running.read_to_string(&mut answer).expect("it answers and closes");
-    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
     let status = server.wait(PATIENCE).expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", server.log());
     drop(idle);

@@ -33,16 +33,16 @@ fn bodies_are_bounded_in_bytes_and_time_and_read_as_they_are() {
     let many = chunks.repeat(5) + "0\r\n\r\n";
     let few = chunks.repeat(4) + "0\r\n\r\n";
     let cases = [
-        (request("/x", &length(&small), &small), ("404", "not_found")),
-        (request("/x", &length(&large), &large), ("413", "body_too_large")),
-        (request("/x", "Content-Length: 99999999999\r\n", ""), ("413", "body_too_large")),
-        (request("/x", chunked, &few), ("404", "not_found")),
-        (request("/x", chunked, &many), ("413", "body_too_large")),
-        (request("/x", chunked, "zz\r\n"), ("400", "body_broken")),
-        (request("/x", "Content-Length: 9\r\n", "slow"), ("408", "body_timeout")),
+        (request("/v1/jobs", &length(&small), &small), ("415", "unsupported_content_type")),
+        (request("/v1/jobs", &length(&large), &large), ("413", "body_too_large")),
+        (request("/v1/jobs", "Content-Length: 99999999999\r\n", ""), ("413", "body_too_large")),
+        (request("/v1/jobs", chunked, &few), ("415", "unsupported_content_type")),
+        (request("/v1/jobs", chunked, &many), ("413", "body_too_large")),
+        (request("/v1/jobs", chunked, "zz\r\n"), ("400", "body_broken")),
+        (request("/v1/jobs", "Content-Length: 9\r\n", "slow"), ("408", "body_timeout")),
         (
             request(
-                "/x",
+                "/v1/jobs",
                 "Content-Encoding: gzip\r\nContent-Length: 0\r\nConnection: close\r\n",
                 "",
             ),
@@ -62,7 +62,7 @@ fn a_body_that_trickles_is_cut_off() {
     let server = Server::start(&["--body-timeout", "500ms"]);
     let mut stream = server.connect();
     let start = Instant::now();
-    stream.write_all(&request("/x", "Content-Length: 1000\r\n", "")).expect("it reads");
+    stream.write_all(&request("/v1/jobs", "Content-Length: 1000\r\n", "")).expect("it reads");
     let mut writer = stream.try_clone().expect("a second handle");
     let trickle = thread::spawn(move || {
         while writer.write_all(b"x").is_ok() {
@@ -75,6 +75,24 @@ fn a_body_that_trickles_is_cut_off() {
     assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
     assert_eq!(told(&String::from_utf8_lossy(&answer)).0, "408");
     trickle.join().expect("the writer ends");
+}
+
+#[test]
+fn where_nothing_is_no_body_is_read() {
+    let server = Server::start(&["--max-body", "1KiB", "--body-timeout", "500ms"]);
+    for (path, words) in [
+        ("/nowhere", "there is no such path"),
+        ("/v1/images/edits", "draws from text alone"),
+        ("/v1/images/variations", "draws from text alone"),
+        ("/v1/images/edits?x", "draws from text alone"),
+    ] {
+        for more in ["Content-Length: 20000000\r\n", "Transfer-Encoding: chunked\r\n"] {
+            let answer = server.raw(&request(path, more, "begun"));
+            assert_eq!(told(&answer), ("404", "not_found".to_string()), "{answer}");
+            assert!(answer.contains(words), "{answer}");
+            assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
 }
 
 #[test]

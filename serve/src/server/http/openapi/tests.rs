@@ -94,7 +94,7 @@ fn settings_are_filled_in_and_keys_add_their_answers() {
         assert_eq!(text.contains("\"401\""), !keys.is_empty());
         assert_eq!(document["security"].is_array(), !keys.is_empty());
         let fields = &document["components"]["schemas"]["GenerationRequest"]["properties"];
-        assert_eq!(fields["model"]["enum"], json!(["emoji", null]));
+        assert_eq!(fields["model"]["enum"], json!(["emoji", "", null]));
         assert_eq!(fields["steps"]["maximum"], json!(100));
         assert_eq!(fields["deadline"]["maximum"], json!(600.0));
         let size = fields["size"]["description"].as_str().expect("a text");
