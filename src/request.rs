@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
-/// Longest prompt in bytes; the encoders read 77 and 256 tokens of it.
+/// Longest prompt in characters, as many as OpenAI's clients may send and some more; the encoders
+/// read 77 and 256 tokens of it.
 const MAX_PROMPT: usize = 4096;
 /// Largest picture side in pixels.
 const MAX_SIDE: usize = 4096;
@@ -215,10 +216,11 @@ impl Deref for CheckedRequest {
 }
 
 fn check_prompt(field: &'static str, text: &str) -> Result<()> {
-    if text.len() <= MAX_PROMPT {
+    let length = text.chars().count();
+    if length <= MAX_PROMPT {
         return Ok(());
     }
-    let message = format!("{} bytes; at most {MAX_PROMPT}", text.len());
+    let message = format!("{length} characters; at most {MAX_PROMPT}");
     Err(Error::Request { field, message })
 }
 

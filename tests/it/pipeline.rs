@@ -181,15 +181,29 @@ fn an_impossible_request_is_refused_by_field() {
         (Request { guidance_scale: f32::NAN, ..good.clone() }, "guidance_scale: NaN"),
         (Request { guidance_rescale: 1.5, ..good.clone() }, "guidance_rescale: 1.5"),
         (Request { seed: u64::MAX, num_images: 2, ..good.clone() }, "seed: 18446744073709551615"),
-        (Request { prompt: "x".repeat(5000), ..good.clone() }, "prompt: 5000 bytes"),
+        (
+            Request { prompt: "x".repeat(5000), ..good.clone() },
+            "prompt: 5000 characters; at most 4096",
+        ),
+        (
+            Request { negative_prompt: "猫".repeat(4097), ..good.clone() },
+            "negative_prompt: 4097 characters; at most 4096",
+        ),
     ];
     for (request, expected) in cases {
         let error = request.check(pipeline.artifacts()).expect_err("a refusal");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    pipeline
-        .generate(&emoji::checked(&pipeline, &good), &mut emoji::ignore)
-        .expect("the good one draws");
+    // As many characters as may be, of three and four bytes each.
+    let long =
+        Request {
+            prompt: "猫".repeat(4096), negative_prompt: "🐈".repeat(4096), ..good.clone()
+        };
+    for request in [good, long] {
+        pipeline
+            .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
+            .expect("the good ones draw");
+    }
 }
 
 #[test]

@@ -240,6 +240,33 @@ fn a_quality_is_for_jpeg_and_passed_over_for_webp() {
 }
 
 #[test]
+fn prompts_are_bounded_in_characters() {
+    let server = Server::start(&[]);
+    let infer = format!("/v2/models/{}/infer", name());
+    let tensors = |prompt: &str| {
+        let steps = input("steps", "INT32", json!(1));
+        json!({ "inputs": [input("prompt", "BYTES", json!(prompt)), steps] })
+    };
+    for prompt in ["猫".repeat(1366), "猫".repeat(4000), "🐈".repeat(4096), "x".repeat(4096)] {
+        let body = json!({ "prompt": prompt, "negative_prompt": prompt, "steps": 1 });
+        assert_eq!(server.post(GENERATE, &body).status, 200);
+        assert_eq!(server.post("/v1/jobs", &body).status, 202);
+        assert_eq!(server.post(&infer, &tensors(&prompt)).status, 200);
+    }
+    let long = "猫".repeat(4097);
+    for path in [GENERATE, "/v1/jobs"] {
+        for field in ["prompt", "negative_prompt"] {
+            let answer = server.post(path, &cat(json!({ field: long })));
+            let error = answer.json()["error"].clone();
+            assert_eq!((answer.status, &error["param"]), (400, &json!(field)));
+            assert_eq!(error["message"], format!("{field}: 4097 characters; at most 4096"));
+        }
+    }
+    let told = json!({ "error": "prompt: 4097 characters; at most 4096" });
+    assert_eq!(server.post(&infer, &tensors(&long)).json(), told);
+}
+
+#[test]
 fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
     let server = Server::start(&[]);
     let long = cat(json!({ "steps": 100, "size": "768x768", "deadline": 1 }));

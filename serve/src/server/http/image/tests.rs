@@ -43,7 +43,7 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
     for (field, value) in [
         ("prompt", json!("")),
         ("prompt", json!("a\0b")),
-        ("prompt", json!("猫".repeat(1366))),
+        ("prompt", json!("猫".repeat(4097))),
         ("prompt", json!(7)),
         ("negative_prompt", json!("\0")),
         ("n", json!(0)),
