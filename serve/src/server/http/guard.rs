@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -15,7 +15,9 @@ use tracing::Span;
 use super::error::ApiError;
 use crate::server::settings::{ANONYMOUS, Settings};
 
-/// Paths that need no key: health checks.
+/// Maximum number of characters of a strange host name in an answer.
+const MAX_NAME: usize = 64;
+/// Paths that need no key and no known host name: health checks.
 pub const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
 
 /// Name of the client that sent a request, as its key says; `anonymous` where no key is needed. In
@@ -52,21 +54,17 @@ impl Guard {
     }
 
     /// Refuses requests of browsers that were lured here by another host name, or by a page of
-    /// another site.
-    fn check_origin(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Result<(), ApiError> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
-        if !self.knows(host) {
-            return Err(ApiError::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                "unknown_host",
-                "unknown Host header; add it with --allowed-host",
-            ));
+    /// another site. Health checks tell nobody anything, so they may come by any name.
+    fn check_origin(&self, request: &Request) -> Result<(), ApiError> {
+        let (method, headers) = (request.method(), request.headers());
+        let host = host(request)?;
+        if !self.knows(host) && !OPEN.contains(&request.uri().path()) {
+            let name: String = name(host).chars().take(MAX_NAME).collect();
+            let message = format!(
+                "the server is not called {name:?}: start it with --allowed-host NAME, or let the \
+                 proxy before it send a name that it knows, such as localhost"
+            );
+            return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let known = |origin: &str| {
@@ -87,11 +85,7 @@ impl Guard {
     /// stranger's name for this machine.
     fn knows(&self, host: &str) -> bool {
         let Some(hosts) = &self.hosts else { return true };
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let name = name.to_ascii_lowercase();
+        let name = name(host).to_ascii_lowercase();
         let address = name.trim_start_matches('[').trim_end_matches(']');
         name == "localhost" || address.parse::<IpAddr>().is_ok() || hosts.contains(&name)
     }
@@ -141,6 +135,30 @@ impl Guard {
     }
 }
 
+/// The host that a request is for, perhaps with a port; nothing if it is not text.
+///
+/// # Errors
+/// 400 when there is not one Host header, as HTTP/1.1 wants it. HTTP/1.0 has it or not.
+fn host(request: &Request) -> Result<&str, ApiError> {
+    let mut given = request.headers().get_all(header::HOST).iter();
+    let (host, more) = (given.next(), given.next());
+    if more.is_some() || (host.is_none() && request.version() != Version::HTTP_10) {
+        let message = "expected one Host header";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_host", message));
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    Ok(authority.or(host.and_then(|host| host.to_str().ok())).unwrap_or(""))
+}
+
+/// A host without its port, and without the dot that ends a name in full.
+fn name(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
 /// The key after the scheme `Bearer`, in any case.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, secret) = value.as_bytes().split_at_checked("Bearer ".len())?;
@@ -149,7 +167,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 
 /// Lets a request through whose host and origin are known.
 pub async fn origin(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check_origin(request.method(), request.uri(), request.headers()) {
+    match guard.check_origin(&request) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }

@@ -6,6 +6,7 @@ mod body;
 mod drawing;
 mod error;
 mod fields;
+mod framing;
 mod guard;
 mod image;
 mod jobs;

@@ -14,7 +14,7 @@ use super::body::{self, Bounds};
 use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
-use super::{jobs, models, observe, oip, openai, openapi, ops};
+use super::{framing, jobs, models, observe, oip, openai, openapi, ops};
 use crate::server::app::App;
 use crate::server::settings::Settings;
 
@@ -59,6 +59,7 @@ where
     };
     router
         .layer(from_fn_with_state(guard, guard::origin))
+        .layer(from_fn(framing::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(oip::shape_errors))
         .layer(from_fn(observe::observe))

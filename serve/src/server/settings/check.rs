@@ -129,6 +129,10 @@ impl Settings {
         {
             return refuse("cache", &format!("{error}; or usual"));
         }
+        if let Some(host) = self.allowed_hosts.iter().find(|host| !is_host_name(host)) {
+            let why = format!("{host} is not a name without scheme and port, nor *");
+            return refuse("allowed_host", &why);
+        }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
             let why = format!("{origin} is not an origin, such as https://example.org");
             return refuse("cors_origin", &why);
@@ -202,6 +206,15 @@ fn folder_name(folder: &Path) -> Option<String> {
     Some(folder.file_name()?.to_str()?.to_string())
 }
 
+/// `example.org`, or `*` for any.
+fn is_host_name(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    text == "*" || text.split('.').all(part)
+}
+
 /// `https://example.org:8443`, nothing after it.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
@@ -258,6 +271,16 @@ mod tests {
         ] {
             let told = read(bad).expect_err("it is refused");
             assert!(told.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_has_neither_scheme_nor_port() {
+        for good in ["*", "example.org", "my_service", "xn--bcher-kva.example", "A"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in ["", "example.org:80", "http://a", "a/", ".a", "a.", "*.a", "bücher", "[::1]"] {
+            assert!(!is_host_name(bad), "{bad}");
         }
     }
 }

@@ -114,24 +114,164 @@ fn without_keys_nobody_is_asked_for_one() {
 fn only_known_host_names_are_served() {
     let server = Server::start(&["--allowed-host", "Pictures.example"]);
     let raw = |host: &str| {
-        let fields = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
-        let ask = format!("GET /health HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+        let ask = format!("GET /version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         server.raw(ask.as_bytes())[9..12].to_string()
     };
     let good = ["localhost", "LOCALHOST:8080", "127.0.0.1:80", "[::1]:80", "10.1.2.3"];
-    for host in good.into_iter().chain(["pictures.example", "pictures.example:443"]) {
+    let names = ["pictures.example", "pictures.example:443", "pictures.example.", "localhost.:80"];
+    for host in good.into_iter().chain(names) {
         assert_eq!(raw(host), "200", "{host}");
     }
-    for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "x:y"] {
+    for host in [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "x:y",
+        "user@localhost",
+        "localhost..",
+        "localhost evil.example",
+        "pictures.example/",
+        "\u{fc}",
+    ] {
         assert_eq!(raw(host), "421", "{host}");
     }
-    let absolute =
-        b"GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    assert!(server.raw(absolute).starts_with("HTTP/1.1 421 "));
-    let answer = ask(&server, "GET", "/health", &[("host", "evil.example")]);
+    for target in ["http://evil.example/version", "http://u@localhost/version"] {
+        let ask = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert!(server.raw(ask.as_bytes()).starts_with("HTTP/1.1 421 "), "{target}");
+    }
+    let answer = ask(&server, "GET", "/version", &[("host", "evil.example:80")]);
     assert_eq!(answer.code(), "unknown_host");
+    let told = answer.json()["error"]["message"].to_string();
+    assert!(told.contains("evil.example") && told.contains("--allowed-host"), "{told}");
+    let long = format!("{}.example", "x".repeat(9000));
+    let told = ask(&server, "GET", "/version", &[("host", &long)]).text();
+    assert!(told.len() < 500, "{told}");
     let any = Server::start(&["--allowed-host", "*"]);
-    assert_eq!(ask(&any, "GET", "/health", &[("host", "evil.example")]).status, 200);
+    assert_eq!(ask(&any, "GET", "/version", &[("host", "evil.example")]).status, 200);
+}
+
+#[test]
+fn a_request_has_one_host_and_health_checks_have_any() {
+    let server = Server::start(&[]);
+    let raw = |request: &str| server.raw(request.as_bytes())[..12].to_string();
+    for path in OPEN {
+        for hosts in ["Host: evil.example", "Host: hydit:8080", "Host:"] {
+            let ask = format!("GET {path} HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n");
+            assert_eq!(raw(&ask), "HTTP/1.1 200", "{path} {hosts}");
+        }
+        // As haproxy's check asks.
+        assert_eq!(raw(&format!("GET {path} HTTP/1.0\r\n\r\n")), "HTTP/1.0 200", "{path}");
+    }
+    assert_eq!(raw("GET /version HTTP/1.0\r\n\r\n"), "HTTP/1.0 421");
+    for path in ["/health", "/version", "/nowhere"] {
+        for hosts in [
+            "X: y",
+            "Host: localhost\r\nHost: localhost",
+            "Host: localhost\r\nX: y\r\nhost: evil.example",
+            "Host: evil.example\r\nHost: localhost",
+        ] {
+            let ask = format!("GET {path} HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n");
+            let answer = server.raw(ask.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{path} {hosts}: {answer}");
+            assert!(answer.contains("bad_host"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_request_is_framed_by_a_length_or_in_chunks_and_nothing_else() {
+    let server = Server::start(&[]);
+    let inner = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let ask = |fields: &str, body: &str| {
+        let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n";
+        server.raw(format!("{head}{fields}\r\n\r\n{body}{inner}").as_bytes())
+    };
+    for coding in [
+        "gzip, chunked",
+        "identity, chunked",
+        "chunked, chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "gzip\r\nTransfer-Encoding: chunked",
+        "x, chunked",
+    ] {
+        let answer = ask(&format!("Transfer-Encoding: {coding}"), "0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{coding}: {answer}");
+        assert!(answer.contains("transfer_encoding"), "{coding}: {answer}");
+        assert!(!answer.contains("hydit-serve"), "{coding}: what follows is not answered");
+    }
+    for coding in ["gzip", "identity", "xchunked", "chunked, gzip", "chunked;x", ""] {
+        let answer = ask(&format!("Transfer-Encoding: {coding}"), "0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{coding}: {answer}");
+        assert!(!answer.contains("hydit-serve"), "{coding}: what follows is not answered");
+    }
+    // By the length the second request is part of the body; in chunks it is not.
+    for fields in [
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: CHUNKED",
+        "Content-Length: 200\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 200",
+    ] {
+        let answer = ask(fields, "0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{fields}: {answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{fields}: {answer}");
+        assert!(!answer.contains("hydit-serve"), "{fields}: what follows is not answered");
+    }
+    for lengths in ["1\r\nContent-Length: 2", "0, 5", "+5", "-1", "0x5", "5 5", ""] {
+        let answer = ask(&format!("Content-Length: {lengths}"), "");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{lengths}: {answer}");
+        assert!(!answer.contains("hydit-serve"), "{lengths}: what follows is not answered");
+    }
+    let answer = ask("Content-Length: 0", "");
+    assert!(answer.contains("HTTP/1.1 200 ") && answer.contains("hydit-serve"), "{answer}");
+}
+
+#[test]
+fn requests_in_a_row_are_answered_in_a_row() {
+    let server = Server::start(&[]);
+    let paths = ["/health", "/nowhere", "/version", "/v1/models", "/ready", "/v2", "/health"];
+    let mut asks: Vec<String> =
+        paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).to_vec();
+    asks.push("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_string());
+    asks.push("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_string());
+    let answer = server.raw(asks.concat().as_bytes());
+    let answers = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]);
+    let statuses: Vec<&str> = answers.collect();
+    assert_eq!(statuses, ["200", "404", "200", "200", "200", "200", "200", "404"], "{answer}");
+}
+
+#[test]
+fn a_target_is_a_path_or_refused() {
+    let server = Server::start(&["--api-key", KEY]);
+    let raw = |line: &str| {
+        let fields = "Host: localhost\r\nConnection: close\r\n\r\n";
+        server.raw(format!("{line} HTTP/1.1\r\n{fields}").as_bytes())[9..12].to_string()
+    };
+    for line in ["GET /health", "GET http://localhost/health", "GET /health?x", "GET /health#x"] {
+        assert_eq!(raw(line), "200", "{line}");
+    }
+    for line in [
+        "OPTIONS *",
+        "CONNECT localhost:80",
+        "GET /health/../version",
+        "GET /health%2f..%2fversion",
+        "GET /health;/version",
+        "GET /version",
+        "GET http://localhost",
+        "GET http://localhost/version",
+        "GET /%68ealth",
+        "GET //version",
+        "GET /v1/../version",
+        "GET /version%00",
+        "GET /version%0d%0aX:y",
+        "get /health2",
+    ] {
+        assert_eq!(raw(line), "401", "{line}");
+    }
+    assert_eq!(raw("GET version"), "421", "which is a host's name in this place");
+    for line in ["GET \\version", "GET /ver sion", "GET", "GET /a\u{1}"] {
+        assert_eq!(raw(line), "400", "{line}");
+    }
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn what_cannot_be_is_refused_in_one_line_that_names_it() {
         (&["--model", "nowhere/at-all"], "nowhere/at-all is not a directory"),
         (&["--model", "a b=nowhere"], "a model's name is 1 to 96 of"),
         (&["--model-alias", "a=b"], "--model-alias a=b (flag): a=b: there is no --model b"),
+        (&["--allowed-host", "a:80"], "--allowed-host a:80 (flag): a:80 is not a name without"),
         (&["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0 (flag): reaches beyond this machine"),
         (&["--api-keys-file", "nowhere"], "--api-keys-file nowhere (flag): No such file"),
         (&["--config", "nowhere.yaml"], "--config nowhere.yaml: No such file"),
