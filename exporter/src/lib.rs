@@ -38,9 +38,11 @@ mod error;
 mod files;
 mod graphs;
 pub mod inspect;
+mod left;
 mod options;
 mod report;
 mod shards;
+mod staging;
 pub mod synth;
 pub mod tokenizer;
 mod variants;
@@ -117,7 +119,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         tokenizers,
         files: folder.files().clone(),
     };
-    folder.commit(&manifest)?;
+    if let Some(left) = folder.commit(&manifest)? {
+        progress.left(&left);
+    }
     Ok(manifest)
 }
 

@@ -1,7 +1,7 @@
 //! The program `hydit-export`: a checkpoint in, an artifact folder out.
 #![warn(missing_docs)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -183,5 +183,9 @@ impl Progress for Bar {
     fn unused(&mut self, tensors: &[String]) {
         eprintln!("warning: {} tensors of the checkpoint are not used:", tensors.len());
         tensors.iter().for_each(|tensor| eprintln!("  {tensor}"));
+    }
+
+    fn left(&mut self, folder: &Path) {
+        eprintln!("note: what was in the folder before and could not be removed is in {}", folder.display());
     }
 }

@@ -1,6 +1,6 @@
 //! The options of an export, and the observer that follows it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hydit_graphs::{Precision, Target};
 
@@ -52,6 +52,9 @@ pub trait Progress {
 
     /// The checkpoint has these tensors, which no graph uses.
     fn unused(&mut self, _tensors: &[String]) {}
+
+    /// The export is done, but this folder with files of the older one cannot be removed.
+    fn left(&mut self, _folder: &Path) {}
 }
 
 impl Progress for () {}

@@ -1,24 +1,17 @@
-//! The artifact folder, written so that a crash never leaves half of one.
-//!
-//! Every file goes to a temporary file beside its place and is synced. Only when all are complete
-//! are they renamed, the manifest last. An older export in the folder stays valid until then.
+//! The artifact folder: its files, written, hashed and synced one by one, and put in place together.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use hydit_graphs::manifest::{self, FileEntry, Manifest};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-
-/// Prefix of the names of temporary files.
-const PREFIX: &str = ".hydit-export-";
+use crate::staging::Staging;
 
 /// Number of bytes that are hashed and written at once: they stay in the processor's cache in
 /// between.
@@ -27,12 +20,11 @@ const CHUNK: usize = 1 << 18;
 /// Number of bytes of a file after which they are synced while the next ones are written.
 const SYNC_EVERY: u64 = 128 << 20;
 
-/// A folder that is being written. Its files are temporary until they are put in their places; if
-/// it is dropped before, nothing stays.
+/// A folder that is being written. Its files get their places together; if it is dropped before,
+/// nothing stays, and an older export in the folder is as it was.
 pub struct Folder {
-    path: PathBuf,
-    created: bool,
-    waiting: Vec<(String, NamedTempFile)>,
+    staging: Staging,
+    names: Vec<String>,
     files: BTreeMap<String, FileEntry>,
 }
 
@@ -40,36 +32,11 @@ impl Folder {
     /// Prepares a new or empty folder, or one with an older export to replace.
     ///
     /// # Errors
-    /// The folder has files that are no export, or cannot be written to.
+    /// The folder has files that are no export, another export writes to it, or it cannot be
+    /// written to.
     pub fn prepare(path: &Path) -> Result<Folder> {
-        let created = !path.exists();
-        fs::create_dir_all(path).map_err(Error::writing(path))?;
-        let (mut ours, mut foreign) = (path.join(manifest::FILE).exists(), None);
-        for entry in fs::read_dir(path).map_err(Error::reading(path))? {
-            let entry = entry.map_err(Error::reading(path))?;
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with(PREFIX) {
-                ours = true; // an export was killed here
-                fs::remove_file(entry.path()).map_err(Error::writing(entry.path()))?;
-            } else {
-                foreign = Some(entry.path());
-            }
-        }
-        if let Some(file) = foreign.filter(|_| !ours) {
-            let message = format!(
-                "{} holds {} but no {}: choose a new or empty folder",
-                path.display(),
-                file.file_name().unwrap_or_default().to_string_lossy(),
-                manifest::FILE
-            );
-            return Err(Error::Flag { flag: "out", message });
-        }
-        Ok(Folder {
-            path: path.to_path_buf(),
-            created,
-            waiting: Vec::new(),
-            files: BTreeMap::new(),
-        })
+        let staging = Staging::begin(path)?;
+        Ok(Folder { staging, names: Vec::new(), files: BTreeMap::new() })
     }
 
     /// Writes the file `name` with the bytes that `fill` puts into a sink.
@@ -81,24 +48,20 @@ impl Folder {
         name: &str,
         fill: impl FnOnce(&mut Sink) -> Result<()>,
     ) -> Result<()> {
-        let path = self.path.join(name);
-        let file = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(&self.path)
-            .map_err(Error::writing(&path))?;
-        let handle = file.reopen().map_err(Error::writing(&path))?;
+        let place = self.staging.place(name);
+        let staged = self.staging.path(name)?;
+        let file = File::create_new(staged).map_err(Error::writing(&place))?;
         // The next piece is computed while this one is hashed and written.
         let (queue, pieces) = mpsc::sync_channel(2);
         let (filled, written) = thread::scope(|scope| {
-            let writer = scope.spawn(|| write(&handle, pieces));
+            let writer = scope.spawn(|| write(&file, pieces));
             let filled = fill(&mut Sink { queue, bytes: 0, failed: false });
             (filled, writer.join().expect("writing does not panic"))
         });
-        let entry = written.map_err(Error::writing(&path))?;
+        let entry = written.map_err(Error::writing(&place))?;
         filled?;
         self.files.insert(name.to_string(), entry);
-        self.waiting.push((name.to_string(), file));
+        self.names.push(name.to_string());
         Ok(())
     }
 
@@ -118,59 +81,22 @@ impl Folder {
         &self.files
     }
 
-    /// Puts every file in its place, then the manifest, and removes files that only an older export
-    /// had.
+    /// Puts every file in its place, the manifest with them, and removes files that only an older
+    /// export had. Gives the folder of the older export's files, if it cannot be removed.
     ///
     /// # Errors
-    /// A file cannot be written, renamed or removed.
-    pub(crate) fn commit(mut self, manifest: &Manifest) -> Result<()> {
-        let path = self.path.join(manifest::FILE);
-        let old = fs::read_to_string(&path).ok().and_then(|text| Manifest::from_yaml(&text).ok());
+    /// A file cannot be written or put in its place; the older export is as it was.
+    pub(crate) fn commit(mut self, manifest: &Manifest) -> Result<Option<PathBuf>> {
         self.write_bytes(manifest::FILE, manifest.to_yaml())?;
-        let last = self.waiting.pop();
-        if path.exists() {
-            fs::remove_file(&path).map_err(Error::writing(&path))?;
-        }
-        self.settle()?;
-        self.waiting.extend(last);
-        self.settle()?;
-        for name in old.iter().flat_map(|old| old.files.keys()) {
-            if !self.files.contains_key(name) {
-                let stale = self.path.join(name);
-                fs::remove_file(&stale).map_err(Error::writing(&stale))?;
-            }
-        }
-        Ok(())
+        self.staging.put_in_place(&self.names)
     }
 
-    /// Puts the files that were written so far in their places, durably.
+    /// Puts the files in their places without a manifest.
     ///
     /// # Errors
-    /// A file cannot be renamed.
-    pub fn settle(&mut self) -> Result<()> {
-        self.created = false;
-        self.sync()?;
-        for (name, file) in self.waiting.drain(..) {
-            let path = self.path.join(&name);
-            file.persist(&path).map_err(|error| Error::Write { path, source: error.error })?;
-        }
-        self.sync()
-    }
-
-    /// Makes renames durable.
-    fn sync(&self) -> Result<()> {
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(Error::writing(&self.path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        self.waiting.clear();
-        if self.created {
-            let _ = fs::remove_dir(&self.path); // fails if something is in it, as it should
-        }
+    /// A file cannot be put in its place.
+    pub fn settle(mut self) -> Result<()> {
+        self.staging.put_in_place(&self.names).map(drop)
     }
 }
 

@@ -194,7 +194,7 @@ impl Manifest {
 }
 
 /// Whether `name` is that of a file in a folder, not a path that leads elsewhere.
-fn is_plain(name: &str) -> bool {
+pub fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }

@@ -7,3 +7,4 @@ mod hostile;
 mod hostile_configs;
 mod hostile_files;
 mod hostile_tensors;
+mod replace;
