@@ -50,12 +50,8 @@ impl ApiError {
         ApiError { param: Some(param.to_string()), ..error }
     }
 
-    /// The body as JSON text, for events of a stream.
-    pub fn json(&self) -> String {
-        serde_json::to_string(&self.body()).expect("strings are valid JSON")
-    }
-
-    fn body(&self) -> ErrorBody {
+    /// The body, also the data of an event.
+    pub fn body(&self) -> impl Serialize + use<> {
         let r#type = match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "authentication_error",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",

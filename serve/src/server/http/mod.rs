@@ -21,6 +21,7 @@ mod path;
 mod router;
 mod sent_events;
 mod slashes;
+mod unread;
 mod write_deadline;
 
 pub use listen::Listening;

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::header;
-use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::stream;
@@ -22,7 +22,7 @@ use super::error::ApiError;
 use super::fields::{Fields, read};
 use super::guard::Client;
 use super::image::ImageFields;
-use super::sent_events::sent_events;
+use super::sent_events::{event, sent_events};
 use crate::server::app::App;
 use crate::server::clock::now;
 use crate::server::figures::Figures;
@@ -181,26 +181,26 @@ fn events(drawing: Drawing) -> Response {
         let mut drawing = drawing?;
         match next_event(&mut drawing).await {
             Ok((event, last)) => Some((event, (!last).then_some(drawing))),
-            Err(error) => Some((Event::default().event("error").data(error.json()), None)),
+            Err(error) => Some((event("error", None, &error.body()), None)),
         }
     }))
 }
 
 /// The next event for the client, and whether it is the last.
-async fn next_event(drawing: &mut Drawing) -> Result<(Event, bool), ApiError> {
+async fn next_event(drawing: &mut Drawing) -> Result<(Bytes, bool), ApiError> {
     loop {
         match drawing.next().await? {
             TaskEvent::Partial { index, image } => {
                 let write = move |spec: &ImageSpec, file: &[u8]| {
                     let more = json!({ "partial_image_index": index });
-                    event(spec, "image_generation.partial_image", file, &more)
+                    image_event(spec, "image_generation.partial_image", file, &more)
                 };
                 return Ok((drawing.encode_partial(image, write).await?, false));
             }
             TaskEvent::Done(output) => {
                 let write = |spec: &ImageSpec, EncodedImages { files, figures }| {
                     let more = json!({ "usage": usage(spec), "hydit": figures });
-                    event(spec, "image_generation.completed", &files[0], &more)
+                    image_event(spec, "image_generation.completed", &files[0], &more)
                 };
                 return Ok((drawing.encode(*output, write).await?, true));
             }
@@ -210,7 +210,7 @@ async fn next_event(drawing: &mut Drawing) -> Result<(Event, bool), ApiError> {
 }
 
 /// An event of this type, with an image and the fields `more`.
-fn event(spec: &ImageSpec, kind: &str, file: &[u8], more: &Value) -> Event {
+fn image_event(spec: &ImageSpec, kind: &str, file: &[u8], more: &Value) -> Bytes {
     let ImageSpec { request, output, .. } = spec;
     let body = ImageEvent {
         r#type: kind,
@@ -222,7 +222,7 @@ fn event(spec: &ImageSpec, kind: &str, file: &[u8], more: &Value) -> Event {
         output_format: output.format,
         more,
     };
-    Event::default().event(kind).json_data(body).expect("strings and numbers are valid JSON")
+    event(kind, None, &body)
 }
 
 fn usage(spec: &ImageSpec) -> Usage {

@@ -14,6 +14,7 @@ use super::body::{self, Bounds};
 use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
+use super::unread::{self, Unread};
 use super::{framing, jobs, models, observe, oip, openai, openapi, ops};
 use crate::server::app::App;
 use crate::server::settings::Settings;
@@ -47,6 +48,7 @@ where
     let guard = Arc::new(Guard::new(settings));
     let (limits, connections) = (settings.limits, settings.connections);
     let bounds = Bounds { bytes: limits.max_body, time: connections.body_timeout };
+    let unread = connections.unread.max(limits.max_answer);
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -60,6 +62,7 @@ where
     router
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(from_fn(framing::check))
+        .layer(from_fn_with_state(Unread::new(unread), unread::bound))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(oip::shape_errors))
         .layer(from_fn(observe::observe))

@@ -1,8 +1,9 @@
 //! A job under way, as those who watch it see it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use axum::body::Bytes;
 use hydit::Step;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -40,6 +41,8 @@ pub struct FeedEntry {
     pub number: u64,
     /// What happened.
     pub event: Arc<JobEvent>,
+    /// The same as readers get it, written by the first of them.
+    pub text: Arc<OnceLock<Bytes>>,
 }
 
 /// What follows an entry.
@@ -204,7 +207,8 @@ impl JobFeed {
 
 impl State {
     fn log(&mut self, event: JobEvent) {
-        self.entries.push_back(FeedEntry { number: self.next, event: Arc::new(event) });
+        let (event, text) = (Arc::new(event), Arc::default());
+        self.entries.push_back(FeedEntry { number: self.next, event, text });
         self.next += 1;
     }
 

@@ -66,6 +66,7 @@ impl Options {
                 header_timeout: self.header_timeout.0,
                 body_timeout: self.body_timeout.0,
                 write_timeout: self.write_timeout.0,
+                unread: self.max_unread.0,
             },
             keep: Keep { age: self.keep_age.0, bytes: self.keep_bytes.0 },
             log: self.log,

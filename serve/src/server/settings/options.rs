@@ -136,6 +136,10 @@ pub struct Options {
     #[arg(long, env = "HYDIT_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub write_timeout: Period,
 
+    /// Most bytes of answers that wait for slow readers, all together; more are answered 503.
+    #[arg(long, env = "HYDIT_MAX_UNREAD", value_name = "SIZE", default_value = "1GiB")]
+    pub max_unread: Size,
+
     /// For how long finished jobs are kept.
     #[arg(long, env = "HYDIT_KEEP_AGE", value_name = "TIME", default_value = "24h")]
     pub keep_age: Period,

@@ -93,6 +93,8 @@ pub struct Connections {
     pub body_timeout: Duration,
     /// Maximum time for a client to read the next MiB of its answer, or what is left of it.
     pub write_timeout: Duration,
+    /// Maximum bytes of answers that wait for their readers, all together.
+    pub unread: u64,
 }
 
 /// Bounds of finished jobs.

@@ -1,28 +1,29 @@
 //! A job's events as they happen.
 //!
-//! A reader holds nothing but its place in the job's own log, however slowly it reads.
+//! A reader holds nothing but its place in the job's own log, however slowly it reads, and a text
+//! that all readers share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::error::job_id;
 use super::view::JobView;
 use crate::server::app::App;
+use crate::server::http::base64::Base64;
 use crate::server::http::error::ApiError;
 use crate::server::http::guard::Client;
 use crate::server::http::path::Path;
-use crate::server::http::sent_events::sent_events;
+use crate::server::http::sent_events::{event, sent_events};
 use crate::server::jobs::{FeedEntry, JobEvent, JobFeed, JobSnapshot, Next, StepKind, Watch};
 
 /// Header with the id of the last event that a reader got before its connection was lost.
@@ -58,8 +59,8 @@ pub async fn events(
         let event = reader.next().await?;
         Some((event, reader))
     });
-    let again = stream::iter([Event::default().retry(AGAIN)]);
-    Ok(sent_events(again.chain(events)))
+    let again = format!("retry: {}\n\n", AGAIN.as_millis());
+    Ok(sent_events(stream::iter([Bytes::from(again)]).chain(events)))
 }
 
 /// A reader of a job's events.
@@ -72,6 +73,7 @@ enum Reader {
 struct LiveReader {
     app: Arc<App>,
     feed: Arc<JobFeed>,
+    steps: usize,
     changes: watch::Receiver<()>,
     /// Number of the last entry that was sent.
     number: u64,
@@ -80,7 +82,7 @@ struct LiveReader {
 }
 
 impl Reader {
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Bytes> {
         match self {
             Reader::Ended(job) => end(*job.take()?),
             Reader::Live(reader) => match reader.next().await {
@@ -97,27 +99,26 @@ impl Reader {
 
 impl LiveReader {
     fn new(app: Arc<App>, feed: Arc<JobFeed>, number: u64) -> LiveReader {
-        let changes = feed.changes();
-        LiveReader { app, feed, changes, number, sent_position: None }
+        let (changes, steps) = (feed.changes(), feed.snapshot().record.spec.request.steps);
+        LiveReader { app, feed, steps, changes, number, sent_position: None }
     }
 
     /// The next event before the last one.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changes.borrow_and_update();
             match self.feed.after(self.number) {
                 Next::Over => return None,
                 Next::Entry(entry) => {
                     self.number = entry.number;
-                    let total = self.feed.snapshot().record.spec.request.steps;
-                    return Some(entry_event(&entry, self.feed.epoch, total));
+                    return Some(entry_event(&entry, self.feed.epoch, self.steps));
                 }
                 Next::NotYet => {}
             }
             let job = self.app.jobs.with_position(self.feed.snapshot());
             if !job.running && self.sent_position != Some(job.position) {
                 self.sent_position = Some(job.position);
-                return Some(event("queued", json!({ "position": job.position })));
+                return Some(event("queued", None, &json!({ "position": job.position })));
             }
             let changed = self.changes.changed();
             if job.running {
@@ -129,9 +130,18 @@ impl LiveReader {
     }
 }
 
-fn entry_event(entry: &FeedEntry, epoch: u64, steps: usize) -> Event {
-    let event = match &*entry.event {
-        JobEvent::Started => event("started", json!({ "steps": steps })),
+#[derive(Serialize)]
+struct Preview<'a> {
+    step: usize,
+    steps: usize,
+    images: Vec<Base64<'a>>,
+}
+
+/// The text of an entry, which all its readers share.
+fn entry_event(entry: &FeedEntry, epoch: u64, steps: usize) -> Bytes {
+    let id = format!("{epoch}-{}", entry.number);
+    let text = entry.text.get_or_init(|| match &*entry.event {
+        JobEvent::Started => event("started", Some(&id), &json!({ "steps": steps })),
         JobEvent::Step { step, kind, refreshes } => {
             let data = json!({
                 "step": step,
@@ -140,23 +150,18 @@ fn entry_event(entry: &FeedEntry, epoch: u64, steps: usize) -> Event {
                 "mark": kind,
                 "core_runs": refreshes,
             });
-            event("step", data)
+            event("step", Some(&id), &data)
         }
         JobEvent::Preview { step, images } => {
-            let images: Vec<String> =
-                images.iter().map(|png| BASE64_STANDARD.encode(png)).collect();
-            event("preview", json!({ "step": step, "steps": steps, "images": images }))
+            let images = images.iter().map(|png| Base64(png)).collect();
+            event("preview", Some(&id), &Preview { step: *step, steps, images })
         }
-    };
-    event.id(format!("{epoch}-{}", entry.number))
+    });
+    text.clone()
 }
 
 /// The last event; there is none if the job goes on in another process.
-fn end(job: JobSnapshot) -> Option<Event> {
+fn end(job: JobSnapshot) -> Option<Bytes> {
     let name = job.record.outcome.as_ref()?.name();
-    Some(event(name, json!({ "job": JobView::from(job) })).id(END))
-}
-
-fn event(name: &str, data: Value) -> Event {
-    Event::default().event(name).data(data.to_string())
+    Some(event(name, Some(END), &json!({ "job": JobView::from(job) })))
 }
