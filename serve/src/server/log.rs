@@ -1,10 +1,13 @@
 //! Log lines: `tracing`, as text or JSON, on standard error.
 
+use std::io::{self, Write};
 use std::panic;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+use super::text::is_plain;
 
 /// How log lines look.
 #[derive(
@@ -50,7 +53,10 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(true).try_init(),
+        LogFormat::Json => {
+            let log = log.with_writer(|| Escaped(std::io::stderr()));
+            log.json().flatten_event(true).with_current_span(true).try_init()
+        }
     };
     started.map_err(|error| error.to_string())?;
     panic::set_hook(Box::new(|info| {
@@ -59,6 +65,31 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
         tracing::error!(place, "panic: {}", message.escape_debug());
     }));
     Ok(())
+}
+
+/// Lines of JSON in which letters that do not show themselves are written as JSON may write them:
+/// of those only the controls of ASCII are so by themselves.
+struct Escaped<W>(W);
+
+impl<W: Write> Write for Escaped<W> {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        let mut plain = String::with_capacity(text.len());
+        for letter in text.chars() {
+            if letter == '\n' || is_plain(letter) {
+                plain.push(letter);
+            } else {
+                let units = letter.encode_utf16(&mut [0; 2]).to_vec();
+                plain.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+        self.0.write_all(plain.as_bytes())?;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Puts the length of a prompt on the request's log lines, and its text if `with_text`.

@@ -20,6 +20,7 @@ mod serve;
 pub mod settings;
 mod signals;
 mod spawn;
+mod text;
 mod told;
 
 pub use app::App;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::server::scheduler::{Failure, Refusal};
+use crate::server::text::line;
 
 /// An answer that is an error.
 #[derive(Clone, Debug)]
@@ -41,13 +42,14 @@ struct ErrorObject {
 impl ApiError {
     /// An error without a field.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), param: None, code, retry_after: None }
+        let message = line(&message.into());
+        ApiError { status, message, param: None, code, retry_after: None }
     }
 
     /// An error in the field `param` of the request.
     pub fn field(param: &str, message: impl Into<String>) -> ApiError {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message);
-        ApiError { param: Some(param.to_string()), ..error }
+        ApiError { param: Some(line(param)), ..error }
     }
 
     /// The body, also the data of an event.
@@ -78,7 +80,7 @@ impl From<Refusal> for ApiError {
             }
         };
         let param = (code == "model_not_found").then(|| "model".to_string());
-        ApiError { status, message: refusal.to_string(), param, code, retry_after: wait }
+        ApiError { param, retry_after: wait, ..ApiError::new(status, code, refusal.to_string()) }
     }
 }
 

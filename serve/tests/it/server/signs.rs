@@ -142,6 +142,15 @@ fn a_prompt_is_logged_by_its_length_and_its_text_only_on_request() {
     let log = ask(&Server::start(&["--log-prompts"]));
     let told = r#"prompt="猫\u{1b}[31m\r\ncanary\u{202e}\u{2028}""#;
     assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 2, "{log}");
+    let json = Server::start(&["--log-prompts", "--log", "json"]);
+    let body = json!({ "prompt": format!("{prompt}\u{9b}\u{e0041}\u{7f}"), "steps": 1 });
+    assert_eq!(json.post("/v1/images/generations", &body).status, 200);
+    let line = json.wait_for_log("canary");
+    let read: serde_json::Value = serde_json::from_str(&line).expect("an object");
+    assert_eq!(read["span"]["prompt"], body["prompt"]);
+    let plain =
+        |letter: char| !letter.is_control() && !"\u{202e}\u{2028}\u{e0041}".contains(letter);
+    assert!(line.chars().all(plain), "{line:?}");
 }
 
 #[test]
