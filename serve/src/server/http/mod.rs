@@ -3,6 +3,7 @@
 
 mod base64;
 mod body;
+mod discard;
 mod drawing;
 mod error;
 mod fields;

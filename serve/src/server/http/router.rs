@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
-use super::{framing, jobs, models, observe, oip, openai, openapi, ops};
+use super::{discard, framing, jobs, models, observe, oip, openai, openapi, ops};
 use crate::server::app::App;
 use crate::server::settings::Settings;
 
@@ -63,6 +63,7 @@ where
         .layer(from_fn_with_state(guard, guard::origin))
         .layer(from_fn(framing::check))
         .layer(from_fn_with_state(Unread::new(unread), unread::bound))
+        .layer(from_fn_with_state(connections.body_timeout, discard::rest))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(oip::shape_errors))
         .layer(from_fn(observe::observe))

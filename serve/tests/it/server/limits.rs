@@ -78,7 +78,7 @@ fn a_body_that_trickles_is_cut_off() {
 }
 
 #[test]
-fn where_nothing_is_no_body_is_read() {
+fn where_nothing_is_that_is_told_whatever_the_body() {
     let server = Server::start(&["--max-body", "1KiB", "--body-timeout", "500ms"]);
     for (path, words) in [
         ("/nowhere", "there is no such path"),
@@ -93,6 +93,36 @@ fn where_nothing_is_no_body_is_read() {
             assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
         }
     }
+}
+
+#[test]
+fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
+    let server = Server::start(&["--api-key", "0123456789abcdef", "--allowed-host", "example.org"]);
+    let large = "x".repeat(12 << 20);
+    let ask = |line: &str, fields: &str| {
+        let length = format!("Content-Length: {}\r\n", large.len());
+        server.raw(format!("{line} HTTP/1.1\r\n{fields}{length}\r\n{large}").as_bytes())
+    };
+    let host = "Host: localhost\r\n";
+    let key = "Authorization: Bearer 0123456789abcdef\r\n";
+    for (line, fields, status) in [
+        ("POST /v1/jobs", format!("{host}{key}"), "413"),
+        ("POST /v1/images/edits", format!("{host}{key}"), "404"),
+        ("DELETE /v1/jobs", format!("{host}{key}"), "413"),
+        ("POST /v1/jobs", host.to_string(), "401"),
+        ("POST /v1/jobs", format!("Host: evil.example\r\n{key}"), "421"),
+        ("POST /v1/jobs", format!("{host}{host}{key}"), "400"),
+        ("POST /v1/jobs", format!("{host}{key}Content-Encoding: gzip\r\n"), "415"),
+        ("POST /v1/jobs", format!("{host}{key}Origin: https://evil.example\r\n"), "403"),
+    ] {
+        let answer = ask(line, &fields);
+        assert_eq!(told(&answer).0, status, "{line} {fields}: {answer}");
+        assert!(answer.ends_with('}'), "{line} {fields}: {answer}");
+    }
+    // Who waits to be asked for the body is not.
+    let more = format!("{key}Content-Length: 20000000\r\nExpect: 100-continue\r\n");
+    let answer = server.raw(&request("/v1/jobs", &more, ""));
+    assert_eq!(told(&answer).0, "413", "{answer}");
 }
 
 #[test]
