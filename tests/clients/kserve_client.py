@@ -30,7 +30,12 @@ INPUTS = [
     ("cache", "BYTES", "N2-1000-0"),
     ("n", "INT32", 2),
 ]
-NUMPY = {"BYTES": np.object_, "INT64": np.int64, "INT32": np.int32, "FP32": np.float32}
+# The same in other widths.
+OTHERS = {"seed": "UINT64", "steps": "INT8", "width": "FP64", "height": "UINT16", "guidance": "FP64", "n": "UINT8"}
+NUMPY = {
+    "BYTES": np.object_, "INT64": np.int64, "INT32": np.int32, "FP32": np.float32, "UINT64": np.uint64,
+    "INT8": np.int8, "FP64": np.float64, "UINT16": np.uint16, "UINT8": np.uint8,
+}
 
 
 def size(png):
@@ -51,7 +56,8 @@ async def with_kserve():
         for binary in (False, True):
             inputs = []
             for name, datatype, value in INPUTS:
-                tensor = InferInput(name, [1], datatype, None if binary else [value])
+                # As MLServer's clients describe their tensors.
+                tensor = InferInput(name, [1], datatype, None if binary else [value], {"content_type": "str"})
                 if binary:
                     tensor.set_data_from_numpy(array(datatype, value), binary_data=True)
                 inputs.append(tensor)
@@ -94,6 +100,14 @@ def with_triton():
     assert answer.as_numpy("seed").tolist() == [7, 8] and answer.as_numpy("core_runs").tolist() == [2]
     pictures = answer.as_numpy("image").tolist()
 
+    others = []
+    for name, datatype, value in INPUTS:
+        datatype = OTHERS.get(name, datatype)
+        others.append(triton.InferInput(name, [1], datatype))
+        others[-1].set_data_from_numpy(array(datatype, value))
+    answer = client.infer("emoji", others, parameters={"content_type": "str", "x": 1}, headers=dict(headers))
+    assert answer.as_numpy("image").tolist() == pictures, "the same pictures of numbers of other widths"
+
     outputs = [triton.InferRequestedOutput("seed", binary_data=False)]
     answer = client.infer("emoji", inputs, outputs=outputs, headers=dict(headers))
     assert answer.as_numpy("seed").tolist() == [7, 8] and answer.as_numpy("image") is None
@@ -112,6 +126,6 @@ def with_triton():
 first = asyncio.run(with_kserve())
 print("kserve: health, inference in JSON and in bytes, an error")
 assert with_triton() == first, "the same pictures to every client"
-print("tritonclient: health, metadata, inference in bytes, chosen outputs, errors")
+print("tritonclient: health, metadata, inference in bytes, numbers of any width, chosen outputs, errors")
 versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kserve", "tritonclient"))
 print(f"{versions} passed")

@@ -81,13 +81,24 @@ assert refused(openai.BadRequestError, stream=True, n=2).param == "n"
 assert refused(openai.BadRequestError, response_format="url").param == "response_format"
 assert refused(openai.BadRequestError, extra_body={"model": None, "steps": "4"}).param == "steps"
 assert refused(openai.NotFoundError, extra_body={"model": "other"}).code == "model_not_found"
+try:
+    client.images.edit(image=("large.png", bytes(8 << 20)), prompt=CAT)
+    raise AssertionError("a picture to change was taken")
+except openai.NotFoundError as caught:
+    assert "draws from text alone" in caught.message, caught
 stranger = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
 try:
     stranger.images.generate(prompt=CAT)
     raise AssertionError("a wrong key was taken")
 except openai.AuthenticationError as caught:
     assert caught.code == "invalid_api_key"
-print("errors: bad fields by name, unknown models, wrong keys")
+print("errors: bad fields by name, unknown models, what is not built, wrong keys")
+
+for name in ("gpt-image-1", ""):
+    named = client.images.generate(prompt=CAT, model=name, quality="high", extra_body={"steps": 1})
+    assert named.model_extra["hydit"]["model"] == "emoji"
+assert client.models.retrieve("hub/emoji").id == "emoji"
+print("models by other names")
 
 with ThreadPoolExecutor(16) as pool:
     def late(seed):

@@ -81,13 +81,17 @@ pub fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiErr
             Some(Segment::Map { key }) => key.clone(),
             _ => String::new(),
         };
-        let message = error.inner().to_string().replace('`', "");
-        let message = TYPES
-            .iter()
-            .find_map(|(rust, words)| Some(message.strip_suffix(rust)?.to_string() + words))
-            .unwrap_or(message);
-        ApiError::field(&name, format!("{name}: {message}"))
+        ApiError::field(&name, format!("{name}: {}", in_words(error.inner())))
     })
+}
+
+/// What serde says of a field, without marks and the names of Rust's types.
+pub fn in_words(error: &serde_json::Error) -> String {
+    let message = error.to_string().replace('`', "");
+    TYPES
+        .iter()
+        .find_map(|(rust, words)| Some(message.strip_suffix(rust)?.to_string() + words))
+        .unwrap_or(message)
 }
 
 /// The error for a field that no struct reads.

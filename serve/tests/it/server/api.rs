@@ -375,7 +375,7 @@ fn inference_says_what_is_wrong_in_the_protocols_shape() {
     }
     let outputs = json!({ "inputs": [prompt], "outputs": [{ "name": "sound" }] });
     assert_eq!(server.post(&infer, &outputs).status, 400);
-    let outputs = vec![json!({ "name": "image" }); 10_000];
+    let outputs = vec![json!({ "name": "image" }); 4_000];
     let answer = server.post(&infer, &json!({ "inputs": [prompt], "outputs": outputs }));
     assert_eq!(answer.json(), json!({ "error": "the output image is asked for twice" }));
     assert_eq!(server.metric("hydit_steps_total"), 0.0, "nothing was drawn for it");

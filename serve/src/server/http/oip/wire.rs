@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 use super::parameters;
 use super::tensors::{Datatype, Declared, IMAGE, OUTPUTS, input, output};
 use crate::server::http::error::ApiError;
-use crate::server::http::fields::as_integer;
+use crate::server::http::fields::{as_integer, in_words};
 
 /// Bytes of the JSON, where more bytes follow it.
 pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// A request for inference, as it is written.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Written {
     id: Option<String>,
     /// Not looked at: the path names the model.
@@ -30,7 +30,7 @@ struct Written {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WrittenInput {
     name: String,
     shape: Vec<u64>,
@@ -41,7 +41,7 @@ struct WrittenInput {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WrittenOutput {
     name: String,
     parameters: Option<Map<String, Value>>,
@@ -179,7 +179,7 @@ fn part<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { String::new() } else { format!("{path}: ") };
-        bad(format!("{place}: {field}{}", error.inner()))
+        bad(format!("{place}: {field}{}", in_words(error.inner())))
     })
 }
 
