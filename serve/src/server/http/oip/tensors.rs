@@ -132,7 +132,8 @@ pub fn output(name: &str) -> Result<Declared, ApiError> {
 pub fn fields(model: &str, inputs: Vec<(&str, Value)>) -> Result<ImageFields, ApiError> {
     let mut fields = Map::new();
     for (name, value) in inputs {
-        if value.as_i64().is_some_and(|number| number < 0) {
+        // A seed below 0 is for its own reader to judge.
+        if name != "seed" && value.as_i64().is_some_and(|number| number < 0) {
             return Err(refuse(name, "negative"));
         }
         if fields.insert(name.to_string(), value).is_some() {

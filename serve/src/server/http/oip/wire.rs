@@ -15,7 +15,7 @@ pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-co
 
 /// A request for inference, as it is written.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct Written {
     id: Option<String>,
     /// Not looked at: the path names the model.
@@ -30,7 +30,7 @@ struct Written {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct WrittenInput {
     name: String,
     shape: Vec<u64>,
@@ -41,7 +41,7 @@ struct WrittenInput {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct WrittenOutput {
     name: String,
     parameters: Option<Map<String, Value>>,
@@ -176,6 +176,9 @@ fn fitting(written: &str, declared: Datatype) -> Result<Datatype, String> {
 
 /// Reads a part of the request; an error names it and the field in it.
 fn part<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, ApiError> {
+    if !value.is_object() {
+        return Err(bad(format!("{place}: expected an object"))); // serde reads arrays too
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { String::new() } else { format!("{path}: ") };

@@ -101,7 +101,8 @@ fn what_does_not_fit_is_refused_by_the_inputs_name() {
             "the input n: dat: unknown field dat",
         ),
         (json!({ "shape": [1] }), "the input number 1: missing field name"),
-        (json!(7), "the input number 1: invalid type: integer 7, expected an object"),
+        (json!(7), "the input number 1: expected an object"),
+        (json!(["n", [1], "INT32", null, [1]]), "the input number 1: expected an object"),
         (
             json!({ "name": "n", "shape": [-1], "datatype": "INT32", "data": [1] }),
             "the input n: shape[0]: invalid value: integer -1, expected an integer, 0 or more",
@@ -226,6 +227,7 @@ fn slips_and_what_is_not_built_are_told() {
     }
     let unknown = json!({ "inputs": [prompt], "output": [] });
     assert!(refusal(&unknown).starts_with("the request: output: unknown field output"));
+    assert_eq!(refusal(&json!([])), "the request: expected an object");
 }
 
 #[test]
