@@ -95,7 +95,7 @@ impl Settings {
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             return refuse("data_dir", "not a directory");
         }
-        let Limits { max_pixels, max_steps, max_n, max_body, max_answer: _ } = self.limits;
+        let Limits { max_pixels, max_steps, max_n, max_body, max_answer } = self.limits;
         let counts = [
             ("threads", self.runtime.threads.unwrap_or(0)),
             ("workers", self.workers),
@@ -106,6 +106,7 @@ impl Settings {
             ("max_steps", max_steps),
             ("max_n", max_n),
             ("max_body", max_body),
+            ("max_answer", usize::try_from(max_answer).unwrap_or(usize::MAX)),
             ("max_connections", self.connections.max),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {

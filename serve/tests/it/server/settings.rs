@@ -112,6 +112,7 @@ fn what_cannot_be_is_refused_in_one_line_that_names_it() {
     let place = Place::new();
     let other = place.file("file", "");
     let cases: &[(&[&str], &str)] = &[
+        (&["--max-answer", "0B"], "--max-answer 0B (flag): expected 1 or more"),
         (&["--queue", "0"], "--queue 0 (flag): expected 1 or more"),
         (&["--threads", "2", "--workers", "3"], "--workers 3 (flag): expected 1 to 2"),
         (&["--deadline", "0s"], "--deadline 0ms (flag): expected more than 0"),
