@@ -25,6 +25,7 @@ mod told;
 
 pub use app::App;
 pub use error::ServeError;
+pub use clock::{Clock, Time};
 pub use figures::Figures;
 pub use output::Output;
 pub use run::run;

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use super::app::App;
+use super::clock::Clock;
 use super::error::ServeError;
 use super::scheduler::Scheduler;
 use super::serve::serve;
@@ -34,7 +35,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let failed = |source| ServeError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let app = App::open(settings)?;
+    let app = App::open(settings, Clock::system())?;
     say(&format!("listening on http://{address}"));
 
     let shutdown = async {

@@ -2,7 +2,7 @@
 //! answer with images have in common.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hydit::artifacts::Artifacts;
 use hydit::image::Image;
@@ -107,7 +107,7 @@ impl Drawing {
             model: spec.model.clone(),
             request: spec.request.clone(),
             client: Arc::clone(&client.0),
-            deadline: Some(Instant::now() + deadline),
+            deadline: Some(app.scheduler.clock().now().instant + deadline),
             preview_every: None,
             partial_images,
             no_batching: false,

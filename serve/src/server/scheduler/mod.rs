@@ -27,6 +27,7 @@ pub use task::{Failure, Refusal, Task, TaskEvent, TaskOutput};
 use self::queue::{Full, Queued};
 use self::shared::{Shared, Startup, WorkerHealth};
 use self::task::finish;
+use super::clock::Clock;
 use super::metrics::{self, TaskOutcome};
 use super::settings::Settings;
 
@@ -48,17 +49,18 @@ pub struct TaskHandle {
 
 impl Scheduler {
     /// Opens the models' folders and starts the workers, which load and warm up in the background.
+    /// Deadlines are those of `clock`.
     ///
     /// # Errors
     /// When a model's folder cannot be used.
-    pub fn start(settings: &Settings) -> hydit::Result<Arc<Scheduler>> {
+    pub fn start(settings: &Settings, clock: Clock) -> hydit::Result<Arc<Scheduler>> {
         let mut models = BTreeMap::new();
         for (name, path) in &settings.models {
             let artifacts = Artifacts::open(path)?;
             artifacts.check_code()?;
             models.insert(name.clone(), Arc::new(artifacts));
         }
-        let shared = Arc::new(Shared::new(settings, models));
+        let shared = Arc::new(Shared::new(settings, clock, models));
         supervisor::start(&shared);
         Ok(Arc::new(Scheduler { shared }))
     }
@@ -74,6 +76,11 @@ impl Scheduler {
             Startup::Failed(why) => Err(why.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// The clock of deadlines.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// The models by name, whether loaded or not.

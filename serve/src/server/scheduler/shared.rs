@@ -12,10 +12,12 @@ use super::in_flight::InFlight;
 use super::queue::Queue;
 use super::throughput::Throughput;
 use super::watchdog::Watchdog;
+use crate::server::clock::Clock;
 use crate::server::settings::Settings;
 
 /// The state that the workers, the supervisor and the scheduler's handle share.
 pub struct Shared {
+    pub clock: Clock,
     pub queue: Queue,
     pub in_flight: InFlight,
     pub throughput: Throughput,
@@ -71,7 +73,11 @@ pub enum Startup {
 
 impl Shared {
     /// The state before any worker runs.
-    pub fn new(settings: &Settings, models: BTreeMap<String, Arc<Artifacts>>) -> Shared {
+    pub fn new(
+        settings: &Settings,
+        clock: Clock,
+        models: BTreeMap<String, Arc<Artifacts>>,
+    ) -> Shared {
         let workers = settings.workers.max(1);
         let threads = settings.runtime.threads.map(|threads| (threads / workers).max(1));
         let options = WorkerOptions {
@@ -81,6 +87,7 @@ impl Shared {
             exact: settings.exact,
         };
         Shared {
+            clock,
             queue: Queue::new(settings.queue, settings.queue_per_key),
             in_flight: InFlight::default(),
             throughput: Throughput::default(),

@@ -9,6 +9,7 @@ use hydit::util::error_chain;
 
 use super::shared::{Shared, Startup, WorkerHealth};
 use super::task::{Failure, TaskEvent, finish};
+use super::watchdog::COUNTED;
 use super::worker::Worker;
 use crate::server::metrics;
 
@@ -26,9 +27,12 @@ pub fn start(shared: &Arc<Shared>) {
     }
     let shared = Arc::downgrade(shared);
     let thread = thread::Builder::new().name("supervisor".to_string()).spawn(move || {
+        let mut last = None;
         while let Some(shared) = shared.upgrade() {
-            look(&shared, Instant::now());
+            let now = shared.clock.now().instant;
+            look(&shared, now, last.map_or(Duration::ZERO, |last| counted(last, now)));
             drop(shared);
+            last = Some(now);
             thread::sleep(LOOK);
         }
     });
@@ -59,15 +63,22 @@ fn keep_alive(shared: &Arc<Shared>, index: usize) {
     }
 }
 
-/// Ends tasks whose deadline has passed, and those of a worker whose graph call does not return.
-fn look(shared: &Shared, now: Instant) {
+/// The time from one look to the next, as far as it counts for graph calls. When the looks were
+/// longer apart this process did not run, stopped or frozen, and the calls did not either.
+fn counted(last: Instant, now: Instant) -> Duration {
+    now.saturating_duration_since(last).min(COUNTED)
+}
+
+/// Ends tasks whose deadline has passed at `now`, and those of a worker whose graph call does not
+/// return, where `ran` has passed since the last look.
+fn look(shared: &Shared, now: Instant, ran: Duration) {
     for queued in shared.queue.expired(now) {
         finish(&queued.events, TaskEvent::Failed(Failure::Expired));
     }
     shared.in_flight.expire(now);
     for (worker, watchdog) in shared.watchdogs.iter().enumerate() {
         let mut health = shared.health.lock();
-        match (watchdog.overdue(now), health[worker]) {
+        match (watchdog.look(ran), health[worker]) {
             (Some(stage), WorkerHealth::Alive) => {
                 health[worker] = WorkerHealth::Stuck;
                 let all_stuck = health.iter().all(|health| *health == WorkerHealth::Stuck);
@@ -89,5 +100,18 @@ fn look(shared: &Shared, now: Instant) {
 fn fail_waiting(shared: &Shared) {
     for queued in shared.queue.empty() {
         finish(&queued.events, TaskEvent::Failed(Failure::Worker("no worker is alive")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_counts_what_is_usual_however_late_it_comes() {
+        let start = Instant::now();
+        assert_eq!(counted(start, start + LOOK), LOOK);
+        assert!(LOOK < COUNTED, "a busy machine looks late");
+        assert_eq!(counted(start, start + Duration::from_secs(3600)), COUNTED);
     }
 }

@@ -1,7 +1,7 @@
 //! Tells whether a worker is alive by what it is doing and since when.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hydit::timing::{Observer, Stage};
 use hydit_graphs::{Manifest, Sizes};
@@ -13,6 +13,8 @@ use crate::server::metrics;
 const PATIENCE: f64 = 20.0;
 /// Added to the limit of every call: the machine may be busy.
 const GRACE: Duration = Duration::from_secs(2);
+/// Longest time that one look counts, twice what is usual between two of them.
+pub const COUNTED: Duration = Duration::from_millis(100);
 
 /// The graphs that each stage runs.
 const GRAPHS: [(Stage, &[&str]); 6] = [
@@ -26,7 +28,8 @@ const GRAPHS: [(Stage, &[&str]); 6] = [
 
 /// Watches one worker. How long a graph call may take follows from the calls of the same graph
 /// before it, by FLOPs: a long call is not a dead one. What was never measured, and loading, may
-/// take any time.
+/// take any time. The time of a call is counted by the looks at it, so that time in which the
+/// process did not run is none.
 #[derive(Default)]
 pub struct Watchdog(Mutex<State>);
 
@@ -43,7 +46,8 @@ struct State {
 /// The call under way.
 struct Call {
     stage: Stage,
-    since: Instant,
+    /// Time that looks have counted since it began.
+    seen: Duration,
     /// How long it may take, where that is known.
     limit: Option<Duration>,
 }
@@ -65,18 +69,13 @@ impl Watchdog {
         self.0.lock().call = None;
     }
 
-    /// The stage whose call should have returned before `now`, if there is one.
-    pub fn overdue(&self, now: Instant) -> Option<Stage> {
-        let state = self.0.lock();
-        let call = state.call.as_ref()?;
-        let late = now.saturating_duration_since(call.since) > call.limit?;
-        late.then_some(call.stage)
-    }
-
-    fn begin(&self, stage: Stage, now: Instant) {
+    /// Counts `ran`, the time since the last look. Gives the stage whose call should have returned
+    /// by now, if there is one.
+    pub fn look(&self, ran: Duration) -> Option<Stage> {
         let mut state = self.0.lock();
-        let limit = state.limit(stage);
-        state.call = Some(Call { stage, since: now, limit });
+        let call = state.call.as_mut()?;
+        call.seen += ran;
+        (call.seen > call.limit?).then_some(call.stage)
     }
 }
 
@@ -93,7 +92,10 @@ impl State {
 
 impl Observer for Watchdog {
     fn began(&self, stage: Stage) {
-        self.begin(stage, Instant::now());
+        let mut state = self.0.lock();
+        let limit = state.limit(stage);
+        state.call = Some(Call { stage, seen: Duration::ZERO, limit });
+        drop(state);
         #[cfg(feature = "failpoints")]
         fault(stage);
     }
@@ -102,6 +104,8 @@ impl Observer for Watchdog {
         metrics::stage(stage, took);
         let mut state = self.0.lock();
         let call = state.call.take();
+        // No look may have come since it began; more than that passed only if the process ran.
+        let took = call.as_ref().map_or(took, |call| took.min(call.seen + COUNTED));
         // Nothing is learned from a call that was too long: the next such would go unnoticed.
         if call.and_then(|call| call.limit).is_some_and(|limit| took > limit) {
             return;
@@ -139,30 +143,54 @@ mod tests {
         watchdog
     }
 
+    /// Looks in their usual turn, for `time`. Gives what the last has seen.
+    fn watch(watchdog: &Watchdog, time: Duration) -> Option<Stage> {
+        let turn = COUNTED / 2;
+        let turns = time.div_duration_f64(turn).round() as usize;
+        (0..turns).map(|_| watchdog.look(turn)).last().flatten()
+    }
+
     #[test]
     fn a_call_is_late_when_it_is_far_slower_than_those_before() {
         let watchdog = watchdog(0.1, 3.0);
-        let now = Instant::now();
-        let after = |seconds: f64| now + Duration::from_secs_f64(seconds);
-        assert_eq!(watchdog.overdue(now), None, "nothing runs");
-        watchdog.begin(Stage::Core, now);
-        assert_eq!(watchdog.overdue(after(2.0 + 20.0 * 0.3 - 1e-3)), None);
-        assert_eq!(watchdog.overdue(after(2.0 + 20.0 * 0.3 + 1e-3)), Some(Stage::Core));
-        watchdog.ended(Stage::Core, Duration::from_secs(3));
-        assert_eq!(watchdog.overdue(after(1000.0)), None, "it came back");
-        watchdog.begin(Stage::Core, now);
-        let limit = 2.0 + 20.0 * 3.0;
-        assert_eq!(watchdog.overdue(after(limit - 1e-3)), None, "it may be that slow again");
-        watchdog.ended(Stage::Core, Duration::from_secs(1000));
-        watchdog.begin(Stage::Core, now);
-        assert_eq!(watchdog.overdue(after(limit + 1e-3)), Some(Stage::Core), "but no slower");
+        let seconds = Duration::from_secs;
+        assert_eq!(watch(&watchdog, seconds(9)), None, "nothing runs");
+        let limit = Duration::from_secs_f64(2.0 + 20.0 * 0.3);
+        watchdog.began(Stage::Core);
+        assert_eq!(watch(&watchdog, limit), None);
+        assert_eq!(watchdog.look(Duration::from_millis(1)), Some(Stage::Core));
+        watchdog.ended(Stage::Core, limit + seconds(1));
+        assert_eq!(watch(&watchdog, seconds(1000)), None, "it came back");
+        watchdog.began(Stage::Core);
+        assert_eq!(watch(&watchdog, seconds(3)), None);
+        watchdog.ended(Stage::Core, seconds(3));
+        watchdog.began(Stage::Core);
+        let limit = seconds(2 + 20 * 3);
+        assert_eq!(watch(&watchdog, limit), None, "it may be that slow again");
+        assert_eq!(watchdog.look(seconds(1)), Some(Stage::Core), "but no slower");
+        watchdog.ended(Stage::Core, seconds(1000));
+        watchdog.began(Stage::Core);
+        assert_eq!(watch(&watchdog, limit + seconds(1)), Some(Stage::Core), "nothing was learned");
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_counts_for_nothing() {
+        let watchdog = watchdog(0.1, 3.0);
+        watchdog.began(Stage::Core);
+        // The process was stopped for an hour between two looks, of which one counts.
+        assert_eq!(watchdog.look(COUNTED), None);
+        watchdog.ended(Stage::Core, Duration::from_secs(3600));
+        watchdog.began(Stage::Core);
+        let limit = Duration::from_secs_f64(2.0 + 20.0 * 0.3);
+        assert_eq!(watch(&watchdog, limit), None);
+        let late = watchdog.look(Duration::from_millis(1));
+        assert_eq!(late, Some(Stage::Core), "no call was that slow");
     }
 
     #[test]
     fn what_was_never_measured_may_take_any_time() {
         let watchdog = watchdog(0.1, 3.0);
-        let now = Instant::now();
-        watchdog.begin(Stage::Load, now);
-        assert_eq!(watchdog.overdue(now + Duration::from_secs(10_000)), None);
+        watchdog.began(Stage::Load);
+        assert_eq!(watch(&watchdog, Duration::from_secs(10_000)), None);
     }
 }

@@ -1,8 +1,6 @@
 //! What clients see: OpenAI's images API, the Open Inference Protocol, and the document about both.
 
 use std::io::{BufRead, BufReader};
-use std::thread;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +12,7 @@ use hydit::{Pipeline, Request};
 use hydit_testing::emoji;
 use serde_json::{Value, json};
 
-use super::harness::{self, Answer, Server, agent};
+use super::harness::{self, Answer, Server, agent, until};
 
 const GENERATE: &str = "/v1/images/generations";
 
@@ -280,7 +278,8 @@ fn a_deadline_ends_a_request_and_a_lost_connection_its_work() {
     BufReader::new(connection.try_clone().expect("a handle")).read_line(&mut status).expect("it");
     assert!(status.contains(" 200 "), "{status}");
     drop(connection);
-    thread::sleep(Duration::from_millis(500));
+    let cancelled = || server.metric(r#"hydit_orders_total{outcome="cancelled"}"#) == 1.0;
+    until("its work goes on", cancelled);
     let steps = || server.metric("hydit_steps_total");
     let after = steps();
     let answer = server.post(GENERATE, &cat(json!({ "steps": 2 })));

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use hydit_serve::server::scheduler::{Failure, Scheduler};
+use hydit_serve::server::scheduler::{Failure, Scheduler, Task, TaskEvent};
 use hydit_serve::server::settings::Settings;
 
-use super::in_process::{cat, end, settings, start, task, with_faults};
+use super::in_process::{TestClock, cat, end, rest, settings, start, start_by, task, with_faults};
 
 /// Waits until readiness is as `wanted`.
 async fn until_ready(scheduler: &Scheduler, wanted: bool) {
@@ -57,5 +57,33 @@ fn a_call_that_does_not_come_back_is_noticed_and_over_when_it_does() {
         fail::remove("core");
         until_ready(&scheduler, true).await;
         end(&mut scheduler.submit(task("next", &request)).expect("room")).await.0.expect("drawn");
+    });
+}
+
+/// As after SIGSTOP and SIGCONT, a container's pause, or a snapshot of a virtual machine.
+#[test]
+fn a_process_that_did_not_run_for_an_hour_takes_no_call_for_one_that_hangs() {
+    with_faults(async {
+        let time = TestClock::new();
+        let scheduler = start_by(&Settings { exact: true, ..settings() }, time.clock()).await;
+        let request = cat(&scheduler, 4);
+        let hour = Duration::from_secs(3600);
+        let waits = |id: &str, time: Duration| {
+            let deadline = Some(scheduler.clock().now().instant + time);
+            scheduler.submit(Task { deadline, ..task(id, &request) }).expect("room")
+        };
+        fail::cfg("core", "pause").expect("a call that takes long");
+        let mut runs = scheduler.submit(task("runs", &request)).expect("room");
+        let mut first = waits("first", hour);
+        let mut second = waits("second", 2 * hour);
+        assert!(matches!(runs.next().await, Some(TaskEvent::Started)));
+        time.pass(hour);
+        assert_eq!(end(&mut first).await.0, Err(Failure::Expired));
+        time.pass(hour);
+        // Told at a later look, after the first has seen to the calls.
+        assert_eq!(end(&mut second).await.0, Err(Failure::Expired));
+        assert_eq!(scheduler.ready(), Ok(()));
+        fail::remove("core");
+        rest(&mut runs).await.0.expect("drawn");
     });
 }

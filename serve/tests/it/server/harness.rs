@@ -18,6 +18,15 @@ use ureq::http::Response;
 /// Longest wait for anything a server should do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Waits until `is`.
+pub fn until(what: &str, is: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The usual export of the small model.
 pub fn model() -> &'static Path {
     static MODEL: LazyLock<PathBuf> = LazyLock::new(emoji::artifacts);

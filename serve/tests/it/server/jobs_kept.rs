@@ -1,14 +1,13 @@
 //! Jobs over kills, restarts and time: what is kept, and how long.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use hydit_graphs::Precision;
 use hydit_testing::emoji;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::harness::{PATIENCE, Server, command, model};
+use super::harness::{self, PATIENCE, Server, command, model};
 use super::job_client::{Events, cat, create, done, ids, job, long, path, picture, until};
 use crate::program;
 
@@ -56,32 +55,11 @@ fn pictures_go_when_there_are_too_many_bytes_but_never_the_newest() {
     assert_eq!(picture(&server, &old, 0).status, 200);
     let new = create(&server, &cat(2, 1));
     done(&server, &new);
-    wait("the older picture goes", || picture(&server, &old, 0).status == 410);
+    harness::until("the older picture stays", || picture(&server, &old, 0).status == 410);
     assert_eq!(picture(&server, &old, 0).code(), "picture_gone");
     assert_eq!(job(&server, &old)["result"]["pictures"][0]["kept"], false);
     assert_eq!(job(&server, &new)["result"]["pictures"][0]["kept"], true);
     assert_eq!(picture(&server, &new, 0).status, 200);
-}
-
-#[test]
-fn jobs_go_when_they_are_too_old() {
-    let server = Server::start(&["--keep-age", "1s"]);
-    let old = create(&server, &cat(1, 1));
-    wait("it ends", || {
-        let answer = server.get(&path(&old));
-        answer.status == 404 || answer.json()["status"] == "done"
-    });
-    thread::sleep(Duration::from_secs(1));
-    create(&server, &cat(2, 1)); // what is too old goes when another has ended
-    wait("it goes", || server.get(&path(&old)).status == 404);
-}
-
-fn wait(what: &str, is: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < end, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -156,7 +134,11 @@ fn a_kill_loses_nothing_and_doubles_nothing() {
             for seed in 3 * round..3 * round + 3 {
                 names.push(create(&server, &cat(seed, 6)));
             }
-            thread::sleep(Duration::from_millis(40 * round));
+            match round {
+                0 => {}
+                1 => drop(until(&server, &names[3], &["running", "done"])),
+                _ => drop(done(&server, &names[6])),
+            }
             server.kill();
             continue;
         }

@@ -3,18 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, ScopedJoinHandle};
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::harness::{Answer, PATIENCE, Server, command, model};
+use super::harness::{Answer, PATIENCE, Server, command, model, until};
 
 /// A request whose body has begun: it runs until the rest comes.
 const BEGUN: &[u8] = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
-
-/// Less than the default of `--drain-timeout`, and enough for a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn begun(server: &Server) -> TcpStream {
     let mut stream = server.connect();
@@ -41,8 +37,6 @@ fn requests_that_run_are_answered_and_no_new_ones_are_taken() {
     server.signal(Signal::TERM);
     server.wait_for_log("SIGTERM received: draining");
     until("new connections are taken", || TcpStream::connect(server.address).is_err());
-    assert!(server.wait(Duration::from_millis(300)).is_none(), "a request runs");
-
     running.write_all(b"cd").expect("it reads");
     let mut answer = String::new();
     running.read_to_string(&mut answer).expect("it answers and closes");
@@ -54,15 +48,12 @@ fn requests_that_run_are_answered_and_no_new_ones_are_taken() {
 
 #[test]
 fn what_does_not_end_in_time_is_cut_off_and_told() {
-    let mut server = Server::start(&["--drain-timeout", "300ms"]);
+    let mut server = Server::start(&["--drain-timeout", "10ms"]);
     let mut running = begun(&server);
-    let start = Instant::now();
     server.signal(Signal::INT);
     let status = server.wait(PATIENCE).expect("it ends");
-    let took = start.elapsed();
-    assert!(took > Duration::from_millis(300) && took < AT_ONCE, "{took:?}");
     assert_eq!(status.code(), Some(1));
-    let told = "error: cut off after --drain-timeout 300 ms: 1 connections";
+    let told = "error: cut off after --drain-timeout 10 ms: 1 connections";
     assert!(server.log().contains(told), "{}", server.log());
     let mut answer = String::new();
     let _ = running.read_to_string(&mut answer);
@@ -72,13 +63,12 @@ fn what_does_not_end_in_time_is_cut_off_and_told() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let mut server = Server::start(&[]);
+        let mut server = Server::start(&["--drain-timeout", "1h"]);
         let _running = begun(&server);
         server.signal(Signal::TERM);
         server.wait_for_log("SIGTERM received: draining");
-        assert!(server.wait(Duration::from_millis(200)).is_none(), "a request runs");
         server.signal(signal);
-        let status = server.wait(AT_ONCE).expect("it ends");
+        let status = server.wait(PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(code), "{}", server.log());
         assert!(server.log().contains("received again: quitting at once"), "{}", server.log());
     }
@@ -115,14 +105,6 @@ fn a_server_that_cannot_start_says_why() {
         assert_eq!(output.status.code(), Some(1), "{told}");
         let last = told.lines().last().expect("a line");
         assert!(last.starts_with(first) && last.contains(second), "{told}");
-    }
-}
-
-fn until(what: &str, is: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -225,7 +207,7 @@ fn pictures_that_take_too_long_to_drain_are_sent_away() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_a_graph() {
-    let mut server = Server::start(&["--max-batch", "1"]);
+    let mut server = Server::start(&["--max-batch", "1", "--drain-timeout", "1h"]);
     let (mut streams, body) = (Vec::new(), r#"{"prompt":"a cat","steps":100,"n":4}"#);
     for _ in 0..2 {
         let head = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n\
@@ -239,6 +221,6 @@ fn a_second_signal_does_not_wait_for_a_graph() {
     server.signal(Signal::TERM);
     server.wait_for_log("SIGTERM received: draining");
     server.signal(Signal::TERM);
-    let status = server.wait(AT_ONCE).expect("it ends");
+    let status = server.wait(PATIENCE).expect("it ends");
     assert_eq!(status.code(), Some(143), "{}", server.log());
 }

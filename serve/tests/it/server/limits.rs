@@ -1,14 +1,10 @@
-//! Connections and requests within their limits.
+//! Connections and requests within their limits, but for those of time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::harness::{Answer, PATIENCE, Server, agent};
-
-/// For what takes a second or less on a quiet machine, and never ends if the limit is not kept.
-const LIMIT: Duration = Duration::from_secs(20);
+use super::harness::{Answer, PATIENCE, Server, agent, until};
 
 fn request(path: &str, more: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n{body}").into_bytes()
@@ -23,8 +19,8 @@ fn told(answer: &str) -> (&str, String) {
 }
 
 #[test]
-fn bodies_are_bounded_in_bytes_and_time_and_read_as_they_are() {
-    let server = Server::start(&["--max-body", "1KiB", "--body-timeout", "500ms"]);
+fn bodies_are_bounded_in_bytes_and_read_as_they_are() {
+    let server = Server::start(&["--max-body", "1KiB"]);
     let small = "x".repeat(1 << 10);
     let large = "x".repeat((1 << 10) + 1);
     let length = |body: &str| format!("Content-Length: {}\r\nConnection: close\r\n", body.len());
@@ -39,7 +35,6 @@ fn bodies_are_bounded_in_bytes_and_time_and_read_as_they_are() {
         (request("/v1/jobs", chunked, &few), ("415", "unsupported_content_type")),
         (request("/v1/jobs", chunked, &many), ("413", "body_too_large")),
         (request("/v1/jobs", chunked, "zz\r\n"), ("400", "body_broken")),
-        (request("/v1/jobs", "Content-Length: 9\r\n", "slow"), ("408", "body_timeout")),
         (
             request(
                 "/v1/jobs",
@@ -55,26 +50,6 @@ fn bodies_are_bounded_in_bytes_and_time_and_read_as_they_are() {
         assert!(answer.to_lowercase().contains("\r\nx-request-id: "), "{answer}");
         assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
     }
-}
-
-#[test]
-fn a_body_that_trickles_is_cut_off() {
-    let server = Server::start(&["--body-timeout", "500ms"]);
-    let mut stream = server.connect();
-    let start = Instant::now();
-    stream.write_all(&request("/v1/jobs", "Content-Length: 1000\r\n", "")).expect("it reads");
-    let mut writer = stream.try_clone().expect("a second handle");
-    let trickle = thread::spawn(move || {
-        while writer.write_all(b"x").is_ok() {
-            thread::sleep(Duration::from_millis(50));
-        }
-    });
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    // The whole body would take fifty seconds.
-    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
-    assert_eq!(told(&String::from_utf8_lossy(&answer)).0, "408");
-    trickle.join().expect("the writer ends");
 }
 
 #[test]
@@ -142,54 +117,10 @@ fn headers_are_bounded_in_bytes_and_number() {
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
-/// How long until the server closes a connection on which `ask` was sent.
-fn closed_after(server: &Server, ask: &[u8]) -> Duration {
-    let start = Instant::now();
-    let mut stream = server.connect();
-    stream.write_all(ask).expect("it reads");
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    start.elapsed()
-}
-
-#[test]
-fn silent_slow_and_idle_connections_are_closed_and_others_unharmed() {
-    let server = Server::start(&["--header-timeout", "1s"]);
-    let asks: [&[u8]; 4] = [
-        b"",
-        b"GET /health HTT",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    ];
-    thread::scope(|scope| {
-        let slow = asks.map(|ask| scope.spawn(|| closed_after(&server, ask)));
-        for _ in 0..20 {
-            assert_eq!(server.get("/health").status, 200);
-        }
-        for (index, slow) in slow.into_iter().enumerate() {
-            let took = slow.join().expect("no panic");
-            assert!(took > Duration::from_millis(900) && took < LIMIT, "{index}: {took:?}");
-        }
-    });
-    // One byte now and then does not help.
-    let mut stream = server.connect();
-    let mut end = stream.try_clone().expect("a second handle");
-    let start = Instant::now();
-    let trickle = thread::spawn(move || {
-        while stream.write_all(b"G").is_ok() && start.elapsed() < LIMIT {
-            thread::sleep(Duration::from_millis(100));
-        }
-    });
-    let _ = end.read_to_end(&mut Vec::new());
-    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
-    trickle.join().expect("the writer ends");
-}
-
 #[test]
 fn many_silent_and_slow_connections_harm_nobody_and_leave_nothing() {
     let server = Server::start(&["--header-timeout", "1s"]);
     let asks: [&[u8]; 4] = [b"", b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-Slow: "];
-    let start = Instant::now();
     let mut opened: Vec<TcpStream> = Vec::new();
     for ask in asks.into_iter().cycle().take(50) {
         let mut stream = server.connect();
@@ -200,14 +131,12 @@ fn many_silent_and_slow_connections_harm_nobody_and_leave_nothing() {
         assert_eq!(server.get("/health").status, 200);
     }
     for (index, mut stream) in opened.into_iter().enumerate() {
-        let _ = stream.read_to_end(&mut Vec::new());
-        assert!(start.elapsed() < LIMIT, "{index}: {:?}", start.elapsed());
+        match stream.read_to_end(&mut Vec::new()) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{index}"),
+        }
     }
-    let alone = || server.get("/metrics").text().lines().any(|line| line == "hydit_connections 1");
-    let closed = Instant::now();
-    while !alone() {
-        assert!(closed.elapsed() < PATIENCE, "connections are counted that are gone");
-    }
+    until("connections are counted that are gone", || server.metric("hydit_connections") == 1.0);
 }
 
 #[test]
@@ -228,24 +157,21 @@ fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
     }
 }
 
-fn is_open(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
-    matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-}
-
 #[test]
 fn a_connection_too_many_is_closed_and_its_place_comes_back() {
     let server = Server::start(&["--max-connections", "3"]);
-    let mut first: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    let first: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     let mut fourth = server.connect();
     let closed = fourth.read(&mut [0]);
     assert!(closed.is_ok_and(|bytes| bytes == 0), "it is not closed");
-    assert!(first.iter_mut().all(is_open));
-    drop(first);
-    let start = Instant::now();
-    while agent().get(server.at("/health")).call().is_err() {
-        assert!(start.elapsed() < PATIENCE, "no place comes back");
+    for mut stream in first {
+        let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(ask).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
+    until("no place comes back", || agent().get(server.at("/health")).call().is_ok());
 }
 
 #[test]

@@ -19,3 +19,4 @@ mod scheduler;
 mod served;
 mod settings;
 mod signs;
+mod time_limits;

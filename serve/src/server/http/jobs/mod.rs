@@ -25,7 +25,6 @@ use super::fields::{Fields, read};
 use super::guard::Client;
 use super::path::Path;
 use crate::server::app::App;
-use crate::server::clock::now;
 use crate::server::jobs::{Idempotency, JobSpec, JobsError, Removal};
 
 /// Header that makes a request that is sent twice one job.
@@ -72,7 +71,10 @@ async fn create(
         return Err(ApiError::field("preview_every", message));
     }
     let spec = ImageSpec::check(&app, read(image)?).await?;
-    let deadline = spec.deadline.map(|wait| now().saturating_add(wait.as_millis() as u64));
+    let deadline = spec.deadline.map(|wait| {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        app.scheduler.clock().unix().saturating_add(wait)
+    });
     let ImageSpec { model, artifacts, request, output, .. } = spec;
     let spec = JobSpec::new(&model, &artifacts, Request::clone(&request), output);
     let spec = JobSpec { preview_every, deadline, ..spec };

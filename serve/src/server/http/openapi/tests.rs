@@ -9,6 +9,7 @@ use serde::Serialize;
 use tower::ServiceExt;
 
 use super::*;
+use crate::server::clock::Clock;
 use crate::server::http::image::{ImageFields, NAMES};
 use crate::server::http::jobs::JobFields;
 use crate::server::http::openai::GenerationFields;
@@ -50,7 +51,7 @@ async fn every_method_of_a_route_is_in_the_document_and_the_other_way_round() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = Settings { data_dir: folder.path().to_path_buf(), ..Settings::default() };
     let document = document(&settings);
-    let router = router(App::open(settings).expect("it opens without a model"));
+    let router = router(App::open(settings, Clock::system()).expect("it opens without a model"));
     for (path, operations) in document["paths"].as_object().expect("paths") {
         let ask = Request::trace(path.replace(['{', '}'], "x")).header(header::HOST, "localhost");
         let ask = ask.body(Body::empty()).expect("a request");
