@@ -7,7 +7,7 @@ use clap::Args;
 use tracing::info;
 
 use crate::server::settings::Flags;
-use crate::server::{log, run};
+use crate::server::{leave, log, run};
 
 /// Serves OpenAI's images API, jobs and the Open Inference Protocol. Every flag has an environment
 /// variable and a key in the file of --config; the flag wins, then the variable, then the file.
@@ -33,6 +33,13 @@ impl Serve {
         for setting in told {
             info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
         }
-        Ok(run(settings)?)
+        let code = match run(settings) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("error: {:#}", Error::new(error));
+                1
+            }
+        };
+        leave(code)
     }
 }

@@ -12,9 +12,10 @@ use super::error::ServeError;
 use super::scheduler::Scheduler;
 use super::serve::serve;
 use super::settings::Settings;
-use super::signals::Signals;
+use super::signals;
 
-/// Serves until SIGTERM or SIGINT, as [`serve`] does; a second signal ends the process at once.
+/// Serves until SIGTERM, SIGINT or SIGHUP, as [`serve`] does; a second signal ends the process at
+/// once. What was cut off may still be computing when this returns: [`leave`](super::leave) then.
 ///
 /// Standard output gets two lines: `listening on http://...`, and `ready` when the models are.
 ///
@@ -31,7 +32,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 }
 
 async fn live(settings: Settings) -> Result<(), ServeError> {
-    let mut signals = Signals::listen().map_err(ServeError::Runtime)?;
+    let signal = signals::take_over().map_err(ServeError::Runtime)?;
     let failed = |source| ServeError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -39,9 +40,8 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     say(&format!("listening on http://{address}"));
 
     let shutdown = async {
-        let signal = signals.next().await;
+        let signal = signal.await.expect("the task that tells it lives as long as the process");
         info!("{} received: draining", signal.name());
-        tokio::spawn(signals.quit_at_next());
     };
     let failed_start = announce(&app.scheduler);
     tokio::select! {

@@ -1,11 +1,24 @@
-//! The signals that end the server.
+//! The signals that end the server, and those that it passes over.
 
+use std::io;
+
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// SIGTERM and SIGINT, taken over from the system.
-pub struct Signals {
+use super::leave::leave;
+
+/// Signals whose default is to end the process, and that mean nothing to it. With the last the
+/// system tells of a file that has reached its limit, which the write that failed tells as well.
+const PASSED_OVER: [Number; 6] =
+    [Number::USR1, Number::USR2, Number::ALARM, Number::VTALARM, Number::PROF, Number::XFSZ];
+
+/// The signals that end the server, taken over from the system.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` where the process was started to outlive its terminal, as by nohup.
+    hang_up: Option<Signal>,
 }
 
 /// A signal that was received.
@@ -13,6 +26,7 @@ pub struct Signals {
 pub enum Received {
     Terminate,
     Interrupt,
+    HangUp,
 }
 
 impl Received {
@@ -21,6 +35,7 @@ impl Received {
         match self {
             Received::Terminate => "SIGTERM",
             Received::Interrupt => "SIGINT",
+            Received::HangUp => "SIGHUP",
         }
     }
 
@@ -29,32 +44,50 @@ impl Received {
         match self {
             Received::Terminate => 143,
             Received::Interrupt => 130,
+            Received::HangUp => 129,
         }
     }
 }
 
-impl Signals {
-    /// Takes the signals over from the system, which would end the process.
-    ///
-    /// # Errors
-    /// When the system does not allow it.
-    pub fn listen() -> std::io::Result<Signals> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
+/// Takes the signals over from the system, which would end the process. The first that asks for
+/// its end is told; the second ends it at once, whatever it is doing. To be called in a tokio
+/// runtime.
+///
+/// # Errors
+/// When the system does not allow it.
+pub fn take_over() -> io::Result<oneshot::Receiver<Received>> {
+    for number in PASSED_OVER {
+        drop(signal(SignalKind::from_raw(number.as_raw()))?); // what tokio has taken over stays so
     }
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hang_up: if is_ignored(Number::HUP) { None } else { Some(signal(SignalKind::hangup())?) },
+    };
+    let (told, first) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ = told.send(signals.next().await);
+        let second = signals.next().await;
+        eprintln!("error: {} received again: quitting at once", second.name());
+        leave(second.exit_code());
+    });
+    Ok(first)
+}
 
-    /// Waits for the next signal.
-    pub async fn next(&mut self) -> Received {
+impl Signals {
+    async fn next(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Terminate,
             _ = self.interrupt.recv() => Received::Interrupt,
+            Some(_) = async { self.hang_up.as_mut()?.recv().await } => Received::HangUp,
         }
     }
+}
 
-    /// Ends the process at the next signal, whatever it is doing.
-    pub async fn quit_at_next(mut self) {
-        let signal = self.next().await;
-        eprintln!("error: {} received again: quitting at once", signal.name());
-        std::process::exit(signal.exit_code());
-    }
+/// Whether the process was started with this signal ignored.
+fn is_ignored(signal: Number) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }

@@ -208,10 +208,11 @@ impl Scheduler {
         }
     }
 
-    /// Waits until the workers' threads have ended, as they do after [`Scheduler::drain`].
+    /// Waits until no worker takes tasks any more, as happens after [`Scheduler::drain`]. A worker
+    /// that is still loading its first models is not waited for.
     pub async fn idle(&self) {
-        let mut workers = self.shared.workers.subscribe();
-        workers.wait_for(|workers| *workers == 0).await.expect("the scheduler holds the sender");
+        let mut at_work = self.shared.at_work.subscribe();
+        at_work.wait_for(|workers| *workers == 0).await.expect("the scheduler holds the sender");
     }
 
     /// Ends what runs before its next graph call.

@@ -35,8 +35,8 @@ pub struct Shared {
     /// One for each worker.
     pub watchdogs: Vec<Arc<Watchdog>>,
     pub startup: watch::Sender<Startup>,
-    /// Number of workers whose threads have not ended for good.
-    pub workers: watch::Sender<usize>,
+    /// Number of workers that take tasks: that are not loading their first models.
+    pub at_work: watch::Sender<usize>,
 }
 
 /// What the settings give to each worker.
@@ -99,7 +99,7 @@ impl Shared {
             loaded: Mutex::default(),
             watchdogs: (0..workers).map(|_| Arc::default()).collect(),
             startup: watch::Sender::new(Startup::Pending),
-            workers: watch::Sender::new(workers),
+            at_work: watch::Sender::new(0),
         }
     }
 

@@ -45,7 +45,7 @@ fn keep_alive(shared: &Arc<Shared>, index: usize) {
         let watchdog = shared.watchdogs[index].clone();
         let worker = Worker { index, shared: shared.clone(), watchdog };
         let why = match catch_unwind(AssertUnwindSafe(|| worker.run())) {
-            Ok(Ok(())) => return shared.workers.send_modify(|workers| *workers -= 1),
+            Ok(Ok(())) => return,
             Ok(Err(error)) => error_chain(&error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);

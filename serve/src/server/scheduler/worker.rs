@@ -29,6 +29,9 @@ pub struct Worker {
     pub watchdog: Arc<Watchdog>,
 }
 
+/// Counts a worker among those that take tasks.
+struct AtWork<'a>(&'a Shared);
+
 /// A task under way.
 struct Running {
     queued: Queued,
@@ -39,6 +42,19 @@ struct Running {
     partials: usize,
 }
 
+impl AtWork<'_> {
+    fn begin(shared: &Shared) -> AtWork<'_> {
+        shared.at_work.send_modify(|workers| *workers += 1);
+        AtWork(shared)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.at_work.send_modify(|workers| *workers -= 1);
+    }
+}
+
 impl Worker {
     /// Loads, warms up, and draws until the queue is closed and empty.
     ///
@@ -47,6 +63,7 @@ impl Worker {
     pub fn run(&self) -> Result<()> {
         let mut loaded = Models::new(self.shared.clone(), self.watchdog.clone());
         loaded.preload()?;
+        let _at_work = AtWork::begin(&self.shared);
         self.shared.set_health(self.index, WorkerHealth::Alive);
         while let Some((first, token)) = self.shared.queue.wait(|queued| self.begin(queued)) {
             match loaded.get(&first.task.model) {

@@ -20,3 +20,4 @@ mod served;
 mod settings;
 mod signs;
 mod time_limits;
+mod signals;
