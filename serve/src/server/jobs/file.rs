@@ -1,13 +1,13 @@
 //! The store's file: held by one process, opened again after a failed write, with its errors told
 //! apart.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
@@ -22,9 +22,18 @@ type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
 pub struct File {
     path: PathBuf,
     opener: Box<Opener>,
+    state: RwLock<State>,
+    /// Keeps other processes away as long as this value lives, also while the database is closed.
+    _lock: fs::File,
+}
+
+#[derive(Default)]
+struct State {
     /// `None` after an error: redb accepts nothing more until it is opened again, which goes back
     /// to the last commit.
-    database: RwLock<Option<Database>>,
+    database: Option<Database>,
+    /// How often it was opened.
+    opened: u64,
 }
 
 impl File {
@@ -34,10 +43,7 @@ impl File {
     /// When another process has the file open, or it cannot be read.
     pub fn open(path: &Path) -> Result<File, JobsError> {
         File::open_by(path, |path| {
-            // Prompts are in it: only this user may read it.
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let backend = FileBackend::new(options.open(path)?)?;
+            let backend = FileBackend::new(open_private(path)?)?;
             Database::builder().set_cache_size(CACHE).create_with_backend(backend)
         })
     }
@@ -47,16 +53,17 @@ impl File {
         path: &Path,
         opener: impl Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<File, JobsError> {
+        let lock = lock(path).map_err(|error| name_path(path, error))?;
         let (path, opener) = (path.to_path_buf(), Box::new(opener));
-        let file = File { path, opener, database: RwLock::new(None) };
-        file.reopen()?;
+        let file = File { path, opener, state: RwLock::default(), _lock: lock };
+        drop(file.opened()?);
         Ok(file)
     }
 
-    /// Runs `work` on the state of one commit.
+    /// Runs `work` on the state of one commit; again, if an error elsewhere comes in between.
     pub fn read<R>(
         &self,
-        work: impl FnOnce(&ReadTransaction) -> Result<R, redb::Error>,
+        work: impl Fn(&ReadTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, JobsError> {
         self.with(|database| work(&database.begin_read()?))
     }
@@ -69,8 +76,10 @@ impl File {
     ) -> Result<R, JobsError> {
         #[cfg(feature = "failpoints")] // where a test lets the disk be full
         fail::fail_point!("store", |_| Err(JobsError::DiskFull { path: self.path.clone() }));
+        let mut work = Some(work);
         self.with(|database| {
             let mut transaction = database.begin_write()?;
+            let work = work.take().ok_or(redb::Error::PreviousIo)?;
             // Otherwise opening after a kill would read the whole file.
             transaction.set_quick_repair(true);
             let out = work(&transaction)?;
@@ -79,62 +88,94 @@ impl File {
         })
     }
 
+    /// Runs `work`, once more if it could not begin because of an error elsewhere, which closes the
+    /// database for all.
     fn with<R>(
         &self,
-        work: impl FnOnce(&Database) -> Result<R, redb::Error>,
+        mut work: impl FnMut(&Database) -> Result<R, redb::Error>,
     ) -> Result<R, JobsError> {
-        if self.database.read().is_none() {
-            self.reopen()?;
-        }
-        let outcome = {
-            let database = self.database.read();
-            match &*database {
-                Some(database) => caught(|| work(database)),
-                None => Err(redb::Error::PreviousIo),
-            }
+        let outcome = match self.attempt(&mut work)? {
+            Err(redb::Error::PreviousIo) => self.attempt(&mut work)?,
+            outcome => outcome,
         };
-        outcome.map_err(|error| {
-            *self.database.write() = None;
-            self.name_path(error)
-        })
+        outcome.map_err(|error| name_path(&self.path, error))
     }
 
-    fn reopen(&self) -> Result<(), JobsError> {
-        let mut database = self.database.write();
-        if database.is_none() {
-            let opened = caught(|| Ok((self.opener)(&self.path)?));
-            *database = Some(opened.map_err(|error| self.name_path(error))?);
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, why: String) -> JobsError {
-        JobsError::Damaged { path: self.path.clone(), why }
-    }
-
-    fn name_path(&self, error: redb::Error) -> JobsError {
-        let path = self.path.clone();
-        match error {
-            redb::Error::DatabaseAlreadyOpen => JobsError::Locked { path },
-            redb::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                self.damaged(error.to_string())
+    fn attempt<R>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<R, redb::Error>,
+    ) -> Result<Result<R, redb::Error>, JobsError> {
+        let state = self.opened()?;
+        let (database, opened) = (state.database.as_ref().expect("it is open"), state.opened);
+        let outcome = caught(|| work(database));
+        drop(state);
+        if outcome.is_err() {
+            let mut state = self.state.write();
+            // Unless another thread has opened it again.
+            if state.opened == opened {
+                state.database = None;
             }
-            redb::Error::Io(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
-                ) =>
-            {
-                JobsError::DiskFull { path }
-            }
-            redb::Error::Corrupted(why) => self.damaged(why),
-            error @ (redb::Error::UpgradeRequired(_)
-            | redb::Error::RepairAborted
-            | redb::Error::TableTypeMismatch { .. }
-            | redb::Error::TableIsMultimap(_)
-            | redb::Error::TypeDefinitionChanged { .. }) => self.damaged(error.to_string()),
-            source => JobsError::Store { path, source },
         }
+        Ok(outcome)
+    }
+
+    /// The state, with the database open.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, State>, JobsError> {
+        let state = self.state.read();
+        if state.database.is_some() {
+            return Ok(state);
+        }
+        drop(state);
+        let mut state = self.state.write();
+        if state.database.is_none() {
+            let database = caught(|| Ok((self.opener)(&self.path)?));
+            state.database = Some(database.map_err(|error| name_path(&self.path, error))?);
+            state.opened += 1;
+        }
+        Ok(RwLockWriteGuard::downgrade(state))
+    }
+}
+
+/// Opens a file that only this user may read: prompts are in it.
+fn open_private(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Locks a file beside `path` for as long as the returned value lives.
+fn lock(path: &Path) -> Result<fs::File, redb::Error> {
+    let file = open_private(&path.with_extension("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(redb::Error::DatabaseAlreadyOpen),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// An error of the file `path`.
+fn name_path(path: &Path, error: redb::Error) -> JobsError {
+    let path = path.to_path_buf();
+    let damaged = |path, why| JobsError::Damaged { path, why };
+    match error {
+        redb::Error::DatabaseAlreadyOpen => JobsError::Locked { path },
+        redb::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            damaged(path, error.to_string())
+        }
+        redb::Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            ) =>
+        {
+            JobsError::DiskFull { path }
+        }
+        redb::Error::Corrupted(why) => damaged(path, why),
+        error @ (redb::Error::UpgradeRequired(_)
+        | redb::Error::RepairAborted
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }) => damaged(path, error.to_string()),
+        source => JobsError::Store { path, source },
     }
 }
 

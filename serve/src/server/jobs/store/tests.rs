@@ -3,7 +3,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hydit::Request;
@@ -376,9 +376,8 @@ impl StorageBackend for SmallDisk {
     }
 }
 
-#[test]
-fn a_full_disk_is_told_and_the_store_goes_on() {
-    let place = Place::new();
+/// A store on a disk with room for 256 blocks, and that number.
+fn on_small_disk(place: &Place) -> (Store, Arc<AtomicUsize>) {
     let room = Arc::new(AtomicUsize::new(256));
     let disk = room.clone();
     let file = File::open_by(&place.path(), move |path| {
@@ -388,7 +387,13 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
         let backend = SmallDisk { file, written: Mutex::default(), room };
         Database::builder().create_with_backend(backend)
     });
-    let store = Store::of(file.expect("it opens")).expect("it opens");
+    (Store::of(file.expect("it opens")).expect("it opens"), room)
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_store_goes_on() {
+    let place = Place::new();
+    let (store, room) = on_small_disk(&place);
     let first = ended(&store, 1, 1000);
     let job = store.insert(record("ann")).expect("it is added");
     let pictures = [vec![9; 2 << 20]];
@@ -461,6 +466,33 @@ fn a_store_of_an_earlier_version_is_read() {
     let kinds = [StepKind::Refresh, StepKind::Reuse, StepKind::Refresh, StepKind::Reuse];
     assert_eq!(result.plan, kinds);
     for (index, image) in result.images.iter().enumerate() {
+#[test]
+fn a_full_disk_lets_no_other_process_in_and_disturbs_no_reader() {
+    let place = Place::new();
+    let (store, _room) = on_small_disk(&place);
+    let first = ended(&store, 1, 1000);
+    let job = store.insert(record("ann")).expect("it is added");
+    let pictures = [vec![9; 2 << 20]];
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let read = store.get(first.id).expect("it can be read");
+                    assert_eq!(read.as_ref(), Some(&first));
+                }
+            });
+        }
+        for _ in 0..50 {
+            let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it is full");
+            assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
+            let error = Store::open(&place.path()).err().expect("it is locked");
+            assert!(matches!(error, JobsError::Locked { .. }), "{error:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
         let file = store.image(done.id, index, image).expect("a read").expect("it is kept");
         assert_eq!((image.seed, &file[..4]), (7 + index as u64, &b"RIFF"[..]));
     }
