@@ -24,6 +24,7 @@ const STAGE_DURATION: &str = "hydit_stage_duration_seconds";
 const BATCH_PICTURES: &str = "hydit_batch_pictures";
 const CACHE_DRIFT: &str = "hydit_cache_drift";
 const MODELS_LOADED: &str = "hydit_models_loaded";
+const JOBS_UNSTORED: &str = "hydit_jobs_unstored";
 const WORKER_RESTARTS: &str = "hydit_engine_restarts_total";
 const RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
 
@@ -93,6 +94,11 @@ pub fn model(loaded: bool) {
     gauge!(MODELS_LOADED).increment(if loaded { 1.0 } else { -1.0 });
 }
 
+/// This number of jobs have ended without their ends being stored so far.
+pub fn unstored(jobs: usize) {
+    gauge!(JOBS_UNSTORED).set(jobs as f64);
+}
+
 /// A thread of a worker was started again.
 pub fn worker_restart() {
     counter!(WORKER_RESTARTS).increment(1);
@@ -160,6 +166,7 @@ fn describe() {
     describe_histogram!(BATCH_PICTURES, "Pictures that were drawn together");
     describe_histogram!(CACHE_DRIFT, "Relative change of the deep core's output between two runs");
     describe_gauge!(MODELS_LOADED, "Models in memory, of each worker by itself");
+    describe_gauge!(JOBS_UNSTORED, "Jobs that have ended but cannot be stored; alert above 0");
     describe_counter!(WORKER_RESTARTS, "Times that a thread of the engine was started again");
     describe_gauge!(RESIDENT_MEMORY, "Resident memory of the process");
 }
@@ -178,4 +185,5 @@ fn begin() {
     let _ = (histogram!(BATCH_PICTURES), histogram!(CACHE_DRIFT));
     gauge!(CONNECTIONS).set(0.0);
     gauge!(MODELS_LOADED).set(0.0);
+    gauge!(JOBS_UNSTORED).set(0.0);
 }

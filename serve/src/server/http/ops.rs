@@ -28,9 +28,9 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Tells whether requests for images are accepted.
+/// Tells whether requests for images and jobs are accepted.
 async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    match app.scheduler.ready() {
+    match app.scheduler.ready().and_then(|()| app.jobs.ready()) {
         Ok(()) => Ok(Json(json!({ "status": "ready" }))),
         Err(why) => Err(ApiError {
             retry_after: Some(Duration::from_secs(1)),

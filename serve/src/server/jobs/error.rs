@@ -51,6 +51,12 @@ pub enum JobsError {
         /// Why.
         source: redb::Error,
     },
+    /// Jobs that have ended could not be stored so far.
+    #[error("{why}: no others are accepted until they are")]
+    Unstored {
+        /// What the client is told.
+        why: &'static str,
+    },
     /// There is no such job, or it belongs to another client.
     #[error("job {id} not found: unknown, expired, or owned by another key")]
     Unknown {

@@ -1,17 +1,19 @@
 //! From an accepted job to its end, in a tokio task for each.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hydit::CheckedRequest;
 use hydit::image::{Image, encode_png};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::feed::JobFeed;
 use super::record::{JobOutcome, JobRecord, JobResult, StoredImage};
 use super::shared::Jobs;
-use crate::server::clock::now;
+use crate::server::clock::Time;
 use crate::server::figures::Figures;
+use crate::server::metrics;
 use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
 use crate::server::spawn::blocking;
 use crate::server::told::Told;
@@ -30,23 +32,39 @@ enum TaskEnd {
     Failed(Failure),
     /// The job's client has cancelled it.
     Cancelled,
+    /// It was not drawn, because the ends of others cannot be stored.
+    Postponed,
 }
 
+/// Counts a job whose end could not be stored so far.
+struct Unstored<'a>(&'a watch::Sender<usize>);
+
 impl Jobs {
-    /// Follows a job until it has ended, or leaves it to the next process. To be called once for
-    /// each.
-    pub(super) fn begin(
+    /// Has a job drawn and follows it until it has ended, or leaves it to the next process. To be
+    /// called once for each.
+    pub(super) fn begin(self: &Arc<Self>, record: JobRecord, request: CheckedRequest) {
+        let task = task(&record, request, self.scheduler.clock().now());
+        // It is promised by now: beyond the queue's bounds or, if need be, to the next process.
+        let Ok(handle) = self.scheduler.resubmit(task.clone()) else { return };
+        self.track(record, |jobs, feed| async move { jobs.follow(&feed, task, handle).await });
+    }
+
+    /// Ends a job that cannot be drawn.
+    pub(super) fn refuse(self: &Arc<Self>, record: JobRecord, code: &'static str, why: String) {
+        self.track(record, |jobs, feed| async move { jobs.fail(&feed, code, why).await });
+    }
+
+    /// Counts a job among those under way until `work` has ended it or left it.
+    fn track<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,
         record: JobRecord,
-        request: CheckedRequest,
-        handle: TaskHandle,
+        work: impl FnOnce(Arc<Jobs>, Arc<JobFeed>) -> F,
     ) {
         let id = record.id;
         let feed = Arc::new(JobFeed::new(record, self.epoch));
         self.live.lock().insert(id, feed.clone());
         self.followed.send_modify(|jobs| *jobs += 1);
-        let (jobs, followed) = (self.clone(), feed.clone());
-        let following = tokio::spawn(async move { jobs.follow(&followed, request, handle).await });
+        let following = tokio::spawn(work(self.clone(), feed.clone()));
         let jobs = self.clone();
         tokio::spawn(async move {
             if following.await.is_err_and(|error| error.is_panic()) {
@@ -59,13 +77,18 @@ impl Jobs {
         });
     }
 
-    async fn follow(&self, feed: &JobFeed, request: CheckedRequest, mut handle: TaskHandle) {
+    async fn follow(&self, feed: &JobFeed, mut task: Task, mut handle: TaskHandle) {
         let mut tries = 0;
         loop {
             let end = self.receive_events(feed, &mut handle).await;
             // Before the next task, which has the same id: dropping the handle cancels that id.
             drop(handle);
             match end {
+                TaskEnd::Postponed => tokio::select! {
+                    () = self.all_stored() => {}
+                    () = feed.over() => return,
+                    () = self.closed() => return feed.leave(),
+                },
                 TaskEnd::Cancelled => return,
                 TaskEnd::Done(output) => return self.finish(feed, *output).await,
                 TaskEnd::Failed(Failure::Draining | Failure::Cancelled) => return feed.leave(),
@@ -78,14 +101,7 @@ impl Jobs {
                     warn!(job = %feed.snapshot().record.id, why, "is tried again");
                     feed.wait_again();
                     tokio::time::sleep(REST).await;
-                    let again = Task {
-                        no_batching: true,
-                        ..task(&feed.snapshot().record, request.clone())
-                    };
-                    match self.scheduler.resubmit(again) {
-                        Ok(again) => handle = again,
-                        Err(_) => return feed.leave(), // the server is shutting down
-                    }
+                    task.no_batching = true;
                 }
                 TaskEnd::Failed(failure @ Failure::Expired) => {
                     return self.fail(feed, "deadline_exceeded", failure.to_string()).await;
@@ -93,6 +109,10 @@ impl Jobs {
                 TaskEnd::Failed(Failure::Draw(Told { code, message })) => {
                     return self.fail(feed, code, message).await;
                 }
+            }
+            match self.scheduler.resubmit(task.clone()) {
+                Ok(again) => handle = again,
+                Err(_) => return feed.leave(), // the server is shutting down
             }
         }
     }
@@ -105,10 +125,13 @@ impl Jobs {
                 event = handle.next() => event,
             };
             match event {
+                // Its images would only wait in memory.
+                Some(TaskEvent::Started) if self.ready().is_err() => return TaskEnd::Postponed,
                 Some(TaskEvent::Started) => {
                     let id = feed.snapshot().record.id;
-                    feed.start(now());
-                    if let Err(error) = self.stored(move |store| store.begun(id, now())).await {
+                    let now = self.now();
+                    feed.start(now);
+                    if let Err(error) = self.stored(move |store| store.begun(id, now)).await {
                         warn!(job = %id, %error, "its start was not stored");
                     }
                 }
@@ -155,15 +178,18 @@ impl Jobs {
     }
 
     /// Stores how a job ended, then tells its feed. Where it cannot be stored, tries again until
-    /// there is room on the disk or the server ends: then the next process draws the job anew.
+    /// there is room on the disk, the job is cancelled, or the server ends: then the next process
+    /// draws the job anew. Meanwhile no other job is begun or accepted, so that no more images wait
+    /// in memory than were being drawn when that was noticed.
     async fn end(&self, feed: &JobFeed, outcome: JobOutcome, files: Vec<Vec<u8>>) {
         let id = feed.snapshot().record.id;
         let end = Arc::new((outcome, files));
         let mut pauses = STORE_AGAIN.into_iter();
         let mut pause = STORE_AGAIN[0];
+        let mut unstored = None;
         loop {
-            let stored = end.clone();
-            let error = match self.stored(move |s| s.end(id, now(), &stored.0, &stored.1)).await {
+            let (now, stored) = (self.now(), end.clone());
+            let error = match self.stored(move |s| s.end(id, now, &stored.0, &stored.1)).await {
                 Ok(Some(record)) => {
                     info!(job = %id, end = record.outcome.as_ref().map(JobOutcome::name), "ended");
                     return feed.end(record);
@@ -172,27 +198,55 @@ impl Jobs {
                 Err(error) => error,
             };
             error!(job = %id, %error, "its end was not stored: trying again");
+            unstored.get_or_insert_with(|| Unstored::count(&self.unstored));
             pause = pauses.next().unwrap_or(pause);
-            let mut closing = self.closing.subscribe();
-            let closed = closing.wait_for(|closing| *closing);
-            if tokio::time::timeout(pause, closed).await.is_ok() {
-                return feed.leave();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = feed.over() => return,
+                () = self.closed() => return feed.leave(),
             }
         }
     }
+
+    /// Waits until the end of every job that has ended is stored.
+    async fn all_stored(&self) {
+        let mut unstored = self.unstored.subscribe();
+        unstored.wait_for(|jobs| *jobs == 0).await.expect("this value holds the sender");
+    }
+
+    /// Waits until the process is about to end.
+    async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        closing.wait_for(|closing| *closing).await.expect("this value holds the sender");
+    }
 }
 
-/// The task that draws a job, whose request is `request`.
-pub fn task(record: &JobRecord, request: CheckedRequest) -> Task {
-    let spec = &record.spec;
+impl Unstored<'_> {
+    fn count(jobs: &watch::Sender<usize>) -> Unstored<'_> {
+        jobs.send_modify(|jobs| *jobs += 1);
+        metrics::unstored(*jobs.borrow());
+        Unstored(jobs)
+    }
+}
+
+impl Drop for Unstored<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|jobs| *jobs -= 1);
+        metrics::unstored(*self.0.borrow());
+    }
+}
+
+/// The task that draws a job at `now`, whose request is `request`.
+fn task(record: &JobRecord, request: CheckedRequest, now: Time) -> Task {
+    let JobRecord { spec, created, .. } = record;
+    // Never more than the client has asked for, even if the system's clock was set back.
+    let left = |at: u64| at.saturating_sub(now.unix.max(*created));
     Task {
         id: record.id.to_string(),
         model: spec.model.clone(),
         request,
         client: record.client.as_str().into(),
-        deadline: spec
-            .deadline
-            .map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now()))),
+        deadline: spec.deadline.map(|at| now.instant + Duration::from_millis(left(at))),
         preview_every: spec.preview_every,
         partial_images: 0,
         no_batching: false,

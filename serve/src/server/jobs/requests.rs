@@ -8,10 +8,8 @@ use uuid::Uuid;
 
 use super::error::JobsError;
 use super::feed::{JobFeed, JobSnapshot};
-use super::follow::task;
 use super::record::{Idempotency, JobOutcome, JobRecord, JobSpec, StoredImage};
 use super::shared::Jobs;
-use crate::server::clock::now;
 use crate::server::output::Output;
 use crate::server::spawn::whole;
 
@@ -37,8 +35,8 @@ impl Jobs {
     /// idempotency key that was used before, returns the job of then, and `false`.
     ///
     /// # Errors
-    /// When the scheduler would refuse it, the key was used for something else, or it cannot be
-    /// stored.
+    /// When the scheduler would refuse it, the key was used for something else, it cannot be
+    /// stored, or the ends of others cannot.
     pub async fn create(
         self: &Arc<Self>,
         client: Arc<str>,
@@ -67,13 +65,14 @@ impl Jobs {
                 return Ok((self.snapshot(known), false));
             }
         }
+        self.ready().map_err(|why| JobsError::Unstored { why })?;
         self.scheduler.check_room(&spec.model, &client)?;
         let id = Uuid::new_v4();
         let record = JobRecord {
             id,
             number: 0, // given by the store
             client: client.to_string(),
-            created: now(),
+            created: self.now(),
             started: None,
             finished: None,
             starts: 0,
@@ -90,10 +89,7 @@ impl Jobs {
             }
         };
         info!(job = %id, "accepted");
-        // It is promised by now: beyond the queue's bounds or, if need be, to the next process.
-        if let Ok(handle) = self.scheduler.resubmit(task(&record, request.clone())) {
-            self.begin(record.clone(), request, handle);
-        }
+        self.begin(record.clone(), request);
         Ok((self.snapshot(record), true))
     }
 
@@ -147,7 +143,8 @@ impl Jobs {
                 jobs.live.lock().remove(&id);
                 return Ok(Removal::Deleted);
             }
-            let cancel = jobs.stored(move |s| s.end(id, now(), &JobOutcome::Cancelled, &[]));
+            let now = jobs.now();
+            let cancel = jobs.stored(move |s| s.end(id, now, &JobOutcome::Cancelled, &[]));
             let record = cancel.await?.ok_or_else(|| unknown(id))?;
             // The feed comes first: its followers must not take the cancelled task for anything
             // else.

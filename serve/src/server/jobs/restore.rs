@@ -7,8 +7,7 @@ use hydit::CheckedRequest;
 use tracing::{error, info, warn};
 
 use super::error::JobsError;
-use super::follow::task;
-use super::record::{JobOutcome, JobRecord};
+use super::record::JobRecord;
 use super::shared::Jobs;
 use super::store::MOST_ENDED;
 use crate::server::clock::now;
@@ -34,18 +33,10 @@ impl Jobs {
         let total = pending.len();
         for record in pending {
             match self.check(&record) {
-                Ok(request) => {
-                    let again = task(&record, request.clone());
-                    if let Ok(handle) = self.scheduler.resubmit(again) {
-                        self.begin(record, request, handle);
-                    }
-                }
+                Ok(request) => self.begin(record, request),
                 Err((code, message)) => {
                     warn!(job = %record.id, code, message, "cannot be drawn any more");
-                    let failed = JobOutcome::Failed { code: code.to_string(), message };
-                    if let Err(error) = self.store.end(record.id, now(), &failed, &[]) {
-                        error!(job = %record.id, %error, "its end was not stored");
-                    }
+                    self.refuse(record, code, message);
                 }
             }
         }

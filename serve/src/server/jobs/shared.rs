@@ -38,6 +38,8 @@ pub struct Jobs {
     /// Tells the runs of jobs in this process from those in others.
     pub(super) epoch: u64,
 }
+    /// Number of jobs that have ended but whose end could not be stored so far.
+    pub(super) unstored: watch::Sender<usize>,
 
 impl Jobs {
     /// Opens the store in the data folder, or makes both.
@@ -55,17 +57,29 @@ impl Jobs {
             accepting: tokio::sync::Mutex::default(),
             closing: watch::Sender::new(false),
             followed: watch::Sender::new(0),
-            epoch: now(),
+            epoch: Uuid::new_v4().as_u64_pair().0,
         }))
     }
 
     /// Waits until no job is followed any more, as happens after [`Scheduler::drain`]. Jobs that
     /// ran have ended and are stored, if that is possible; the others are left to the next process.
+            unstored: watch::Sender::new(0),
     pub async fn idle(&self) {
         self.closing.send_replace(true);
         let mut followed = self.followed.subscribe();
         followed.wait_for(|jobs| *jobs == 0).await.expect("this value holds the sender");
     }
+    /// Whether jobs are accepted and begun, as far as the store goes.
+    ///
+    /// # Errors
+    /// Why not, for clients.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        match *self.unstored.borrow() {
+            0 => Ok(()),
+            _ => Err("jobs that have ended cannot be stored, perhaps because the disk is full"),
+        }
+    }
+
 
     /// Forgets what is too old or too much.
     pub(super) async fn sweep(&self) {
@@ -93,6 +107,11 @@ impl Jobs {
 }
 
 /// Makes a folder that only this user may look into.
+    /// Milliseconds of Unix time.
+    pub(super) fn now(&self) -> u64 {
+        self.scheduler.clock().unix()
+    }
+
 fn make_private(folder: &Path) -> Result<(), JobsError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|source| JobsError::Folder { path: folder.to_path_buf(), source })

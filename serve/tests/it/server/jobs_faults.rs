@@ -1,75 +1,14 @@
 //! Jobs whose scheduler or disk fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use hydit::image::Format;
-use hydit_serve::server::Output;
-use hydit_serve::server::jobs::{JobOutcome, JobSnapshot, JobSpec, Jobs, JobsError};
-use hydit_serve::server::scheduler::Scheduler;
-use hydit_serve::server::settings::Settings;
-use tempfile::TempDir;
+use hydit_serve::server::jobs::{JobOutcome, JobsError};
 
-use super::in_process::{cat, settings, start, with_faults};
-
-/// A scheduler and its jobs.
-struct Place {
-    scheduler: Arc<Scheduler>,
-    jobs: Arc<Jobs>,
-    _folder: TempDir,
-}
-
-impl Place {
-    async fn new() -> Place {
-        let folder = tempfile::tempdir().expect("a folder");
-        let data_dir = folder.path().join("data");
-        let settings = Settings { data_dir, exact: true, ..settings() };
-        let scheduler = start(&settings).await;
-        let jobs = Jobs::open(&settings, scheduler.clone()).expect("it opens");
-        jobs.restore().expect("nothing is there");
-        Place { scheduler, jobs, _folder: folder }
-    }
-
-    async fn create(&self, steps: usize) -> Result<JobSnapshot, JobsError> {
-        while self.scheduler.ready().is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let (name, model) = self.scheduler.model(None).expect("the model");
-        let output = Output { format: Format::Png, quality: 100, metadata: false };
-        let request = cat(&self.scheduler, steps);
-        let checked = request.check(model).expect("a good request");
-        let asked = JobSpec::new(name, model, request, output);
-        let (status, fresh) = self.jobs.create("anonymous".into(), asked, checked, None).await?;
-        assert!(fresh);
-        Ok(status)
-    }
-
-    async fn now(&self, status: &JobSnapshot) -> JobSnapshot {
-        self.jobs.get("anonymous", status.record.id).await.expect("it is there")
-    }
-
-    /// Waits until the job is as `wanted`.
-    async fn until(
-        &self,
-        status: &JobSnapshot,
-        wanted: impl Fn(&JobSnapshot) -> bool,
-    ) -> JobSnapshot {
-        let begun = Instant::now();
-        loop {
-            let now = self.now(status).await;
-            if wanted(&now) {
-                return now;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{now:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn end(&self, status: &JobSnapshot) -> JobOutcome {
-        self.until(status, |now| now.record.outcome.is_some()).await.record.outcome.expect("an end")
-    }
-}
+use super::harness::PATIENCE;
+use super::in_process::{cat, end, task, with_faults};
+use super::place::Place;
 
 #[test]
 fn a_job_whose_engine_fails_is_tried_once_more() {
@@ -108,30 +47,82 @@ fn a_job_whose_engine_fails_is_tried_once_more() {
 }
 
 #[test]
-fn a_job_that_cannot_be_stored_waits_for_room_on_the_disk() {
+fn while_an_end_cannot_be_stored_no_other_job_is_begun_or_accepted() {
     with_faults(async {
         let place = Place::new().await;
-        let job = place.create(30).await.expect("room");
+        // The worker has begun the second job when the end of the first is to be stored; there it
+        // waits until the test goes on.
+        let (go_on, gate) = mpsc::channel();
+        let (steps, gate) = (AtomicUsize::new(0), Mutex::new(gate));
+        let second = move || {
+            if steps.fetch_add(1, SeqCst) == 5 {
+                gate.lock().expect("no panic").recv().expect("it goes on");
+            }
+        };
+        fail::cfg_callback("core", second).expect("a gate");
+        let mut jobs = Vec::new();
+        for _ in 0..4 {
+            jobs.push(place.create(5).await.expect("room"));
+        }
+        place.until(&jobs[0], |now| now.running).await;
         fail::cfg("store", "return").expect("a fault");
-        place.until(&job, |now| now.plan.len() == 30).await;
-        let refused = place.create(3).await.expect_err("it cannot be kept");
-        assert!(matches!(refused, JobsError::DiskFull { .. }), "{refused:?}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(place.now(&job).await.record.outcome, None, "only what is stored is told");
-        fail::cfg("store", "off").expect("no fault");
-        assert!(matches!(place.end(&job).await, JobOutcome::Done(_)));
+        place.until_stored(false).await;
+        assert_eq!(place.now(&jobs[0]).await.record.outcome, None, "only what is stored is told");
+        go_on.send(()).expect("it waits");
+        let refused = place.create(3).await.expect_err("it could not be kept");
+        assert!(matches!(refused, JobsError::Unstored { .. }), "{refused:?}");
 
-        let left = place.create(30).await.expect("room");
+        while place.scheduler.waiting() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The worker has passed the others by when it has drawn what came after them.
+        let picture = task("picture", &cat(&place.scheduler, 2));
+        end(&mut place.scheduler.submit(picture).expect("room")).await.0.expect("drawn");
+        for job in &jobs[2..] {
+            let now = place.now(job).await;
+            assert_eq!((now.running, now.plan), (false, vec![]), "not drawn");
+        }
+
+        fail::cfg("store", "off").expect("no fault");
+        for job in &jobs {
+            assert!(matches!(place.end(job).await, JobOutcome::Done(_)));
+        }
+        place.until_stored(true).await;
+        place.create(3).await.expect("room");
+    });
+}
+
+#[test]
+fn a_job_whose_end_cannot_be_stored_can_be_cancelled() {
+    with_faults(async {
+        let place = Place::new().await;
+        let job = place.create(2).await.expect("room");
         fail::cfg("store", "return").expect("a fault");
-        place.until(&left, |now| now.plan.len() == 30).await;
+        place.until_stored(false).await;
+        fail::cfg("store", "1*off->return").expect("room for a small write");
+        place.jobs.remove("anonymous", job.record.id).await.expect("it is stored");
+        place.until_stored(true).await;
+        assert_eq!(place.now(&job).await.record.outcome, Some(JobOutcome::Cancelled));
+    });
+}
+
+#[test]
+fn the_end_does_not_wait_for_the_disk() {
+    with_faults(async {
+        let place = Place::new().await;
+        let mut jobs = Vec::new();
+        for _ in 0..2 {
+            jobs.push(place.create(2).await.expect("room"));
+        }
+        fail::cfg("store", "return").expect("a fault");
+        place.until_stored(false).await;
         place.scheduler.drain();
-        let idle = tokio::time::timeout(Duration::from_secs(20), place.jobs.idle());
-        idle.await.expect("the end does not wait for the disk");
-        let left = place.now(&left).await;
-        assert_eq!(
-            (left.record.outcome, left.running),
-            (None, false),
-            "the next process draws it again"
-        );
+        let idle = tokio::time::timeout(PATIENCE, place.jobs.idle());
+        idle.await.expect("it does not wait");
+        for job in &jobs {
+            let left = place.now(job).await;
+            let left = (left.record.outcome, left.running);
+            assert_eq!(left, (None, false), "the next process draws it again");
+        }
     });
 }

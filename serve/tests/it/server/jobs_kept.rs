@@ -103,7 +103,7 @@ fn a_job_whose_model_was_exported_anew_fails_by_name() {
     server.kill();
     let server = start(&emoji::shared("emoji", 2, Precision::Fp32), "m");
     for name in [&runs, &waits] {
-        let failed = job(&server, name);
+        let failed = until(&server, name, &["failed"]);
         assert_eq!(
             (&failed["status"], &failed["error"]["code"]),
             (&json!("failed"), &json!("model_changed"))

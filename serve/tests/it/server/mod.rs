@@ -3,10 +3,12 @@
 mod harness;
 mod in_process;
 mod job_client;
+mod place;
 
 mod api;
 mod cancel;
 mod faults;
+mod full_disk;
 mod guard;
 mod jobs;
 mod jobs_faults;

@@ -31,6 +31,7 @@ fn every_metric_is_there_from_the_start_with_help_and_type() {
         "hydit_deep_core_runs_total",
         "hydit_deep_core_skips_total",
         "hydit_engine_restarts_total",
+        "hydit_jobs_unstored",
         "hydit_cache_drift_count",
         "hydit_batch_pictures_count",
         "process_resident_memory_bytes",

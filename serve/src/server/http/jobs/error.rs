@@ -8,6 +8,9 @@ use uuid::Uuid;
 use crate::server::http::error::ApiError;
 use crate::server::jobs::JobsError;
 
+/// When to try again while jobs that have ended cannot be stored: it is tried this often.
+const STORED_AGAIN: Duration = Duration::from_secs(20);
+
 /// The id of a job in a path. What is not an id names no job.
 ///
 /// # Errors
@@ -28,7 +31,14 @@ impl From<JobsError> for ApiError {
             JobsError::DiskFull { .. } => {
                 tracing::error!(%error, "a job was not stored");
                 let message = "the server's disk is full: nothing was done; try again later";
-                return ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
+                let status = StatusCode::INSUFFICIENT_STORAGE;
+                let error = ApiError::new(status, "disk_full", message);
+                return ApiError { retry_after: Some(STORED_AGAIN), ..error };
+            }
+            JobsError::Unstored { .. } => {
+                let status = StatusCode::INSUFFICIENT_STORAGE;
+                let error = ApiError::new(status, "disk_full", error.to_string());
+                return ApiError { retry_after: Some(STORED_AGAIN), ..error };
             }
             JobsError::Folder { .. }
             | JobsError::Locked { .. }
