@@ -81,6 +81,17 @@ pub enum JobsError {
         /// Number of the image, counted from 0.
         index: usize,
     },
+    /// The file of an image is not the one that was stored.
+    #[error(
+        "picture {index} of job {id} is damaged on the server's disk; \
+         draw it again with the job's request"
+    )]
+    ImageDamaged {
+        /// The job's id.
+        id: String,
+        /// Number of the image, counted from 0.
+        index: usize,
+    },
     /// A job with this idempotency key was created by another request.
     #[error("another request has used this Idempotency-Key, for job {id}")]
     KeyReused {

@@ -14,6 +14,7 @@ mod requests;
 mod restore;
 mod shared;
 mod store;
+mod unread;
 
 pub use error::JobsError;
 pub use feed::JobSnapshot;

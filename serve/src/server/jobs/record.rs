@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::unread::Unread;
 use crate::server::figures::Figures;
 use crate::server::output::Output;
 
@@ -38,6 +39,9 @@ pub struct JobRecord {
     /// How the job ended, if it has.
     #[serde(rename = "end")]
     pub outcome: Option<JobOutcome>,
+    /// What this version cannot read of the stored record, if that is so.
+    #[serde(skip)]
+    pub unread: Option<Box<Unread>>,
 }
 
 /// What a job draws, with every default filled in, so that it means the same after a restart.

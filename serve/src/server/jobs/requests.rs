@@ -79,6 +79,7 @@ impl Jobs {
             spec,
             idempotency,
             outcome: None,
+            unread: None,
         };
         let record = match self.stored(move |store| store.insert(record)).await {
             Ok(record) => record,

@@ -46,6 +46,9 @@ impl Jobs {
         tokio::spawn(keep_swept(Arc::downgrade(self)));
         Ok(())
     }
+        if let Some(unread) = &record.unread {
+            return Err((unread.code, unread.message.clone()));
+        }
 
     /// The request of a job that was accepted by an earlier process, or the code and the message
     /// of why this process cannot draw it.

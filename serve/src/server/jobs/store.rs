@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
+use tracing::error;
 use uuid::Uuid;
 
 use super::error::JobsError;
 use super::file::File;
 use super::record::{JobOutcome, JobRecord, StoredImage};
+use super::unread::{self, NO_NUMBER};
 use crate::server::settings::Keep;
 
 /// Maximum number of ended jobs that are kept, however small they are.
@@ -91,13 +93,16 @@ impl Store {
 
     /// Reads a job.
     pub fn get(&self, id: Uuid) -> Result<Option<JobRecord>, JobsError> {
-        self.file.read(|transaction| get(&transaction.open_table(JOBS)?, id.as_u128()))
+        self.file.read(|transaction| {
+            let (jobs, owned) = (transaction.open_table(JOBS)?, transaction.open_table(OWNED)?);
+            get(&jobs, &owned, id.as_u128())
+        })
     }
 
     /// The job that a client has created with this idempotency key.
     pub fn find(&self, client: &str, key: &str) -> Result<Option<JobRecord>, JobsError> {
         self.file.read(|transaction| match transaction.open_table(KEYS)?.get((client, key))? {
-            Some(id) => get(&transaction.open_table(JOBS)?, id.value()),
+            Some(id) => Ok(records(transaction, &[id.value()])?.pop()),
             None => Ok(None),
         })
     }
@@ -131,7 +136,7 @@ impl Store {
     pub fn begun(&self, id: Uuid, now: u64) -> Result<(), JobsError> {
         self.file.write(|transaction| {
             let mut jobs = transaction.open_table(JOBS)?;
-            if let Some(mut record) = get(&jobs, id.as_u128())? {
+            if let Some(mut record) = get(&jobs, &transaction.open_table(OWNED)?, id.as_u128())? {
                 record.started = Some(now);
                 record.starts += 1;
                 put(&mut jobs, &record)?;
@@ -159,18 +164,17 @@ impl Store {
         index: usize,
         known: &StoredImage,
     ) -> Result<Option<Vec<u8>>, JobsError> {
-        self.file.read(|transaction| {
+        let file = self.file.read(|transaction| {
             let images = transaction.open_table(IMAGES)?;
             let file = images.get((id.as_u128(), index as u32))?;
-            let Some(file) = file.map(|file| file.value().to_vec()) else {
-                return Ok(None);
-            };
-            if StoredImage::new(known.seed, &file) != *known {
-                let why = format!("picture {index} of job {id} is not what was stored");
-                return Err(redb::Error::Corrupted(why));
+            Ok(file.map(|file| file.value().to_vec()))
+        })?;
+        match file {
+            Some(file) if StoredImage::new(known.seed, &file) != *known => {
+                Err(JobsError::ImageDamaged { id: id.to_string(), index })
             }
-            Ok(Some(file))
-        })
+            file => Ok(file),
+        }
     }
 
     /// Forgets a job.
@@ -220,7 +224,7 @@ fn finish(
     images: &[Vec<u8>],
 ) -> Stored<Option<JobRecord>> {
     let mut jobs = transaction.open_table(JOBS)?;
-    let Some(mut record) = get(&jobs, id)? else {
+    let Some(mut record) = get(&jobs, &transaction.open_table(OWNED)?, id)? else {
         return Ok(None);
     };
     if record.outcome.is_some() {
@@ -264,7 +268,7 @@ fn surplus(
 
 fn drop_images(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     let mut jobs = transaction.open_table(JOBS)?;
-    let Some(mut record) = get(&jobs, id)? else {
+    let Some(mut record) = get(&jobs, &transaction.open_table(OWNED)?, id)? else {
         return Ok(());
     };
     if let (Some(JobOutcome::Done(result)), Some(finished)) = (&mut record.outcome, record.finished)
@@ -279,12 +283,13 @@ fn drop_images(transaction: &WriteTransaction, id: u128) -> Stored<()> {
 
 fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     let mut jobs = transaction.open_table(JOBS)?;
-    let Some(record) = get(&jobs, id)? else {
+    let mut owned = transaction.open_table(OWNED)?;
+    let Some(record) = get(&jobs, &owned, id)? else {
         return Ok(());
     };
     jobs.remove(id)?;
     let client = record.client.as_str();
-    transaction.open_table(OWNED)?.remove((client, record.number))?;
+    owned.remove((client, record.number))?;
     transaction.open_table(PENDING)?.remove(record.number)?;
     if let Some(finished) = record.finished {
         transaction.open_table(ENDED)?.remove((finished, record.number))?;
@@ -297,29 +302,45 @@ fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
 }
 
 fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<JobRecord>> {
-    let jobs = transaction.open_table(JOBS)?;
-    ids.iter()
-        .map(|id| {
-            get(&jobs, *id)?.ok_or_else(|| {
-                redb::Error::Corrupted(format!("job {id:032x} is listed, not there"))
-            })
-        })
-        .collect()
+    let (jobs, owned) = (transaction.open_table(JOBS)?, transaction.open_table(OWNED)?);
+    let mut records = Vec::with_capacity(ids.len());
+    for id in ids {
+        match get(&jobs, &owned, *id)? {
+            Some(record) => records.push(record),
+            None => error!(job = %Uuid::from_u128(*id), "is listed, but not there"),
+        }
+    }
+    Ok(records)
 }
 
-fn get(jobs: &impl ReadableTable<u128, &'static [u8]>, id: u128) -> Stored<Option<JobRecord>> {
+/// The record of a job, as far as it can be read.
+fn get(
+    jobs: &impl ReadableTable<u128, &'static [u8]>,
+    owned: &impl ReadableTable<(&'static str, u64), u128>,
+    id: u128,
+) -> Stored<Option<JobRecord>> {
     let Some(json) = jobs.get(id)? else {
         return Ok(None);
     };
-    let read = serde_json::from_slice(json.value());
-    read.map(Some).map_err(|error| redb::Error::Corrupted(format!("job {id:032x}: {error}")))
+    let mut record = unread::read(Uuid::from_u128(id), json.value());
+    if record.number == NO_NUMBER || record.client.is_empty() {
+        for entry in owned.iter()? {
+            let (key, owner) = entry?;
+            if owner.value() == id {
+                let (client, number) = key.value();
+                (record.client, record.number) = (client.to_string(), number);
+                break;
+            }
+        }
+    }
+    Ok(Some(record))
 }
 
 fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &JobRecord) -> Stored<()> {
-    let json = serde_json::to_vec(record).expect("strings and numbers are valid JSON");
-    jobs.insert(record.id.as_u128(), json.as_slice())?;
+    jobs.insert(record.id.as_u128(), unread::write(record).as_slice())?;
     Ok(())
 }
 
 #[cfg(test)]
 pub(super) mod tests;
+/// The records of these jobs. One that is listed but not there is told in the log.

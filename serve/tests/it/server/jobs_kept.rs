@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hydit_graphs::Precision;
 use hydit_testing::emoji;
+use redb::{Database, ReadableTable, TableDefinition};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -85,6 +86,62 @@ fn a_damaged_store_stops_the_start_by_name() {
     let text = program::text(&broken.stderr);
     assert!(!broken.status.success());
     assert!(text.contains("jobs.redb: not a store of jobs, or a damaged one"), "{text}");
+}
+
+/// Changes the records of jobs in a store that no server has open.
+fn rewrite(data_dir: &Path, change: impl Fn(&str) -> Option<String>) {
+    let jobs: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
+    let store = Database::open(data_dir.join("jobs.redb")).expect("it opens");
+    let transaction = store.begin_write().expect("a transaction");
+    {
+        let mut jobs = transaction.open_table(jobs).expect("the records");
+        let records: Vec<(u128, String)> = jobs
+            .iter()
+            .expect("the records")
+            .map(|entry| entry.expect("a record"))
+            .map(|(id, json)| (id.value(), program::text(json.value())))
+            .collect();
+        for (id, json) in records {
+            if let Some(json) = change(&json) {
+                jobs.insert(id, json.as_bytes()).expect("room");
+            }
+        }
+    }
+    transaction.commit().expect("room");
+}
+
+#[test]
+fn a_job_that_this_version_cannot_read_fails_by_name_and_the_others_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start_in(folder.path(), &["--exact"]);
+    let names = [1, 2, 3, 4].map(|seed| create(&server, &cat(seed, 100)));
+    until(&server, &names[0], &["running"]);
+    server.kill();
+    rewrite(folder.path(), |json| {
+        if json.contains(&names[1]) {
+            return Some(json.replace(r#""cache_policy":"off""#, r#""cache_policy":"dream:7""#));
+        }
+        json.contains(&names[2]).then(|| json[..40].to_string())
+    });
+
+    let server = Server::start_in(folder.path(), &["--exact"]);
+    for (name, code, words) in [
+        (&names[1], "cache_unknown", "cache policy \"dream:7\" is not understood"),
+        (&names[2], "record_unreadable", "this version cannot read the job's record"),
+    ] {
+        let failed = until(&server, name, &["failed"]);
+        assert_eq!(failed["error"]["code"], code);
+        let message = failed["error"]["message"].as_str().expect("a text");
+        assert!(message.contains(words), "{message}");
+        assert!(server.log().contains(name), "{}", server.log());
+    }
+    assert_eq!(job(&server, &names[1])["request"]["cache"], "dream:7");
+    let mut listed = ids(&server.get("/v1/jobs").json());
+    listed.reverse();
+    assert_eq!(listed, names);
+    for name in [&names[0], &names[3]] {
+        done(&server, name);
+    }
 }
 
 #[test]

@@ -21,11 +21,15 @@ pub fn job_id(text: &str) -> Result<Uuid, ApiError> {
 
 impl From<JobsError> for ApiError {
     fn from(error: JobsError) -> ApiError {
-        let (status, code) = match error {
-            JobsError::Refused(refusal) => return refusal.into(),
+        let (status, code) = match &error {
+            JobsError::Refused(refusal) => return refusal.clone().into(),
             JobsError::Unknown { .. } => (StatusCode::NOT_FOUND, "job_not_found"),
             JobsError::NoImage { .. } => (StatusCode::NOT_FOUND, "picture_not_found"),
             JobsError::Gone { .. } => (StatusCode::GONE, "picture_gone"),
+            JobsError::ImageDamaged { .. } => {
+                tracing::error!(%error, "a picture cannot be sent");
+                (StatusCode::INTERNAL_SERVER_ERROR, "picture_damaged")
+            }
             JobsError::KeyReused { .. } => (StatusCode::CONFLICT, "idempotency_key_reused"),
             // Answers do not tell where the server keeps its files.
             JobsError::DiskFull { .. } => {

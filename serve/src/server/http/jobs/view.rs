@@ -82,16 +82,17 @@ impl From<JobSnapshot> for JobView {
             steps: record.spec.request.steps,
             core_runs: plan.iter().filter(|kind| **kind == StepKind::Refresh).count(),
             plan,
-            request: request_view(&record.spec),
+            request: request_view(&record),
             result,
             error,
         }
     }
 }
 
-/// The request of a job under the names of the APIs.
-fn request_view(spec: &JobSpec) -> Map<String, Value> {
-    let JobSpec { model, request, output, preview_every, .. } = spec;
+/// The request of a job under the names of the APIs. What this version does not understand of it is
+/// as it was asked for.
+fn request_view(record: &JobRecord) -> Map<String, Value> {
+    let JobSpec { model, request, output, preview_every, .. } = &record.spec;
     // As text, in which numbers have as many digits as they need: 5.3 as f32 is 5.300000190734863
     // as f64.
     let cache_policy = request.cache_policy.without_folder();
@@ -101,6 +102,10 @@ fn request_view(spec: &JobSpec) -> Map<String, Value> {
     let mut view = Map::new();
     view.insert("model".to_string(), json!(model));
     view.extend(fields.into_iter().map(|(field, value)| (api_name(&field).to_string(), value)));
+    if let Some(unread) = &record.unread {
+        let fields = unread.fields.iter();
+        view.extend(fields.map(|(field, value)| (api_name(field).to_string(), value.clone())));
+    }
     view.insert("size".to_string(), json!(format!("{}x{}", request.width, request.height)));
     view.insert("n".to_string(), json!(request.num_images));
     view.insert("output_format".to_string(), json!(output.format));

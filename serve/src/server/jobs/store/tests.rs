@@ -73,6 +73,7 @@ pub fn record(client: &str) -> JobRecord {
         spec,
         idempotency: None,
         outcome: None,
+        unread: None,
     }
 }
 
@@ -316,8 +317,7 @@ fn a_picture_that_was_changed_is_not_given_out() {
     };
     store.file.write(change).expect("it is written");
     let error = store.image(job.id, 0, &StoredImage::new(1, &[1; 100])).expect_err("it is another");
-    assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
-    assert!(error.to_string().contains("is not what was stored"), "{error}");
+    assert!(matches!(error, JobsError::ImageDamaged { index: 0, .. }), "{error:?}");
 }
 
 #[test]
@@ -332,6 +332,61 @@ fn a_store_of_another_layout_is_refused() {
     drop(store);
     let error = Store::open(&place.path()).err().expect("it is refused").to_string();
     assert!(error.contains("its layout is 2, this version's is 1"), "{error}");
+}
+
+/// Overwrites the record of a job.
+fn damage(store: &Store, id: Uuid, json: &[u8]) {
+    let write = |transaction: &WriteTransaction| {
+        transaction.open_table(JOBS)?.insert(id.as_u128(), json)?;
+        Ok(())
+    };
+    store.file.write(write).expect("it is written");
+}
+
+#[test]
+fn one_record_that_cannot_be_read_is_told_and_the_others_go_on() {
+    let place = Place::new();
+    let store = place.open();
+    let jobs: Vec<JobRecord> =
+        (0..3).map(|i| store.insert(keyed("ann", &i.to_string())).expect("it is added")).collect();
+    let broken = jobs[1].id;
+    damage(&store, broken, b"{\"asked");
+    drop(store);
+
+    let store = place.open();
+    let pending = store.pending().expect("a read");
+    let read: Vec<(Uuid, u64, bool)> =
+        pending.iter().map(|job| (job.id, job.number, job.unread.is_some())).collect();
+    assert_eq!(read, [(jobs[0].id, 0, false), (broken, 1, true), (jobs[2].id, 2, false)]);
+    assert_eq!(store.find("ann", "1").expect("a read").expect("it is there").client, "ann");
+    store.begun(broken, 3).expect("a write");
+    let failed = JobOutcome::Failed { code: "x".to_string(), message: "y".to_string() };
+    let ended = store.end(broken, 5, &failed, &[]).expect("a write").expect("it is there");
+    assert_eq!(ended.outcome, Some(failed));
+    let pending = store.pending().expect("a read");
+    assert_eq!(pending, [jobs[0].clone(), jobs[2].clone()]);
+    let listed = store.list("ann", 10, u64::MAX).expect("a read");
+    assert_eq!(
+        listed.iter().map(|job| job.id).collect::<Vec<_>>(),
+        [jobs[2].id, broken, jobs[0].id]
+    );
+    assert_eq!(store.sweep(2000, KEEP, MOST_ENDED).expect("a sweep"), Swept { jobs: 1, images: 0 });
+    assert_eq!(store.get(broken).expect("a read"), None);
+}
+
+#[test]
+fn a_job_that_is_listed_but_not_there_is_passed_over() {
+    let place = Place::new();
+    let store = place.open();
+    let jobs: Vec<JobRecord> =
+        (0..2).map(|_| store.insert(record("ann")).expect("it is added")).collect();
+    let lose = |transaction: &WriteTransaction| {
+        transaction.open_table(JOBS)?.remove(jobs[0].id.as_u128())?;
+        Ok(())
+    };
+    store.file.write(lose).expect("it is written");
+    assert_eq!(store.pending().expect("a read"), jobs[1..]);
+    assert_eq!(store.list("ann", 10, u64::MAX).expect("a read"), jobs[1..]);
 }
 
 /// A file on a disk with room for so many blocks. What was never written takes none.
@@ -411,6 +466,33 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
     assert_eq!(end.expect("it is there").finished, Some(7));
 }
 
+#[test]
+fn a_full_disk_lets_no_other_process_in_and_disturbs_no_reader() {
+    let place = Place::new();
+    let (store, _room) = on_small_disk(&place);
+    let first = ended(&store, 1, 1000);
+    let job = store.insert(record("ann")).expect("it is added");
+    let pictures = [vec![9; 2 << 20]];
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let read = store.get(first.id).expect("it can be read");
+                    assert_eq!(read.as_ref(), Some(&first));
+                }
+            });
+        }
+        for _ in 0..50 {
+            let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it is full");
+            assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
+            let error = Store::open(&place.path()).err().expect("it is locked");
+            assert!(matches!(error, JobsError::Locked { .. }), "{error:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
 /// A repair reads the whole file, which can be a gigabyte.
 #[test]
 fn a_store_is_opened_without_a_repair_after_a_kill() {
@@ -466,33 +548,6 @@ fn a_store_of_an_earlier_version_is_read() {
     let kinds = [StepKind::Refresh, StepKind::Reuse, StepKind::Refresh, StepKind::Reuse];
     assert_eq!(result.plan, kinds);
     for (index, image) in result.images.iter().enumerate() {
-#[test]
-fn a_full_disk_lets_no_other_process_in_and_disturbs_no_reader() {
-    let place = Place::new();
-    let (store, _room) = on_small_disk(&place);
-    let first = ended(&store, 1, 1000);
-    let job = store.insert(record("ann")).expect("it is added");
-    let pictures = [vec![9; 2 << 20]];
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let read = store.get(first.id).expect("it can be read");
-                    assert_eq!(read.as_ref(), Some(&first));
-                }
-            });
-        }
-        for _ in 0..50 {
-            let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it is full");
-            assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
-            let error = Store::open(&place.path()).err().expect("it is locked");
-            assert!(matches!(error, JobsError::Locked { .. }), "{error:?}");
-        }
-        over.store(true, Ordering::Relaxed);
-    });
-}
-
         let file = store.image(done.id, index, image).expect("a read").expect("it is kept");
         assert_eq!((image.seed, &file[..4]), (7 + index as u64, &b"RIFF"[..]));
     }
