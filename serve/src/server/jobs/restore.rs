@@ -4,13 +4,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hydit::CheckedRequest;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::error::JobsError;
 use super::record::JobRecord;
 use super::shared::Jobs;
-use super::store::MOST_ENDED;
-use crate::server::clock::now;
 use crate::server::told::Told;
 
 /// A job that was begun this often without an end may be what ends the process: the others go
@@ -26,9 +24,7 @@ impl Jobs {
     /// # Errors
     /// When the store cannot be read.
     pub fn restore(self: &Arc<Self>) -> Result<(), JobsError> {
-        if let Err(error) = self.store.sweep(now(), self.keep, MOST_ENDED) {
-            error!(%error, "what is too old could not be removed");
-        }
+        self.sweep_now();
         let pending = in_turn(self.store.pending()?);
         let total = pending.len();
         for record in pending {
@@ -46,13 +42,13 @@ impl Jobs {
         tokio::spawn(keep_swept(Arc::downgrade(self)));
         Ok(())
     }
-        if let Some(unread) = &record.unread {
-            return Err((unread.code, unread.message.clone()));
-        }
 
     /// The request of a job that was accepted by an earlier process, or the code and the message
     /// of why this process cannot draw it.
     fn check(&self, record: &JobRecord) -> Result<CheckedRequest, (&'static str, String)> {
+        if let Some(unread) = &record.unread {
+            return Err((unread.code, unread.message.clone()));
+        }
         let spec = &record.spec;
         let (name, artifacts) = self
             .scheduler

@@ -182,6 +182,41 @@ impl Store {
         self.file.write(|transaction| remove(transaction, id.as_u128()))
     }
 
+    /// Moves the ends of jobs in time, where `moved` gives another time than the one it is given.
+    pub fn redate(&self, moved: impl Fn(u64) -> u64) -> Result<(), JobsError> {
+        let ends = self.file.read(|transaction| {
+            let ended = transaction.open_table(ENDED)?;
+            let ends = ended.iter()?.map(|entry| {
+                let (key, value) = entry?;
+                Ok((key.value(), value.value()))
+            });
+            let others = ends.filter(|end: &Stored<((u64, u64), _)>| {
+                end.as_ref().map_or(true, |((time, _), _)| moved(*time) != *time)
+            });
+            others.collect::<Stored<Vec<_>>>()
+        })?;
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.file.write(|transaction| {
+            let mut jobs = transaction.open_table(JOBS)?;
+            let owned = transaction.open_table(OWNED)?;
+            let mut ended = transaction.open_table(ENDED)?;
+            for ((time, number), (id, bytes)) in ends {
+                let end = moved(time);
+                ended.remove((time, number))?;
+                ended.insert((end, number), (id, bytes))?;
+                if let Some(mut record) = get(&jobs, &owned, id)? {
+                    record.finished = Some(end);
+                    record.started = record.started.map(|started| started.min(end));
+                    record.created = record.created.min(end);
+                    put(&mut jobs, &record)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Forgets what is too old or too much, beginning with the jobs that ended first.
     pub fn sweep(&self, now: u64, keep: Keep, most: u64) -> Result<Swept, JobsError> {
         let (forget, drop) = self.file.read(|transaction| surplus(transaction, now, keep, most))?;
@@ -301,6 +336,7 @@ fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     Ok(())
 }
 
+/// The records of these jobs. One that is listed but not there is told in the log.
 fn records(transaction: &ReadTransaction, ids: &[u128]) -> Stored<Vec<JobRecord>> {
     let (jobs, owned) = (transaction.open_table(JOBS)?, transaction.open_table(OWNED)?);
     let mut records = Vec::with_capacity(ids.len());
@@ -343,4 +379,3 @@ fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &JobRecord) -> Stored<
 
 #[cfg(test)]
 pub(super) mod tests;
-/// The records of these jobs. One that is listed but not there is told in the log.
