@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::client::small;
+use crate::client::{Dice, number, small};
 use crate::harness::{Answer, PATIENCE, Server, agent};
 use crate::job_client::{done, id, path, picture};
 
@@ -83,16 +83,6 @@ fn jobs(server: &Server) -> Vec<Value> {
     list["data"].as_array().expect("jobs").clone()
 }
 
-/// Numbers that look random.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) % bound
-    }
-}
-
 /// One life of the server: what has no answer yet is sent, again or for the first time, until the
 /// kill, which may hit in the middle of that, and hits a job under way.
 fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life: Duration) {
@@ -138,7 +128,7 @@ fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life:
 #[test]
 #[ignore = "minutes: make soak"]
 fn a_hundred_kills_lose_nothing_and_double_nothing() {
-    let kills = std::env::var("SOAK_KILLS").ok().map_or(KILLS, |n| n.parse().expect("a number"));
+    let kills = number("SOAK_KILLS", KILLS);
     let flags = ["--exact", "--queue", "1000"];
     let solo: Vec<Vec<Vec<u8>>> = {
         let server = Server::start(&flags);

@@ -14,4 +14,6 @@ mod drain;
 mod kill;
 mod mixed;
 mod overload;
+mod pause;
 mod throughput;
+mod twice;
