@@ -30,7 +30,7 @@
 //!
 //! Graphs run on a [`runtime::Backend`]: ONNX Runtime, found on the machine, or tract, built in.
 //! [`eval`] measures what a cache costs in quality and gains in time.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod artifacts;
 pub mod cache;

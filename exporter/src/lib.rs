@@ -28,7 +28,7 @@
 //! assert!(out.join("deep-core.onnx").exists() && out.join("manifest.yaml").exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 mod checkpoint;
 mod component;

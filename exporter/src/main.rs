@@ -1,5 +1,5 @@
 //! The program `hydit-export`: a checkpoint in, an artifact folder out.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{Options, Progress, export, inspect, synth};
 use hydit_graphs::{DType, Precision, Target};
+use hydit_terminal::{note, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exports a Hunyuan-DiT checkpoint to ONNX graphs for Skip-Cache serving, without Python and
@@ -113,19 +114,13 @@ impl From<SynthDtype> for DType {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    hydit_terminal::run(run)
 }
 
 fn run(cli: Cli) -> Result<()> {
     match (cli.command, cli.export) {
         (Some(Command::Inspect { dir }), _) => {
-            print!("{}", inspect::table(&inspect::read(&dir)?));
+            say(inspect::table(&inspect::read(&dir)?))?;
         }
         (Some(Command::Synth(flags)), _) => {
             let shape = synth::Shape {
@@ -138,7 +133,7 @@ fn run(cli: Cli) -> Result<()> {
             let (dtype, seed) = (flags.dtype.into(), flags.seed);
             let storage = synth::Storage { dtype, seed, ..Default::default() };
             synth::checkpoint(&synth::model(&flags.variant, &shape)?, &flags.out, &storage)?;
-            println!("wrote {}", flags.out.display());
+            say(format_args!("wrote {}", flags.out.display()))?;
         }
         (None, Some(flags)) => {
             let options = Options {
@@ -153,8 +148,8 @@ fn run(cli: Cli) -> Result<()> {
             let mut bar = Bar(ProgressBar::no_length());
             let manifest = export(&options, &mut bar)?;
             bar.0.finish_and_clear();
-            print!("{}", inspect::table(&manifest));
-            println!("\nwrote {}", options.out.display());
+            let table = inspect::table(&manifest);
+            say(format_args!("{table}\nwrote {}", options.out.display()))?;
         }
         (None, None) => unreachable!("clap asks for a command or flags"),
     }
@@ -181,11 +176,14 @@ impl Progress for Bar {
     }
 
     fn unused(&mut self, tensors: &[String]) {
-        eprintln!("warning: {} tensors of the checkpoint are not used:", tensors.len());
-        tensors.iter().for_each(|tensor| eprintln!("  {tensor}"));
+        note(format_args!("warning: {} tensors of the checkpoint are not used:", tensors.len()));
+        tensors.iter().for_each(|tensor| note(format_args!("  {tensor}")));
     }
 
     fn left(&mut self, folder: &Path) {
-        eprintln!("note: what was in the folder before and could not be removed is in {}", folder.display());
+        note(format_args!(
+            "note: what was in the folder before and could not be removed is in {}",
+            folder.display()
+        ));
     }
 }

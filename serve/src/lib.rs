@@ -2,7 +2,7 @@
 //!
 //! `cmd` has a file for each subcommand, [`server`] is what `hydit-serve serve` runs. Both stand on
 //! the library `hydit`, which draws.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 mod choice;
 mod cmd;

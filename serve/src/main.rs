@@ -1,5 +1,7 @@
 //! `hydit-serve`: images from the artifacts of `hydit-export`.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 /// Where this variable is not set, ONNX Runtime 1.31 keeps a telemetry database in the home folder,

@@ -1,5 +1,6 @@
 //! The program: exit codes, and messages of one line.
 
+use std::fs;
 use std::process::{Command, Output};
 
 use crate::checkpoint::Place;
@@ -105,4 +106,25 @@ fn a_disk_without_room_is_named_and_nothing_stays() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("error: cannot write ") && text.contains(".onnx.data: "), "{text}");
     assert!(!place.out().exists());
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly_and_a_full_disk_is_told() {
+    let place = Place::new();
+    place.export().expect("an export");
+    let out = place.out();
+    let inspect = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydit-export"));
+        command.arg("inspect").arg(&out);
+        command
+    };
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let closed = inspect().stdout(writer).output().expect("it starts");
+    assert_eq!((closed.status.code(), closed.stderr.len()), (Some(141), 0), "{closed:?}");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let full = inspect().stdout(full).output().expect("it starts");
+    let told = String::from_utf8_lossy(&full.stderr);
+    assert!(told.starts_with("error: cannot write to standard output: No space"), "{told}");
+    assert_eq!(full.status.code(), Some(1));
 }

@@ -11,6 +11,7 @@ use hydit::pipeline::cost::StepCosts;
 use hydit::runtime::Backend;
 use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
+use hydit_terminal::{note, say};
 
 use super::files::check_writable;
 use super::flags::{EngineFlags, ImageFlags};
@@ -57,7 +58,7 @@ impl Calibrate {
         check_writable("--output", &file)?;
 
         let backend = Backend::open(&self.engine.options())?;
-        eprintln!("engine    {}", backend.describe());
+        note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let partial = file.with_extension("partial.json");
         let mut bar = None;
@@ -70,9 +71,8 @@ impl Calibrate {
         write_whole(&file, found.to_yaml().as_bytes())
             .with_context(|| file.display().to_string())?;
         std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
-        print!("{}", table(&pipeline, &settings.request, &found));
-        println!("\nwrote {}", file.display());
-        Ok(())
+        let table = table(&pipeline, &settings.request, &found);
+        Ok(say(format_args!("{table}\nwrote {}", file.display()))?)
     }
 
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {

@@ -4,32 +4,33 @@ use anyhow::Result;
 use clap::Args;
 use hydit::runtime::library::{Places, Verdict};
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit_terminal::say;
 
 #[derive(Args)]
 pub struct Doctor {}
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
-        println!("hydit-serve {}", env!("CARGO_PKG_VERSION"));
+        say(format_args!("hydit-serve {}", env!("CARGO_PKG_VERSION")))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        println!(
+        say(format_args!(
             "\nmachine   {} {}, {cores} logical cores",
             std::env::consts::ARCH,
             std::env::consts::OS
-        );
+        ))?;
 
         let places = Places::of_process();
         let report = places.search(Provider::Cpu, true);
-        println!("\nONNX Runtime libraries, in the order they are tried");
+        say("\nONNX Runtime libraries, in the order they are tried")?;
         for candidate in &report.candidates {
             let mark = if candidate.verdict == Verdict::Usable { "+" } else { "-" };
-            println!("  {mark} {candidate}");
+            say(format_args!("  {mark} {candidate}"))?;
         }
         if report.candidates.is_empty() {
-            println!("  none; get one with scripts/setup-ort, or with pip install onnxruntime");
+            say("  none; get one with scripts/setup-ort, or with pip install onnxruntime")?;
         }
 
-        println!("\nengines");
+        say("\nengines")?;
         for (name, backend, provider) in [
             ("ort, cpu", BackendChoice::Ort, Provider::Cpu),
             ("ort, cuda", BackendChoice::Ort, Provider::Cuda),
@@ -38,15 +39,14 @@ impl Doctor {
         ] {
             let options = RuntimeOptions { backend, provider, ..Default::default() };
             match Backend::open(&options) {
-                Ok(backend) => println!("  + {name:14} {}", backend.describe()),
+                Ok(backend) => say(format_args!("  + {name:14} {}", backend.describe()))?,
                 Err(error) => {
                     let reason = error.to_string().replace('\n', "\n    ");
-                    println!("  - {name:14} {reason}");
+                    say(format_args!("  - {name:14} {reason}"))?;
                 }
             }
         }
         let auto = Backend::open(&RuntimeOptions::default())?;
-        println!("\n--backend auto takes {}", auto.describe());
-        Ok(())
+        Ok(say(format_args!("\n--backend auto takes {}", auto.describe()))?)
     }
 }

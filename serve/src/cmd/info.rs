@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use hydit_terminal::say;
 
 use super::files::read_parameters;
 
@@ -20,12 +21,11 @@ impl Info {
     pub fn run(self) -> Result<()> {
         let parameters = serde_json::to_value(read_parameters(&self.png)?)?;
         if self.json {
-            println!("{parameters:#}");
-            return Ok(());
+            return Ok(say(format_args!("{parameters:#}"))?);
         }
         for (name, value) in parameters.as_object().into_iter().flatten() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            println!("{:17} {value}", name.replace('_', " "));
+            say(format_args!("{:17} {}", name.replace('_', " "), value))?;
         }
         Ok(())
     }

@@ -55,17 +55,9 @@ enum Command {
 }
 
 /// Runs the program on the arguments of the process: what `main` does.
-///
-/// An error is printed with its causes; the exit code tells of it, too.
 pub fn run() -> ExitCode {
     let started = Instant::now();
-    match Cli::parse().command.run(started) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    hydit_terminal::run(|cli: Cli| cli.command.run(started))
 }
 
 impl Command {

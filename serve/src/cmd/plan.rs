@@ -7,6 +7,7 @@ use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
 use hydit::pipeline::cost::StepCosts;
+use hydit_terminal::say;
 use serde_json::json;
 
 use super::flags::RequestFlags;
@@ -55,11 +56,10 @@ impl Plan {
                 "cached_step_gflop": costs.cached / 1e9,
                 "speed_up_allowed": allowed,
             });
-            println!("{plan:#}");
-            return Ok(());
+            return Ok(say(format_args!("{plan:#}"))?);
         }
-        println!(
-            "{}, {}x{}, {} with {} spacing, {} steps, cache {}",
+        let mut out = format!(
+            "{}, {}x{}, {} with {} spacing, {} steps, cache {}\n",
             manifest.variant.name,
             request.height,
             request.width,
@@ -75,23 +75,24 @@ impl Plan {
             (Decision::Reuse(line), "forecast"),
         ];
         let legend = marks.map(|(decision, name)| format!("{} {name}", mark(decision)));
-        println!("{}\n", legend.join(", "));
+        out += &format!("{}\n\n", legend.join(", "));
         for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
             let step = |(i, &decision): (usize, &Decision)| {
                 format!("{:>5}{}", timesteps[first + i], mark(decision))
             };
-            println!("{first:>4} {}", row.iter().enumerate().map(step).collect::<String>());
+            let row: String = row.iter().enumerate().map(step).collect();
+            out += &format!("{first:>4} {row}\n");
         }
-        println!(
-            "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one",
+        out += &format!(
+            "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one\n",
             refresh.len(),
             plan.len(),
             100.0 * costs.cached / costs.full
         );
-        println!(
+        out += &format!(
             "the denoising loop can be {allowed:.2}x faster ({:.2} GFLOP a full step)",
             costs.full / 1e9
         );
-        Ok(())
+        Ok(say(out)?)
     }
 }

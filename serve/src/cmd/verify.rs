@@ -10,6 +10,7 @@ use clap::Args;
 use hydit::artifacts::{Artifacts, unfit};
 use hydit::eval::verify::{Tensors, Tolerance, split_against_full};
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit_terminal::say;
 use indicatif::{ProgressBar, ProgressStyle};
 
 #[derive(Args)]
@@ -34,8 +35,7 @@ impl Verify {
         if failures > 0 {
             bail!("{failures} checks failed: export again, and report it if it stays");
         }
-        println!("\nall good");
-        Ok(())
+        Ok(say("\nall good")?)
     }
 
     /// Opens the engines to compare, and leaves out those that cannot run the artifacts unless they
@@ -64,12 +64,16 @@ impl Verify {
         for engine in asked {
             match unfit(artifacts.graph_options(), engine.ort_provider()) {
                 None => engines.push(engine),
-                Some(reason) => println!("skipped   {}: {reason}", engine.describe()),
+                Some(reason) => {
+                    say(format_args!("skipped   {}: {reason}", engine.describe()))?;
+                }
             }
         }
-        engines.iter().for_each(|engine| println!("engine    {}", engine.describe()));
+        for engine in &engines {
+            say(format_args!("engine    {}", engine.describe()))?;
+        }
         if engines.len() == 1 {
-            println!("skipped   the comparison of two engines: there is one");
+            say("skipped   the comparison of two engines: there is one")?;
         }
         Ok(engines)
     }
@@ -85,17 +89,16 @@ fn check_files(artifacts: &Artifacts) -> Result<()> {
         bar.inc(bytes);
     })?;
     bar.finish_and_clear();
-    println!("files     {} as the manifest says, {total} bytes", files.len());
-    Ok(())
+    Ok(say(format_args!("files     {} as the manifest says, {total} bytes", files.len()))?)
 }
 
 /// Runs every graph with random inputs on each engine; gives the number of graphs on which the
 /// engines differ too much.
 fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
-    println!(
+    say(format_args!(
         "\n{:16} {:>12} {:>12}  relative L2 error between the engines",
         "graph", "load", "run"
-    );
+    ))?;
     let mut failures = 0;
     for graph in &artifacts.manifest.graphs {
         let mut results = Vec::new();
@@ -118,7 +121,7 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
         let good = error <= Tolerance::of(artifacts.manifest.precision).engines;
         failures += usize::from(!good);
         let verdict = if good { "ok" } else { "TOO LARGE" };
-        println!("{:16} {}  {error:.1e} {verdict}", graph.name, times.join("  "));
+        say(format_args!("{:16} {}  {error:.1e} {verdict}", graph.name, times.join("  ")))?;
     }
     Ok(failures)
 }
@@ -127,10 +130,10 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
 /// number of engines on which they differ too much.
 fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
     if artifacts.manifest.graph("full").is_err() {
-        println!("\nskipped   split against whole: export with --full to have the whole");
+        say("\nskipped   split against whole: export with --full to have the whole")?;
         return Ok(0);
     }
-    println!();
+    say("")?;
     let mut failures = 0;
     for engine in engines {
         let error = split_against_full(artifacts, engine)?;
@@ -141,10 +144,10 @@ fn split(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
             Some(Provider::Cpu) => "ONNX Runtime".to_string(),
             Some(gpu) => format!("ONNX Runtime, {gpu}"),
         };
-        println!(
+        say(format_args!(
             "split against whole on {name}: relative L2 error {error:.1e} {}",
             if good { "ok" } else { "TOO LARGE" }
-        );
+        ))?;
     }
     Ok(failures)
 }

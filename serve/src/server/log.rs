@@ -50,6 +50,8 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(if debug { FmtSpan::CLOSE } else { FmtSpan::NONE })
+        // What cannot be logged, as where standard error is closed, would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),

@@ -1,7 +1,7 @@
 //! The server as a process: its address, signals and standard output.
 
-use std::io::Write;
-
+use hydit::util::error_chain;
+use hydit_terminal::{OutputError, say};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -37,7 +37,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let app = App::open(settings, Clock::system())?;
-    say(&format!("listening on http://{address}"));
+    tell(&format!("listening on http://{address}"));
 
     let shutdown = async {
         let signal = signal.await.expect("the task that tells it lives as long as the process");
@@ -53,16 +53,17 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
 /// Says when the models are loaded and warm. Only returns when they cannot be.
 async fn announce(scheduler: &Scheduler) -> ServeError {
     match scheduler.started().await {
-        Ok(()) => say("ready"),
+        Ok(()) => tell("ready"),
         Err(why) => return ServeError::Start(why),
     }
     std::future::pending().await
 }
 
 /// Writes a line to standard output, for scripts; nobody has to read it.
-fn say(line: &str) {
-    let mut out = std::io::stdout();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+fn tell(line: &str) {
+    if let Err(error @ OutputError::Write(_)) = say(line) {
+        warn!("{}: {line:?} is lost", error_chain(&error));
+    }
 }
 
 /// Raises the limit of open files to the system's: every connection is one.

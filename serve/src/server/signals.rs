@@ -2,6 +2,7 @@
 
 use std::io;
 
+use hydit_terminal::note;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -68,7 +69,7 @@ pub fn take_over() -> io::Result<oneshot::Receiver<Received>> {
     tokio::spawn(async move {
         let _ = told.send(signals.next().await);
         let second = signals.next().await;
-        eprintln!("error: {} received again: quitting at once", second.name());
+        note(format_args!("error: {} received again: quitting at once", second.name()));
         leave(second.exit_code());
     });
     Ok(first)

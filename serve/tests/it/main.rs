@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod cli;
+mod printing;
 mod program;
 mod server;
 mod sheet;

@@ -19,6 +19,7 @@ use hydit::cache::CachePolicy;
 use hydit::eval::machine::{load_average, processor};
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::util::write_whole;
+use hydit_terminal::say;
 
 use self::measure::{Variant, measure};
 use self::setup::Setup;
@@ -83,10 +84,10 @@ impl Bench {
         let rounds = self.rounds.get();
         let variants = measure(&setups, &self.policy, rounds)?;
         let report = Report { processor: processor(), load, rounds, setups, variants };
-        print!("{}", table::text(&report)?);
+        say(table::text(&report)?)?;
         if let Some(path) = &self.json {
             write_whole(path, format!("{:#}\n", json::json(&report)?).as_bytes())?;
-            println!("\nwrote {}", path.display());
+            say(format_args!("\nwrote {}", path.display()))?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Generated, Pipeline, Request};
+use hydit_terminal::{note, say};
 
 use self::report::Report;
 use super::files::{check_writable, read_parameters};
@@ -61,7 +62,7 @@ impl Generate {
         check_writable("--output", &self.output)?;
 
         let backend = Backend::open(&self.engine.options())?;
-        eprintln!("engine    {}", backend.describe());
+        note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let uncached =
             if self.compare { Some(compare::uncached(&mut pipeline, &request)?) } else { None };
@@ -69,9 +70,9 @@ impl Generate {
         let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
         progress.finish();
         for field in &made.truncated {
-            eprintln!(
+            note(format_args!(
                 "note: the {field} is longer than the text encoders read; its end has no effect"
-            );
+            ));
         }
 
         let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
@@ -96,9 +97,9 @@ impl Generate {
             peak_memory: peak_memory(),
         };
         if self.json {
-            println!("{:#}", report.json(&pipeline));
+            say(format_args!("{:#}", report.json(&pipeline)))?;
         } else {
-            print!("{}", report.text());
+            say(report.text())?;
         }
         Ok(())
     }
@@ -106,7 +107,10 @@ impl Generate {
     /// Makes the request that the flags and the image of `--from` ask.
     fn resolve(&self, artifacts: &Artifacts, from: Option<&Parameters>) -> Result<CheckedRequest> {
         if let Some(from) = from.filter(|from| from.manifest_sha256 != artifacts.hash) {
-            eprintln!("note: the image of --from was drawn with another export, of {}", from.model);
+            note(format_args!(
+                "note: the image of --from was drawn with another export, of {}",
+                from.model
+            ));
         }
         let prompt = self.prompt.as_deref().or(from.map(|from| from.request.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();

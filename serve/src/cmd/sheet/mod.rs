@@ -25,6 +25,7 @@ use hydit::image::encode_png;
 use hydit::runtime::Backend;
 use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
+use hydit_terminal::{note, say};
 
 use self::judge::{Sample, Shown};
 use self::layout::layout;
@@ -120,7 +121,7 @@ impl Sheet {
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
         let backend = Backend::open(&self.engine.options())?;
-        eprintln!("engine    {}", backend.describe());
+        note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let (samples, shown) =
             judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
@@ -128,9 +129,9 @@ impl Sheet {
         let report = Report { model, request, prompts, contenders, samples, shown };
         self.write(&report)?;
         if self.json {
-            println!("{:#}", table::json(&report));
+            say(format_args!("{:#}", table::json(&report)))?;
         } else {
-            print!("{}", table::text(&report));
+            say(table::text(&report))?;
         }
         Ok(())
     }
@@ -199,12 +200,12 @@ fn drawn(svg: &Svg, format: Format, scale: f32, path: &Path) -> Result<Vec<u8>> 
         render(&svg.document(), scale).with_context(|| path.display().to_string())?;
     if !boxes.is_empty() {
         let boxes: Vec<String> = boxes.into_iter().map(String::from).collect();
-        eprintln!(
+        note(format_args!(
             "note: {} has boxes for {}, which no font of this machine has: install one that does, \
              or write .html or .svg",
             path.display(),
             boxes.join(" ")
-        );
+        ));
     }
     Ok(encode_png(&image, &[])?)
 }
@@ -216,7 +217,7 @@ fn pixels_per_unit(report: &Report) -> f32 {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("wrote {}", path.display());
+    note(format_args!("wrote {}", path.display()));
     Ok(())
 }
 

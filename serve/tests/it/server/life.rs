@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, ScopedJoinHandle};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::harness::{Answer, PATIENCE, Server, command, model, until};
+use super::harness::{Answer, PATIENCE, Server, agent, command, model, until};
 
 /// A request whose body has begun: it runs until the rest comes.
 const BEGUN: &[u8] = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
@@ -106,6 +106,27 @@ fn a_server_that_cannot_start_says_why() {
         let last = told.lines().last().expect("a line");
         assert!(last.starts_with(first) && last.contains(second), "{told}");
     }
+}
+
+#[test]
+fn a_server_whose_output_nobody_reads_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address");
+    drop(port);
+    let closed = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let mut command = command(&["--listen", &address.to_string(), "--model"]);
+    command.arg(model()).arg("--data-dir").arg(folder.path());
+    let mut child = command.stdout(closed()).stderr(closed()).spawn().expect("it starts");
+    let ready = || agent().get(format!("http://{address}/ready")).call();
+    until("it is ready", || ready().is_ok_and(|answer| answer.status() == 200));
+    let pid = Pid::from_raw(child.id() as i32).expect("a process");
+    kill_process(pid, Signal::TERM).expect("it is our child");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 /// Waits until more than `fewer` pictures were drawn together, and `waiting` orders wait.
