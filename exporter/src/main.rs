@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{Options, Progress, export, inspect, synth};
 use hydit_graphs::{DType, Precision, Target};
-use hydit_terminal::{note, say};
+use hydit_terminal::{note, plain, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exports a Hunyuan-DiT checkpoint to ONNX graphs for Skip-Cache serving, without Python and
@@ -168,7 +168,7 @@ impl Progress for Bar {
     }
 
     fn graph(&mut self, name: &str) {
-        self.0.set_message(name.to_string());
+        self.0.set_message(plain(name).into_owned());
     }
 
     fn wrote(&mut self, bytes: u64) {

@@ -1,15 +1,19 @@
 //! How the programs speak to people, and nothing else does: `println!` panics when nobody reads.
 //!
 //! [`run`] is what `main` of a program calls. A command writes its results with [`say`], to
-//! standard output, and remarks with [`note`], to standard error.
+//! standard output, and remarks with [`note`], to standard error. What they write may
+//! quote file names, prompts and tensors of strangers, so it is [`plain`] text: a terminal obeys
+//! nothing in it.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 mod run;
+mod text;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 pub use run::run;
+pub use text::{in_a_line, plain};
 
 /// Why standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +54,9 @@ fn write_all(bytes: &[u8]) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// `text` with a line break at its end.
+/// `text` as it is printed: plain, with a line break at its end.
 fn line(text: &str) -> String {
-    let mut line = text.to_string();
+    let mut line = plain(text).into_owned();
     if !line.ends_with('\n') {
         line.push('\n');
     }

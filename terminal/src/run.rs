@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use anyhow::Error;
 use clap::Parser;
 
-use crate::{OutputError, note};
+use crate::{OutputError, note, plain, text};
 
 /// The exit code when standard output was closed: what a shell tells of a program that the signal
 /// SIGPIPE has ended. Not 0, since the rest was not done.
 const CLOSED: u8 = 128 + 13;
+/// Most characters of a line of an error.
+const MOST: usize = 2000;
 
 /// Runs `command` on the arguments of the process. An error is printed with its causes, and the
 /// exit code tells of it: 2 of wrong arguments, 1 of any other.
@@ -18,7 +20,7 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
     let done = match C::try_parse() {
         Ok(parsed) => command(parsed),
         Err(error) if error.use_stderr() => {
-            let _ = error.print();
+            usage(&error);
             return ExitCode::from(2);
         }
         Err(help) => print(&help),
@@ -27,7 +29,9 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
     if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OutputError::Closed))) {
         return ExitCode::from(CLOSED);
     }
-    note(format_args!("error: {error:#}"));
+    let lines = format!("error: {error:#}");
+    let lines: Vec<String> = lines.lines().map(|line| text::in_a_line(line, MOST)).collect();
+    note(lines.join("\n"));
     ExitCode::FAILURE
 }
 
@@ -35,4 +39,14 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
 fn print(help: &clap::Error) -> Result<(), Error> {
     help.print().and_then(|()| io::stdout().flush()).map_err(OutputError::from)?;
     Ok(())
+}
+
+/// Prints why the arguments are wrong, in colours unless it quotes what a terminal obeys.
+fn usage(error: &clap::Error) {
+    let rendered = error.render().to_string();
+    if plain(&rendered) == rendered {
+        let _ = error.print();
+    } else {
+        note(rendered);
+    }
 }

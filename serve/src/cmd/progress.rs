@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hydit::Step;
 use hydit::cache::{Decision, Forecast};
+use hydit_terminal::plain;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The number of marks shown at once. Of a longer run the latest are shown.
@@ -83,7 +84,7 @@ impl Turns {
     /// Tells that the next request begins, and `what` it is.
     pub fn next(&mut self, what: &str) {
         self.bar.set_position(self.begun as u64);
-        self.bar.set_message(what.to_string());
+        self.bar.set_message(plain(what).into_owned());
         self.bar.tick();
         self.begun += 1;
     }

@@ -10,7 +10,7 @@ use clap::Args;
 use hydit::artifacts::{Artifacts, unfit};
 use hydit::eval::verify::{Tensors, Tolerance, split_against_full};
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
-use hydit_terminal::say;
+use hydit_terminal::{plain, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 #[derive(Args)]
@@ -85,7 +85,7 @@ fn check_files(artifacts: &Artifacts) -> Result<()> {
     let style = ProgressStyle::with_template("{msg:24} [{bar:40}] {bytes}/{total_bytes}")?;
     let bar = ProgressBar::new(total).with_style(style.progress_chars("=> "));
     artifacts.check_all(|name, bytes| {
-        bar.set_message(name.to_string());
+        bar.set_message(plain(name).into_owned());
         bar.inc(bytes);
     })?;
     bar.finish_and_clear();
