@@ -36,6 +36,7 @@ pub mod artifacts;
 pub mod cache;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod image;
 pub mod pipeline;
 pub mod request;

@@ -1,27 +1,8 @@
 //! Small helpers that no other module owns.
 
 use std::error::Error;
-use std::fs::Permissions;
-use std::io::{Result, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use strum::VariantArray;
-
-/// Writes `bytes` beside `path` and renames, so that `path` never holds half of them.
-///
-/// # Errors
-/// When the folder cannot be written to.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        // Temporary files are private by default; this one has the permissions of any new file.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
 
 /// An error with all its causes, on one line.
 pub fn error_chain(error: &dyn Error) -> String {

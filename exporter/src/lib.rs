@@ -71,6 +71,7 @@ pub use writer::Folder;
 /// the folder as it was.
 pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest> {
     let root = options.checkpoint.as_path();
+    check_out(root, &options.out)?;
     let config = config::read(root)?;
     check_options(options, &config.transformer)?;
     let variant =
@@ -91,7 +92,6 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         progress.unused(&unused);
     }
 
-    check_out(root, &options.out)?;
     let mut folder = Folder::prepare(&options.out)?;
     let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
     progress.total(layouts.map(|(_, extent)| extent.length).sum());
@@ -144,8 +144,9 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
     Err(Error::Flag { flag: "cache-at-branch", message })
 }
 
-/// Checks that the artifact folder is not the checkpoint, whose files are mapped.
+/// Checks that the artifact folder can be one, and is not the checkpoint, whose files are mapped.
 fn check_out(root: &Path, out: &Path) -> Result<()> {
+    files::check_folder(out)?;
     let same = root.canonicalize().ok().zip(out.canonicalize().ok()).is_some_and(|(a, b)| a == b);
     if !same {
         return Ok(());

@@ -7,7 +7,7 @@ use std::path::Path;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
 use super::{Image, ImageError};
-use crate::util::write_whole;
+use crate::files::write_whole;
 
 /// Keys and texts of a PNG, in order.
 pub type Texts = Vec<(String, String)>;

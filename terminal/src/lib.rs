@@ -1,7 +1,7 @@
 //! How the programs speak to people, and nothing else does: `println!` panics when nobody reads.
 //!
-//! [`run`] is what `main` of a program calls. A command writes its results with [`say`], to
-//! standard output, and remarks with [`note`], to standard error. What they write may
+//! [`run`] is what `main` of a program calls. A command writes its results with [`say`] or
+//! [`put`], to standard output, and remarks with [`note`], to standard error. What they write may
 //! quote file names, prompts and tensors of strangers, so it is [`plain`] text: a terminal obeys
 //! nothing in it.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
@@ -10,7 +10,7 @@ mod run;
 mod text;
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 pub use run::run;
 pub use text::{in_a_line, plain};
@@ -41,6 +41,14 @@ impl From<io::Error> for OutputError {
 /// [`OutputError`].
 pub fn say(text: impl Display) -> Result<(), OutputError> {
     write_all(line(&text.to_string()).as_bytes())
+}
+
+/// Writes the content of a file to standard output: as it is, but on a terminal as [`plain`] text.
+///
+/// # Errors
+/// [`OutputError`].
+pub fn put(bytes: &[u8]) -> Result<(), OutputError> {
+    if io::stdout().is_terminal() { say(String::from_utf8_lossy(bytes)) } else { write_all(bytes) }
 }
 
 /// Writes a line, or the lines of `text`, to standard error, where nobody has to read it.

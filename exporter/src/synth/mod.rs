@@ -21,6 +21,7 @@ pub use self::config::{Shape, model};
 pub use self::shards::{Storage, write_weights};
 use crate::component::Component;
 use crate::error::{Error, Result};
+use crate::files::check_folder;
 
 /// Writes a checkpoint in diffusers' layout to `out`, a new or empty folder. `model_index.json`,
 /// without which it does not count as a checkpoint, is written last.
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The folder is not empty, or cannot be written to.
 pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result<()> {
+    check_folder(out)?;
     fs::create_dir_all(out).map_err(Error::writing(out))?;
     if fs::read_dir(out).map_err(Error::reading(out))?.next().is_some() {
         let message = format!("{} is not empty: choose a new folder", out.display());

@@ -1,6 +1,9 @@
 //! The program: exit codes, and messages of one line.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
 use crate::checkpoint::Place;
@@ -108,6 +111,53 @@ fn a_disk_without_room_is_named_and_nothing_stays() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("error: cannot write ") && text.contains(".onnx.data: "), "{text}");
     assert!(!place.out().exists());
+}
+
+#[test]
+fn an_export_goes_into_a_folder_and_into_nothing_else() {
+    let place = Place::new();
+    let checkpoint = place.checkpoint();
+    let at = |name: &str| place.path().join(name);
+    fs::write(at("file"), "kept").expect("a file");
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().expect("it starts").success());
+    symlink("nowhere", at("astray")).expect("a link");
+    let before = place.path().read_dir().expect("readable").count();
+    for (out, expected) in [
+        (at("file"), "file is no folder"),
+        (at("pipe"), "pipe is no folder"),
+        (at("astray"), "astray is a link to nothing"),
+        (at("file/out"), "Not a directory"),
+        (at(&"n".repeat(256)), "name too long"),
+        ("/dev/null".into(), "/dev/null is no folder"),
+        ("-".into(), "- is standard output"),
+    ] {
+        let out = out.to_str().expect("a path");
+        let checkpoint = checkpoint.to_str().expect("a path");
+        for arguments in [&["--checkpoint", checkpoint, "--out", out][..], &["synth", "--out", out]]
+        {
+            let told = refused(arguments);
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+    assert_eq!(place.path().read_dir().expect("readable").count(), before);
+    assert_eq!(fs::read(at("file")).expect("a file"), b"kept");
+
+    fs::create_dir(at("real")).expect("a folder");
+    symlink("real", at("link")).expect("a link");
+    let odd = place.path().join(OsStr::from_bytes(b"od\xffd"));
+    fs::rename(&checkpoint, &odd).expect("it gets another name");
+    for out in [at("link"), place.path().join(OsStr::from_bytes(b"ou\xfft"))] {
+        let export = [OsStr::new("--checkpoint"), odd.as_os_str(), OsStr::new("--out")];
+        for arguments in [
+            &[&export[..], &[out.as_os_str()]].concat()[..],
+            &[OsStr::new("inspect"), out.as_os_str()],
+        ] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_hydit-export"));
+            let output = command.args(arguments).output().expect("it starts");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert!(fs::symlink_metadata(at("link")).expect("a link").is_symlink());
 }
 
 #[test]

@@ -9,14 +9,16 @@ use hydit::cache::{Schedule, Schedules, calibration_file};
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::pipeline::cost::StepCosts;
 use hydit::runtime::Backend;
-use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
-use hydit_terminal::{note, say};
+use hydit_terminal::note;
 
-use super::files::check_writable;
+use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags};
 use super::progress::Turns;
 use super::prompts;
+
+/// The ending of the file of what was found so far.
+const PARTIAL: &str = "partial.json";
 
 /// Memory: the core's outputs of all steps of one request, and three of them for every prompt that
 /// is learned from. Time: for each prompt about four times its steps without a cache and, for two
@@ -39,7 +41,7 @@ pub struct Calibrate {
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     runs: Vec<usize>,
-    /// Write to this file instead, for --cache-policy schedule:FILE.
+    /// Write to this file instead, for --cache-policy schedule:FILE; - is standard output.
     #[arg(short, long, value_name = "YAML")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -52,15 +54,19 @@ impl Calibrate {
         let prompts = prompts::read(&self.prompts)?;
         let settings = self.settings(&artifacts, prompts)?;
         let Request { sampler, spacing, steps, .. } = settings.request;
-        let file = self
-            .output
-            .unwrap_or_else(|| calibration_file(&artifacts.path, sampler, spacing, steps));
-        check_writable("--output", &file)?;
+        let usual = calibration_file(&artifacts.path, sampler, spacing, steps);
+        let file = Output::new("--output", self.output.as_deref().unwrap_or(&usual))?;
+        // What was found is kept until the end, so that a run that was ended goes on.
+        let (partial, _forgotten) = if file.is_file() {
+            (file.path().with_extension(PARTIAL), None)
+        } else {
+            let folder = tempfile::tempdir().context("no folder for what is found")?;
+            (folder.path().join(PARTIAL), Some(folder))
+        };
 
         let backend = Backend::open(&self.engine.options())?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
-        let partial = file.with_extension("partial.json");
         let mut bar = None;
         let schedules = calibrate(&mut pipeline, &settings, &partial, &mut |progress| {
             let bar = bar.get_or_insert_with(|| Turns::from(progress.done, progress.total));
@@ -68,11 +74,10 @@ impl Calibrate {
         })?;
         bar.into_iter().for_each(Turns::finish);
         let found = schedules_file(&pipeline, &settings, schedules);
-        write_whole(&file, found.to_yaml().as_bytes())
-            .with_context(|| file.display().to_string())?;
+        file.write(found.to_yaml().as_bytes())?;
         std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
         let table = table(&pipeline, &settings.request, &found);
-        Ok(say(format_args!("{table}\nwrote {}", file.display()))?)
+        Ok(tell([&file], format_args!("{table}\nwrote {file}"))?)
     }
 
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {

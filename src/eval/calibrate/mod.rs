@@ -27,10 +27,10 @@ use super::compare::{Summary, compare};
 use super::statistics::relative_error;
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{CheckedRequest, Request};
-use crate::util::write_whole;
 
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
 const POWERS: [f64; 3] = [1.0, 0.7, 0.4];

@@ -46,7 +46,7 @@ fn of_setup(report: &Report, index: usize, setup: &Setup) -> Value {
     };
     let (manifest, request) = (setup.manifest(), &setup.request);
     json!({
-        "model": setup.artifacts.path,
+        "model": setup.artifacts.path.display().to_string(),
         "manifest_sha256": setup.artifacts.hash,
         "variant": manifest.variant.name,
         "precision": manifest.precision,

@@ -18,12 +18,10 @@ use hydit::Request;
 use hydit::cache::CachePolicy;
 use hydit::eval::machine::{load_average, processor};
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
-use hydit::util::write_whole;
-use hydit_terminal::say;
 
 use self::measure::{Variant, measure};
 use self::setup::Setup;
-use super::files::check_writable;
+use super::files::{Output, tell};
 use super::flags::ImageFlags;
 use crate::choice::choice;
 
@@ -46,7 +44,7 @@ pub struct Bench {
     /// Turns of each variant, after one that warms up and is not counted.
     #[arg(long, value_name = "N", default_value = "5")]
     rounds: NonZeroUsize,
-    /// Write all figures and every sample to this file.
+    /// Write all figures and every sample to this file; - is standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Engine, as for generate; several are measured beside each other.
@@ -76,18 +74,17 @@ struct Report {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        if let Some(path) = &self.json {
-            check_writable("--json", path)?;
-        }
+        let json = self.json.as_ref().map(|path| Output::new("--json", path)).transpose()?;
         let load = load_average();
         let setups = self.setups()?;
         let rounds = self.rounds.get();
         let variants = measure(&setups, &self.policy, rounds)?;
         let report = Report { processor: processor(), load, rounds, setups, variants };
-        say(table::text(&report)?)?;
-        if let Some(path) = &self.json {
-            write_whole(path, format!("{:#}\n", json::json(&report)?).as_bytes())?;
-            say(format_args!("\nwrote {}", path.display()))?;
+        let table = table::text(&report)?;
+        tell(&json, table)?;
+        if let Some(file) = &json {
+            file.write(format!("{:#}\n", json::json(&report)?).as_bytes())?;
+            tell(&json, format_args!("\nwrote {file}"))?;
         }
         Ok(())
     }

@@ -1,15 +1,15 @@
 //! `--compare`: the same request without the cache, and what the cache gained and cost.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use hydit::cache::CachePolicy;
 use hydit::eval::compare::{Comparison, compare};
-use hydit::image::{Image, write_png};
+use hydit::image::{Image, Texts};
 use hydit::pipeline::cost::StepCosts;
 use hydit::{Generated, Pipeline, Request};
 use serde_json::{Value, json};
 
+use super::pictures::Pictures;
+use crate::cmd::files::Output;
 use crate::cmd::progress::Progress;
 
 /// What the cache gained in a run, and what it cost.
@@ -23,7 +23,7 @@ pub struct Gain {
     /// The worst of each figure over the batch.
     worst: Comparison,
     /// The file with both images of each seed.
-    side_by_side: PathBuf,
+    side_by_side: Output,
 }
 
 /// Draws `request` without the cache, after a short run that warms the engine up.
@@ -38,19 +38,20 @@ pub fn uncached(pipeline: &mut Pipeline, request: &Request) -> Result<Generated>
     Ok(made)
 }
 
-/// Compares two runs of `request`, and writes their images to `side_by_side`, uncached left.
+/// Compares two runs of `request`, and writes their images side by side, uncached left.
 pub fn gain(
     pipeline: &Pipeline,
     request: &Request,
     uncached: &Generated,
     cached: &Generated,
-    side_by_side: PathBuf,
+    pictures: &Pictures,
 ) -> Result<Gain> {
+    let side_by_side = pictures.compared.clone().expect("two runs are compared");
     let mut rows = Vec::with_capacity(cached.images.len());
     for (left, right) in uncached.images.iter().zip(&cached.images) {
         rows.push(Image::side_by_side(&[left.clone(), right.clone()])?);
     }
-    write_png(&side_by_side, &Image::stacked(&rows)?, &[])?;
+    pictures.write(&side_by_side, &Image::stacked(&rows)?, &Texts::new())?;
     Ok(Gain {
         uncached_seconds: uncached.timings.denoise.as_secs_f64(),
         cached_seconds: cached.timings.denoise.as_secs_f64(),
@@ -77,7 +78,7 @@ impl Gain {
             self.allowed,
             self.worst.psnr,
             self.worst.ssim,
-            self.side_by_side.display()
+            self.side_by_side
         )
     }
 
@@ -89,7 +90,7 @@ impl Gain {
             "speed_up_allowed": self.allowed,
             "psnr": self.worst.psnr.is_finite().then_some(self.worst.psnr),
             "ssim": self.worst.ssim,
-            "side_by_side": self.side_by_side,
+            "side_by_side": self.side_by_side.to_string(),
         })
     }
 }

@@ -1,24 +1,26 @@
 //! `hydit-serve generate`: a prompt in, PNG files out.
 
 mod compare;
+mod pictures;
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::eval::machine::peak_memory;
-use hydit::image::{Texts, write_png};
+use hydit::image::Texts;
 use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Generated, Pipeline, Request};
-use hydit_terminal::{note, say};
+use hydit_terminal::note;
 
+use self::pictures::Pictures;
 use self::report::Report;
-use super::files::{check_writable, read_parameters};
+use super::files::{read_parameters, tell};
 use super::flags::{EngineFlags, RequestFlags};
 use super::progress::Progress;
 
@@ -36,7 +38,7 @@ pub struct Generate {
     /// Draw the image of this PNG again; other flags change it.
     #[arg(long, value_name = "PNG")]
     from: Option<PathBuf>,
-    /// File to write; several images get -0, -1, ... before the extension.
+    /// File to write, or - for standard output; several images get -0, -1, ... before the ending.
     #[arg(short, long, value_name = "PNG", default_value = "picture.png")]
     output: PathBuf,
     #[command(flatten)]
@@ -59,7 +61,7 @@ impl Generate {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
         let artifacts = Artifacts::open(&self.model)?;
         let request = self.resolve(&artifacts, from.as_ref())?;
-        check_writable("--output", &self.output)?;
+        let pictures = Pictures::new(&self.output, &request, self.compare)?;
 
         let backend = Backend::open(&self.engine.options())?;
         note(format_args!("engine    {}", backend.describe()));
@@ -75,11 +77,10 @@ impl Generate {
             ));
         }
 
-        let paths = self.write(pipeline.artifacts(), &request, &mut made)?;
+        self.write(&pictures, pipeline.artifacts(), &request, &mut made)?;
         let gain = match uncached {
             Some(uncached) => {
-                let path = with_suffix(&self.output, "-compare");
-                Some(compare::gain(&pipeline, &request, &uncached, &made, path)?)
+                Some(compare::gain(&pipeline, &request, &uncached, &made, &pictures)?)
             }
             None => None,
         };
@@ -91,17 +92,14 @@ impl Generate {
         let report = Report {
             request: &request,
             made: &made,
-            paths: &paths,
+            files: &pictures.images,
             gain,
             start_seconds,
             peak_memory: peak_memory(),
         };
-        if self.json {
-            say(format_args!("{:#}", report.json(&pipeline)))?;
-        } else {
-            say(report.text())?;
-        }
-        Ok(())
+        let report =
+            if self.json { format!("{:#}", report.json(&pipeline)) } else { report.text() };
+        Ok(tell(&pictures.images, report)?)
     }
 
     /// Makes the request that the flags and the image of `--from` ask.
@@ -121,28 +119,22 @@ impl Generate {
         Ok(request.check(artifacts)?)
     }
 
-    /// Writes a file for each image; gives their paths.
+    /// Writes a file for each image.
     fn write(
         &self,
+        pictures: &Pictures,
         artifacts: &Artifacts,
         request: &Request,
         made: &mut Generated,
-    ) -> Result<Vec<PathBuf>> {
+    ) -> Result<()> {
         let Generated { images, timings, .. } = made;
-        let mut paths = Vec::new();
-        for (i, image) in images.iter().enumerate() {
-            let path = if images.len() == 1 {
-                self.output.clone()
-            } else {
-                with_suffix(&self.output, &format!("-{i}"))
-            };
+        for (i, (image, file)) in images.iter().zip(&pictures.images).enumerate() {
             let texts = self.texts(artifacts, request, i);
             let start = Instant::now();
-            write_png(&path, image, &texts)?;
+            pictures.write(file, image, &texts)?;
             timings.add(Stage::Png, start.elapsed());
-            paths.push(path);
         }
-        Ok(paths)
+        Ok(())
     }
 
     fn texts(&self, artifacts: &Artifacts, request: &Request, index: usize) -> Texts {
@@ -152,11 +144,4 @@ impl Generate {
             request.parameters(artifacts, index).to_texts()
         }
     }
-}
-
-/// Puts `suffix` before the extension: `cat.png` becomes `cat-0.png`.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or("png".into(), |e| e.to_string_lossy());
-    path.with_file_name(format!("{stem}{suffix}.{extension}"))
 }

@@ -1,13 +1,12 @@
 //! What `generate` did, for people and as data.
 
-use std::path::PathBuf;
-
 use hydit::cache::{refreshed, refreshes};
 use hydit::timing::{Stage, Timings};
 use hydit::{Generated, Pipeline, Request};
 use serde_json::{Value, json};
 
 use super::compare::Gain;
+use crate::cmd::files::Output;
 use crate::cmd::progress::mark;
 
 /// One run of `generate`.
@@ -15,7 +14,7 @@ pub struct Report<'a> {
     pub request: &'a Request,
     pub made: &'a Generated,
     /// A file for each image.
-    pub paths: &'a [PathBuf],
+    pub files: &'a [Output],
     pub gain: Option<Gain>,
     /// Seconds from the start of the program to the first denoising step.
     pub start_seconds: Option<f64>,
@@ -45,8 +44,8 @@ impl Report<'_> {
         if let Some(gain) = &self.gain {
             out += &gain.text();
         }
-        for path in self.paths {
-            out += &format!("wrote {}\n", path.display());
+        for file in self.files {
+            out += &format!("wrote {file}\n");
         }
         out
     }
@@ -55,10 +54,12 @@ impl Report<'_> {
     pub fn json(&self, pipeline: &Pipeline) -> Value {
         let Generated { plan, timings, timesteps, .. } = self.made;
         let images: Vec<Value> = self
-            .paths
+            .files
             .iter()
             .enumerate()
-            .map(|(i, path)| json!({ "path": path, "seed": self.request.seed + i as u64 }))
+            .map(|(i, file)| {
+                json!({ "path": file.to_string(), "seed": self.request.seed + i as u64 })
+            })
             .collect();
         let stages: Vec<Value> = Stage::ALL
             .iter()

@@ -13,19 +13,19 @@ mod svg;
 mod table;
 
 use std::ffi::OsStr;
+use std::iter;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::eval::{Contender, Trial};
 use hydit::image::encode_png;
 use hydit::runtime::Backend;
-use hydit::util::write_whole;
 use hydit::{Pipeline, Request};
-use hydit_terminal::{note, say};
+use hydit_terminal::note;
 
 use self::judge::{Sample, Shown};
 use self::layout::layout;
@@ -33,7 +33,7 @@ use self::page::page;
 use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
-use super::files::check_writable;
+use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags};
 use super::prompts;
 
@@ -62,7 +62,8 @@ pub struct Sheet {
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
-    /// The sheet, as a page with plot and figures (.html), or its images alone (.png, .svg).
+    /// The sheet, as a page with plot and figures (.html), or its images alone (.png, .svg). As for
+    /// the other files, - is standard output; it gets a PNG.
     #[arg(short, long, value_name = "FILE", default_value = "sheet.png")]
     output: PathBuf,
     /// Plot PSNR over speed-up, as .svg or .png.
@@ -107,9 +108,23 @@ impl Report {
     }
 }
 
+/// The files to write, and their formats.
+struct Files {
+    sheet: (Output, Format),
+    plot: Option<(Output, Format)>,
+    csv: Option<Output>,
+}
+
+impl Files {
+    fn all(&self) -> impl Iterator<Item = &Output> {
+        let plot = self.plot.as_ref().map(|(output, _)| output);
+        iter::once(&self.sheet.0).chain(plot).chain(&self.csv)
+    }
+}
+
 impl Sheet {
     pub fn run(self) -> Result<()> {
-        self.check_files()?;
+        let files = self.files()?;
         let prompts = match &self.prompts {
             Some(path) => prompts::read(path)?,
             None => self.prompt.clone(),
@@ -127,38 +142,31 @@ impl Sheet {
             judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
         let model = pipeline.manifest().variant.name.clone();
         let report = Report { model, request, prompts, contenders, samples, shown };
-        self.write(&report)?;
-        if self.json {
-            say(format_args!("{:#}", table::json(&report)))?;
-        } else {
-            say(table::text(&report))?;
-        }
-        Ok(())
+        write(&files, &report)?;
+        let means =
+            if self.json { format!("{:#}", table::json(&report)) } else { table::text(&report) };
+        Ok(tell(files.all(), means)?)
     }
 
-    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let files = [
-            ("--output", Some(&self.output)),
-            ("--plot", self.plot.as_ref()),
-            ("--csv", self.csv.as_ref()),
-        ];
-        files.into_iter().filter_map(|(flag, path)| Some((flag, path?.as_path())))
-    }
-
-    fn check_files(&self) -> Result<()> {
-        Format::of("--output", &self.output, &Format::SHEET)?;
-        if let Some(path) = &self.plot {
-            Format::of("--plot", path, &Format::PLOT)?;
-        }
-        for (flag, path) in self.files() {
-            check_writable(flag, path)?;
-            if let Some((other, _)) =
-                self.files().find(|(other, same)| *other != flag && *same == path)
-            {
-                bail!("{flag} and {other} name the same file, {}", path.display());
+    fn files(&self) -> Result<Files> {
+        let drawn = |flag, path: &Path, possible: &[Format]| {
+            let output = Output::new(flag, path)?;
+            let format = Format::of(flag, &output, possible)?;
+            let output = if format == Format::Png { output.refuse_terminal()? } else { output };
+            Ok::<_, Error>((output, format))
+        };
+        let plot = self.plot.as_ref().map(|path| drawn("--plot", path, &Format::PLOT));
+        let files = Files {
+            sheet: drawn("--output", &self.output, &Format::SHEET)?,
+            plot: plot.transpose()?,
+            csv: self.csv.as_ref().map(|path| Output::new("--csv", path)).transpose()?,
+        };
+        for (i, file) in files.all().enumerate() {
+            if let Some(other) = files.all().skip(i + 1).find(|other| other.is_same(file)) {
+                bail!("{} and {} name the same file, {file}", file.flag(), other.flag());
             }
         }
-        Ok(())
+        Ok(files)
     }
 
     fn contenders(&self, request: &Request) -> Result<Vec<Contender>> {
@@ -172,38 +180,44 @@ impl Sheet {
         let policies = self.policy.iter().cloned().map(Contender::Policy);
         Ok(policies.chain(self.control.iter().copied().map(Contender::Steps)).collect())
     }
+}
 
-    fn write(&self, report: &Report) -> Result<()> {
-        let sheet = layout(report, None)?;
-        let bytes = match Format::of("--output", &self.output, &Format::SHEET)? {
-            Format::Html => page(report, &sheet)?.into_bytes(),
-            format => drawn(&sheet, format, pixels_per_unit(report), &self.output)?,
-        };
-        write(&self.output, &bytes)?;
-        if let Some(path) = &self.plot {
-            let format = Format::of("--plot", path, &Format::PLOT)?;
-            write(path, &drawn(&plot(report, plot::SIZE), format, plot::SCALE, path)?)?;
-        }
-        if let Some(path) = &self.csv {
-            write(path, csv::csv(report).as_bytes())?;
-        }
-        Ok(())
+fn write(files: &Files, report: &Report) -> Result<()> {
+    let sheet = layout(report, None)?;
+    let (output, format) = &files.sheet;
+    let bytes = match format {
+        Format::Html => page(report, &sheet)?.into_bytes(),
+        format => drawn(&sheet, *format, pixels_per_unit(report), output)?,
+    };
+    write_one(output, &bytes)?;
+    if let Some((output, format)) = &files.plot {
+        let plot = plot(report, plot::SIZE);
+        write_one(output, &drawn(&plot, *format, plot::SCALE, output)?)?;
     }
+    if let Some(output) = &files.csv {
+        write_one(output, csv::csv(report).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn write_one(output: &Output, bytes: &[u8]) -> Result<()> {
+    output.write(bytes)?;
+    note(format_args!("wrote {output}"));
+    Ok(())
 }
 
 /// Makes the bytes of a file with `svg`: as it is, or as PNG with `scale` pixels for each unit.
-fn drawn(svg: &Svg, format: Format, scale: f32, path: &Path) -> Result<Vec<u8>> {
+fn drawn(svg: &Svg, format: Format, scale: f32, output: &Output) -> Result<Vec<u8>> {
     if format != Format::Png {
         return Ok(svg.document().into_bytes());
     }
     let Rendered { image, boxes } =
-        render(&svg.document(), scale).with_context(|| path.display().to_string())?;
+        render(&svg.document(), scale).with_context(|| output.to_string())?;
     if !boxes.is_empty() {
         let boxes: Vec<String> = boxes.into_iter().map(String::from).collect();
         note(format_args!(
-            "note: {} has boxes for {}, which no font of this machine has: install one that does, \
-             or write .html or .svg",
-            path.display(),
+            "note: {output} has boxes for {}, which no font of this machine has: install one that \
+             does, or write .html or .svg",
             boxes.join(" ")
         ));
     }
@@ -213,12 +227,6 @@ fn drawn(svg: &Svg, format: Format, scale: f32, path: &Path) -> Result<Vec<u8>> 
 /// Small images are enlarged to 256 pixels on the PNG of a sheet, large ones keep up to 512.
 fn pixels_per_unit(report: &Report) -> f32 {
     report.shown[0].uncached.width.clamp(256, 512) as f32 / layout::CELL
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    note(format_args!("wrote {}", path.display()));
-    Ok(())
 }
 
 /// A format of sheets and plots. The ending of a file's name chooses it.
@@ -233,14 +241,19 @@ impl Format {
     const SHEET: [Format; 3] = [Format::Html, Format::Png, Format::Svg];
     const PLOT: [Format; 2] = [Format::Svg, Format::Png];
 
-    /// Finds the one of `possible` formats that the ending of `path` names, which `flag` gave.
-    fn of(flag: &str, path: &Path, possible: &[Format]) -> Result<Format> {
-        let ending = path.extension().map(OsStr::to_ascii_lowercase).unwrap_or_default();
+    /// Finds the one of `possible` formats that the ending of `output` names, which `flag` gave. A
+    /// pipe or device without an ending gets a PNG.
+    fn of(flag: &str, output: &Output, possible: &[Format]) -> Result<Format> {
+        let ending = output.path().extension().map(OsStr::to_ascii_lowercase);
+        if ending.is_none() && !output.is_file() {
+            return Ok(Format::Png);
+        }
+        let ending = ending.unwrap_or_default();
         let format = possible.iter().find(|format| ending == format.ending());
         format.copied().with_context(|| {
             let endings: Vec<String> =
                 possible.iter().map(|format| format!(".{}", format.ending())).collect();
-            format!("{flag}: {} must end in {}", path.display(), endings.join(" or "))
+            format!("{flag}: {output} must end in {}", endings.join(" or "))
         })
     }
 

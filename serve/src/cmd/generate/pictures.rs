@@ -1,0 +1,79 @@
+//! The files that `generate` writes: named, and checked, before anything is drawn.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use hydit::Request;
+use hydit::image::{Image, Texts, encode_png};
+
+use crate::cmd::files::Output;
+
+/// The flag that names them.
+const FLAG: &str = "--output";
+
+/// A file for each image, and one to compare them.
+pub struct Pictures {
+    /// One for each image.
+    pub images: Vec<Output>,
+    /// Both images of each seed side by side, with `--compare`.
+    pub compared: Option<Output>,
+}
+
+impl Pictures {
+    /// The files at `path` and beside it that the images of `request` are written to, and their
+    /// comparison if they are `compared`.
+    ///
+    /// # Errors
+    /// When one of them cannot be written.
+    pub fn new(path: &Path, request: &Request, compared: bool) -> Result<Pictures> {
+        let count = request.num_images;
+        let first = Output::new(FLAG, path)?.refuse_terminal()?;
+        if !first.is_file() && (count > 1 || compared) {
+            bail!("{FLAG}: {first} takes one image, and more are drawn; name a file");
+        }
+        let named = |suffix: String| Output::new(FLAG, &with_suffix(path, &suffix));
+        let images = match count {
+            1 => vec![first],
+            _ => (0..count).map(|i| named(format!("-{i}"))).collect::<Result<_>>()?,
+        };
+        let compared = compared.then(|| named("-compare".to_string())).transpose()?;
+        Ok(Pictures { images, compared })
+    }
+
+    /// Writes `image` to `output`; a PNG with `texts`.
+    pub fn write(&self, output: &Output, image: &Image, texts: &Texts) -> Result<()> {
+        output.write(&encode_png(image, texts)?)
+    }
+}
+
+/// Puts `suffix` before the ending: `cat.png` becomes `cat-0.png`.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_suffix_stands_before_the_ending() {
+        for (path, expected) in [
+            (&b"a/cat.png"[..], &b"a/cat-0.png"[..]),
+            (b"cat", b"cat-0"),
+            (b"c.a.t.JPG", b"c.a.t-0.JPG"),
+            (b"\xff\xfe.webp", b"\xff\xfe-0.webp"),
+        ] {
+            let path = Path::new(OsStr::from_bytes(path));
+            assert_eq!(with_suffix(path, "-0").as_os_str(), OsStr::from_bytes(expected));
+        }
+    }
+}
