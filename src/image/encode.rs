@@ -1,5 +1,7 @@
 //! Images as files of several formats, in memory.
 
+use std::path::Path;
+
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
@@ -33,6 +35,29 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every ending that [`Format::of`] knows, for messages.
+    pub const ENDINGS: &str = ".png, .jpg, .jpeg or .webp";
+
+    /// The format that the ending of a file's name asks for: PNG where it has none.
+    pub fn of(path: &Path) -> Option<Format> {
+        let Some(ending) = path.extension() else { return Some(Format::Png) };
+        match ending.to_ascii_lowercase().to_str()? {
+            "png" => Some(Format::Png),
+            "jpg" | "jpeg" => Some(Format::Jpeg),
+            "webp" => Some(Format::Webp),
+            _ => None,
+        }
+    }
+
+    /// Most pixels of a row or column of an image.
+    pub fn max_side(self) -> usize {
+        match self {
+            Format::Png => i32::MAX as usize,
+            Format::Jpeg => 65_535,
+            Format::Webp => 16_384,
+        }
+    }
+
     /// The media type of its files.
     pub fn media_type(self) -> &'static str {
         match self {

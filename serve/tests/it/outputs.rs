@@ -153,6 +153,8 @@ fn what_cannot_be_written_is_refused_in_a_line_before_anything_is_drawn() {
         ("file/cat.png", &[], "Not a directory"),
         (&long, &[], "name too long"),
         (&almost, &["--batch-size", "2"], "name too long"),
+        ("cat.gif", &[], "cat.gif must end in .png, .jpg, .jpeg or .webp"),
+        ("cat.png.bak", &[], "must end in .png, .jpg, .jpeg or .webp"),
         ("pipe", &["--batch-size", "2"], "pipe takes one image"),
         ("/dev/null", &["--compare", "--use-cache"], "/dev/null takes one image"),
     ];
@@ -173,6 +175,33 @@ fn what_cannot_be_written_is_refused_in_a_line_before_anything_is_drawn() {
     let written = scratch.draw(&file, &[]).output().expect("it starts");
     // Nothing is write-protected from the superuser.
     assert_eq!(written.status.success(), rustix::process::geteuid().is_root(), "{written:?}");
+}
+
+#[test]
+fn the_ending_chooses_the_format_of_all_files() {
+    let scratch = Scratch::new();
+    let start = |bytes: &[u8]| bytes[..12].to_vec();
+    let jpeg = b"\xff\xd8\xff";
+    for out in ["a.jpg", "b.JPEG", "c.webp"] {
+        let told = done(scratch.draw(&scratch.file(out), &[]));
+        let bytes = start(&fs::read(scratch.file(out)).expect("a file"));
+        assert!(if out == "c.webp" { &bytes[8..] == b"WEBP" } else { bytes.starts_with(jpeg) });
+        assert!(text(&told.stderr).contains("does not keep its parameters"), "{told:?}");
+    }
+    let more = ["--batch-size", "2", "--compare", "--cache-policy", "N2-1000-0", "--no-metadata"];
+    let told = done(scratch.draw(&scratch.file("d.jpg"), &more));
+    assert!(!text(&told.stderr).contains("note: "), "{told:?}");
+    for name in ["d-0.jpg", "d-1.jpg", "d-compare.jpg"] {
+        assert!(fs::read(scratch.file(name)).expect("a file").starts_with(jpeg), "{name}");
+    }
+    done(scratch.draw(&scratch.file("plain"), &[]));
+    read_png(Path::new(&scratch.file("plain"))).expect("a PNG without an ending");
+    assert_eq!(scratch.names().len(), 7);
+
+    let tall = ["--batch-size", "64", "--compare", "--use-cache", "--image-size", "512", "512"];
+    let refused = scratch.draw(&scratch.file("e.webp"), &tall).output().expect("it starts");
+    let told = text(&refused.stderr);
+    assert!(told.contains("32768") && told.contains("write .png"), "{told}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `hydit-serve generate`: a prompt in, PNG files out.
+//! `hydit-serve generate`: a prompt in, image files out.
 
 mod compare;
 mod pictures;
@@ -38,15 +38,16 @@ pub struct Generate {
     /// Draw the image of this PNG again; other flags change it.
     #[arg(long, value_name = "PNG")]
     from: Option<PathBuf>,
-    /// File to write, or - for standard output; several images get -0, -1, ... before the ending.
-    #[arg(short, long, value_name = "PNG", default_value = "picture.png")]
+    /// File to write: .png, .jpg, .jpeg or .webp, or - for standard output. Several images get -0,
+    /// -1, ... before the ending.
+    #[arg(short, long, value_name = "FILE", default_value = "picture.png")]
     output: PathBuf,
     #[command(flatten)]
     request: RequestFlags,
     /// Draw without the cache as well: speed-up, PSNR, SSIM and both images side by side.
     #[arg(long)]
     compare: bool,
-    /// Leave the parameters out of the PNG.
+    /// Leave the parameters out of the file; only a PNG has them.
     #[arg(long)]
     no_metadata: bool,
     /// Print what was done as JSON.
@@ -62,6 +63,9 @@ impl Generate {
         let artifacts = Artifacts::open(&self.model)?;
         let request = self.resolve(&artifacts, from.as_ref())?;
         let pictures = Pictures::new(&self.output, &request, self.compare)?;
+        if !self.no_metadata {
+            pictures.note_missing_parameters();
+        }
 
         let backend = Backend::open(&self.engine.options())?;
         note(format_args!("engine    {}", backend.describe()));
