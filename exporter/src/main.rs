@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{Options, Progress, export, inspect, synth};
 use hydit_graphs::{DType, Precision, Target};
-use hydit_terminal::{note, plain, say};
+use hydit_terminal::{note, plain, say, whole};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exports a Hunyuan-DiT checkpoint to ONNX graphs for Skip-Cache serving, without Python and
@@ -61,7 +61,7 @@ struct Synth {
     #[arg(long, value_enum, default_value_t = SynthDtype::Fp32)]
     dtype: SynthDtype,
     /// Seed of the weights.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_parser = whole::<u64>, default_value_t = 0)]
     seed: u64,
 }
 

@@ -6,6 +6,7 @@
 
 mod choice;
 mod cmd;
+mod seed;
 pub mod server;
 
 pub use cmd::run;

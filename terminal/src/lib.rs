@@ -6,12 +6,14 @@
 //! nothing in it.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod number;
 mod run;
 mod text;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+pub use number::whole;
 pub use run::run;
 pub use text::{in_a_line, plain};
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 use clap::Parser;
 
+use crate::number::with_numbers;
 use crate::{OutputError, note, plain, text};
 
 /// The exit code when standard output was closed: what a shell tells of a program that the signal
@@ -17,7 +18,7 @@ const MOST: usize = 2000;
 /// Runs `command` on the arguments of the process. An error is printed with its causes, and the
 /// exit code tells of it: 2 of wrong arguments, 1 of any other.
 pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode {
-    let done = match C::try_parse() {
+    let done = match parse() {
         Ok(parsed) => command(parsed),
         Err(error) if error.use_stderr() => {
             usage(&error);
@@ -33,6 +34,12 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
     let lines: Vec<String> = lines.lines().map(|line| text::in_a_line(line, MOST)).collect();
     note(lines.join("\n"));
     ExitCode::FAILURE
+}
+
+/// The arguments.
+fn parse<C: Parser>() -> Result<C, clap::Error> {
+    let matches = with_numbers(C::command()).try_get_matches()?;
+    C::from_arg_matches(&matches)
 }
 
 /// Prints help or the version.

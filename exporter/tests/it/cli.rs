@@ -55,6 +55,14 @@ fn a_misuse_exits_with_2() {
     for arguments in [&[] as &[&str], &["--checkpoint", "x"], &["--dtype", "int8"]] {
         assert_eq!(hydit_export(arguments).status.code(), Some(2), "{arguments:?}");
     }
+    for arguments in [
+        ["--checkpoint", "x", "--out", "y", "--cache-at-branch", "-1"],
+        ["synth", "--out", "y", "--small-text", "--depth", "-2"],
+        ["synth", "--out", "y", "--small-text", "--seed", "-1"],
+    ] {
+        let told = String::from_utf8(hydit_export(&arguments).stderr).expect("text");
+        assert!(told.contains("expected a whole number of 0 or more"), "{told}");
+    }
 }
 
 #[test]

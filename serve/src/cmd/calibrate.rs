@@ -33,7 +33,7 @@ pub struct Calibrate {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// What not to draw.
-    #[arg(long)]
+    #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
     #[command(flatten)]
     image: ImageFlags,

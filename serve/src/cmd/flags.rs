@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::choice::choice;
+use crate::seed;
 
 /// What to draw and when the deep core runs. Where a flag is not given, the picture of `--from` or
 /// the model's defaults hold.
@@ -50,8 +51,9 @@ pub struct ImageFlags {
     /// Timestep spacing of the sampler: leading, linspace or trailing.
     #[arg(long)]
     spacing: Option<Spacing>,
-    /// Seed of the first picture, as torch.Generator("cpu").manual_seed; picture i has seed + i.
-    #[arg(long)]
+    /// Seed of the first picture, as torch.Generator("cpu").manual_seed, or -1 for one at random;
+    /// picture i has seed + i.
+    #[arg(long, value_parser = seed::parse, allow_hyphen_values = true)]
     seed: Option<u64>,
     /// Pictures, each of its own seed.
     #[arg(long = "batch-size", visible_alias = "seeds", value_name = "N")]

@@ -1,15 +1,22 @@
-//! Odd values of flags: texts that a terminal would obey.
+//! Odd values of flags: seeds at random, prompts with dashes, negative numbers, and texts that a
+//! terminal would obey.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::process::{Command, Output};
 
 use hydit::image::{Image, write_png};
 use serde_json::Value;
 
-use crate::program::{Scratch, command, text};
+use crate::program::{Scratch, command, serve, text};
 
 /// Sets the colour, the title of the window, and clears the screen.
 const OBEYED: &str = "\u{1b}[31m\u{1b}]0;title\u{7}\u{9b}2J\r";
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
 
 fn with_paths(arguments: &[&OsStr]) -> Command {
     let mut command = command(&[]);
@@ -19,6 +26,98 @@ fn with_paths(arguments: &[&OsStr]) -> Command {
 
 fn os(text: &str) -> &OsStr {
     OsStr::new(text)
+}
+
+#[test]
+fn a_seed_of_minus_one_is_drawn_told_and_kept() {
+    let scratch = Scratch::new();
+    let draw = |name: &str, seed: &str, more: &[&str]| {
+        let flags = ["generate", "--model", &scratch.model, "--backend", "ort", "--prompt", "a"];
+        let file = scratch.file(name);
+        let output = serve(
+            &[&flags[..], &["--infer-steps", "2", "--seed", seed, "-o", &file], more].concat(),
+        );
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    };
+    let seed = |name: &str| json(&serve(&["info", &scratch.file(name), "--json"]))["seed"].clone();
+    let told = json(&draw("first.png", "-1", &["--json"]));
+    let drawn = seed("first.png");
+    assert_eq!((&told["images"][0]["seed"], &told["parameters"]["seed"]), (&drawn, &drawn));
+    let told = text(&draw("other.png", "-1", &["--batch-size", "2"]).stdout);
+    let first = seed("other-0.png").as_u64().expect("a number");
+    assert!(told.contains(&format!("seed      {first} to {}\n", first + 1)), "{told}");
+    assert_ne!(drawn, first, "another is drawn each time");
+
+    draw("again.png", &drawn.to_string(), &[]);
+    let read = |name: &str| fs::read(scratch.file(name)).expect("a file");
+    assert!(read("first.png") == read("again.png"));
+}
+
+#[test]
+fn a_prompt_is_text_whatever_it_begins_with() {
+    let scratch = Scratch::new();
+    let out = scratch.file("cat.png");
+    let flags = ["generate", "--model", &scratch.model, "--infer-steps", "1", "-o", &out];
+    for (prompt, negative) in [("-ugly cat", "-x"), ("--json", "--prompt"), ("-1", "-")] {
+        let texts = ["--prompt", prompt, "--negative-prompt", negative];
+        let output = serve(&[&flags[..], &texts].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let kept = json(&serve(&["info", &out, "--json"]));
+        assert_eq!((&kept["prompt"], &kept["negative_prompt"]), (&prompt.into(), &negative.into()));
+    }
+    // The others fail only later, at what is wrong.
+    let model = scratch.model.as_str();
+    for arguments in [
+        &["sheet", "--model", model, "--prompt", "-a", "--negative", "-b", "--policy", "N0"][..],
+        &["bench", "--model", model, "--prompt", "-a", "--negative", "-b", "--policy", "N0"],
+    ] {
+        let told = text(&serve(arguments).stderr);
+        assert!(told.contains("invalid value 'N0' for '--policy <POLICY>'"), "{told}");
+    }
+}
+
+#[test]
+fn a_negative_number_is_told_what_it_may_be() {
+    let scratch = Scratch::new();
+    let generate = ["generate", "--model", &scratch.model, "--prompt", "a", "-o", "/dev/null"];
+    let model = scratch.model.as_str();
+    let whole = "expected a whole number of 0 or more";
+    let one = "expected a whole number of 1 or more";
+    let draws: &[(&[&str], &str)] = &[
+        (&["--infer-steps", "-5"], whole),
+        (&["--batch-size", "-1"], whole),
+        (&["--seeds", "-1"], whole),
+        (&["--image-size", "-128", "128"], whole),
+        (&["--threads", "-2"], whole),
+        (&["--use-cache", "--cache-step", "-3"], one),
+        (&["--use-cache", "--cache-step", "0"], one),
+        (&["--use-cache", "--cache-start", "-700"], whole),
+        (&["--infer-steps", "2.5"], whole),
+        (&["--infer-steps", "99999999999999999999"], "too large"),
+        (&["--cfg-scale", "-1"], "guidance_scale: -1; expected 0 to 100"),
+        (&["--guidance-rescale", "-0.5"], "guidance_rescale: -0.5; expected 0 to 1"),
+        (&["--seed", "-one"], "or -1 for one at random"),
+        (&["--seed", "-2"], "from 0 to 18446744073709551615, or -1 for one at random"),
+    ];
+    let others: &[(&[&str], &str)] = &[
+        (&["bench", "--model", model, "--rounds", "-1"], one),
+        (&["bench", "--model", model, "--threads", "-1"], whole),
+        (&["sheet", "--model", model, "--prompt", "a", "--control", "-4"], whole),
+        (&["sheet", "--model", model, "--prompt", "a", "--policy", "off", "--show", "-1"], one),
+        (&["calibrate", "--model", model, "--prompts", "p", "--runs", "-4"], whole),
+        (&["plan", "--model", model, "--infer-steps", "-4"], whole),
+        (&["serve", "--model", model, "--threads", "-4"], whole),
+        (&["serve", "--model", model, "--max-n", "-4"], whole),
+        (&["serve", "--model", model, "--deadline", "-4s"], "expected a number and ms, s, m"),
+        (&["serve", "--model", model, "--max-body", "-4"], "expected a number and B, KiB"),
+    ];
+    let draws = draws.iter().map(|(more, expected)| ([&generate[..], more].concat(), expected));
+    let others = others.iter().map(|(arguments, expected)| (arguments.to_vec(), expected));
+    for (arguments, expected) in draws.chain(others) {
+        let told = text(&serve(&arguments).stderr);
+        assert!(told.starts_with("error: ") && told.contains(expected), "{arguments:?}: {told}");
+    }
 }
 
 fn run(arguments: &[&OsStr]) -> Output {

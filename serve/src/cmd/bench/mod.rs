@@ -34,10 +34,10 @@ pub struct Bench {
     #[arg(long, value_name = "POLICY", default_values = ["off", "N2-700-50"])]
     policy: Vec<CachePolicy>,
     /// What to draw, Chinese or English.
-    #[arg(long, default_value = "a cat")]
+    #[arg(long, default_value = "a cat", allow_hyphen_values = true)]
     prompt: String,
     /// What not to draw.
-    #[arg(long)]
+    #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
     #[command(flatten)]
     image: ImageFlags,

@@ -30,10 +30,10 @@ pub struct Generate {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// What to draw, Chinese or English.
-    #[arg(long, required_unless_present = "from")]
+    #[arg(long, required_unless_present = "from", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// What not to draw.
-    #[arg(long)]
+    #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
     /// Draw the image of this PNG again; other flags change it.
     #[arg(long, value_name = "PNG")]

@@ -27,9 +27,12 @@ impl Report<'_> {
     pub fn text(&self) -> String {
         let Generated { plan, timings, .. } = self.made;
         let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
+        let Request { seed, num_images, ref cache_policy, .. } = *self.request;
+        let last = seed + num_images as u64 - 1;
+        let seeds = if last == seed { String::new() } else { format!(" to {last}") };
         let mut out = format!(
-            "plan      {marks}  {}, {} of {} steps ran the deep core\n\n",
-            self.request.cache_policy,
+            "seed      {seed}{seeds}\n\
+             plan      {marks}  {cache_policy}, {} of {} steps ran the deep core\n\n",
             refreshes(plan),
             plan.len()
         );

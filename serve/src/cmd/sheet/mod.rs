@@ -46,10 +46,10 @@ pub struct Sheet {
     #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
     prompts: Option<PathBuf>,
     /// What to draw, Chinese or English; may come several times.
-    #[arg(long, conflicts_with = "prompts")]
+    #[arg(long, conflicts_with = "prompts", allow_hyphen_values = true)]
     prompt: Vec<String>,
     /// What not to draw.
-    #[arg(long)]
+    #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
     /// Cache policies, as for generate, with commas between or the flag several times.
     #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "control")]

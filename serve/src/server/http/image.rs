@@ -3,6 +3,7 @@
 //! A field of [`Request`] is a field of the APIs too, by its own name unless [`NAMES`] has another.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -14,10 +15,10 @@ use hydit::request::{CheckedRequest, Request, spacing_of};
 use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::error::ApiError;
 use super::fields::{read, unknown};
+use crate::seed;
 use crate::server::output::Output;
 use crate::server::settings::Settings;
 use crate::server::told;
@@ -83,7 +84,7 @@ impl ImageFields {
     ) -> Result<CheckedRequest, ApiError> {
         let defaults = Request::new(&artifacts.manifest, "").map_err(|error| internal(&error))?;
         let steps = defaults.steps.min(settings.limits.max_steps);
-        let mut request = self.over(Request { steps, seed: random_seed(), ..defaults })?;
+        let mut request = self.over(Request { steps, seed: seed::random(), ..defaults })?;
         let given = |name: &str| self.request.get(name).is_some_and(|value| !value.is_null());
         if given("sampler") && !given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
@@ -116,7 +117,8 @@ impl ImageFields {
                 let message = format!("{other} and {name} are the same: give one of them");
                 return Err(ApiError::field(name, message));
             }
-            fields.insert(field.to_string(), as_f32(value));
+            let value = if field == "seed" { seed_of(value)? } else { as_f32(value) };
+            fields.insert(field.to_string(), value);
         }
         read(fields).map_err(|error: ApiError| {
             let field = error.param.unwrap_or_default();
@@ -204,6 +206,20 @@ fn as_f32(value: &Value) -> Value {
     Value::from(f64::from(outward))
 }
 
+/// A seed, for which -1 is one at random.
+fn seed_of(value: &Value) -> Result<Value, ApiError> {
+    match value.as_f64() {
+        Some(-1.0) => Ok(Value::from(seed::random())),
+        Some(number) if number < 0.0 => Err(wrong_seed(value)),
+        _ => Ok(as_f32(value)),
+    }
+}
+
+fn wrong_seed(seed: impl Display) -> ApiError {
+    let message = format!("seed: {seed}; expected 0 to {MAX_SEED}, or -1 for one at random");
+    ApiError::field("seed", message)
+}
+
 /// Width and height from `WIDTHxHEIGHT`.
 fn width_height(size: &str) -> Result<(usize, usize), ApiError> {
     let side = |text: &str| {
@@ -217,10 +233,6 @@ fn width_height(size: &str) -> Result<(usize, usize), ApiError> {
         let message = "size: expected auto or WIDTHxHEIGHT in pixels, such as 1024x768";
         ApiError::field("size", message)
     })
-}
-
-fn random_seed() -> u64 {
-    u64::from(Uuid::new_v4().as_u128() as u32)
 }
 
 fn check_texts(request: &Request) -> Result<(), ApiError> {
@@ -254,7 +266,7 @@ fn check_limits(request: &Request, settings: &Settings) -> Result<(), ApiError> 
         }
     }
     if seed > MAX_SEED {
-        return Err(ApiError::field("seed", format!("seed: {seed}; expected 0 to {MAX_SEED}")));
+        return Err(wrong_seed(seed));
     }
     Ok(())
 }

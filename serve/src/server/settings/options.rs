@@ -175,8 +175,9 @@ impl Options {
         }
     }
 
-    /// Adds the options to a command, as [`Args::augment_args`] does; every switch can be turned
-    /// off as well, by `=false`, in case the file turned it on.
+    /// Adds the options to a command, as [`Args::augment_args`] does. Every switch can be turned
+    /// off as well, by `=false`, in case the file turned it on; times and sizes say what they must
+    /// be where one begins with a dash.
     pub(super) fn augment(command: clap::Command) -> clap::Command {
         Options::augment_args(command).mut_args(|argument| match argument.get_action() {
             ArgAction::SetTrue => argument
@@ -187,7 +188,11 @@ impl Options {
                 .require_equals(true)
                 .default_value("false")
                 .default_missing_value("true"),
-            _ => argument,
+            _ => {
+                let names = argument.get_value_names().unwrap_or_default();
+                let measure = names.iter().any(|name| name == "TIME" || name == "SIZE");
+                if measure { argument.allow_hyphen_values(true) } else { argument }
+            }
         })
     }
 }

@@ -28,6 +28,10 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
     assert_eq!(plain, Request { seed: plain.seed, ..defaults });
     assert!(plain.seed <= u64::from(u32::MAX));
     assert_ne!(plain.seed, right(json!({"prompt": "猫"})).seed, "seeds are drawn at random");
+    for seed in [json!(-1), json!(-1.0)] {
+        let [one, other] = [(); 2].map(|()| right(json!({"prompt": "猫", "seed": seed})).seed);
+        assert!(one != other && one.max(other) <= u64::from(u32::MAX), "{one} {other}");
+    }
 
     let wide = right(json!({"prompt": "猫", "size": "256x128"}));
     assert_eq!((wide.width, wide.height), (256, 128));
@@ -59,7 +63,8 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
         ("steps", json!(101)),
         ("steps", json!("4")),
         ("seed", json!(MAX_SEED + 1)),
-        ("seed", json!(-1)),
+        ("seed", json!(-2)),
+        ("seed", json!("-1")),
         ("guidance", json!(1e308)),
         ("guidance", json!(-0.5)),
         ("guidance_rescale", json!(1.5)),
