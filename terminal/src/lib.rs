@@ -6,6 +6,7 @@
 //! nothing in it.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod environment;
 mod number;
 mod run;
 mod text;

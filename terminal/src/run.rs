@@ -7,7 +7,7 @@ use anyhow::Error;
 use clap::Parser;
 
 use crate::number::with_numbers;
-use crate::{OutputError, note, plain, text};
+use crate::{OutputError, environment, note, plain, text};
 
 /// The exit code when standard output was closed: what a shell tells of a program that the signal
 /// SIGPIPE has ended. Not 0, since the rest was not done.
@@ -38,7 +38,9 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
 
 /// The arguments.
 fn parse<C: Parser>() -> Result<C, clap::Error> {
-    let matches = with_numbers(C::command()).try_get_matches()?;
+    let command = with_numbers(C::command());
+    let matches = environment::without_unusable(command.clone()).try_get_matches()?;
+    environment::check(&command, &matches)?;
     C::from_arg_matches(&matches)
 }
 

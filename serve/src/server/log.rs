@@ -35,8 +35,13 @@ pub enum LogFormat {
 /// # Errors
 /// When it is neither.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(level)
-        .map_err(|error| format!("{error}; expected error, warn, info, debug or trace"))
+    const EXPECTED: &str = "expected error, warn, info, debug or trace";
+    // A word alone would be taken for a part of the program, of which nothing is logged.
+    let words = level.split(',').filter(|directive| !directive.contains(['=', '[']));
+    for word in words {
+        word.parse::<LevelFilter>().map_err(|_| format!("{word:?} is no level; {EXPECTED}"))?;
+    }
+    EnvFilter::try_new(level).map_err(|error| format!("{error}; {EXPECTED}"))
 }
 
 /// Starts the log of this process, panics included.

@@ -92,6 +92,9 @@ impl Settings {
         if let Some((_, folder)) = self.models.iter().find(|(_, folder)| !folder.is_dir()) {
             return refuse("model", &format!("{} is not a directory", folder.display()));
         }
+        if self.data_dir.as_os_str().is_empty() {
+            return refuse("data_dir", "expected a folder");
+        }
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             return refuse("data_dir", "not a directory");
         }

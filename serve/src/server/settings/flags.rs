@@ -6,8 +6,8 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::options::Options;
 use super::resolved::Settings;
@@ -61,8 +61,8 @@ pub enum SettingsError {
         flag: String,
         /// Its value.
         value: String,
-        /// Where the value comes from.
-        source_of: Source,
+        /// Where the value comes from: the name of the variable, or the word for the source.
+        source_of: String,
         /// What is wrong, and what to do.
         message: String,
     },
@@ -82,9 +82,8 @@ impl Flags {
         let mut values = to_map(&options);
         if let Some((path, text)) = file {
             let wrong = |message| SettingsError::File { path: path.display().to_string(), message };
-            let all = to_map(&parse::<Options>(text).map_err(wrong)?);
-            let named: BTreeMap<String, IgnoredAny> = parse(text).map_err(wrong)?;
-            for (name, value) in all {
+            let (options, named) = read(text).map_err(wrong)?;
+            for (name, value) in to_map(&options) {
                 if named.contains_key(&name) && !sources.contains_key(&name) {
                     sources.insert(name.clone(), Source::File);
                     values.insert(name, value);
@@ -106,11 +105,36 @@ impl Flags {
             Err((name, message)) => {
                 let setting = told.into_iter().find(|setting| setting.name == name);
                 let Setting { name, value, source } = setting.expect("checks name settings");
+                let source_of = match source {
+                    Source::Environment => format!("HYDIT_{}", name.to_uppercase()),
+                    source => source.to_string(),
+                };
                 let flag = name.replace('_', "-");
-                Err(SettingsError::Setting { flag, value, source_of: source, message })
+                Err(SettingsError::Setting { flag, value, source_of, message })
             }
         }
     }
+}
+
+/// Reads a file: the options in it, and which it names. One without a value, as templates make them
+/// of what is not set, counts as not named, unless it would be a secret.
+fn read(text: &str) -> Result<(Options, Map<String, Value>), String> {
+    let options = parse(text);
+    let mut named: Map<String, Value> = parse(text)?;
+    let empty = [Value::Null, json!(""), json!([])];
+    for name in ["api_key", "api_keys_file"] {
+        if named.get(name).is_some_and(|value| empty.contains(value)) {
+            let why = "it is empty, which would let anyone in; give it a value, or leave it out";
+            return Err(format!("{name}: {why}"));
+        }
+    }
+    let count = named.len();
+    named.retain(|_, value| !value.is_null());
+    if named.len() == count {
+        return Ok((options?, named)); // or an error that tells the line
+    }
+    let options = serde_json::from_value(Value::Object(named.clone()));
+    Ok((options.map_err(|error| error.to_string())?, named))
 }
 
 /// Parses YAML. An error is one line with line, column and setting.

@@ -62,11 +62,16 @@ pub fn parse<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Vec<ApiKey>,
 /// The lines of a file of keys.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or has no key in it.
 pub fn read(path: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim);
-    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from).collect())
+    let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<String> = keys.map(String::from).collect();
+    if keys.is_empty() {
+        return Err("no key in it, which would let anyone in; write one a line".to_string());
+    }
+    Ok(keys)
 }
 
 /// Whether `text` is a plain word: safe in logs, headers and file names.

@@ -88,7 +88,7 @@ pub struct Options {
     )]
     pub api_key: Vec<String>,
     /// File of such keys, one a line; lines that begin with # are passed over.
-    #[arg(long, env = "HYDIT_API_KEYS_FILE", value_name = "FILE")]
+    #[arg(long, env = "HYDIT_API_KEYS_FILE", hide_env_values = true, value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
     /// Listen beyond this machine without an API key: anybody who can reach it can use it.
     #[arg(long, env = "HYDIT_ALLOW_ANONYMOUS")]

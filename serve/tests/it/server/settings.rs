@@ -1,11 +1,13 @@
 //! Settings of the server: where they come from, what is refused, what is told.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use super::harness::command;
+use super::harness::{command, model};
 
 const SECRET: &str = "0123456789abcdef-secret";
 
@@ -92,7 +94,7 @@ fn secrets_are_never_told() {
     let mut command = place.command(&[]);
     command.env("HYDIT_API_KEY", "mary=tooshort-Aa1");
     let refused = log(command);
-    assert!(refused.contains("--api-key *** (environment): key 1: "), "{refused}");
+    assert!(refused.contains("--api-key *** (HYDIT_API_KEY): key 1: "), "{refused}");
     assert!(!refused.contains("tooshort"), "{refused}");
     let twice = place.file("twice.yaml", &format!("api_key: [\"{SECRET}\"]\napi_kee: 1\n"));
     let refused = log(place.command(&["--config", &twice]));
@@ -119,7 +121,12 @@ fn what_cannot_be_is_refused_in_one_line_that_names_it() {
         (&["--cache", "sometimes"], "--cache sometimes (flag): "),
         (&["--cors-origin", "https://a.org/x"], "--cors-origin https://a.org/x (flag): "),
         (&["--log-level", "hydit=loud"], "--log-level hydit=loud (flag): "),
+        (&["--log-level", "loud"], "--log-level loud (flag): \"loud\" is no level"),
+        (&["--log-level", "hydit=debug, info"], "\" info\" is no level"),
         (&["--data-dir", &other], "not a directory"),
+        (&["--allowed-host", "a.org, b.org"], " b.org is not a name without scheme and port"),
+        (&["--allowed-host", "a.org:80"], "a.org:80 is not a name without scheme and port"),
+        (&["--api-keys-file", &other], "no key in it, which would let anyone in"),
         (&["--model", "nowhere/at-all"], "nowhere/at-all is not a directory"),
         (&["--model", "a b=nowhere"], "a model's name is 1 to 96 of"),
         (&["--model-alias", "a=b"], "--model-alias a=b (flag): a=b: there is no --model b"),
@@ -159,5 +166,100 @@ fn the_file_is_read_strictly() {
             assert!(told.contains(words), "{text}: {words}: {told}");
         }
         assert!(told.starts_with("error: --config ") && told.lines().count() == 1, "{told}");
+    }
+}
+
+/// Runs it; it must have failed over its arguments and said so in a line.
+fn misused(mut command: Command) -> String {
+    let Output { status, stderr, .. } = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(2), "{text}");
+    assert!(text.starts_with("error: HYDIT_") && text.trim_end().lines().count() == 1, "{text}");
+    text
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let place = Place::new();
+    let mut all = place.command(&[]);
+    for name in ["THREADS", "DEADLINE", "MAX_MEMORY", "EXACT", "LOG", "CONFIG", "DATA_DIR", "CACHE"]
+    {
+        all.env(format!("HYDIT_{name}"), "");
+    }
+    all.env("HYDIT_MODEL", "").env("HYDIT_ALLOWED_HOST", "").env("HYDIT_LISTEN", "");
+    let told = log(all);
+    assert!(!told.contains("source=environment"), "{told}");
+    assert_eq!(setting(&told, "deadline"), "10m source=default");
+
+    for name in ["HYDIT_API_KEY", "HYDIT_API_KEYS_FILE"] {
+        let mut command = place.command(&[]);
+        command.env(name, "");
+        let told = misused(command);
+        assert!(told.contains(name) && told.contains("would let anyone in"), "{told}");
+        // The flag has overruled it.
+        let mut command = place.command(&["--api-keys-file", "nowhere", "--api-key", SECRET]);
+        command.env(name, "");
+        assert!(log(command).contains("--api-keys-file nowhere (flag): No such file"));
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    let place = Place::new();
+    for (name, value, expected) in [
+        ("HYDIT_THREADS", "four", "invalid value 'four' for '--threads <N>': expected a whole"),
+        ("HYDIT_THREADS", "-1", "expected a whole number of 0 or more"),
+        ("HYDIT_THREADS", "\"4\"", "its value is in quotes"),
+        ("HYDIT_DATA_DIR", "'data'", "its value is in quotes"),
+        ("HYDIT_DATA_DIR", "data\r", "begins or ends with white space"),
+        ("HYDIT_DATA_DIR", " data", "begins or ends with white space"),
+        ("HYDIT_MODEL", "emoji\n", "begins or ends with white space"),
+        ("HYDIT_MODEL", "a\tb", "has a control character in it"),
+        ("HYDIT_DEADLINE", "10", "such as 30s"),
+        ("HYDIT_EXACT", "perhaps", "invalid value 'perhaps' for '--exact"),
+        ("HYDIT_BACKEND", "onnx", "[possible values: auto, ort, tract]"),
+        ("HYDIT_CONFIG", "\"hydit.yaml\"", "its value is in quotes"),
+        ("HYDIT_API_KEY", "\"0123456789abcdef\"", "its value is in quotes"),
+    ] {
+        let mut command = command(&["--model"]);
+        command.arg(place.path()).env(name, value);
+        if name == "HYDIT_MODEL" {
+            command = self::command(&[]);
+            command.env(name, value);
+        }
+        let told = misused(command);
+        assert!(told.starts_with(&format!("error: {name}: ")), "{told}");
+        assert!(told.contains(expected) && !told.contains("0123456789abcdef"), "{told}");
+    }
+    let mut odd = place.command(&[]);
+    odd.env("HYDIT_DATA_DIR", OsStr::from_bytes(b"na\xffme"));
+    assert!(misused(odd).contains("HYDIT_DATA_DIR: its value is not UTF-8"));
+    // Only the command that would read it tells of it.
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_hydit-serve"));
+    plan.args(["plan", "--model"]).arg(model()).env("HYDIT_THREADS", "four");
+    assert!(plan.output().expect("it starts").status.success());
+}
+
+#[test]
+fn a_setting_without_a_value_counts_as_not_named_unless_it_is_a_secret() {
+    let place = Place::new();
+    let config = place.file("hydit.yaml", "queue:\nthreads: ~\nworkers: 1\n");
+    let told = log(place.command(&["--config", &config]));
+    assert_eq!(setting(&told, "queue"), "64 source=default");
+    assert_eq!(setting(&told, "workers"), "1 source=file");
+    for (text, expected) in [
+        ("api_keys_file:\n", "api_keys_file: it is empty, which would let anyone in"),
+        ("api_keys_file: \"\"\n", "api_keys_file: it is empty"),
+        ("api_key:\n", "api_key: it is empty"),
+        ("api_key: []\n", "api_key: it is empty"),
+        ("data_dir: \"\"\n", "--data-dir  (file): expected a folder"),
+        ("queue:\nqueu: 1\n", "queu"),
+    ] {
+        let config = place.file("hydit.yaml", text);
+        let mut command = command(&["--config", &config, "--model"]);
+        command.arg(place.path());
+        let told = log(command);
+        assert!(told.starts_with("error: ") && told.lines().count() == 1, "{told}");
+        assert!(told.contains(expected), "{text}: {told}");
     }
 }
