@@ -1,5 +1,8 @@
 //! The server as a process: its address, signals and standard output.
 
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
 use hydit::util::error_chain;
 use hydit_terminal::{OutputError, say};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,7 +20,8 @@ use super::signals;
 /// Serves until SIGTERM, SIGINT or SIGHUP, as [`serve`] does; a second signal ends the process at
 /// once. What was cut off may still be computing when this returns: [`leave`](super::leave) then.
 ///
-/// Standard output gets two lines: `listening on http://...`, and `ready` when the models are.
+/// Standard output gets a line `listening on http://...` for each address, and `ready` when the
+/// models are.
 ///
 /// # Errors
 /// When a model, the data folder or the address cannot be used; when something had to be cut off.
@@ -33,11 +37,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 
 async fn live(settings: Settings) -> Result<(), ServeError> {
     let signal = signals::take_over().map_err(ServeError::Runtime)?;
-    let failed = |source| ServeError::Listen { address: settings.listen, source };
-    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let listeners = bind(&settings.listen).await?;
     let app = App::open(settings, Clock::system())?;
-    tell(&format!("listening on http://{address}"));
+    for (address, _) in &listeners {
+        tell(&format!("listening on http://{address}"));
+    }
+    let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
 
     let shutdown = async {
         let signal = signal.await.expect("the task that tells it lives as long as the process");
@@ -45,9 +50,38 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     };
     let failed_start = announce(&app.scheduler);
     tokio::select! {
-        ended = serve(listener, app.clone(), shutdown) => ended,
+        ended = serve(listeners, app.clone(), shutdown) => ended,
         error = failed_start => Err(error),
     }
+}
+
+/// Listens on all `addresses` of a host, and tells which they are. Those that this machine does not
+/// have, such as the one of IPv6 in many containers, are passed over if there is another.
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, ServeError> {
+    let mut bound: Vec<(SocketAddr, TcpListener)> = Vec::new();
+    let mut missing = None;
+    for &(mut address) in addresses {
+        if let (0, Some((first, _))) = (address.port(), bound.first()) {
+            address.set_port(first.port());
+        }
+        match listen(address).await {
+            Ok(listener) => bound.push(listener),
+            Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
+                warn!("--listen: this machine does not have the address {}", address.ip());
+                missing = Some(ServeError::Listen { address, source });
+            }
+            Err(source) => return Err(ServeError::Listen { address, source }),
+        }
+    }
+    match missing {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(address).await?;
+    Ok((listener.local_addr()?, listener))
 }
 
 /// Says when the models are loaded and warm. Only returns when they cannot be.

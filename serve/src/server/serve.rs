@@ -17,13 +17,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Time that work gets to end by itself when it is cut off.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// Serves on `listener` until `shutdown` is ready. Then no new tasks are accepted and those that
+/// Serves on all `listeners` until `shutdown` is ready. Then no new tasks are accepted and those that
 /// run are finished, within the drain timeout of the settings.
 ///
 /// # Errors
 /// [`ServeError::CutOff`] when something was cut off.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     app: Arc<App>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -34,7 +34,7 @@ pub async fn serve(
         }
     });
     let router = router(Arc::clone(&app));
-    let listening = Listening::start(listener, router, app.settings.connections);
+    let listening = Listening::start(listeners, router, app.settings.connections);
     shutdown.await;
     let ended = drain(&app, listening).await;
     upkeep.abort();

@@ -40,7 +40,7 @@ impl Guard {
     /// The guard that `settings` ask for.
     pub fn new(settings: &Settings) -> Guard {
         let hosts = &settings.allowed_hosts;
-        let beyond = !settings.listen.ip().is_loopback() && !settings.api_keys.is_empty();
+        let beyond = settings.is_beyond_this_machine() && !settings.api_keys.is_empty();
         let any = hosts.iter().any(|host| host == "*") || (hosts.is_empty() && beyond);
         let keys = settings.api_keys.iter();
         Guard {

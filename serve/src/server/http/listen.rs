@@ -1,5 +1,7 @@
 //! The accept loop: HTTP/1.1, with bounds on connections, headers and time.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,11 +11,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use futures_util::future::select_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -31,7 +34,7 @@ const BUFFER: usize = 64 << 10;
 /// Time until the next try when the system cannot accept a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The listener and its connections, in a tokio task of their own.
+/// The listeners and their connections, in a tokio task of their own.
 pub struct Listening {
     stop: oneshot::Sender<()>,
     accepting: JoinHandle<GracefulShutdown>,
@@ -42,14 +45,14 @@ pub struct Listening {
 
 impl Listening {
     /// Accepts connections from now on. To be called in a tokio runtime.
-    pub fn start(listener: TcpListener, router: Router, limits: Connections) -> Listening {
+    pub fn start(listeners: Vec<TcpListener>, router: Router, limits: Connections) -> Listening {
         let draining = Arc::new(AtomicBool::new(false));
         let router = router.layer(from_fn_with_state(Arc::clone(&draining), close_if_draining));
         let max = limits.max.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max));
         let (stop, stopped) = oneshot::channel();
         let accepting =
-            tokio::spawn(accept(listener, router, limits, Arc::clone(&places), stopped));
+            tokio::spawn(accept(listeners, router, limits, Arc::clone(&places), stopped));
         Listening { stop, accepting, draining, places, max }
     }
 
@@ -59,7 +62,7 @@ impl Listening {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Closes the listener, each connection when its request is answered, and those without a
+    /// Closes the listeners, each connection when its request is answered, and those without a
     /// request at once.
     pub async fn close(self) {
         drop(self.stop);
@@ -86,9 +89,14 @@ async fn close_if_draining(
     response
 }
 
-/// Accepts connections until `stopped`, then closes the listener and returns the connections.
+/// The next connection to any of `listeners`.
+async fn first(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    select_all(listeners.iter().map(|listener| Box::pin(listener.accept()))).await.0
+}
+
+/// Accepts connections until `stopped`, then closes the listeners and returns the connections.
 async fn accept(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     router: Router,
     limits: Connections,
     places: Arc<Semaphore>,
@@ -107,7 +115,7 @@ async fn accept(
         let accepted = tokio::select! {
             biased;
             _ = &mut stopped => return watched,
-            accepted = listener.accept() => accepted,
+            accepted = first(&listeners) => accepted,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,

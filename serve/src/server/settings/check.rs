@@ -29,7 +29,7 @@ impl Options {
         Ok(Settings {
             aliases: aliases(&self.model_alias, &models).map_err(|why| ("model_alias", why))?,
             models,
-            listen: self.listen,
+            listen: self.listen.resolve().map_err(|why| ("listen", why))?,
             runtime: RuntimeOptions {
                 backend: self.backend,
                 provider: self.provider,
@@ -83,6 +83,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether other machines may reach the server.
+    pub fn is_beyond_this_machine(&self) -> bool {
+        self.listen.iter().any(|address| !address.ip().is_loopback())
+    }
+
     /// Whether a server can run with these settings.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         let refuse = |name, why: &str| Err((name, why.to_string()));
@@ -143,7 +148,7 @@ impl Settings {
             return refuse("cors_origin", &why);
         }
         log::filter(&self.log_level).map_err(|why| ("log_level", why))?;
-        if !self.listen.ip().is_loopback() && self.api_keys.is_empty() && !self.allow_anonymous {
+        if self.is_beyond_this_machine() && self.api_keys.is_empty() && !self.allow_anonymous {
             return refuse(
                 "listen",
                 "reaches beyond this machine, and no API key is set; \

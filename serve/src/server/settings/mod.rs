@@ -3,6 +3,7 @@
 //! [`Options`] declares every setting once, as it is written; [`Flags`] puts the four sources
 //! together; [`Settings`] is what the rest of the server reads, checked.
 
+mod address;
 mod check;
 mod flags;
 mod keys;
@@ -10,6 +11,7 @@ mod options;
 mod resolved;
 mod value;
 
+pub use address::Address;
 pub use flags::{Flags, Setting, SettingsError, Source};
 pub use keys::ApiKey;
 pub(super) use keys::{ANONYMOUS, is_name};

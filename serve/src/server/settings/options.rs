@@ -1,7 +1,6 @@
 //! Every setting, declared once: its flag, its environment variable, its key in the file, its
 //! default.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, Resettable};
@@ -9,6 +8,7 @@ use clap::{ArgAction, Args, FromArgMatches};
 use hydit::runtime::{BackendChoice, Provider, physical_cores};
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
 use super::value::{Period, Size};
 use crate::choice::choice;
 use crate::server::log::LogFormat;
@@ -27,9 +27,10 @@ pub struct Options {
     /// `gpt-image-1=emoji`.
     #[arg(long, env = "HYDIT_MODEL_ALIAS", value_name = "NAME=MODEL", value_delimiter = ',')]
     pub model_alias: Vec<String>,
-    /// Address and port to listen on; with port 0 the system chooses one.
+    /// Address or host name, and port, to listen on: on all addresses that a name has. With port 0
+    /// the system chooses one.
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Folder of jobs and their pictures; of TensorRT's engines too, with that provider.
     #[arg(long, env = "HYDIT_DATA_DIR", value_name = "DIR", default_value = "hydit-data")]
     pub data_dir: PathBuf,

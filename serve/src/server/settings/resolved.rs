@@ -17,8 +17,8 @@ pub struct Settings {
     pub models: Vec<(String, PathBuf)>,
     /// Other names of models, and those models.
     pub aliases: BTreeMap<String, String>,
-    /// Address to listen on.
-    pub listen: SocketAddr,
+    /// Addresses to listen on, one at least.
+    pub listen: Vec<SocketAddr>,
     /// Folder of jobs and their images, and of TensorRT's engines.
     pub data_dir: PathBuf,
     /// How graphs are run. Its `threads` are those of all workers together, and always given.

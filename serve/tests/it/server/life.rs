@@ -1,7 +1,7 @@
 //! A server from its start to its end.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, ScopedJoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -106,6 +106,28 @@ fn a_server_that_cannot_start_says_why() {
         let last = told.lines().last().expect("a line");
         assert!(last.starts_with(first) && last.contains(second), "{told}");
     }
+}
+
+#[test]
+fn a_host_name_is_listened_on_at_all_its_addresses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = command(&["--listen", "localhost:0", "--model"]);
+    command.arg(model()).arg("--data-dir").arg(folder.path());
+    let mut server = Server::spawn(command, folder.path());
+    server.wait_until_ready();
+    let out = server.out();
+    let addresses: Vec<SocketAddr> = out
+        .lines()
+        .filter_map(|line| line.strip_prefix("listening on http://"))
+        .map(|address| address.parse().expect("an address"))
+        .collect();
+    assert!(addresses[0].is_ipv4(), "{out}");
+    for address in &addresses {
+        assert!(address.ip().is_loopback() && address.port() == addresses[0].port(), "{out}");
+        let health = agent().get(format!("http://{address}/health")).call();
+        assert_eq!(Answer::of(health.expect("it answers")).status, 200);
+    }
+    assert_eq!(server.stop(), 0);
 }
 
 #[test]

@@ -127,6 +127,7 @@ fn what_cannot_be_is_refused_in_one_line_that_names_it() {
         (&["--allowed-host", "a.org, b.org"], " b.org is not a name without scheme and port"),
         (&["--allowed-host", "a.org:80"], "a.org:80 is not a name without scheme and port"),
         (&["--api-keys-file", &other], "no key in it, which would let anyone in"),
+        (&["--listen", "no-such-host.invalid:0"], "no-such-host.invalid is not found"),
         (&["--model", "nowhere/at-all"], "nowhere/at-all is not a directory"),
         (&["--model", "a b=nowhere"], "a model's name is 1 to 96 of"),
         (&["--model-alias", "a=b"], "--model-alias a=b (flag): a=b: there is no --model b"),
@@ -218,6 +219,8 @@ fn a_wrong_variable_is_told_by_its_name() {
         ("HYDIT_DEADLINE", "10", "such as 30s"),
         ("HYDIT_EXACT", "perhaps", "invalid value 'perhaps' for '--exact"),
         ("HYDIT_BACKEND", "onnx", "[possible values: auto, ort, tract]"),
+        ("HYDIT_LISTEN", "localhost", "expected an address or the name of a host, and a port"),
+        ("HYDIT_LISTEN", "http://localhost:80", "expected an address or the name of a host"),
         ("HYDIT_CONFIG", "\"hydit.yaml\"", "its value is in quotes"),
         ("HYDIT_API_KEY", "\"0123456789abcdef\"", "its value is in quotes"),
     ] {
@@ -253,6 +256,7 @@ fn a_setting_without_a_value_counts_as_not_named_unless_it_is_a_secret() {
         ("api_key:\n", "api_key: it is empty"),
         ("api_key: []\n", "api_key: it is empty"),
         ("data_dir: \"\"\n", "--data-dir  (file): expected a folder"),
+        ("listen: localhost\n", "expected an address or the name of a host"),
         ("queue:\nqueu: 1\n", "queu"),
     ] {
         let config = place.file("hydit.yaml", text);
