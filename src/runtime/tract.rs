@@ -53,6 +53,12 @@ impl Tract {
 
 fn parse(graph: &Path) -> TractResult<(Graph, Vec<TensorInfo>, Vec<TensorInfo>)> {
     let graph = graph.canonicalize()?;
+    if graph.to_str().is_none() {
+        return Err(TractError::msg(
+            "tract finds no weights where the path is not UTF-8: rename the folder, or use \
+             --backend ort",
+        ));
+    }
     // Shapes noted in the file speak of symbolic axes, which would not unify with the sizes set for
     // a plan.
     let framework = onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);

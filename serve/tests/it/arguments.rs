@@ -1,11 +1,14 @@
-//! Odd values of flags: seeds at random, prompts with dashes, negative numbers, and texts that a
-//! terminal would obey.
+//! Odd values of flags: seeds at random, prompts with dashes, negative numbers, names of files that
+//! are not UTF-8, and texts that a terminal would obey.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hydit::image::{Image, write_png};
+use hydit::image::{Image, read_png, write_png};
+use hydit_testing::emoji;
 use serde_json::Value;
 
 use crate::program::{Scratch, command, serve, text};
@@ -26,6 +29,11 @@ fn with_paths(arguments: &[&OsStr]) -> Command {
 
 fn os(text: &str) -> &OsStr {
     OsStr::new(text)
+}
+
+/// A name that is not UTF-8.
+fn odd(folder: &Path, ending: &[u8]) -> PathBuf {
+    folder.join(OsStr::from_bytes(&[b"na\xffme", ending].concat()))
 }
 
 #[test]
@@ -117,6 +125,60 @@ fn a_negative_number_is_told_what_it_may_be() {
     for (arguments, expected) in draws.chain(others) {
         let told = text(&serve(&arguments).stderr);
         assert!(told.starts_with("error: ") && told.contains(expected), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_file_may_have_a_name_that_is_not_utf8() {
+    let scratch = Scratch::new();
+    let folder = scratch.folder.path();
+    let (model, out) = (odd(folder, b""), odd(folder, b".png"));
+    fs::create_dir(&model).expect("a folder");
+    for file in emoji::artifacts().read_dir().expect("the shared export") {
+        let file = file.expect("an entry");
+        fs::copy(file.path(), model.join(file.file_name())).expect("it is copied");
+    }
+    let small = [os("--infer-steps"), os("2"), os("--backend"), os("ort")];
+    let named = |command: &'static str| [os(command), os("--model"), model.as_os_str()];
+    let draw = [os("--prompt"), os("a"), os("-o"), out.as_os_str(), os("--json")];
+    let more = [os("--batch-size"), os("2"), os("--compare"), os("--use-cache")];
+    let told = json(&run(&[&named("generate")[..], &draw, &more, &small].concat()));
+    assert!(told["images"][0]["path"].as_str().is_some_and(|path| path.ends_with("me-0.png")));
+    for name in [&b"-0.png"[..], b"-1.png", b"-compare.png"] {
+        read_png(&odd(folder, name)).expect("a picture under its own name");
+    }
+    let first = odd(folder, b"-0.png");
+    assert_eq!(json(&run(&[os("info"), first.as_os_str(), os("--json")]))["prompt"], "a");
+    let from = [os("--from"), first.as_os_str(), os("-o"), out.as_os_str()];
+    assert!(run(&[&named("generate")[..], &from, &small[2..]].concat()).status.success());
+
+    let figures = odd(folder, b".json");
+    let bench = [os("--json"), figures.as_os_str(), os("--policy"), os("off"), os("--rounds")];
+    let output = run(&[&named("bench")[..], &bench, &[os("1")], &small].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let written: Value = serde_json::from_slice(&fs::read(figures).expect("a file")).expect("JSON");
+    assert!(written["setups"][0]["model"].as_str().is_some_and(|path| path.ends_with("me")));
+    assert!(run(&named("plan")).status.success());
+    let verified = run(&[os("verify"), model.as_os_str(), os("--backend"), os("ort")]);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+
+    let prompts = odd(folder, b".txt");
+    fs::write(&prompts, "a cat\n").expect("a file");
+    let sheet = [os("--prompts"), prompts.as_os_str(), os("--policy"), os("N2-1000-0")];
+    let files = [os("-o"), out.as_os_str()];
+    let output = run(&[&named("sheet")[..], &sheet, &files, &small].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let tract = [os("--prompt"), os("a"), os("--backend"), os("tract")];
+    let refused = text(&run(&[&named("generate")[..], &tract, &files].concat()).stderr);
+    assert!(refused.contains("path is not UTF-8: rename the folder, or use --backend ort"));
+
+    for flag in ["--data-dir", "--api-keys-file", "--model", "--config"] {
+        let serve = [os("serve"), os("--listen"), os("127.0.0.1:0"), os(flag), out.as_os_str()];
+        let refused = run(&serve);
+        let told = text(&refused.stderr);
+        assert!(matches!(refused.status.code(), Some(1 | 2)), "{refused:?}");
+        assert!(!told.contains("panic") && told.contains("UTF-8"), "{flag}: {told}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{BoolishValueParser, Resettable};
+use clap::builder::{BoolishValueParser, PathBufValueParser, Resettable, TypedValueParser};
 use clap::{ArgAction, Args, FromArgMatches};
 use hydit::runtime::{BackendChoice, Provider, physical_cores};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,13 @@ pub struct Options {
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: Address,
     /// Folder of jobs and their pictures; of TensorRT's engines too, with that provider.
-    #[arg(long, env = "HYDIT_DATA_DIR", value_name = "DIR", default_value = "hydit-data")]
+    #[arg(
+        long,
+        env = "HYDIT_DATA_DIR",
+        value_parser = PathBufValueParser::new().try_map(utf8),
+        value_name = "DIR",
+        default_value = "hydit-data"
+    )]
     pub data_dir: PathBuf,
 
     /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
@@ -89,7 +95,13 @@ pub struct Options {
     )]
     pub api_key: Vec<String>,
     /// File of such keys, one a line; lines that begin with # are passed over.
-    #[arg(long, env = "HYDIT_API_KEYS_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        env = "HYDIT_API_KEYS_FILE",
+        hide_env_values = true,
+        value_parser = PathBufValueParser::new().try_map(utf8),
+        value_name = "FILE"
+    )]
     pub api_keys_file: Option<PathBuf>,
     /// Listen beyond this machine without an API key: anybody who can reach it can use it.
     #[arg(long, env = "HYDIT_ALLOW_ANONYMOUS")]
@@ -164,6 +176,11 @@ pub struct Options {
     /// Log the text of prompts, which else stays out of the log.
     #[arg(long, env = "HYDIT_LOG_PROMPTS")]
     pub log_prompts: bool,
+}
+
+/// Settings are told in the log, and compared with those of the file: as text.
+fn utf8(path: PathBuf) -> Result<PathBuf, &'static str> {
+    if path.to_str().is_some() { Ok(path) } else { Err("expected a path in UTF-8") }
 }
 
 impl Options {
