@@ -8,7 +8,7 @@ use std::{
 };
 
 pub use super::places::{Place, Places};
-use super::{Provider, places::libraries_in};
+use super::{Provider, elf, places::libraries_in};
 use crate::util::error_chain;
 
 /// The oldest minor version of ONNX Runtime 1 that works: the API level that hydit is compiled for.
@@ -161,6 +161,7 @@ fn judge(
 /// The minor version of the library, or why it has none. Makes no `ort::Error`: that would load a
 /// library of ort's choice.
 fn probe(path: &Path) -> Result<u32, String> {
+    elf::check(path).map_err(|why| format!("does not load: {why}"))?;
     if let Some(minor) = ort::util::probe(path) {
         return Ok(minor);
     }

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, process::Command};
 
 use super::{
     super::places::{python_folders, runtime_folders},
@@ -125,6 +125,66 @@ fn a_file_that_is_no_library_is_refused_with_the_loaders_words() {
     let root = folder_with(&["a/libonnxruntime.so.1.31.1"]);
     let report = places(root.path(), &[(Place::System, "a")]).search(Provider::Cpu, false);
     let Verdict::Unloadable(reason) = &report.candidates[0].verdict else { panic!("{report:?}") };
-    assert!(reason.contains("file too short"), "{reason}");
+    assert!(reason.contains("was cut off: 0 bytes"), "{reason}");
     assert!(report.chosen().is_none());
+}
+
+/// An ELF file of 64 bits for `machine`, whose only segment has `bytes`: 120 bytes are its headers.
+fn elf(machine: u16, bytes: u64) -> Vec<u8> {
+    let mut file = vec![0; 120];
+    file[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\x00");
+    file[16..18].copy_from_slice(&3u16.to_le_bytes());
+    file[18..20].copy_from_slice(&machine.to_le_bytes());
+    file[32..40].copy_from_slice(&64u64.to_le_bytes());
+    file[54..56].copy_from_slice(&56u16.to_le_bytes());
+    file[56..58].copy_from_slice(&1u16.to_le_bytes());
+    file[64..68].copy_from_slice(&1u32.to_le_bytes());
+    file[96..104].copy_from_slice(&bytes.to_le_bytes());
+    file
+}
+
+#[test]
+fn broken_libraries_are_survived_passed_over_and_told() {
+    let (own, other) = if cfg!(target_arch = "x86_64") { (62, 183) } else { (183, 62) };
+    let root = folder_with(&[]);
+    let path = |name: &str| root.path().join(name);
+    let good = Places::of_process().search(Provider::Cpu, false);
+    let good = &good.chosen().expect("run scripts/setup-ort first").path;
+    let whole = fs::read(good).expect("it is readable");
+    fs::create_dir(path("libonnxruntime.so.9.1")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(path("libonnxruntime.so.9.2")).status().is_ok());
+    std::os::unix::fs::symlink("libonnxruntime.so.9.3", path("libonnxruntime.so.9.3"))
+        .expect("a link to itself");
+    for (name, bytes) in [
+        ("9.4", &whole[..whole.len() / 2]), // to load it would end the process
+        ("9.5", &whole[..63]),
+        ("9.6", &elf(other, 0)),
+        ("9.7", &elf(own, 121)),
+        ("9.8", &elf(own, u64::MAX)),
+        ("9.9", &elf(own, 120)),
+        ("9.10", b"<html>404</html>"),
+    ] {
+        fs::write(path(&format!("libonnxruntime.so.{name}")), bytes).expect("a file");
+    }
+    fs::copy(good, path("libonnxruntime.so.1")).expect("a copy");
+    let places = Places { variable: None, folders: vec![(Place::System, root.path().into())] };
+    let report = places.search(Provider::Cpu, true);
+    let told: Vec<String> = report.candidates.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 11);
+    for (line, expected) in told.iter().zip([
+        "is no shared library",
+        "does not load",
+        "was cut off",
+        "was cut off",
+        "is for ",
+        "was cut off: 63 bytes",
+        "was cut off",
+        "cannot be read",
+        "is no regular file",
+        "is no regular file",
+        "usable",
+    ]) {
+        assert!(line.contains(expected), "{expected}: {line}");
+    }
+    assert_eq!(chosen(&report), Some("libonnxruntime.so.1"));
 }

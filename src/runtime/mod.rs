@@ -6,6 +6,7 @@
 
 pub mod library;
 
+mod elf;
 mod error;
 pub(crate) mod in_memory;
 mod onnxruntime;

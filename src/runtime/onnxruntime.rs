@@ -34,7 +34,7 @@ use ort::{
 };
 
 use super::{
-    DType, Provider, RuntimeError, TensorInfo,
+    DType, Provider, RuntimeError, TensorInfo, elf,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
 
@@ -106,6 +106,14 @@ impl OnnxRuntime {
             }
         };
         drop(slot);
+        if let Some(library) = provider.library() {
+            let found = elf::check(&loaded.library.with_file_name(library));
+            found.map_err(|why| RuntimeError::Provider {
+                provider,
+                reason: format!("{library} does not load: {why}"),
+                mend: provider.mend().into(),
+            })?;
+        }
         let runtime = OnnxRuntime { loaded, provider, threads, engines };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
