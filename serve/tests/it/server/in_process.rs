@@ -106,7 +106,8 @@ impl Served {
         let address = listener.local_addr().expect("an address");
         let (shutdown, told) = oneshot::channel();
         let scheduler = app.scheduler.clone();
-        let server = tokio::spawn(serve(vec![listener], app, async { told.await.expect("it is told") }));
+        let server =
+            tokio::spawn(serve(vec![listener], app, async { told.await.expect("it is told") }));
         scheduler.started().await.expect("it warms up");
         Served { address, shutdown, server, _folder: folder }
     }

@@ -177,7 +177,9 @@ async fn a_full_queue_refuses_with_a_time_to_come_back() {
     drop(a1);
     let unknown = Task { model: "none".to_string(), ..task("x", &long) };
     let refused = scheduler.submit(unknown).err().expect("a refusal").to_string();
-    assert_eq!(refused, "there is no model \"none\"; there is emoji");
+    let told = "there is no model \"none\"; there is emoji; the server's --model-alias NAME=MODEL \
+                adds names";
+    assert_eq!(refused, told);
 }
 
 #[tokio::test]
