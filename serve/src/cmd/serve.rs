@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
+use hydit_terminal::note;
 use tracing::info;
 
 use crate::server::settings::Flags;
@@ -36,7 +37,7 @@ impl Serve {
         let code = match run(settings) {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("error: {:#}", Error::new(error));
+                note(format_args!("error: {:#}", Error::new(error)));
                 1
             }
         };
