@@ -13,7 +13,6 @@ use hydit_serve::server::scheduler::{Failure, Scheduler, Task, TaskEvent, TaskHa
 use hydit_serve::server::settings::Settings;
 use hydit_serve::server::{App, Clock, ServeError, Time, serve};
 use hydit_testing::{emoji, process::alone_as};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -94,7 +93,6 @@ pub struct Served {
     pub address: SocketAddr,
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<Result<(), ServeError>>,
-    _folder: TempDir,
 }
 
 impl Served {
@@ -106,10 +104,13 @@ impl Served {
         let address = listener.local_addr().expect("an address");
         let (shutdown, told) = oneshot::channel();
         let scheduler = app.scheduler.clone();
-        let server =
-            tokio::spawn(serve(vec![listener], app, async { told.await.expect("it is told") }));
+        let server = tokio::spawn(async move {
+            let ended = serve(vec![listener], app, async { told.await.expect("it is told") }).await;
+            drop(folder); // a server that drains still writes in it
+            ended
+        });
         scheduler.started().await.expect("it warms up");
-        Served { address, shutdown, server, _folder: folder }
+        Served { address, shutdown, server }
     }
 
     /// The URL of a path.
