@@ -70,8 +70,9 @@ doc: tools
 check-docs: tools
 	@scripts/part 'documents: links, widths' python3 tests/python/check_docs.py
 
-check-features: tools
-	@scripts/part 'without GPU providers' cargo check --quiet --locked -p hydit-serve --no-default-features
+check-features: lint-tools
+	@scripts/part 'without GPU providers' \
+		cargo clippy --quiet --locked -p hydit-serve --no-default-features -- -D warnings
 
 check-unused: tools
 	@scripts/part 'unused dependencies' scripts/check-unused

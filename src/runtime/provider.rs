@@ -73,6 +73,10 @@ impl Provider {
     /// [`RuntimeError::Provider`] when this build has no code for the provider.
     pub(super) fn registrations(
         self,
+        #[cfg_attr(
+            not(all(feature = "cuda", feature = "tensorrt")),
+            expect(unused_variables, reason = "TensorRT alone keeps engines")
+        )]
         engines: Option<&Path>,
     ) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         match self {
