@@ -24,7 +24,7 @@ pub(crate) fn read(root: &Path) -> Result<ModelConfig> {
         vae: parse(component("vae"), VaeConfig::from_json)?,
         scheduler: parse(scheduler, NoiseSchedule::from_scheduler_config)?,
     };
-    check_agreement(&config)?;
+    config.agrees().map_err(Error::Disagree)?;
     Ok(config)
 }
 
@@ -47,31 +47,4 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     from_text(&read_text(&path, HINT)?).map_err(Error::content(path))
-}
-
-/// Checks the sizes that two components must share.
-fn check_agreement(config: &ModelConfig) -> Result<()> {
-    let ModelConfig { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } = config;
-    let states = ("cross_attention_dim", dit.cross_attention_dim);
-    let states_t5 = ("cross_attention_dim_t5", dit.cross_attention_dim_t5);
-    let latents = ("in_channels", dit.in_channels);
-    for ((field, size), (other_field, other_size)) in [
-        (states, ("text_encoder hidden_size", bert.hidden_size)),
-        (states_t5, ("text_encoder_2 d_model", t5.d_model)),
-        (latents, ("vae latent_channels", vae.latent_channels)),
-    ] {
-        if size != other_size {
-            return Err(Error::Disagree(format!(
-                "transformer {field} = {size}, {other_field} = {other_size}; \
-                 are the folders of one checkpoint?"
-            )));
-        }
-    }
-    if bert.max_position_embeddings < dit.text_len {
-        return Err(Error::Disagree(format!(
-            "text_encoder max_position_embeddings = {}, transformer text_len = {}",
-            bert.max_position_embeddings, dit.text_len
-        )));
-    }
-    Ok(())
 }

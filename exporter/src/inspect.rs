@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use hydit_graphs::{Manifest, Sizes, TensorSpec, manifest};
+use hydit_graphs::{Manifest, Sizes, manifest};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -45,8 +45,8 @@ pub fn table(manifest: &Manifest) -> String {
     let mut rows = vec![head.map(str::to_string)];
     for graph in &manifest.graphs {
         let bytes = [&graph.file, &graph.data].map(|name| manifest.files[name].bytes);
-        let inputs = graph.inputs.iter().map(|spec| format!("  {}", tensor(spec)));
-        let outputs = graph.outputs.iter().map(|spec| format!("> {}", tensor(spec)));
+        let inputs = graph.inputs.iter().map(|spec| format!("  {spec}"));
+        let outputs = graph.outputs.iter().map(|spec| format!("> {spec}"));
         let mut tensors = inputs.chain(outputs);
         rows.push([
             graph.name.clone(),
@@ -73,11 +73,6 @@ pub fn table(manifest: &Manifest) -> String {
         "* one run for a guided picture of {height}x{width}; height and width of a tensor are free"
     );
     out
-}
-
-fn tensor(spec: &TensorSpec) -> String {
-    let dims: Vec<String> = spec.shape.iter().map(ToString::to_string).collect();
-    format!("{} {}[{}]", spec.name, spec.dtype, dims.join(", "))
 }
 
 /// Formats `value` in the largest of `units`, each `step` times the one before, in which it is at

@@ -74,8 +74,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     check_out(root, &options.out)?;
     let config = config::read(root)?;
     check_options(options, &config.transformer)?;
-    let variant =
-        variants::choose(options.variant.as_deref(), &config.transformer, config.vae.factor())?;
+    let variant = variants::choose(options.variant.as_deref(), &config)?;
     let first = tokenizer::read(&root.join("tokenizer"))?;
     let second = tokenizer::read(&root.join("tokenizer_2"))?;
 

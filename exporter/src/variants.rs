@@ -2,39 +2,60 @@
 
 use std::path::Path;
 
-use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::variant::Variant;
+use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::variant::{MAX_SIDE, Variant};
 use hydit_models::{GENERIC, VARIANTS};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
 /// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
-/// that matches `cfg`, or else `generic` with the image size that the config implies.
-pub(crate) fn choose(
-    asked: Option<&str>,
-    cfg: &HunyuanDitConfig,
-    vae_factor: usize,
-) -> Result<Variant> {
+/// that matches the transformer's config, or else `generic` with the image size that this implies.
+///
+/// # Errors
+/// There is no such variant, or its defaults are not for a model of `config`.
+pub(crate) fn choose(asked: Option<&str>, config: &ModelConfig) -> Result<Variant> {
     let Some(name) = asked else {
         let mut known = VARIANTS.iter().map(|(_, text)| parse(text));
-        return Ok(known.find(|variant| variant.matches(cfg)).unwrap_or_else(|| {
-            let mut generic = parse(GENERIC);
-            generic.defaults.image_size = [cfg.sample_size * vae_factor; 2];
-            generic
-        }));
+        let matching = known.find(|variant| variant.matches(&config.transformer));
+        let variant = matching.unwrap_or_else(|| generic(config));
+        return check(variant, config, Error::Disagree);
     };
     if name.ends_with(".yaml") {
         let path = Path::new(name);
         let text = read_text(path, "--variant takes a known name or a YAML file")?;
-        return Variant::from_yaml(&text).map_err(Error::content(path));
+        let variant = Variant::from_yaml(&text).map_err(Error::content(path))?;
+        return check(variant, config, Error::content(path));
     }
-    let known = VARIANTS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, text)| parse(text)).ok_or_else(|| {
-        let names = VARIANTS.map(|(name, _)| name).join(", ");
-        let message = format!("`{name}` is not one of {names}, nor a .yaml file");
-        Error::Flag { flag: "variant", message }
-    })
+    let refuse = |message| Error::Flag { flag: "variant", message };
+    match VARIANTS.iter().find(|(known, _)| *known == name) {
+        Some((_, text)) => check(parse(text), config, refuse),
+        None => {
+            let names = VARIANTS.map(|(name, _)| name).join(", ");
+            Err(refuse(format!("`{name}` is not one of {names}, nor a .yaml file")))
+        }
+    }
+}
+
+/// `generic` with the largest image that the model was made for.
+fn generic(config: &ModelConfig) -> Variant {
+    let (factor, patch) = (config.vae.factor(), config.transformer.patch_size);
+    let latents = config.transformer.sample_size.min(MAX_SIDE / factor);
+    let mut generic = parse(GENERIC);
+    generic.defaults.image_size = [(latents / patch).max(1) * patch * factor; 2];
+    generic
+}
+
+/// The variant, if its defaults are for a model of `config`.
+fn check(
+    variant: Variant,
+    config: &ModelConfig,
+    refuse: impl FnOnce(String) -> Error,
+) -> Result<Variant> {
+    match variant.validate(config) {
+        Ok(()) => Ok(variant),
+        Err(error) => Err(refuse(format!("variant {}: {error}", variant.name.escape_debug()))),
+    }
 }
 
 fn parse(text: &str) -> Variant {

@@ -183,24 +183,33 @@ impl BertConfig {
     /// Parses the JSON text of a config and checks it.
     ///
     /// # Errors
-    /// The text is not JSON of this form, or a field is out of range or not supported.
+    /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
-        range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
-        range("hidden_size", cfg.hidden_size, 1, 16_384)?;
-        range("num_hidden_layers", cfg.num_hidden_layers, 1, 256)?;
-        range("num_attention_heads", cfg.num_attention_heads, 1, 1024)?;
-        range("intermediate_size", cfg.intermediate_size, 1, 65_536)?;
-        range("max_position_embeddings", cfg.max_position_embeddings, 1, 65_536)?;
-        range("type_vocab_size", cfg.type_vocab_size, 1, 64)?;
-        if !cfg.hidden_size.is_multiple_of(cfg.num_attention_heads) {
-            let why = format!("num_attention_heads = {} must divide it", cfg.num_attention_heads);
-            return field("hidden_size", cfg.hidden_size, why);
-        }
-        epsilon("layer_norm_eps", cfg.layer_norm_eps)?;
-        only("hidden_act", &cfg.hidden_act, "gelu")?;
-        only("position_embedding_type", &cfg.position_embedding_type, "absolute")?;
+        cfg.validate()?;
         Ok(cfg)
+    }
+
+    /// Checks that the graph can be built.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("vocab_size", self.vocab_size, 1, 4_000_000)?;
+        range("hidden_size", self.hidden_size, 1, 16_384)?;
+        range("num_hidden_layers", self.num_hidden_layers, 1, 256)?;
+        range("num_attention_heads", self.num_attention_heads, 1, 1024)?;
+        range("intermediate_size", self.intermediate_size, 1, 65_536)?;
+        range("max_position_embeddings", self.max_position_embeddings, 1, 65_536)?;
+        range("type_vocab_size", self.type_vocab_size, 1, 64)?;
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let why = format!("num_attention_heads = {} must divide it", self.num_attention_heads);
+            return field("hidden_size", self.hidden_size, why);
+        }
+        epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        only("hidden_act", &self.hidden_act, "gelu")?;
+        only("position_embedding_type", &self.position_embedding_type, "absolute")?;
+        Ok(())
     }
 }
 
@@ -244,25 +253,34 @@ impl T5Config {
     /// Parses the JSON text of a config and checks it.
     ///
     /// # Errors
-    /// The text is not JSON of this form, or a field is out of range.
+    /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
-        range("vocab_size", cfg.vocab_size, 1, 4_000_000)?;
-        range("d_model", cfg.d_model, 1, 16_384)?;
-        range("d_kv", cfg.d_kv, 1, 1024)?;
-        range("d_ff", cfg.d_ff, 1, 65_536)?;
-        range("num_layers", cfg.num_layers, 1, 256)?;
-        range("num_heads", cfg.num_heads, 1, 1024)?;
-        range("relative_attention_num_buckets", cfg.relative_attention_num_buckets, 4, 4096)?;
-        let exact = cfg.relative_attention_num_buckets / 4;
+        cfg.validate()?;
+        Ok(cfg)
+    }
+
+    /// Checks that the graph can be built.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("vocab_size", self.vocab_size, 1, 4_000_000)?;
+        range("d_model", self.d_model, 1, 16_384)?;
+        range("d_kv", self.d_kv, 1, 1024)?;
+        range("d_ff", self.d_ff, 1, 65_536)?;
+        range("num_layers", self.num_layers, 1, 256)?;
+        range("num_heads", self.num_heads, 1, 1024)?;
+        range("relative_attention_num_buckets", self.relative_attention_num_buckets, 4, 4096)?;
+        let exact = self.relative_attention_num_buckets / 4;
         range(
             "relative_attention_max_distance",
-            cfg.relative_attention_max_distance,
+            self.relative_attention_max_distance,
             exact + 1,
             65_536,
         )?;
-        epsilon("layer_norm_epsilon", cfg.layer_norm_epsilon)?;
-        Ok(cfg)
+        epsilon("layer_norm_epsilon", self.layer_norm_epsilon)?;
+        Ok(())
     }
 }
 
@@ -305,41 +323,50 @@ impl VaeConfig {
     /// Parses the JSON text of a config and checks it.
     ///
     /// # Errors
-    /// The text is not JSON of this form, or a field is out of range or not supported.
+    /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let cfg: Self = serde_json::from_str(text)?;
-        range("block_out_channels (levels)", cfg.block_out_channels.len(), 1, 8)?;
-        range("layers_per_block", cfg.layers_per_block, 1, 16)?;
-        range("norm_num_groups", cfg.norm_num_groups, 1, 1024)?;
-        range("latent_channels", cfg.latent_channels, 1, 64)?;
-        for &width in &cfg.block_out_channels {
+        cfg.validate()?;
+        Ok(cfg)
+    }
+
+    /// Checks that the graph can be built.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("block_out_channels (levels)", self.block_out_channels.len(), 1, 8)?;
+        range("layers_per_block", self.layers_per_block, 1, 16)?;
+        range("norm_num_groups", self.norm_num_groups, 1, 1024)?;
+        range("latent_channels", self.latent_channels, 1, 64)?;
+        for &width in &self.block_out_channels {
             range("block_out_channels", width, 1, 8192)?;
-            if !width.is_multiple_of(cfg.norm_num_groups) {
+            if !width.is_multiple_of(self.norm_num_groups) {
                 let why = format!("it must divide every width, but not {width}");
-                return field("norm_num_groups", cfg.norm_num_groups, why);
+                return field("norm_num_groups", self.norm_num_groups, why);
             }
         }
-        if cfg.out_channels != 3 {
-            return field("out_channels", cfg.out_channels, "expected 3 (RGB)");
+        if self.out_channels != 3 {
+            return field("out_channels", self.out_channels, "expected 3 (RGB)");
         }
-        if !(cfg.scaling_factor.is_finite() && cfg.scaling_factor > 0.0) {
-            return field("scaling_factor", cfg.scaling_factor, "expected a positive number");
+        if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) {
+            return field("scaling_factor", self.scaling_factor, "expected a positive number");
         }
-        if cfg.up_block_types.len() != cfg.block_out_channels.len() {
-            let why = format!("expected one per level, {}", cfg.block_out_channels.len());
-            return field("up_block_types (levels)", cfg.up_block_types.len(), why);
+        if self.up_block_types.len() != self.block_out_channels.len() {
+            let why = format!("expected one per level, {}", self.block_out_channels.len());
+            return field("up_block_types (levels)", self.up_block_types.len(), why);
         }
-        cfg.up_block_types
+        self.up_block_types
             .iter()
             .try_for_each(|t| only("up_block_types", t, "UpDecoderBlock2D"))?;
-        only("act_fn", &cfg.act_fn, "silu")?;
-        if let Some(shift) = cfg.shift_factor {
+        only("act_fn", &self.act_fn, "silu")?;
+        if let Some(shift) = self.shift_factor {
             return field("shift_factor", shift, "only null is supported");
         }
-        if cfg.latents_mean.is_some() || cfg.latents_std.is_some() {
+        if self.latents_mean.is_some() || self.latents_std.is_some() {
             return field("latents_mean", "set", "only null is supported");
         }
-        Ok(cfg)
+        Ok(())
     }
 
     /// Side of the square of image pixels that a latent pixel becomes.
@@ -348,7 +375,7 @@ impl VaeConfig {
     }
 }
 
-fn field<T>(
+pub(crate) fn field<T>(
     field: &'static str,
     found: impl std::fmt::Display,
     expected: impl Into<String>,
@@ -356,7 +383,12 @@ fn field<T>(
     Err(ConfigError::Field { field, found: found.to_string(), expected: expected.into() })
 }
 
-fn range(name: &'static str, found: usize, low: usize, high: usize) -> Result<(), ConfigError> {
+pub(crate) fn range(
+    name: &'static str,
+    found: usize,
+    low: usize,
+    high: usize,
+) -> Result<(), ConfigError> {
     if (low..=high).contains(&found) {
         return Ok(());
     }

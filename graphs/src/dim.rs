@@ -60,13 +60,31 @@ impl Dim {
         exact.then(|| Dim { powers, factor: self.factor / by.factor })
     }
 
-    /// The number that this size is when the symbols have the values `sizes`.
+    /// The product with another size; `None` if it is beyond what a size can be.
+    pub fn checked_mul(self, other: Dim) -> Option<Dim> {
+        let mut powers = self.powers;
+        for (power, other) in powers.iter_mut().zip(other.powers) {
+            *power = power.checked_add(other)?;
+        }
+        Some(Dim { powers, factor: self.factor.checked_mul(other.factor)? })
+    }
+
+    /// The number that this size is when the symbols have the values `sizes`, or the largest there
+    /// is.
     pub fn at(self, sizes: &Sizes) -> u64 {
         let values = sizes.values();
-        self.powers
-            .iter()
-            .zip(values)
-            .fold(self.factor, |product, (&power, value)| product * value.pow(u32::from(power)))
+        self.powers.iter().zip(values).fold(self.factor, |product, (&power, value)| {
+            product.saturating_mul(value.saturating_pow(u32::from(power)))
+        })
+    }
+
+    /// The symbol that this size is a multiple of, and its value where the size is `number`; `None`
+    /// for a size of no or of several symbols.
+    pub fn solve(self, number: usize) -> Option<(Symbol, usize)> {
+        let mut present = Symbol::VARIANTS.iter().zip(self.powers).filter(|(_, power)| *power > 0);
+        let ((&symbol, 1), None) = (present.next()?, present.next()) else { return None };
+        let factor = usize::try_from(self.factor).ok()?;
+        Some((symbol, number.checked_div(factor)?))
     }
 }
 
@@ -88,11 +106,7 @@ impl Mul for Dim {
     type Output = Dim;
 
     fn mul(self, other: Dim) -> Dim {
-        let mut powers = self.powers;
-        for (power, other) in powers.iter_mut().zip(other.powers) {
-            *power += other;
-        }
-        Dim { powers, factor: self.factor * other.factor }
+        self.checked_mul(other).expect("sizes of a graph are far below 2^64")
     }
 }
 
@@ -113,24 +127,29 @@ impl FromStr for Dim {
     type Err = ParseDimError;
 
     fn from_str(text: &str) -> Result<Dim, ParseDimError> {
+        let error = |reason: String| {
+            let text = text.chars().take(60).collect();
+            ParseDimError { text, reason }
+        };
         text.split('*').try_fold(Dim::ONE, |dim, factor| {
-            if let Ok(n) = factor.parse::<usize>() {
-                return Ok(dim * n.into());
-            }
-            let symbol: Symbol = factor
-                .parse()
-                .map_err(|source| ParseDimError { text: text.to_string(), source })?;
-            Ok(dim * symbol.into())
+            let factor: Dim = match factor.parse::<usize>() {
+                Ok(number) => number.into(),
+                Err(_) => {
+                    let symbol = factor.parse::<Symbol>();
+                    symbol.map_err(|unknown| error(unknown.to_string()))?.into()
+                }
+            };
+            dim.checked_mul(factor).ok_or_else(|| error("it is too large".to_string()))
         })
     }
 }
 
 /// A text that is not a product of numbers and [`Symbol`]s.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a size")]
+#[error("`{text}` is not a size: {reason}")]
 pub struct ParseDimError {
     text: String,
-    source: UnknownName,
+    reason: String,
 }
 
 /// The values of all symbols, to evaluate a [`Dim`] or a [`Cost`] with.
@@ -161,12 +180,13 @@ pub struct Cost(BTreeMap<[u8; Symbol::COUNT], u64>);
 impl Cost {
     /// Adds a term.
     pub fn add(&mut self, term: Dim) {
-        *self.0.entry(term.powers).or_default() += term.factor;
+        let factor = self.0.entry(term.powers).or_default();
+        *factor = factor.saturating_add(term.factor);
     }
 
-    /// The number of operations when the symbols have the values `sizes`.
+    /// The number of operations when the symbols have the values `sizes`, or the largest there is.
     pub fn at(&self, sizes: &Sizes) -> u64 {
-        self.terms().map(|term| term.at(sizes)).sum()
+        self.terms().map(|term| term.at(sizes)).fold(0, u64::saturating_add)
     }
 
     /// The terms, no two of which have the same powers.
@@ -208,8 +228,7 @@ impl<'de> serde::Deserialize<'de> for Dim {
                 u64::try_from(n).map_err(E::custom).and_then(|n| self.visit_u64(n))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dim, E> {
-                text.parse()
-                    .map_err(|error: ParseDimError| E::custom(format!("{error}: {}", error.source)))
+                text.parse().map_err(E::custom)
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -240,6 +259,29 @@ mod tests {
         }
         assert_eq!((tokens * 4.into()).to_string(), "4*grid_height*grid_width");
         assert!("grid_depth".parse::<Dim>().is_err());
+    }
+
+    #[test]
+    fn a_size_beyond_all_numbers_is_refused_and_a_cost_is_the_largest() {
+        for text in ["9223372036854775808*2", &"batch*".repeat(256)] {
+            let error = text.trim_end_matches('*').parse::<Dim>().expect_err("a refusal");
+            assert!(error.to_string().ends_with("is not a size: it is too large"), "{error}");
+        }
+        let sizes = Sizes { batch: 64, grid_height: 4, grid_width: 4, height: 8, width: 8 };
+        let half: Dim = "9223372036854775808".parse().expect("a size");
+        assert_eq!(Cost::from_iter([half, half, half]).at(&sizes), u64::MAX);
+        let many: Dim = "batch*batch*batch*batch*batch*batch*batch*batch*batch*batch*batch"
+            .parse()
+            .expect("a size");
+        assert_eq!(Cost::from_iter([many, half]).at(&sizes), u64::MAX);
+    }
+
+    #[test]
+    fn a_size_of_one_symbol_is_solved() {
+        let height = Dim::from(Symbol::GridHeight) * 2.into();
+        assert_eq!(height.solve(8), Some((Symbol::GridHeight, 4)));
+        assert_eq!((Dim::tokens().solve(8), Dim::from(8).solve(8)), (None, None));
+        assert_eq!("0*batch".parse::<Dim>().expect("a size").solve(8), None);
     }
 
     #[test]

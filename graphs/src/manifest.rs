@@ -2,12 +2,14 @@
 //! a manifest is complete. Everything the server needs is in it or named by it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
+use crate::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::{Cost, Sizes};
+use crate::interface::{GRAPHS, Interface, interface};
 use crate::options::{Precision, Target};
 use crate::scheduler::NoiseSchedule;
 use crate::tensor::TensorSpec;
@@ -16,6 +18,9 @@ use crate::yaml::{YamlError, parse_yaml};
 
 /// Version of the manifest's format; a reader refuses any other.
 pub const SCHEMA: u32 = 1;
+
+/// The most bytes that all files of a folder have.
+const MAX_TOTAL: u64 = 1 << 48;
 
 /// Name of the manifest in its folder.
 pub const FILE: &str = "manifest.yaml";
@@ -136,13 +141,35 @@ pub enum ManifestError {
     /// A graph is missing.
     #[error("graph `{0}` is missing")]
     Graph(String),
+    /// The configs of two components contradict each other.
+    #[error("configs disagree: {0}")]
+    Disagree(String),
+    /// A config or the variant has a value that is out of range.
+    #[error("{part}: {source}")]
+    Config {
+        /// Where the field is.
+        part: &'static str,
+        /// The field, and what is wrong with it.
+        source: ConfigError,
+    },
+    /// A field has a value that is out of range or contradicts another.
+    #[error("`{field}` is {found}; expected {expected}")]
+    Field {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// The value that it must have.
+        expected: String,
+    },
 }
 
 impl Manifest {
-    /// Parses the YAML text of a manifest and checks its version and file names.
+    /// Parses the YAML text of a manifest and checks all of it: whoever reads a manifest can rely
+    /// on every number in it.
     ///
     /// # Errors
-    /// The text is not a manifest of this version, or a file name leaves the folder.
+    /// The text is not a manifest of this version, or a field has a value that it cannot have.
     pub fn from_yaml(text: &str) -> Result<Manifest, ManifestError> {
         /// The version alone, since a manifest of another version may have other fields.
         #[derive(Deserialize)]
@@ -155,6 +182,9 @@ impl Manifest {
         }
         let manifest: Manifest = parse_yaml(text)?;
         manifest.check_names()?;
+        manifest.model.validate()?;
+        manifest.check_numbers()?;
+        manifest.check_graphs()?;
         Ok(manifest)
     }
 
@@ -178,6 +208,66 @@ impl Manifest {
         self.graph(name).map_or(0.0, |graph| graph.flops.at(sizes) as f64)
     }
 
+    fn check_numbers(&self) -> Result<(), ManifestError> {
+        let Manifest { cache_at_branch, model, tokenizers, .. } = self;
+        let branches = model.transformer.cache_branches();
+        if !branches.contains(cache_at_branch) {
+            let expected = format!("{} to {}", branches.start(), branches.end());
+            return wrong("cache_at_branch", cache_at_branch, expected);
+        }
+        let part = "variant";
+        self.variant.validate(model).map_err(|source| ManifestError::Config { part, source })?;
+        let dit = &model.transformer;
+        for (name, entry, length, rows) in [
+            ("text_encoder", &tokenizers.text_encoder, dit.text_len, model.text_encoder.vocab_size),
+            (
+                "text_encoder_2",
+                &tokenizers.text_encoder_2,
+                dit.text_len_t5,
+                model.text_encoder_2.vocab_size,
+            ),
+        ] {
+            if entry.length != length {
+                return wrong(&format!("tokenizers.{name}.length"), entry.length, length);
+            }
+            if entry.pad_id as usize >= rows {
+                let expected = format!("a number below {rows}");
+                return wrong(&format!("tokenizers.{name}.pad_id"), entry.pad_id, expected);
+            }
+        }
+        let mut total = 0u64;
+        for (name, FileEntry { bytes, sha256 }) in &self.files {
+            total = match total.checked_add(*bytes).filter(|total| *total <= MAX_TOTAL) {
+                Some(total) => total,
+                None => return wrong(&format!("files.{name}.bytes"), bytes, "a size of a file"),
+            };
+            if sha256.len() != 64 || !sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                let found: String = sha256.chars().take(70).collect();
+                let expected = "64 hexadecimal digits";
+                return wrong(&format!("files.{name}.sha256"), found.escape_debug(), expected);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that all graphs are there, each once and with the inputs and outputs that the configs
+    /// give it.
+    fn check_graphs(&self) -> Result<(), ManifestError> {
+        GRAPHS.iter().try_for_each(|name| self.graph(name).map(drop))?;
+        for (i, graph) in self.graphs.iter().enumerate() {
+            let known = interface(&graph.name, &self.model, self.cache_at_branch, self.precision);
+            let repeated = self.graphs[..i].iter().any(|other| other.name == graph.name);
+            let Some(Interface { inputs, outputs }) = known.filter(|_| !repeated) else {
+                let found: String = graph.name.chars().take(60).collect();
+                let expected = format!("one of {} or full, each once", GRAPHS.join(", "));
+                return wrong(&format!("graphs[{i}].name"), found.escape_debug(), expected);
+            };
+            graph.check("inputs", &graph.inputs, &inputs)?;
+            graph.check("outputs", &graph.outputs, &outputs)?;
+        }
+        Ok(())
+    }
+
     fn check_names(&self) -> Result<(), ManifestError> {
         let tokenizers = [&self.tokenizers.text_encoder, &self.tokenizers.text_encoder_2];
         let graphs = self.graphs.iter().flat_map(|graph| [&graph.file, &graph.data]);
@@ -191,6 +281,85 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
+
+impl GraphEntry {
+    /// Checks the tensors of the field `field`.
+    fn check(
+        &self,
+        field: &str,
+        found: &[TensorSpec],
+        expected: &[TensorSpec],
+    ) -> Result<(), ManifestError> {
+        let longest = found.len().max(expected.len());
+        let differs = (0..longest).find(|&i| found.get(i) != expected.get(i));
+        let Some(i) = differs else { return Ok(()) };
+        let text = |spec: Option<&TensorSpec>| match spec {
+            Some(spec) => spec.to_string().chars().take(200).flat_map(char::escape_debug).collect(),
+            None => "missing".to_string(),
+        };
+        let expected = match expected.get(i) {
+            Some(spec) => spec.to_string(),
+            None => "no more".to_string(),
+        };
+        wrong(&format!("{field}[{i}] of the graph {}", self.name), text(found.get(i)), expected)
+    }
+}
+
+impl ModelConfig {
+    /// Checks every config, and the sizes that two of them must share.
+    ///
+    /// # Errors
+    /// The first field that is out of range, or what contradicts each other.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        let ModelConfig { transformer, text_encoder, text_encoder_2, vae, scheduler } = self;
+        for (part, checked) in [
+            ("model.transformer", transformer.validate()),
+            ("model.text_encoder", text_encoder.validate()),
+            ("model.text_encoder_2", text_encoder_2.validate()),
+            ("model.vae", vae.validate()),
+            ("model.scheduler", scheduler.validate()),
+        ] {
+            checked.map_err(|source| ManifestError::Config { part, source })?;
+        }
+        self.agrees().map_err(ManifestError::Disagree)
+    }
+
+    /// Checks the sizes that two configs must share.
+    ///
+    /// # Errors
+    /// What contradicts each other.
+    pub fn agrees(&self) -> Result<(), String> {
+        let ModelConfig { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } =
+            self;
+        let states = ("cross_attention_dim", dit.cross_attention_dim);
+        let states_t5 = ("cross_attention_dim_t5", dit.cross_attention_dim_t5);
+        let latents = ("in_channels", dit.in_channels);
+        for ((field, size), (other_field, other_size)) in [
+            (states, ("text_encoder hidden_size", bert.hidden_size)),
+            (states_t5, ("text_encoder_2 d_model", t5.d_model)),
+            (latents, ("vae latent_channels", vae.latent_channels)),
+        ] {
+            if size != other_size {
+                return Err(format!(
+                    "transformer {field} = {size}, {other_field} = {other_size}; \
+                     are the folders of one checkpoint?"
+                ));
+            }
+        }
+        if bert.max_position_embeddings < dit.text_len {
+            return Err(format!(
+                "text_encoder max_position_embeddings = {}, transformer text_len = {}",
+                bert.max_position_embeddings, dit.text_len
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn wrong<T>(field: &str, found: impl Display, expected: impl Display) -> Result<T, ManifestError> {
+    let (found, expected) = (found.to_string(), expected.to_string());
+    Err(ManifestError::Field { field: field.to_string(), found, expected })
 }
 
 /// Whether `name` is that of a file in a folder, not a path that leads elsewhere.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use strum::{Display, EnumString, VariantArray};
 
+use crate::config::{ConfigError, field, range};
 use crate::names::UnknownName;
 
 /// How the timesteps of a request are spread over those of the training: diffusers'
@@ -107,6 +108,21 @@ impl NoiseSchedule {
                 product as f32
             })
             .collect()
+    }
+
+    /// Checks that timesteps and noise levels can be computed.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let NoiseSchedule { num_train_timesteps, beta_start, beta_end, steps_offset, .. } = *self;
+        range("num_train_timesteps", num_train_timesteps, 2, 100_000)?;
+        for (name, beta) in [("beta_start", beta_start), ("beta_end", beta_end)] {
+            if !(beta > 0.0 && beta < 1.0) {
+                return field(name, beta, "expected a number above 0 and below 1");
+            }
+        }
+        range("steps_offset", steps_offset as usize, 0, 1000)
     }
 
     /// Parses the text of a diffusers `scheduler_config.json` (DDPM, DDIM or DPMSolverMultistep).

@@ -1,5 +1,7 @@
 //! Element types, and the tensors at the edges of a graph: inputs, outputs, weights and constants.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dim::Dim;
@@ -106,4 +108,12 @@ pub struct TensorSpec {
     pub dtype: DType,
     /// Shape, with symbols for the free sizes.
     pub shape: Vec<Dim>,
+}
+
+/// `latents f32[batch, 4, 2*grid_height, 2*grid_width]`
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.shape.iter().map(ToString::to_string).collect();
+        write!(f, "{} {}[{}]", self.name, self.dtype, dims.join(", "))
+    }
 }

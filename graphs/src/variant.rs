@@ -3,9 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::HunyuanDitConfig;
+use crate::config::{ConfigError, HunyuanDitConfig, field, range};
+use crate::manifest::ModelConfig;
 use crate::scheduler::Spacing;
+use crate::timesteps::timesteps;
 use crate::yaml::{YamlError, parse_yaml};
+
+/// The largest side of an image in pixels.
+pub const MAX_SIDE: usize = 4096;
+
+/// The longest name of a variant, and the longest negative prompt, in bytes.
+const MAX_NAME: usize = 100;
+const MAX_NEGATIVE: usize = 4096;
 
 /// A released model: how to recognise it, and how to use it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +109,62 @@ impl Variant {
     /// Line, column and field of what is wrong.
     pub fn from_yaml(text: &str) -> Result<Variant, YamlError> {
         parse_yaml(text)
+    }
+
+    /// Checks that a request which leaves out every field can be drawn with a model of `config`.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self, config: &ModelConfig) -> Result<(), ConfigError> {
+        if self.name.is_empty()
+            || self.name.len() > MAX_NAME
+            || self.name.contains(char::is_control)
+        {
+            let name = self.name.chars().take(MAX_NAME).collect::<String>();
+            let why = format!("expected 1 to {MAX_NAME} bytes, in one line");
+            return field("name", name.escape_debug(), why);
+        }
+        let Defaults { sampler, steps, image_size, negative_prompt, .. } = &self.defaults;
+        let SpacingBySampler { ddpm, ddim, dpmms } = self.spacing;
+        let spacing = match sampler.as_str() {
+            "ddpm" => ddpm,
+            "ddim" => ddim,
+            "dpmms" => dpmms,
+            _ => {
+                let name = sampler.chars().take(MAX_NAME).collect::<String>();
+                let why = "expected ddpm, ddim or dpmms";
+                return field("defaults.sampler", name.escape_debug(), why);
+            }
+        };
+        let schedule = &config.scheduler;
+        let spacing = spacing.unwrap_or(schedule.timestep_spacing);
+        range("defaults.infer_steps", *steps, 1, schedule.num_train_timesteps)?;
+        if timesteps(schedule, spacing, *steps, sampler == "dpmms").is_none() {
+            let why =
+                format!("{sampler} with {spacing} spacing has not so many different timesteps");
+            return field("defaults.infer_steps", steps, why);
+        }
+        for (name, value, most) in [
+            ("defaults.cfg_scale", self.defaults.guidance_scale, 100.0),
+            ("defaults.guidance_rescale", self.defaults.guidance_rescale, 1.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return field(name, value, format!("expected 0 to {most}"));
+            }
+        }
+        let unit = config.vae.factor() * config.transformer.patch_size;
+        for side in *image_size {
+            if side == 0 || side > MAX_SIDE || !side.is_multiple_of(unit) {
+                let why = format!("expected multiples of {unit} up to {MAX_SIDE}");
+                return field("defaults.image_size", format!("{image_size:?}"), why);
+            }
+        }
+        if negative_prompt.len() > MAX_NEGATIVE {
+            let why = format!("expected at most {MAX_NEGATIVE} bytes");
+            return field("defaults.negative", format!("{} bytes", negative_prompt.len()), why);
+        }
+        range("sizes (number)", self.sizes.len(), 0, 1000)?;
+        self.sizes.iter().flatten().try_for_each(|side| range("sizes", *side, 1, 1 << 16))
     }
 
     /// Whether a checkpoint with the transformer config `cfg` is of this variant.

@@ -3,15 +3,15 @@
 //!
 //! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of
 //! operations of diffusers' schedulers, so that a trajectory has the bits of the reference. One
-//! file per sampler ([`SamplerKind`]), the choice of timesteps in `timesteps`.
+//! file per sampler ([`SamplerKind`]); the choice of timesteps is that of [`timesteps`].
 
 mod ddim;
 mod ddpm;
 mod dpmpp;
 mod error;
-mod timesteps;
 mod torch_rng;
 
+use hydit_graphs::timesteps::timesteps;
 use serde::{Deserialize, Serialize};
 
 use crate::util::UnknownName;
@@ -96,7 +96,12 @@ impl Sampler {
         if !(0.0..=1.0).contains(&eta) || (eta != 0.0 && kind != SamplerKind::Ddim) {
             return Err(SamplerError::Eta { eta, kind });
         }
-        let timesteps = timesteps::timesteps(kind, schedule, spacing, steps)?;
+        let max = schedule.num_train_timesteps;
+        if steps == 0 || steps > max {
+            return Err(SamplerError::Steps { steps, max });
+        }
+        let timesteps = timesteps(schedule, spacing, steps, kind == SamplerKind::Dpmms)
+            .ok_or(SamplerError::Timesteps { kind, spacing, steps, max })?;
         let method = match kind {
             SamplerKind::Ddpm => Method::Ddpm(ddpm::Ddpm::new(schedule, &timesteps)),
             SamplerKind::Ddim => Method::Ddim(ddim::Ddim::new(schedule, &timesteps, eta)),

@@ -48,8 +48,17 @@ impl Place {
     }
 
     pub fn stored(storage: &Storage) -> Place {
+        Place::with(&config(), storage)
+    }
+
+    /// A checkpoint of another model.
+    pub fn of(config: &ModelConfig) -> Place {
+        Place::with(config, &Storage::default())
+    }
+
+    fn with(config: &ModelConfig, storage: &Storage) -> Place {
         let place = Place { root: tempfile::tempdir().expect("a folder") };
-        synth::checkpoint(&config(), &place.checkpoint(), storage).expect("a checkpoint");
+        synth::checkpoint(config, &place.checkpoint(), storage).expect("a checkpoint");
         fs::write(place.file("LICENSE.txt"), "Use it well.\n").expect("a licence");
         place
     }

@@ -7,6 +7,8 @@ use std::process::Command;
 use half::{bf16, f16};
 use hydit_export::synth::Storage;
 use hydit_export::{Options, export, inspect};
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{DType, Manifest, Precision, Source, Transform, manifest};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -75,6 +77,25 @@ fn the_manifest_is_true() {
     assert_eq!(told.total, told.wrote);
     assert!(told.total > 0 && told.unused.is_empty(), "{:?}", told.unused);
     assert_eq!(manifest.variant.defaults.image_size, [32, 32], "16 latents, factor 2");
+}
+
+#[test]
+fn manifests_of_models_of_every_kind_are_read_back() {
+    for style in [false, true] {
+        let place = Place::of(&ModelConfig {
+            transformer: HunyuanDitConfig {
+                use_style_cond_and_image_meta_size: style,
+                learn_sigma: !style,
+                ..config().transformer
+            },
+            ..config()
+        });
+        for &precision in Precision::ALL {
+            let options = Options { precision, full: true, cache_at_branch: 2, ..place.options() };
+            let manifest = export(&options, &mut ()).expect("an export");
+            assert_eq!(inspect::read(&place.out()).expect("a manifest"), manifest);
+        }
+    }
 }
 
 #[test]

@@ -2,22 +2,24 @@
 //! `scheduling_ddim.py`, `scheduling_dpmsolver_multistep.py`), in numpy's double precision
 //! arithmetic.
 
-use super::{NoiseSchedule, SamplerError, SamplerKind, Spacing};
+use crate::scheduler::{NoiseSchedule, Spacing};
 
-/// `steps` training timesteps, descending.
-pub(super) fn timesteps(
-    kind: SamplerKind,
+/// `steps` training timesteps, descending; `None` if `spacing` does not give as many different ones
+/// that were trained.
+///
+/// One that `drops_lowest` spreads one timestep more and drops the lowest: dpmms, whose last step
+/// goes on to sigma 0 by itself.
+pub fn timesteps(
     schedule: &NoiseSchedule,
     spacing: Spacing,
     steps: usize,
-) -> Result<Vec<u32>, SamplerError> {
+    drops_lowest: bool,
+) -> Option<Vec<u32>> {
     let max = schedule.num_train_timesteps;
     if steps == 0 || steps > max {
-        return Err(SamplerError::Steps { steps, max });
+        return None;
     }
-    // dpmms spreads one timestep more and drops the lowest: its last step goes on to sigma 0 by
-    // itself.
-    let points = steps + usize::from(kind == SamplerKind::Dpmms);
+    let points = steps + usize::from(drops_lowest);
     let mut timesteps = match spacing {
         Spacing::Leading => leading(max, points, schedule.steps_offset),
         Spacing::Linspace => linspace(max, points),
@@ -26,11 +28,7 @@ pub(super) fn timesteps(
     timesteps.truncate(steps);
     let in_table = timesteps.iter().all(|&t| (t as usize) < max);
     let descending = timesteps.windows(2).all(|pair| pair[0] > pair[1]);
-    if in_table && descending {
-        Ok(timesteps)
-    } else {
-        Err(SamplerError::Timesteps { kind, spacing, steps, max })
-    }
+    (in_table && descending).then_some(timesteps)
 }
 
 fn leading(max: usize, points: usize, offset: u32) -> Vec<u32> {

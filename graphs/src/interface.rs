@@ -1,0 +1,116 @@
+//! What each graph of an export reads and makes: the contract between the graphs, and with those who
+//! run them. Written out here, so that it can be checked without building a graph.
+
+use crate::dim::{Dim, Symbol};
+use crate::hunyuan_dit::skip_name;
+use crate::manifest::ModelConfig;
+use crate::options::Precision;
+use crate::tensor::{DType, TensorSpec};
+
+/// The graphs that every export has.
+pub(crate) const GRAPHS: [&str; 7] = [
+    "text-encoder",
+    "text-encoder-2",
+    "conditioner",
+    "shallow-encoder",
+    "deep-core",
+    "shallow-decoder",
+    "vae-decoder",
+];
+
+/// Inputs and outputs of a graph, in their order.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Interface {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// The interface of the graph `name` of a model that is cut at `n`; `None` if there is no such
+/// graph. The configs are valid.
+pub(crate) fn interface(
+    name: &str,
+    model: &ModelConfig,
+    n: usize,
+    precision: Precision,
+) -> Option<Interface> {
+    let (dit, bert, t5, vae) =
+        (&model.transformer, &model.text_encoder, &model.text_encoder_2, &model.vae);
+    let compute = precision.compute();
+    let b = Dim::from(Symbol::Batch);
+    let symbol = |symbol: Symbol, factor: usize| Dim::from(factor) * symbol.into();
+    let tensor = |name: &str, dtype, shape: &[Dim]| TensorSpec {
+        name: name.to_string(),
+        dtype,
+        shape: shape.to_vec(),
+    };
+    let states = |name: &str, len: usize, width: usize| {
+        tensor(name, DType::F32, &[b, len.into(), width.into()])
+    };
+    let mask = |name: &str, len: usize| tensor(name, DType::I64, &[b, len.into()]);
+    let tokens = |name: &str| tensor(name, compute, &[b, Dim::tokens(), dit.hidden_size.into()]);
+    let vector = |name: &str| tensor(name, DType::F32, &[b, dit.hidden_size.into()]);
+    let latents = |name: &str, channels: usize| {
+        let [height, width] = [Symbol::GridHeight, Symbol::GridWidth];
+        let [height, width] = [height, width].map(|side| symbol(side, dit.patch_size));
+        tensor(name, DType::F32, &[b, channels.into(), height, width])
+    };
+    let text_len = dit.text_len + dit.text_len_t5;
+    let text_shape = [b, text_len.into(), dit.cross_attention_dim.into()];
+    let text_states = tensor("text_states", compute, &text_shape);
+    let grid = [Symbol::GridHeight.into(), Symbol::GridWidth.into(), dit.attention_head_dim.into()];
+    let shared = [text_states.clone()]
+        .into_iter()
+        .chain(["cos", "sin"].map(|name| tensor(name, DType::F32, &grid)));
+    let embedded = [latents("latents", dit.in_channels), tensor("timestep", DType::F32, &[b])]
+        .into_iter()
+        .chain([vector("extra")])
+        .chain(shared.clone());
+    let cut = [vector("temb")].into_iter().chain(shared);
+    let skips = (0..n).map(|i| tokens(&skip_name(i)));
+
+    let (inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>) = match name {
+        "text-encoder" => (
+            vec![mask("input_ids", dit.text_len), mask("attention_mask", dit.text_len)],
+            vec![states("last_hidden_state", dit.text_len, bert.hidden_size)],
+        ),
+        "text-encoder-2" => (
+            vec![mask("input_ids", dit.text_len_t5), mask("attention_mask", dit.text_len_t5)],
+            vec![states("last_hidden_state", dit.text_len_t5, t5.d_model)],
+        ),
+        "conditioner" => {
+            let mut inputs = vec![
+                states("encoder_hidden_states", dit.text_len, dit.cross_attention_dim),
+                mask("text_embedding_mask", dit.text_len),
+                states("encoder_hidden_states_t5", dit.text_len_t5, dit.cross_attention_dim_t5),
+                mask("text_embedding_mask_t5", dit.text_len_t5),
+            ];
+            if dit.use_style_cond_and_image_meta_size {
+                inputs.push(tensor("image_meta_size", DType::F32, &[b, 6.into()]));
+                inputs.push(tensor("style", DType::I64, &[b]));
+            }
+            (inputs, vec![text_states, vector("extra")])
+        }
+        "shallow-encoder" => (embedded.collect(), skips.chain([vector("temb")]).collect()),
+        "deep-core" => {
+            ([tokens(&skip_name(n - 1))].into_iter().chain(cut).collect(), vec![tokens("deep")])
+        }
+        "shallow-decoder" => (
+            [tokens("deep")].into_iter().chain(skips).chain(cut).collect(),
+            vec![latents("noise_pred", dit.out_channels())],
+        ),
+        "full" => (embedded.collect(), vec![latents("noise_pred", dit.out_channels())]),
+        "vae-decoder" => {
+            let shape = |channels: usize, factor: usize| {
+                let [height, width] = [Symbol::Height, Symbol::Width];
+                let [height, width] = [height, width].map(|side| symbol(side, factor));
+                [b, channels.into(), height, width]
+            };
+            (
+                vec![tensor("latents", DType::F32, &shape(vae.latent_channels, 1))],
+                vec![tensor("image", DType::F32, &shape(vae.out_channels, vae.factor()))],
+            )
+        }
+        _ => return None,
+    };
+    Some(Interface { inputs, outputs })
+}
