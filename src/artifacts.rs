@@ -1,11 +1,11 @@
 //! An artifact folder, as `hydit-export` writes it: manifest and checked files.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
 use hydit_graphs::{GraphOptions, Precision};
+use hydit_input::file;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -29,18 +29,15 @@ impl Artifacts {
     /// Reads the manifest in `path`.
     pub fn open(path: &Path) -> Result<Artifacts> {
         let file = path.join(manifest::FILE);
-        let size = std::fs::metadata(&file).map_err(|_| Error::Artifact {
-            path: file.clone(),
-            message: "not found: not an artifact folder, or its export did not finish; \
-                      make one with hydit-export --checkpoint DIR --out DIR"
-                .to_string(),
+        let text = file::read_text(&file, MAX_MANIFEST).map_err(|source| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::Artifact {
+                path: file.clone(),
+                message: "not found: not an artifact folder, or its export did not finish; \
+                          make one with hydit-export --checkpoint DIR --out DIR"
+                    .to_string(),
+            },
+            _ => Error::Read { path: file.clone(), source },
         })?;
-        if size.len() > MAX_MANIFEST {
-            let message = format!("{} bytes; a manifest has at most {MAX_MANIFEST}", size.len());
-            return Err(Error::Artifact { path: file, message });
-        }
-        let io = |source| Error::Read { path: file.clone(), source };
-        let text = std::fs::read_to_string(&file).map_err(io)?;
         let manifest = Manifest::from_yaml(&text)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         let hash = hex(&Sha256::digest(text.as_bytes()));
@@ -97,9 +94,13 @@ impl Artifacts {
             path: path.clone(),
             message: format!("{found} since the export: export the checkpoint again"),
         };
-        let mut file =
-            File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
         let io = |source| Error::Read { path: path.clone(), source };
+        if path.is_symlink() {
+            let message = "a link, which no engine follows: put the file itself here, or link the \
+                           folder as a whole";
+            return Err(Error::Artifact { path, message: message.to_string() });
+        }
+        let mut file = file::open(&path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         if size != entry.bytes {
             return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));

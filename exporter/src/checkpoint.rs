@@ -4,10 +4,10 @@
 //! folder. All problems of all tensors are reported at once.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use hydit_graphs::GraphDef;
+use hydit_input::file;
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
 
@@ -141,7 +141,7 @@ impl CheckpointWeights {
 
 /// Maps a file for reading.
 fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::reading(path))?;
+    let file = file::open(path).map_err(Error::reading(path))?;
     // SAFETY: the mapping is read-only and private to this process. Like every reader of mapped
     // weights we rely on nobody truncating the file during the export; the writer never writes
     // into a checkpoint's folder.

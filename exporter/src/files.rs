@@ -1,8 +1,10 @@
-//! Bounded reading of files, none of which is trusted.
+//! Files of a checkpoint and of an artifact folder, none of which is trusted.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+
+use hydit_input::file;
 
 use crate::error::{Error, Result};
 
@@ -32,16 +34,5 @@ pub(crate) fn read_text(path: &Path, hint: &str) -> Result<String> {
     if !path.exists() {
         return Err(Error::Missing { path: path.to_path_buf(), hint: hint.to_string() });
     }
-    check_size(path, MAX_CONFIG)?;
-    fs::read_to_string(path).map_err(Error::reading(path))
-}
-
-/// Checks that a file has at most `max` bytes.
-pub(crate) fn check_size(path: &Path, max: u64) -> Result<()> {
-    let size = fs::metadata(path).map_err(Error::reading(path))?.len();
-    if size > max {
-        let message = format!("{size} bytes; expected at most {max}");
-        return Err(Error::content(path)(message));
-    }
-    Ok(())
+    file::read_text(path, MAX_CONFIG).map_err(Error::reading(path))
 }

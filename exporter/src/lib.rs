@@ -39,6 +39,7 @@ mod files;
 mod graphs;
 pub mod inspect;
 mod left;
+mod licenses;
 mod options;
 mod report;
 mod shards;
@@ -48,7 +49,6 @@ pub mod tokenizer;
 mod variants;
 mod writer;
 
-use std::fs;
 use std::path::Path;
 
 use hydit_graphs::config::HunyuanDitConfig;
@@ -103,7 +103,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
         text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
     };
-    copy_licenses(root, &mut folder)?;
+    licenses::copy(root, &mut folder)?;
 
     let manifest = Manifest {
         schema: manifest::SCHEMA,
@@ -163,29 +163,6 @@ fn write_tokenizer(
     let file = format!("tokenizer{suffix}.json");
     folder.write_bytes(&file, tokenizer.json)?;
     Ok(TokenizerEntry { file, length, pad_id: tokenizer.pad_id })
-}
-
-/// Copies the license and notice files of the checkpoint, since the weights keep their license.
-fn copy_licenses(root: &Path, folder: &mut Folder) -> Result<()> {
-    let entries = fs::read_dir(root).map_err(Error::reading(root))?;
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    for name in names {
-        let upper = name.to_uppercase();
-        if upper.starts_with("LICENSE") || upper.starts_with("NOTICE") {
-            let path = root.join(&name);
-            let text = fs::read(&path).map_err(Error::reading(&path))?;
-            folder.write_bytes(&name, text)?;
-        }
-    }
-    let notice = concat!(
-        "The weights in this folder were converted to ONNX by hydit-export ",
-        env!("CARGO_PKG_VERSION"),
-        ", without changing what they compute.\nThey are a derivative of the checkpoint they were \
-         read from, and its licence applies to them.\n"
-    );
-    folder.write_bytes("CONVERTED.txt", notice)
 }
 
 fn entry(graph: &GraphDef) -> GraphEntry {

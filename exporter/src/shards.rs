@@ -60,7 +60,7 @@ fn indexed(folder: &Path, index: &str) -> Result<Vec<PathBuf>> {
             return Err(Error::content(path)(message));
         }
         let shard = folder.join(name);
-        if !shard.is_file() {
+        if !shard.exists() || shard.is_dir() {
             let hint = format!("{} names this shard: download it again", path.display());
             return Err(Error::Missing { path: shard, hint });
         }

@@ -1,15 +1,15 @@
 //! Tokenizers as `tokenizer.json`, from any form that a checkpoint has them in: that file itself,
 //! BERT's `vocab.txt`, or a SentencePiece `spiece.model`.
 
-use std::fs;
 use std::path::Path;
 
 use base64::Engine;
+use hydit_input::file;
 use prost::Message;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::{check_size, read_text};
+use crate::files::read_text;
 
 /// The largest vocabulary file that is read; mT5's `tokenizer.json` has 16 MiB.
 const MAX_BYTES: u64 = 64 << 20;
@@ -28,13 +28,12 @@ pub struct Tokenizer {
 /// The folder has none of the three files, or one that is too large, damaged or of another kind.
 pub fn read(folder: &Path) -> Result<Tokenizer> {
     let names = ["tokenizer.json", "vocab.txt", "spiece.model"];
-    let Some(path) = names.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
+    let Some(path) = names.map(|name| folder.join(name)).into_iter().find(|path| path.exists())
     else {
         let hint = "expected tokenizer.json, vocab.txt or spiece.model in it".to_string();
         return Err(Error::Missing { path: folder.to_path_buf(), hint });
     };
-    check_size(&path, MAX_BYTES)?;
-    let bytes = fs::read(&path).map_err(Error::reading(&path))?;
+    let bytes = file::read(&path, MAX_BYTES).map_err(Error::reading(&path))?;
     let json = if path.ends_with("spiece.model") {
         unigram(&bytes).map_err(Error::content(&path))?.to_string()
     } else {

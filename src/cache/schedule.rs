@@ -7,12 +7,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::parse_yaml;
+use hydit_input::file;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::parse::number;
 use super::{Decision, Forecast, PolicyInput};
 use crate::sampler::{SamplerKind, Spacing};
+
+/// The largest file of schedules that is read; one of 50 steps has some 10 KiB.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Schedules for one model, sampler and number of steps. A field that is given must fit the input.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -78,7 +82,7 @@ impl Schedules {
     /// for something else.
     pub fn read(path: &Path, input: &PolicyInput<'_>) -> Result<Schedules, String> {
         let refuse = |message: String| format!("{}: {message}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let text = file::read_text(path, MAX_BYTES).map_err(|error| refuse(error.to_string()))?;
         let found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;
         let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
             Err(refuse(format!(

@@ -1,9 +1,9 @@
 //! PNG with text, written whole or not at all, read with bounds.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 
+use hydit_input::file;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
 use super::{Image, ImageError};
@@ -98,11 +98,7 @@ pub fn decode_png(bytes: &[u8]) -> Result<(Image, Texts), ImageError> {
 /// # Errors
 /// Also when the file cannot be read; with the path.
 pub fn read_png(path: &Path) -> Result<(Image, Texts), ImageError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-        decode_png(&bytes)
-    };
+    let read = || decode_png(&file::read(path, MAX_FILE)?);
     read().map_err(|e| at(path, e))
 }
 

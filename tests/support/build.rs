@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{env, fs};
 
 fn main() {
-    for source in ["Cargo.lock", "exporter/src", "graphs/src", "models"] {
+    for source in ["Cargo.lock", "exporter/src", "graphs/src", "input/src", "models"] {
         println!("cargo::rerun-if-changed=../../{source}");
     }
     let exports = Path::new(&env::var_os("OUT_DIR").expect("cargo sets it")).join("exports");

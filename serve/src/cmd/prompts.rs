@@ -4,11 +4,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hydit::CheckedRequest;
+use hydit_input::file;
+
+/// The largest file of prompts that is read.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// One prompt a line; empty lines and those that begin with # are skipped.
 pub fn read(path: &Path) -> Result<Vec<String>> {
     let name = || format!("--prompts: {}", path.display());
-    let bytes = std::fs::read(path).with_context(name)?;
+    let bytes = file::read(path, MAX_BYTES).with_context(name)?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text.trim_start_matches('\u{feff}'),
         Err(error) => {

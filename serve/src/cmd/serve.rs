@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
+use hydit_input::file;
 use hydit_terminal::note;
 use tracing::info;
 
 use crate::server::settings::Flags;
 use crate::server::{leave, log, run};
+
+/// The largest file of settings that is read.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// Serves OpenAI's images API, jobs and the Open Inference Protocol. Every flag has an environment
 /// variable and a key in the file of --config; the flag wins, then the variable, then the file.
@@ -24,7 +28,7 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> Result<()> {
         let text = match &self.config {
-            Some(path) => std::fs::read_to_string(path)
+            Some(path) => file::read_text(path, MAX_CONFIG)
                 .with_context(|| format!("--config {}", path.display()))?,
             None => String::new(),
         };

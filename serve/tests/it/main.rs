@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod calibrate;
 mod cli;
+mod hostile;
 mod outputs;
 mod printing;
 mod program;

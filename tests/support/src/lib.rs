@@ -1,6 +1,7 @@
 //! What the tests of several crates share. A helper that only one crate's tests use lies with them.
 
 pub mod emoji;
+pub mod hostile;
 pub mod process;
 
 use std::path::Path;

@@ -4,8 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use hydit::util::hex;
+use hydit_input::file;
 use sha2::{Digest, Sha256};
 
+/// The largest file of keys that is read.
+const MAX_BYTES: u64 = 1 << 20;
 /// Minimum number of characters of a secret.
 const SHORTEST: usize = 16;
 /// Name of all clients where no key is needed.
@@ -64,7 +67,7 @@ pub fn parse<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Vec<ApiKey>,
 /// # Errors
 /// When it cannot be read, or has no key in it.
 pub fn read(path: &Path) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = file::read_text(path, MAX_BYTES).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim);
     let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<String> = keys.map(String::from).collect();
