@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hydit_graphs::manifest::ManifestError;
+use hydit_input::tokenizer::TokenizerError;
 
 use crate::cache::PolicyError;
 use crate::image::ImageError;
@@ -67,7 +68,7 @@ pub enum Error {
     },
     /// A prompt cannot be tokenized.
     #[error("cannot tokenize the prompt")]
-    Tokenizer(#[source] tokenizers::Error),
+    Tokenizer(#[source] TokenizerError),
     /// A prediction holds infinities or NaN.
     #[error(
         "step {step} of {steps}: the prediction is not finite; with an fp16 export try --dtype fp32"

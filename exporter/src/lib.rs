@@ -76,7 +76,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     check_options(options, &config.transformer)?;
     let variant = variants::choose(options.variant.as_deref(), &config)?;
     let first = tokenizer::read(&root.join("tokenizer"))?;
+    first.check(config.transformer.text_len, config.text_encoder.vocab_size)?;
     let second = tokenizer::read(&root.join("tokenizer_2"))?;
+    second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
 
     let graphs = graphs::build(options, &config);
     let mut report = TensorReport::default();

@@ -1,21 +1,21 @@
 //! Tokenizers as `tokenizer.json`, from any form that a checkpoint has them in: that file itself,
 //! BERT's `vocab.txt`, or a SentencePiece `spiece.model`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use hydit_input::file;
+use hydit_input::tokenizer::{Fit, MAX_BYTES, PaddedTokenizer, padding_id};
+use hydit_input::{Charsmap, file};
 use prost::Message;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
-/// The largest vocabulary file that is read; mT5's `tokenizer.json` has 16 MiB.
-const MAX_BYTES: u64 = 64 << 20;
-
 /// A tokenizer in the one form that artifact folders have.
 pub struct Tokenizer {
+    /// The file of the checkpoint that it was read from.
+    path: PathBuf,
     /// The text of `tokenizer.json`.
     pub json: String,
     /// Id of the padding token.
@@ -33,33 +33,32 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
         let hint = "expected tokenizer.json, vocab.txt or spiece.model in it".to_string();
         return Err(Error::Missing { path: folder.to_path_buf(), hint });
     };
-    let bytes = file::read(&path, MAX_BYTES).map_err(Error::reading(&path))?;
     let json = if path.ends_with("spiece.model") {
+        let bytes = file::read(&path, MAX_BYTES).map_err(Error::reading(&path))?;
         unigram(&bytes).map_err(Error::content(&path))?.to_string()
     } else {
-        let text = String::from_utf8(bytes).map_err(Error::content(&path))?;
+        let text = file::read_text(&path, MAX_BYTES).map_err(Error::reading(&path))?;
         if path.ends_with("vocab.txt") {
             word_piece(&text, lowercases(folder)?).map_err(Error::content(&path))?.to_string()
         } else {
             text
         }
     };
-    let parsed: Value = serde_json::from_str(&json)
-        .map_err(|error| Error::content(&path)(format!("not JSON: {error}")))?;
-    let pad_id = ["[PAD]", "<pad>"].iter().find_map(|pad| id_of(&parsed, pad));
-    let pad_id = pad_id.ok_or_else(|| Error::content(&path)("no padding token [PAD] or <pad>"))?;
-    Ok(Tokenizer { json, pad_id })
+    let pad_id = padding_id(&json).map_err(Error::content(&path))?;
+    Ok(Tokenizer { path, json, pad_id })
 }
 
-/// The id of `token` in the added tokens or the vocabulary.
-fn id_of(tokenizer: &Value, token: &str) -> Option<u32> {
-    let added = tokenizer["added_tokens"].as_array()?;
-    let added = added.iter().find(|entry| entry["content"] == token).map(|entry| &entry["id"]);
-    let vocab = &tokenizer["model"]["vocab"];
-    let listed =
-        || vocab.as_array()?.iter().position(|entry| entry[0] == token).map(|id| id as u64);
-    let id = added.or(vocab.get(token)).and_then(Value::as_u64).or_else(listed)?;
-    u32::try_from(id).ok()
+impl Tokenizer {
+    /// Checks that a server can use it, for texts of `length` tokens and an embedding of `rows`
+    /// rows.
+    ///
+    /// # Errors
+    /// It cannot, with the file of the checkpoint.
+    pub(crate) fn check(&self, length: usize, rows: usize) -> Result<()> {
+        let fit = Fit { length, pad_id: self.pad_id, rows };
+        PaddedTokenizer::new(&self.json, fit).map_err(Error::content(&self.path))?;
+        Ok(())
+    }
 }
 
 /// The value of `do_lower_case` in `tokenizer_config.json`; true by default, as in transformers.
@@ -138,8 +137,63 @@ struct TrainerSpec {
 
 #[derive(Message)]
 struct NormalizerSpec {
+    /// Empty where nothing is normalised but spaces.
     #[prost(bytes = "vec", optional, tag = "2")]
     precompiled_charsmap: Option<Vec<u8>>,
+    #[prost(bool, optional, tag = "3")]
+    add_dummy_prefix: Option<bool>,
+    #[prost(bool, optional, tag = "4")]
+    remove_extra_whitespaces: Option<bool>,
+    #[prost(bool, optional, tag = "5")]
+    escape_whitespaces: Option<bool>,
+}
+
+impl NormalizerSpec {
+    /// Refuses what changes the pieces in another way than all T5s do.
+    fn check(&self) -> std::result::Result<(), String> {
+        let flags = [
+            ("add_dummy_prefix", self.add_dummy_prefix),
+            ("remove_extra_whitespaces", self.remove_extra_whitespaces),
+            ("escape_whitespaces", self.escape_whitespaces),
+        ];
+        match flags.iter().find(|(_, value)| *value == Some(false)) {
+            Some((flag, _)) => {
+                Err(format!("{flag} is false; only true is supported, as in T5 and mT5"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The normalizer, and the pre-tokenizer.
+    fn json(&self) -> std::result::Result<(Value, Value), String> {
+        let table = self.precompiled_charsmap.as_deref().unwrap_or_default();
+        let mut normalizers = Vec::new();
+        if !table.is_empty() {
+            let parsed = Charsmap::parse(table)
+                .map_err(|error| format!("its precompiled_charsmap cannot be used: {error}"))?;
+            let table = base64::engine::general_purpose::STANDARD.encode(table);
+            let table = json!({ "type": "Precompiled", "precompiled_charsmap": table });
+            if parsed.replacement("\t") == Some(" ") {
+                // The usual ones, which turn all spaces into U+0020 and know no `▁`.
+                let split = json!([{ "type": "WhitespaceSplit" }, metaspace()]);
+                return Ok((table, json!({ "type": "Sequence", "pretokenizers": split })));
+            }
+            normalizers.push(table);
+        }
+        // What SentencePiece does with U+0020, and with no other space.
+        let replace = |pattern: &str, content: &str| json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": content });
+        normalizers.extend([
+            replace("^ +| +$", ""),
+            replace(" +", "▁"),
+            json!({ "type": "Prepend", "prepend": "▁" }),
+        ]);
+        Ok((json!({ "type": "Sequence", "normalizers": normalizers }), Value::Null))
+    }
+}
+
+/// The JSON of what puts `▁` in the place of spaces and before the text.
+fn metaspace() -> Value {
+    json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true })
 }
 
 /// The JSON of a `T5Tokenizer`: pieces with scores, the model's own normalizer, `</s>` at the end.
@@ -160,22 +214,18 @@ fn unigram(bytes: &[u8]) -> std::result::Result<Value, String> {
         id.ok_or_else(|| format!("no piece {token}"))
     };
     let special = [("<pad>", find("<pad>")?), ("</s>", find("</s>")?), ("<unk>", find("<unk>")?)];
-    let charsmap = model.normalizer.and_then(|n| n.precompiled_charsmap).unwrap_or_default();
-    let charsmap = base64::engine::general_purpose::STANDARD.encode(charsmap);
+    let normalizer = model.normalizer.unwrap_or_default();
+    normalizer.check()?;
+    let (normalizer, pre_tokenizer) = normalizer.json()?;
     Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": special.map(|(token, id)| added_token(id, token)),
-        "normalizer": { "type": "Precompiled", "precompiled_charsmap": charsmap },
-        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
-            { "type": "WhitespaceSplit" },
-            { "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true }
-        ]},
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": surround(None, ("</s>", special[1].1)),
-        "decoder": {
-            "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true
-        },
+        "decoder": metaspace(),
         "model": {
             "type": "Unigram", "unk_id": trainer.unk_id.unwrap_or(0), "vocab": vocab,
             "byte_fallback": trainer.byte_fallback.unwrap_or(false)

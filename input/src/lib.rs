@@ -1,4 +1,14 @@
-//! Input that nobody vouches for: how `hydit-export` and `hydit-serve` read files.
+//! Input that nobody vouches for: what `hydit-export` and `hydit` read, each with its bound.
+//!
+//! [`file`] is how both read files: regular ones only, up to a size. [`tokenizer`] makes tokenizers
+//! of them, refusing shapes that are known to bring the `tokenizers` crate down. [`guard`] turns a
+//! panic in a crate that reads such input into an error.
 #![warn(missing_docs)]
 
+mod charsmap;
 pub mod file;
+pub mod guard;
+mod shape;
+pub mod tokenizer;
+
+pub use charsmap::Charsmap;

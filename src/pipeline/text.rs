@@ -1,11 +1,11 @@
 //! Prompts -> text states: two tokenizers, two encoders. Follows `HunyuanDiTPipeline.encode_prompt`
 //! of diffusers.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use hydit_graphs::manifest::TokenizerEntry;
-use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
+use hydit_input::file;
+use hydit_input::tokenizer::{Fit, MAX_BYTES, PaddedTokenizer, Tokens};
 
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
@@ -41,27 +41,10 @@ pub(crate) struct Encoded {
     pub truncated: Vec<bool>,
 }
 
-/// Token ids of some texts, truncated or padded to one length.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tokens {
-    /// The ids, row by row.
-    pub ids: Vec<i64>,
-    /// 1 for a token, 0 for padding.
-    pub mask: Vec<i64>,
-    /// Whether each text was truncated.
-    pub truncated: Vec<bool>,
-}
-
 struct Encoder {
     tokenizer: PaddedTokenizer,
     session: Session,
     backend: Backend,
-}
-
-/// A tokenizer that truncates or pads every text to one length.
-pub struct PaddedTokenizer {
-    tokenizer: Tokenizer,
-    length: usize,
 }
 
 impl TextEncoders {
@@ -70,10 +53,10 @@ impl TextEncoders {
     /// # Errors
     /// When one is missing or does not load.
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<TextEncoders> {
-        let tokenizers = &artifacts.manifest.tokenizers;
+        let [bert, t5] = tokenizers(artifacts)?;
         Ok(TextEncoders {
-            bert: Encoder::load(artifacts, backend, &tokenizers.text_encoder, "text-encoder")?,
-            t5: Encoder::load(artifacts, backend, &tokenizers.text_encoder_2, "text-encoder-2")?,
+            bert: Encoder::load(artifacts, backend, bert, "text-encoder")?,
+            t5: Encoder::load(artifacts, backend, t5, "text-encoder-2")?,
             timer: backend.timer(),
         })
     }
@@ -99,59 +82,46 @@ impl TextEncoders {
     }
 }
 
+/// The tokenizers of both text encoders.
+///
+/// # Errors
+/// When one is missing, is of no use, or does not fit its text encoder.
+pub fn tokenizers(artifacts: &Artifacts) -> Result<[PaddedTokenizer; 2]> {
+    let (tokenizers, model) = (&artifacts.manifest.tokenizers, &artifacts.manifest.model);
+    let load = |entry: &TokenizerEntry, rows: usize| {
+        let path = artifacts.path.join(&entry.file);
+        let read = file::read_text(&path, MAX_BYTES);
+        let json = read.map_err(|source| Error::Read { path: path.clone(), source })?;
+        let fit = Fit { length: entry.length, pad_id: entry.pad_id, rows };
+        PaddedTokenizer::new(&json, fit)
+            .map_err(|error| Error::Artifact { path, message: error.to_string() })
+    };
+    Ok([
+        load(&tokenizers.text_encoder, model.text_encoder.vocab_size)?,
+        load(&tokenizers.text_encoder_2, model.text_encoder_2.vocab_size)?,
+    ])
+}
+
 impl Encoder {
     fn load(
         artifacts: &Artifacts,
         backend: &Backend,
-        tokenizer: &TokenizerEntry,
+        tokenizer: PaddedTokenizer,
         graph: &str,
     ) -> Result<Encoder> {
-        let tokenizer = PaddedTokenizer::load(&artifacts.path, tokenizer)?;
         let session = backend.load_seldom(&artifacts.graph(graph)?)?;
         Ok(Encoder { tokenizer, session, backend: backend.clone() })
     }
 
     fn encode(&mut self, texts: &[&str]) -> Result<Encoded> {
-        let Tokens { ids, mask, truncated } = self.tokenizer.tokenize(texts)?;
-        let (rows, length) = (texts.len(), self.tokenizer.length);
+        let Tokens { ids, mask, truncated } =
+            self.tokenizer.tokenize(texts).map_err(Error::Tokenizer)?;
+        let (rows, length) = (texts.len(), self.tokenizer.length());
         let ids = self.backend.tensor_i64(&[rows, length], &ids)?;
         let mask_value = self.backend.tensor_i64(&[rows, length], &mask)?;
         let inputs = [("input_ids", &ids), ("attention_mask", &mask_value)];
         let states = self.session.run_single(&inputs)?.read_f32()?.into_owned();
         let shape = [rows, length, states.len() / (rows * length)];
         Ok(Encoded { shape, states, mask, truncated })
-    }
-}
-
-impl PaddedTokenizer {
-    /// Reads the tokenizer `entry` of the artifact folder `folder`.
-    pub fn load(folder: &Path, entry: &TokenizerEntry) -> Result<PaddedTokenizer> {
-        let path = folder.join(&entry.file);
-        let bad = |error: tokenizers::Error| Error::Artifact {
-            path: path.clone(),
-            message: format!("not a usable tokenizer.json: {error}"),
-        };
-        let mut tokenizer = Tokenizer::from_file(&path).map_err(bad)?;
-        let truncation = TruncationParams { max_length: entry.length, ..Default::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(bad)?;
-        tokenizer.with_padding(Some(PaddingParams {
-            strategy: PaddingStrategy::Fixed(entry.length),
-            direction: PaddingDirection::Right,
-            pad_id: entry.pad_id,
-            ..Default::default()
-        }));
-        Ok(PaddedTokenizer { tokenizer, length: entry.length })
-    }
-
-    /// Ids and mask of `texts`.
-    pub fn tokenize(&self, texts: &[&str]) -> Result<Tokens> {
-        let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new(), truncated: Vec::new() };
-        for text in texts {
-            let encoding = self.tokenizer.encode(*text, true).map_err(Error::Tokenizer)?;
-            tokens.truncated.push(!encoding.get_overflowing().is_empty());
-            tokens.ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
-            tokens.mask.extend(encoding.get_attention_mask().iter().map(|&m| i64::from(m)));
-        }
-        Ok(tokens)
     }
 }

@@ -4,23 +4,26 @@
 use std::fs;
 use std::path::Path;
 
-use hydit::pipeline::text::PaddedTokenizer;
 use hydit_export::tokenizer;
-use hydit_graphs::manifest::TokenizerEntry;
+use hydit_input::tokenizer::{Fit, PaddedTokenizer, TokenizerError};
+use hydit_testing::protobuf;
 use serde_json::Value;
 
 /// The tokenizer that the exporter makes of these files of `folder` of the emoji checkpoint.
 fn exported(folder: &str, files: &[&str], length: usize) -> PaddedTokenizer {
     let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji").join(folder);
-    let (from, to) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let from = tempfile::tempdir().expect("a folder");
     for file in files {
         fs::copy(emoji.join(file), from.path().join(file)).expect("a copy");
     }
-    let read = tokenizer::read(from.path()).unwrap_or_else(|error| panic!("{error}"));
-    fs::write(to.path().join("tokenizer.json"), read.json).expect("written");
-    let entry = TokenizerEntry { file: "tokenizer.json".into(), length, pad_id: read.pad_id };
-    PaddedTokenizer::load(to.path(), &entry).unwrap_or_else(|error| panic!("{error}"))
+    read(from.path(), length)
+}
+
+/// The tokenizer that the exporter makes of the files in `folder`.
+fn read(folder: &Path, length: usize) -> PaddedTokenizer {
+    let read = tokenizer::read(folder).unwrap_or_else(|error| panic!("{error}"));
+    let fit = Fit { length, pad_id: read.pad_id, rows: 300_000 };
+    PaddedTokenizer::new(&read.json, fit).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Tokenizes the texts of a golden (`but` some); the ids under `key` and the padding after them
@@ -48,6 +51,7 @@ fn check(tokenizer: &PaddedTokenizer, golden: &str, key: &str, length: usize, bu
 
 const PIPELINE: &str = include_str!("../reference/tokenizers.json");
 const SENTENCEPIECE: &str = include_str!("../reference/sentencepiece.json");
+const IDENTITY: &str = include_str!("../reference/sentencepiece-identity.json");
 
 #[test]
 fn the_tokenizer_json_of_bert_is_the_pipelines() {
@@ -74,4 +78,52 @@ fn the_spiece_model_of_t5_is_sentencepieces() {
     let half_width = "ｶﾞｷﾞ ㌔ ① Ⅳ ﬁ ½";
     let tokenizer = exported("tokenizer_2", &["spiece.model"], 256);
     check(&tokenizer, SENTENCEPIECE, "ids", 256, &[half_width]);
+}
+
+/// The emoji checkpoint's spiece.model with a change of its `normalizer_spec`.
+fn with_normalizer(change: impl Fn(&mut Vec<protobuf::Field>)) -> tempfile::TempDir {
+    let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji/tokenizer_2");
+    let model = fs::read(emoji.join("spiece.model")).expect("a model");
+    let model = protobuf::edit(&model, 3, change);
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("spiece.model"), model).expect("written");
+    folder
+}
+
+#[test]
+fn a_spiece_model_without_a_normaliser_is_sentencepieces() {
+    let folder = with_normalizer(|fields| fields.retain(|(number, _)| *number != 2));
+    check(&read(folder.path(), 256), IDENTITY, "ids", 256, &[]);
+    // Empty is the same as none.
+    let folder = with_normalizer(|fields| {
+        let table = fields.iter_mut().find(|(number, _)| *number == 2).expect("a table");
+        table.1 = protobuf::Value::Bytes(Vec::new());
+    });
+    check(&read(folder.path(), 256), IDENTITY, "ids", 256, &[]);
+}
+
+#[test]
+fn normalisers_that_no_t5_has_are_refused_by_name() {
+    for (number, name) in
+        [(3, "add_dummy_prefix"), (4, "remove_extra_whitespaces"), (5, "escape_whitespaces")]
+    {
+        let folder = with_normalizer(|fields| {
+            fields.retain(|(other, _)| *other != number);
+            fields.push((number, protobuf::Value::Number(0)));
+        });
+        let Err(error) = tokenizer::read(folder.path()) else { panic!("{name} is taken") };
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.starts_with(&format!("{name} is false")), "{cause}");
+    }
+}
+
+#[test]
+fn a_token_beyond_the_embedding_is_refused_by_name() {
+    let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji/tokenizer");
+    let read = tokenizer::read(&emoji).expect("a tokenizer");
+    let fit = |rows| Fit { length: 77, pad_id: read.pad_id, rows };
+    let rows = 2200;
+    PaddedTokenizer::new(&read.json, fit(rows)).map(drop).unwrap_or_else(|error| panic!("{error}"));
+    let error = PaddedTokenizer::new(&read.json, fit(rows - 1)).err().expect("a refusal");
+    assert!(matches!(error, TokenizerError::Row { id: 2199, rows: 2199, .. }), "{error}");
 }

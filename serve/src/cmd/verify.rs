@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::{Artifacts, unfit};
 use hydit::eval::verify::{Tensors, Tolerance, split_against_full};
+use hydit::pipeline::text::tokenizers;
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit_terminal::{plain, say};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,6 +30,8 @@ impl Verify {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.dir)?;
         check_files(&artifacts)?;
+        tokenizers(&artifacts)?;
+        say("tokenizers both take prompts, and the text encoders all that they give")?;
         let engines = self.engines(&artifacts)?;
         let mut failures = graphs(&artifacts, &engines)?;
         failures += split(&artifacts, &engines)?;

@@ -71,6 +71,7 @@ mod tests {
 
     use hydit::cache::{CachePolicy, PolicyInput, calibration_file};
     use hydit::sampler::{SamplerKind, Spacing};
+    use hydit_input::tokenizer::TokenizerError;
 
     use super::*;
 
@@ -87,7 +88,7 @@ mod tests {
                 path: path(),
                 source: Box::new(ImageError::Io(said())),
             }),
-            Error::Tokenizer(Box::new(said())),
+            Error::Tokenizer(TokenizerError::Refused(said().to_string())),
             Error::Runtime(RuntimeError::Load {
                 graph: path(),
                 engine: "ONNX Runtime".to_string(),

@@ -3,6 +3,7 @@
 pub mod emoji;
 pub mod hostile;
 pub mod process;
+pub mod protobuf;
 
 use std::path::Path;
 
