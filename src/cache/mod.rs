@@ -158,6 +158,14 @@ impl CachePolicy {
         CachePolicy { rule, ..*self }
     }
 
+    /// The file that it names, if it does: of all policies, `schedule:<file>` alone.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.rule {
+            Rule::Schedule(rule) => Some(rule.path()),
+            _ => None,
+        }
+    }
+
     /// Whether it decides step by step: its plans are [`Plan::Reactive`].
     pub fn is_reactive(&self) -> bool {
         matches!(self.rule, Rule::Probe(_))

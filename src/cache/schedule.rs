@@ -196,6 +196,11 @@ pub(super) struct FromFile {
 }
 
 impl FromFile {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// `schedule:FILE` or `schedule:FILE#8`.
     pub fn parse(text: &str) -> Option<FromFile> {
         let text = text.strip_prefix("schedule:").filter(|path| !path.is_empty())?;

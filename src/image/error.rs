@@ -56,6 +56,16 @@ pub enum ImageError {
     /// Not a PNG, or a broken one.
     #[error("not a readable PNG")]
     Decode(#[from] png::DecodingError),
+    /// A text of a PNG cannot be unpacked.
+    #[error("the text {key:?} of the PNG cannot be unpacked to {max} bytes or less")]
+    Text {
+        /// The text's keyword.
+        key: String,
+        /// What all texts together may have.
+        max: usize,
+        /// What is wrong.
+        source: png::DecodingError,
+    },
     /// A PNG could not be made, for example of a picture without pixels.
     #[error("cannot encode the PNG")]
     Encode(#[from] png::EncodingError),

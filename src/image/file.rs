@@ -1,10 +1,10 @@
 //! PNG with text, written whole or not at all, read with bounds.
 
-use std::io::Cursor;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use hydit_input::file;
-use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits, Transformations};
 
 use super::{Image, ImageError};
 use crate::files::write_whole;
@@ -18,6 +18,8 @@ const MAX_PIXELS: usize = 1 << 26;
 const MAX_FILE: u64 = 1 << 28;
 /// What the decoder may set aside for chunks, texts included.
 const MAX_CHUNKS: usize = 1 << 26;
+/// What compressed texts may be unpacked to, all of them together.
+const MAX_TEXTS: usize = 1 << 22;
 
 /// The bytes of a PNG with `texts`: Latin-1 (`tEXt`) where that can hold them, else UTF-8 (`iTXt`).
 ///
@@ -49,6 +51,21 @@ fn is_latin1(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{ff}')
 }
 
+/// A text that was unpacked, which takes of the `room` that there is for all.
+fn taken(
+    key: String,
+    unpacked: Result<String, DecodingError>,
+    room: &mut usize,
+) -> Result<(String, String), ImageError> {
+    match unpacked {
+        Ok(text) => {
+            *room = room.saturating_sub(text.len());
+            Ok((key, text))
+        }
+        Err(source) => Err(ImageError::Text { key, max: MAX_TEXTS, source }),
+    }
+}
+
 /// Writes a PNG beside `path` and renames it, so that `path` never holds half a picture.
 ///
 /// # Errors
@@ -63,14 +80,7 @@ pub fn write_png(path: &Path, image: &Image, texts: &[(String, String)]) -> Resu
 /// # Errors
 /// When it is not a PNG, has transparency, or is too large.
 pub fn decode_png(bytes: &[u8]) -> Result<(Image, Texts), ImageError> {
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_CHUNKS });
-    decoder.set_transformations(Transformations::normalize_to_color8());
-    let header = decoder.read_header_info()?;
-    let (width, height) = (header.width, header.height);
-    if width as usize * height as usize > MAX_PIXELS {
-        return Err(ImageError::TooLarge { width, height, max: MAX_PIXELS });
-    }
-    let mut reader = decoder.read_info()?;
+    let mut reader = decoder(Cursor::new(bytes))?.read_info()?;
     let mut pixels = vec![0; reader.output_buffer_size().expect("bounded above")];
     let output = reader.next_frame(&mut pixels)?;
     let rgb = match output.color_type {
@@ -80,17 +90,38 @@ pub fn decode_png(bytes: &[u8]) -> Result<(Image, Texts), ImageError> {
     };
     reader.finish()?; // texts may come after the pixels
     let info = reader.info();
+    let (width, height) = (info.width as usize, info.height as usize);
+    Ok((Image { width, height, rgb }, texts(info)?))
+}
+
+/// A decoder that has read the header of a picture that is not too large.
+fn decoder<R: BufRead + Seek>(png: R) -> Result<Decoder<R>, ImageError> {
+    let mut decoder = Decoder::new_with_limits(png, Limits { bytes: MAX_CHUNKS });
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    decoder.set_ignore_iccp_chunk(true);
+    let &Info { width, height, .. } = decoder.read_header_info()?;
+    if width as usize * height as usize > MAX_PIXELS {
+        return Err(ImageError::TooLarge { width, height, max: MAX_PIXELS });
+    }
+    Ok(decoder)
+}
+
+/// The texts of a PNG, unpacked as long as there is room.
+fn texts(info: &Info<'_>) -> Result<Texts, ImageError> {
     let mut texts = Texts::new();
     for chunk in &info.uncompressed_latin1_text {
         texts.push((chunk.keyword.clone(), chunk.text.clone()));
     }
-    for chunk in &info.compressed_latin1_text {
-        texts.push((chunk.keyword.clone(), chunk.get_text()?));
+    let mut room = MAX_TEXTS;
+    for mut chunk in info.compressed_latin1_text.iter().cloned() {
+        let unpacked = chunk.decompress_text_with_limit(room).and_then(|()| chunk.get_text());
+        texts.push(taken(chunk.keyword, unpacked, &mut room)?);
     }
-    for chunk in &info.utf8_text {
-        texts.push((chunk.keyword.clone(), chunk.get_text()?));
+    for mut chunk in info.utf8_text.iter().cloned() {
+        let unpacked = chunk.decompress_text_with_limit(room).and_then(|()| chunk.get_text());
+        texts.push(taken(chunk.keyword, unpacked, &mut room)?);
     }
-    Ok((Image { width: width as usize, height: height as usize, rgb }, texts))
+    Ok(texts)
 }
 
 /// As [`decode_png`], from a file.
@@ -99,6 +130,19 @@ pub fn decode_png(bytes: &[u8]) -> Result<(Image, Texts), ImageError> {
 /// Also when the file cannot be read; with the path.
 pub fn read_png(path: &Path) -> Result<(Image, Texts), ImageError> {
     let read = || decode_png(&file::read(path, MAX_FILE)?);
+    read().map_err(|e| at(path, e))
+}
+
+/// The texts of a PNG file. Its pixels, however many, need no memory.
+///
+/// # Errors
+/// When it is not a PNG, or too large, or cannot be read; with the path.
+pub fn read_texts(path: &Path) -> Result<Texts, ImageError> {
+    let read = || {
+        let mut reader = decoder(BufReader::new(file::open(path)?))?.read_info()?;
+        reader.finish()?; // texts may come after the pixels
+        texts(reader.info())
+    };
     read().map_err(|e| at(path, e))
 }
 

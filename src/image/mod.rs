@@ -9,7 +9,7 @@ mod file;
 
 pub use encode::{Format, encode};
 pub use error::ImageError;
-pub use file::{Texts, decode_png, encode_png, read_png, write_png};
+pub use file::{Texts, decode_png, encode_png, read_png, read_texts, write_png};
 
 /// An 8-bit RGB picture.
 #[derive(Clone, Debug, PartialEq, Eq)]

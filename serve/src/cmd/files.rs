@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use hydit::files::{Destination, write_whole};
-use hydit::image::read_png;
+use hydit::image::read_texts;
 use hydit::request::Parameters;
 use hydit_terminal::{OutputError, note, put, say};
 use rustix::fs::{Access, access, fstat};
@@ -18,7 +18,7 @@ use rustix::fs::{Access, access, fstat};
 /// # Errors
 /// When the file cannot be read or has no parameters in it; the error names it.
 pub fn read_parameters(path: &Path) -> Result<Parameters> {
-    let (_, texts) = read_png(path)?; // its errors name the file
+    let texts = read_texts(path)?; // its errors name the file
     Parameters::from_texts(&texts).with_context(|| path.display().to_string())
 }
 

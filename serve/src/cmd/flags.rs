@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use hydit::Request;
 use hydit::artifacts::Artifacts;
@@ -119,6 +119,12 @@ impl RequestFlags {
         self.image.set(&mut request, manifest, negative);
         if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
             request.cache_policy = policy;
+        } else if let Some(file) = request.cache_policy.file() {
+            // Whoever made the image may have named any file of this machine.
+            bail!(
+                "--from: the image was drawn by a schedule in the file {file:?}, which is not opened \
+                 for an image: name it with --cache-policy schedule:FILE, or another policy"
+            );
         }
         Ok(request)
     }

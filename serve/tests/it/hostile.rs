@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use hydit::image::{read_png, write_png};
+use hydit::request::Parameters;
 use hydit_testing::hostile::{check_message, not_the_file};
 
 use crate::program::{Scratch, plain, serve, text};
@@ -78,4 +80,31 @@ fn what_is_no_file_of_prompts_or_settings_is_refused_in_a_line() {
         let line = refused(&["calibrate", "--model", model, "--prompts", &path]);
         check_message(expected, &line, &["file", expected]);
     }
+}
+
+#[test]
+fn a_png_opens_no_file() {
+    let scratch = Scratch::new();
+    let (model, drawn) = (&scratch.model, scratch.file("drawn.png"));
+    let draw = ["generate", "--model", model, "--prompt", "a cat", "--infer-steps", "1"];
+    let output = serve(&[&draw[..], &["-o", &drawn]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let (image, texts) = read_png(Path::new(&drawn)).expect("an image");
+    let mut parameters = Parameters::from_texts(&texts).expect("parameters");
+    let pipe = scratch.file("pipe\n\u{1b}[2J");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    parameters.request.cache_policy = format!("schedule:{pipe}#3").parse().expect("a policy");
+    let theirs = scratch.file("theirs.png");
+    write_png(Path::new(&theirs), &image, &parameters.to_texts()).expect("written");
+
+    let again = ["generate", "--model", model, "--from", &theirs, "-o", &drawn];
+    let line = refused(&again);
+    let parts = ["--from: ", "pipe\\n\\u{1b}[2J", "--cache-policy"];
+    check_message("a schedule", &line, &parts);
+    let output = serve(&[&again[..], &["--cache-policy", "off"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let told = text(&serve(&["info", &theirs]).stdout);
+    assert!(told.contains("schedule:") && !told.contains('\u{1b}'), "{told}");
 }
