@@ -3,17 +3,21 @@
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use hydit_graphs::check::check_file;
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
 use hydit_graphs::{GraphOptions, Precision};
 use hydit_input::file;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Provider};
+use crate::runtime::{Backend, Provider, RuntimeError, Session};
 use crate::util::hex;
+use crate::watch::Watch;
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
+/// Largest ONNX file read; weights are not in it.
+const MAX_GRAPH: u64 = 256 << 20;
 
 /// A folder with a manifest of our version.
 pub struct Artifacts {
@@ -50,9 +54,46 @@ impl Artifacts {
         self.manifest.graph(graph).map_err(|source| Error::Manifest { path: path(), source })
     }
 
-    /// Path of the ONNX file of `graph`.
-    pub fn graph(&self, graph: &str) -> Result<PathBuf> {
-        Ok(self.path.join(&self.entry(graph)?.file))
+    /// Loads `graph`, which is to run again and again.
+    ///
+    /// # Errors
+    /// When it does not load, or is not the graph that the manifest tells of.
+    pub fn load(&self, graph: &str, backend: &Backend) -> Result<Session> {
+        self.load_by(graph, |path| backend.load(path))
+    }
+
+    /// As [`Artifacts::load`], for a graph that runs now and then.
+    ///
+    /// # Errors
+    /// As [`Artifacts::load`].
+    pub fn load_seldom(&self, graph: &str, backend: &Backend) -> Result<Session> {
+        self.load_by(graph, |path| backend.load_seldom(path))
+    }
+
+    /// Loads `graph` by `load`, if its file is what the manifest says, and neither it nor its
+    /// weights were exchanged meanwhile.
+    fn load_by(
+        &self,
+        graph: &str,
+        load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
+    ) -> Result<Session> {
+        let entry = self.entry(graph)?;
+        let path = self.path.join(&entry.file);
+        let read = |source| Error::Read { path: self.path.clone(), source };
+        let watch = Watch::of(&self.path).map_err(read)?;
+        self.check(&entry.file, true)?;
+        self.check(&entry.data, false)?;
+        let bytes = file::read(&path, MAX_GRAPH)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let weights = self.manifest.files[&entry.data].bytes;
+        check_file(&bytes, &entry.data, weights)
+            .map_err(|why| Error::Artifact { path: path.clone(), message: why.to_string() })?;
+        let session = load(&path);
+        if watch.changed(&[&entry.file, &entry.data]).map_err(read)? {
+            let message = "was exchanged or changed while it was loaded: load it again".to_string();
+            return Err(Error::Artifact { path, message });
+        }
+        Ok(session?.promise(entry)?)
     }
 
     /// Checks that `backend` has the operators the graphs are written with: [`unfit`].
@@ -145,5 +186,37 @@ pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
              ort, or export with --optimize-for portable"
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use hydit_testing::emoji;
+
+    use super::*;
+    use crate::runtime::{BackendChoice, RuntimeOptions};
+
+    #[test]
+    fn what_was_exchanged_while_it_was_loaded_is_not_taken() {
+        let folder = emoji::own_artifacts();
+        let artifacts = Artifacts::open(folder.path()).expect("a manifest");
+        let options = RuntimeOptions { backend: BackendChoice::Tract, ..Default::default() };
+        let backend = Backend::open(&options).expect("an engine");
+        let [data, away, theirs] =
+            ["conditioner.onnx.data", "away", "theirs"].map(|name| folder.path().join(name));
+        fs::copy(&data, &theirs).expect("a copy");
+        let swapped = |path: &Path| {
+            fs::rename(&data, &away).expect("moved away");
+            fs::rename(&theirs, &data).expect("another in its place");
+            let session = backend.load(path);
+            fs::rename(&data, &theirs).expect("moved away");
+            fs::rename(&away, &data).expect("moved back");
+            session
+        };
+        let error = artifacts.load_by("conditioner", swapped).err().expect("a refusal").to_string();
+        assert!(error.contains("was exchanged or changed while it was loaded"), "{error}");
+        artifacts.load("conditioner", &backend).expect("all is as it was");
     }
 }

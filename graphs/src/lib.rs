@@ -41,6 +41,7 @@
 pub mod arithmetic;
 pub mod bert;
 mod builder;
+pub mod check;
 pub mod config;
 mod dim;
 mod embedders;

@@ -87,7 +87,7 @@ impl Outputs {
 /// Runs encoder, core and decoder in a row, and `full`, on the same inputs; gives their relative
 /// L2 distance.
 pub fn split_against_full(artifacts: &Artifacts, backend: &Backend) -> Result<f64> {
-    let load = |name: &str| -> Result<Session> { Ok(backend.load(&artifacts.graph(name)?)?) };
+    let load = |name: &str| artifacts.load(name, backend);
     let full = artifacts.entry("full")?;
     let mut tensors = Tensors::random(&artifacts.manifest, full, backend)?;
     let whole = tensors.run(&mut load("full")?)?;

@@ -56,7 +56,7 @@ impl Condition {
 
 impl Conditioner {
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Conditioner> {
-        let session = backend.load_seldom(&artifacts.graph("conditioner")?)?;
+        let session = artifacts.load_seldom("conditioner", backend)?;
         Ok(Conditioner { session, artifacts: artifacts.clone(), backend: backend.clone() })
     }
 

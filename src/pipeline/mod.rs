@@ -178,7 +178,7 @@ impl Pipeline {
 }
 
 fn load_vae(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Session> {
-    let mut vae = backend.load_seldom(&artifacts.graph("vae-decoder")?)?;
+    let mut vae = artifacts.load_seldom("vae-decoder", backend)?;
     vae.outputs_to_host(&["image"])?;
     Ok(vae)
 }

@@ -109,7 +109,7 @@ impl Encoder {
         tokenizer: PaddedTokenizer,
         graph: &str,
     ) -> Result<Encoder> {
-        let session = backend.load_seldom(&artifacts.graph(graph)?)?;
+        let session = artifacts.load_seldom(graph, backend)?;
         Ok(Encoder { tokenizer, session, backend: backend.clone() })
     }
 

@@ -60,7 +60,7 @@ impl Transformer {
     /// # Errors
     /// When one is missing or does not load.
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Transformer> {
-        let load = |graph: &str| -> Result<Session> { Ok(backend.load(&artifacts.graph(graph)?)?) };
+        let load = |graph: &str| artifacts.load(graph, backend);
         let mut decoder = load("shallow-decoder")?;
         decoder.outputs_to_host(&["noise_pred"])?;
         Ok(Transformer {

@@ -8,6 +8,13 @@ use super::{DType, Provider, library::OLDEST_MINOR};
 /// An error of an engine, or words of our own in its place.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What an engine says, with its causes, in one line.
+pub(super) fn said(error: impl std::fmt::Display) -> BoxError {
+    let text = format!("{error:#}");
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(1000).collect::<String>().into()
+}
+
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -107,6 +114,33 @@ pub enum RuntimeError {
         name: String,
         /// The names there are.
         known: String,
+    },
+    /// The file of a graph does not declare what the manifest says.
+    #[error(
+        "{} has the {side} {}, where the manifest says {}: export the checkpoint again",
+        graph.display(),
+        declared.as_deref().unwrap_or("no more"),
+        promised.as_deref().unwrap_or("no more")
+    )]
+    Interface {
+        /// The `.onnx` file.
+        graph: PathBuf,
+        /// "input" or "output".
+        side: &'static str,
+        /// What the file declares.
+        declared: Option<String>,
+        /// What the manifest says.
+        promised: Option<String>,
+    },
+    /// A run made something else than the manifest says.
+    #[error("{} made {found}, where the manifest says {promised}: export the checkpoint again", graph.display())]
+    Output {
+        /// The `.onnx` file.
+        graph: PathBuf,
+        /// Element type and shape of what was made.
+        found: String,
+        /// What the manifest says.
+        promised: String,
     },
     /// An input was given twice.
     #[error("the input `{name}` of {} was given twice", graph.display())]

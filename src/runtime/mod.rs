@@ -11,6 +11,7 @@ mod error;
 pub(crate) mod in_memory;
 mod onnxruntime;
 mod places;
+mod promise;
 mod provider;
 mod session;
 mod stop;

@@ -35,6 +35,7 @@ use ort::{
 
 use super::{
     DType, Provider, RuntimeError, TensorInfo, elf,
+    error::said,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
 
@@ -193,7 +194,7 @@ impl OnnxRuntime {
         let failed = |error: ort::Error| RuntimeError::Load {
             graph: graph.to_owned(),
             engine: self.name(),
-            source: error.into(),
+            source: said(error),
         };
         let session = self.builder()?.commit_from_file(graph).map_err(failed)?;
         let inputs = session.inputs().iter().map(info).collect();

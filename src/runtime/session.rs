@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use hydit_graphs::manifest::GraphEntry;
+
 use super::{
-    BoxError, RuntimeError, Stop, TensorInfo, Value, onnxruntime,
+    RuntimeError, Stop, TensorInfo, Value,
+    error::said,
+    onnxruntime,
+    promise::Promise,
     tract::{self, VERSION},
     value::Inner,
 };
@@ -16,6 +21,8 @@ pub struct Session {
     stop: Stop,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
+    /// What a manifest says of its outputs, if one does.
+    promise: Option<Promise>,
 }
 
 pub(super) enum LoadedGraph {
@@ -31,7 +38,17 @@ impl Session {
         inputs: Vec<TensorInfo>,
         outputs: Vec<TensorInfo>,
     ) -> Session {
-        Session { graph: graph.to_owned(), engine, stop, inputs, outputs }
+        Session { graph: graph.to_owned(), engine, stop, inputs, outputs, promise: None }
+    }
+
+    /// The same graph, after a check that its file declares what `entry` of a manifest says. From
+    /// now on every run is checked too: its outputs have the shapes of the manifest.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Interface`].
+    pub fn promise(mut self, entry: &GraphEntry) -> Result<Session, RuntimeError> {
+        self.promise = Some(Promise::of(entry, &self.graph, &self.inputs, &self.outputs)?);
+        Ok(self)
     }
 
     /// The inputs, in the graph's order.
@@ -97,7 +114,7 @@ impl Session {
                 .map(|outputs| {
                     outputs.into_iter().map(|tensor| Value(Inner::Ort(tensor))).collect()
                 })
-                .map_err(BoxError::from),
+                .map_err(said),
             LoadedGraph::Tract(engine) => engine
                 .run(
                     order
@@ -110,10 +127,9 @@ impl Session {
                 )
                 .map(|outputs| {
                     outputs.into_iter().map(|tensor| Value(Inner::Tract(tensor))).collect()
-                })
-                .map_err(BoxError::from),
+                }),
         };
-        ran.map_err(|source| RuntimeError::Run {
+        let ran: Vec<Value> = ran.map_err(|source| RuntimeError::Run {
             graph: self.graph.clone(),
             engine: match &self.engine {
                 LoadedGraph::Ort(engine) => engine.describe.clone(),
@@ -125,16 +141,20 @@ impl Session {
                 .collect::<Vec<_>>()
                 .join(", "),
             source,
-        })
+        })?;
+        if let Some(promise) = &self.promise {
+            promise.check(&self.graph, order.iter().map(|&given| inputs[given].1), &ran)?;
+        }
+        Ok(ran)
     }
 
     /// As [`run`](Session::run), of a graph with one output.
     ///
     /// # Errors
-    /// As [`run`](Session::run).
+    /// As [`run`](Session::run), or [`RuntimeError::UnknownName`] without an output.
     pub fn run_single(&mut self, inputs: &[(&str, &Value)]) -> Result<Value, RuntimeError> {
         let mut outputs = self.run(inputs)?;
-        Ok(outputs.pop().expect("a graph has an output"))
+        outputs.pop().ok_or_else(|| self.unknown("output", "", &self.outputs))
     }
 
     /// As [`run`](Session::run), with the outputs by name.

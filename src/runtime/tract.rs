@@ -7,6 +7,7 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
+use hydit_input::guard::guarded;
 use tract_onnx::{
     pb::{self, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto},
     prelude::{
@@ -15,6 +16,7 @@ use tract_onnx::{
     },
 };
 
+use super::error::{BoxError, said};
 use super::{DType, RuntimeError, TensorInfo};
 
 /// The version that Cargo.toml pins.
@@ -43,10 +45,12 @@ impl Tract {
         &self,
         graph: &Path,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
-        parse(graph).map_err(|error| RuntimeError::Load {
+        let parsed = guarded("tract", || parse(graph));
+        let parsed = parsed.map_err(BoxError::from).and_then(|parsed| parsed.map_err(said));
+        parsed.map_err(|source| RuntimeError::Load {
             graph: graph.to_owned(),
             engine: format!("tract {VERSION}"),
-            source: error.into(),
+            source,
         })
     }
 }
@@ -109,10 +113,13 @@ pub struct Graph {
 impl Graph {
     /// Runs on `inputs`, checked before and in the graph's order; returns the outputs in the
     /// graph's order.
-    pub(super) fn run(&mut self, inputs: Vec<Arc<Tensor>>) -> TractResult<Vec<Arc<Tensor>>> {
-        let plan = self.plan(&inputs)?;
-        let outputs = plan.run(inputs.into_iter().map(TValue::from_const).collect())?;
-        Ok(outputs.into_iter().map(IntoArcTensor::into_arc_tensor).collect())
+    pub(super) fn run(&mut self, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, BoxError> {
+        let ran = guarded("tract", || -> TractResult<_> {
+            let plan = self.plan(&inputs)?;
+            let outputs = plan.run(inputs.into_iter().map(TValue::from_const).collect())?;
+            Ok(outputs.into_iter().map(IntoArcTensor::into_arc_tensor).collect())
+        });
+        ran?.map_err(said)
     }
 
     fn plan(&mut self, inputs: &[Arc<Tensor>]) -> TractResult<Arc<TypedRunnableModel>> {

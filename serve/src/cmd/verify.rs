@@ -107,7 +107,7 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
         let mut results = Vec::new();
         for engine in engines {
             let start = Instant::now();
-            let mut session = engine.load(&artifacts.graph(&graph.name)?)?;
+            let mut session = artifacts.load(&graph.name, engine)?;
             let loaded = start.elapsed();
             let mut tensors = Tensors::random(&artifacts.manifest, graph, engine)?;
             let start = Instant::now();

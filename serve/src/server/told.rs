@@ -36,7 +36,7 @@ impl Told {
             Error::Read { .. }
             | Error::Artifact { .. }
             | Error::Manifest { .. }
-            | Error::Runtime(RuntimeError::Load { .. }) => {
+            | Error::Runtime(RuntimeError::Load { .. } | RuntimeError::Interface { .. }) => {
                 ("model_unusable", "the model cannot be loaded")
             }
             Error::Runtime(_) => ("drawing_failed", "the engine failed to run the model"),
