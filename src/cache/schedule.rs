@@ -163,7 +163,8 @@ impl Schedule {
         (0..steps).map(decide).collect()
     }
 
-    fn check(&self, steps: usize) -> Result<(), String> {
+    /// Checks that it is for runs of `steps` steps.
+    pub(crate) fn check(&self, steps: usize) -> Result<(), String> {
         let Schedule { refresh, forecast, .. } = self;
         if refresh.first() != Some(&0) {
             return Err("refresh: the first step, 0, must be one of them".into());

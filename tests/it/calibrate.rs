@@ -7,9 +7,12 @@ use std::path::Path;
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::SamplerKind;
+use hydit::util::hex;
 use hydit::{Pipeline, Request};
 use hydit_graphs::Precision;
 use hydit_testing::emoji;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 const PROMPTS: &str = "# two to learn from, two to measure on\na rocket on a black background\n\n蓝色背景上的猫\n\
                        a star on a red background\n绿色背景上的狗\n";
@@ -52,6 +55,43 @@ fn an_interrupted_calibration_goes_on_where_it_was() {
     assert_eq!(begun, [2, 4], "the pictures to compare with are drawn again");
     assert_eq!(rest.expect("schedules"), whole);
     assert_eq!(all(None, &settings, &mut pipeline).0, [2], "all is there until it is removed");
+
+    // What was changed or forged in the meantime is not taken up.
+    let kept = std::fs::read_to_string(&partial).expect("the record");
+    let (_, json) = kept.split_once('\n').expect("a seal and a record");
+    let sealed = |json: &str| format!("{}\n{json}", hex(&Sha256::digest(json)));
+    assert_eq!(sealed(json), kept);
+    let forged = |pointer: &str, value: Value| {
+        let mut record: Value = serde_json::from_str(json).expect("JSON");
+        *record.pointer_mut(pointer).expect(pointer) = value;
+        sealed(&record.to_string())
+    };
+    let forgeries = [
+        kept.replacen("\"psnr\":", "\"psnr\":1", 1),
+        kept[..kept.len() / 2].to_string(),
+        json.to_string(),
+        "{\"key\": ".to_string(),
+        forged("/recorded", json!(3)),
+        forged("/tried", json!(3)),
+        forged("/recorded", json!(0)),
+        forged("/record/errors", json!([])),
+        forged("/record/errors/6", json!([0.0])),
+        forged("/record/errors/0/1", json!(-1.0)),
+        forged("/record/sensitivity", json!([])),
+        forged("/record/sensitivity/0/0", json!(99)),
+        forged("/schedules/0/refresh", json!([])),
+        forged("/schedules/0/refresh", json!([0, 99, 100])),
+        forged("/schedules/0/refresh", json!([0, 1])),
+        forged("/schedules/0/measured", json!(null)),
+        forged("/schedules/1/forecast", json!({ "6": [7.0] })),
+    ];
+    for forged in forgeries {
+        std::fs::write(&partial, &forged).expect("written");
+        let (begun, _) = all(Some(0), &settings, &mut pipeline);
+        assert_eq!(begun, [0], "{forged}");
+    }
+    std::fs::write(&partial, &kept).expect("written");
+    assert_eq!(all(None, &settings, &mut pipeline).0, [2], "the record itself is good");
 
     std::fs::write(&partial, "{\"key\": ").expect("a torn file");
     all(Some(1), &settings, &mut pipeline);

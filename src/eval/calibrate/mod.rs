@@ -14,20 +14,18 @@
 
 mod fit;
 mod follow;
+mod partial;
 mod record;
 mod schedules;
 mod step;
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use self::record::Record;
+use self::partial::Partial;
 use super::compare::{Summary, compare};
 use super::statistics::relative_error;
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{CheckedRequest, Request};
@@ -59,18 +57,6 @@ pub struct Progress {
     pub total: usize,
     /// The next part.
     pub next: String,
-}
-
-/// What is kept between an interrupted calibration and the next.
-#[derive(Serialize, Deserialize)]
-struct Partial {
-    /// Of what.
-    key: String,
-    record: Record,
-    recorded: usize,
-    /// How many of the numbers of core runs.
-    tried: usize,
-    schedules: Vec<Schedule>,
 }
 
 /// The default numbers of core runs for `steps` steps: each about a tenth above the one before.
@@ -243,30 +229,4 @@ fn measure(
     }
     let Summary { psnr, psnr_p10, ssim, latent_error } = Summary::of(&comparisons);
     Ok(Measured { psnr: psnr.min(EQUAL), psnr_p10: psnr_p10.min(EQUAL), ssim, latent_error })
-}
-
-impl Partial {
-    /// What `path` holds of the same calibration, or nothing done yet.
-    fn open(path: &Path, pipeline: &Pipeline, settings: &Settings) -> Partial {
-        let Settings { request, learn, check, runs } = settings;
-        let hash = &pipeline.artifacts().hash;
-        let engine = pipeline.backend().describe();
-        let version = env!("CARGO_PKG_VERSION");
-        let key = format!("{version} {hash} {engine} {request:?} {learn:?} {check:?} {runs:?}");
-        let found = std::fs::read(path).ok();
-        let found = found.and_then(|bytes| serde_json::from_slice::<Partial>(&bytes).ok());
-        found.filter(|found| found.key == key).unwrap_or_else(|| Partial {
-            key,
-            record: Record::new(request.steps),
-            recorded: 0,
-            tried: 0,
-            schedules: Vec::new(),
-        })
-    }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        let io = |source| Error::Write { path: path.to_path_buf(), source };
-        let bytes = serde_json::to_vec(self).map_err(|error| io(error.into()))?;
-        write_whole(path, &bytes).map_err(io)
-    }
 }

@@ -37,6 +37,16 @@ impl Record {
         Record { errors: vec![vec![0.0; steps]; steps], sensitivity }
     }
 
+    /// Whether it is of runs of `steps` steps.
+    pub fn fits(&self, steps: usize) -> bool {
+        let Record { errors, sensitivity } = self;
+        let good = |error: f64| error.is_finite() && error >= 0.0;
+        errors.len() == steps
+            && errors.iter().all(|row| row.len() == steps && row.iter().all(|&error| good(error)))
+            && sensitivity.iter().map(|(step, ..)| *step).eq(measured(steps))
+            && sensitivity.iter().all(|&(_, put, came)| good(put) && good(came))
+    }
+
     /// Counts the images of `state` in, which is at its first step.
     pub fn add(&mut self, transformer: &mut Transformer, mut state: DenoiseState) -> Result<()> {
         let mut visited: Vec<SamplerState> = Vec::new();
