@@ -427,6 +427,31 @@ mod tests {
     }
 
     #[test]
+    fn what_came_into_the_older_folder_late_is_given_back() {
+        let root = tempfile::tempdir().expect("a folder");
+        let out = older(root.path());
+        let before = read(&out);
+        // Killed right after the exchange: the older folder lies beside, its other files in both.
+        let beside = root.path().join(".out.hydit-export");
+        write(&beside, &[(LOCK, ""), ("a.onnx", "oldest a"), ("d.onnx", "oldest d")]);
+        write(&beside, &[("manifest.yaml", "files: {a.onnx: {}, d.onnx: {}}")]);
+        fs::hard_link(out.join("notes.txt"), beside.join("notes.txt")).expect("a link");
+        write(&beside.join("late"), &[("more.txt", "mine too")]);
+        drop(Staging::begin(&out).expect("a staging folder"));
+        assert_eq!(read(&out.join("late")), [("more.txt".to_string(), "mine too".to_string())]);
+        fs::remove_dir_all(out.join("late")).expect("removed");
+        assert_eq!(read(&out), before);
+        assert!(!beside.exists());
+
+        // Two files of one name: none is dropped.
+        write(&beside, &[(LOCK, ""), ("manifest.yaml", "files: {}"), ("notes.txt", "others")]);
+        let error = Staging::begin(&out).err().expect("a refusal").to_string();
+        assert!(error.contains("notes.txt is there already"), "{error}");
+        assert_eq!(fs::read_to_string(beside.join("notes.txt")).expect("a file"), "others");
+        assert_eq!(read(&out), before);
+    }
+
+    #[test]
     fn a_folder_beside_that_is_not_of_an_export_is_left_alone() {
         let root = tempfile::tempdir().expect("a folder");
         let out = older(root.path());

@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod calibrate;
 mod common;
+mod corpus;
 mod cut;
 mod image;
 mod matmul;

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cli;
+mod corpus;
 mod export;
 mod hostile;
 mod hostile_configs;

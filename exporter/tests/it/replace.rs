@@ -138,6 +138,26 @@ fn whenever_an_export_is_killed_the_older_or_the_new_one_is_whole() {
 }
 
 #[test]
+fn there_is_a_manifest_at_every_moment_of_an_export_over_an_older_one() {
+    let place = Place::new();
+    place.export().expect("an export");
+    let manifest = place.out().join("manifest.yaml");
+    let mut looked = 0;
+    for precision in [Precision::Fp16, Precision::Fp32].repeat(8) {
+        let options = Options { precision, ..place.options() };
+        std::thread::scope(|scope| {
+            let exporting = scope.spawn(|| export(&options, &mut ()).map(drop));
+            while !exporting.is_finished() {
+                assert!(manifest.exists(), "seen without a manifest");
+                looked += 1;
+            }
+            exporting.join().expect("no panic").expect("an export");
+        });
+    }
+    assert!(looked > 100, "{looked}");
+}
+
+#[test]
 fn an_export_from_within_the_folder_is_undone_by_the_next_if_it_is_killed() {
     let (place, [older, new]) = two_exports();
     let out = place.out();
