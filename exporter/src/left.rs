@@ -12,7 +12,8 @@ use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
-use crate::staging::{INSIDE, LOCK, PREFIX, REPLACED, UNFINISHED};
+use crate::lock::LOCK;
+use crate::staging::{INSIDE, PREFIX, REPLACED, UNFINISHED};
 
 /// Cleans up the artifact folder `out` and the folder `beside` it; whether there was something in
 /// `out`. Whoever calls holds the lock of `out`.

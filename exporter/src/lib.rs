@@ -40,6 +40,7 @@ mod graphs;
 pub mod inspect;
 mod left;
 mod licenses;
+mod lock;
 mod options;
 mod report;
 mod shards;

@@ -5,25 +5,22 @@
 //! one is. What is not of an export, such as calibrations, is linked into the new folder before.
 //! Where folders cannot be exchanged, the files are moved one by one, the manifest last; what they
 //! replace is kept until then, and put back if a move fails.
-//!
-//! A locked file keeps a second export out.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::manifest;
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{Error, Result};
 use crate::left;
+use crate::lock::{LOCK, Lock};
 
 /// Prefix of the names that an artifact folder has only while an export is written.
 pub(crate) const PREFIX: &str = ".hydit-export-";
-/// The file that an export holds locked in an artifact folder.
-pub(crate) const LOCK: &str = ".hydit-export-lock";
 /// The file that marks a folder that is being written and was never an artifact folder.
 pub(crate) const UNFINISHED: &str = ".hydit-export-unfinished";
 /// The folder for new files in an artifact folder, where there can be none beside it.
@@ -46,20 +43,12 @@ pub(crate) struct Staging {
     second: Lock,
 }
 
-/// The locked file of a folder. With it goes the folder, if it was made here and is empty.
-struct Lock {
-    file: File,
-    folder: PathBuf,
-    made: bool,
-}
-
 impl Staging {
     /// Locks the folder `out`, which is new, empty or an older export, cleans up what a killed
     /// export has left, and makes a folder for the new files.
     ///
     /// # Errors
-    /// Another export writes to `out`, or it has files that are no export, or it cannot be written
-    /// to.
+    /// Another export writes to `out`, it has files that are no export, or it is write-protected.
     pub fn begin(out: &Path) -> Result<Staging> {
         let lock = Lock::of(out)?;
         let out = out.canonicalize().map_err(Error::reading(out))?;
@@ -117,8 +106,9 @@ impl Staging {
         names.iter().try_for_each(|name| self.path(name).map(drop))?;
         sync(&self.new)?;
         if self.beside && self.keep_others(names).and_then(|()| self.exchange()).is_ok() {
-            (self.lock.made, self.unfinished) = (false, false);
-            std::mem::swap(&mut self.lock.folder, &mut self.second.folder);
+            self.unfinished = false;
+            self.lock.keep_folder();
+            self.lock.exchange_folders(&mut self.second);
             let _ = fs::remove_file(self.out.join(UNFINISHED));
             // Should this fail, either folder is whole still.
             let _ = self.out.parent().map(sync_folder);
@@ -126,7 +116,7 @@ impl Staging {
             let removed = left::give_back(&self.new, &self.out, &ours);
             return Ok(removed.err().map(|_| self.new.clone()));
         }
-        self.lock.made = false;
+        self.lock.keep_folder();
         self.move_each(names)?;
         let removed = fs::remove_dir_all(&self.new);
         self.unfinished = false;
@@ -193,59 +183,6 @@ impl Drop for Staging {
             let _ = fs::remove_dir_all(&self.new);
         }
     }
-}
-
-impl Lock {
-    /// Makes `folder` if there is none, and locks it.
-    fn of(folder: &Path) -> Result<Lock> {
-        let path = folder.join(LOCK);
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        loop {
-            let made = !folder.exists();
-            fs::create_dir_all(folder).map_err(Error::writing(folder))?;
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).custom_flags(flags);
-            let file = match options.open(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue, // see below
-                opened => opened.map_err(Error::writing(folder))?,
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(busy(folder)),
-                Err(TryLockError::Error(error)) => return Err(Error::writing(path)(error)),
-            }
-            let lock = Lock { file, folder: folder.to_path_buf(), made };
-            // An export that has ended in between has taken the file or the folder with it.
-            if lock.is_in_place() {
-                return Ok(lock);
-            }
-        }
-    }
-
-    fn is_in_place(&self) -> bool {
-        let found = fs::symlink_metadata(self.folder.join(LOCK));
-        let same = |a: Metadata, b: Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        found.ok().zip(self.file.metadata().ok()).is_some_and(|(a, b)| same(a, b))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if self.is_in_place() {
-            let _ = fs::remove_file(self.folder.join(LOCK));
-        }
-        if self.made {
-            let _ = fs::remove_dir(&self.folder); // fails if something is in it, as it should
-        }
-    }
-}
-
-fn busy(folder: &Path) -> Error {
-    let message = format!(
-        "another export is writing to {}: wait for its end, or choose another folder",
-        folder.display()
-    );
-    Error::Flag { flag: "out", message }
 }
 
 /// The path for a folder beside `out`. There is none for the root of a file system, nor for the

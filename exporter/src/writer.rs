@@ -32,8 +32,8 @@ impl Folder {
     /// Prepares a new or empty folder, or one with an older export to replace.
     ///
     /// # Errors
-    /// The folder has files that are no export, another export writes to it, or it cannot be
-    /// written to.
+    /// The folder has files that are no export, another export writes to it, or it is
+    /// write-protected.
     pub fn prepare(path: &Path) -> Result<Folder> {
         let staging = Staging::begin(path)?;
         Ok(Folder { staging, names: Vec::new(), files: BTreeMap::new() })
