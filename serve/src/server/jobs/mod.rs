@@ -14,7 +14,7 @@ mod requests;
 mod restore;
 mod shared;
 mod store;
-mod unread;
+mod unreadable;
 
 pub use error::JobsError;
 pub use feed::JobSnapshot;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::unread::Unread;
+use super::unreadable::Unreadable;
 use crate::server::figures::Figures;
 use crate::server::output::Output;
 
@@ -41,7 +41,7 @@ pub struct JobRecord {
     pub outcome: Option<JobOutcome>,
     /// What this version cannot read of the stored record, if that is so.
     #[serde(skip)]
-    pub unread: Option<Box<Unread>>,
+    pub unreadable: Option<Box<Unreadable>>,
 }
 
 /// What a job draws, with every default filled in, so that it means the same after a restart.

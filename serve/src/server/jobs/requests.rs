@@ -79,7 +79,7 @@ impl Jobs {
             spec,
             idempotency,
             outcome: None,
-            unread: None,
+            unreadable: None,
         };
         let record = match self.stored(move |store| store.insert(record)).await {
             Ok(record) => record,

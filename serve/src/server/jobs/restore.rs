@@ -46,8 +46,8 @@ impl Jobs {
     /// The request of a job that was accepted by an earlier process, or the code and the message
     /// of why this process cannot draw it.
     fn check(&self, record: &JobRecord) -> Result<CheckedRequest, (&'static str, String)> {
-        if let Some(unread) = &record.unread {
-            return Err((unread.code, unread.message.clone()));
+        if let Some(unreadable) = &record.unreadable {
+            return Err((unreadable.code, unreadable.message.clone()));
         }
         let spec = &record.spec;
         let (name, artifacts) = self

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::error::JobsError;
 use super::file::File;
 use super::record::{JobOutcome, JobRecord, StoredImage};
-use super::unread::{self, NO_NUMBER};
+use super::unreadable::{self, NO_NUMBER};
 use crate::server::settings::Keep;
 
 /// Maximum number of ended jobs that are kept, however small they are.
@@ -358,7 +358,7 @@ fn get(
     let Some(json) = jobs.get(id)? else {
         return Ok(None);
     };
-    let mut record = unread::read(Uuid::from_u128(id), json.value());
+    let mut record = unreadable::read(Uuid::from_u128(id), json.value());
     if record.number == NO_NUMBER || record.client.is_empty() {
         for entry in owned.iter()? {
             let (key, owner) = entry?;
@@ -373,7 +373,7 @@ fn get(
 }
 
 fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &JobRecord) -> Stored<()> {
-    jobs.insert(record.id.as_u128(), unread::write(record).as_slice())?;
+    jobs.insert(record.id.as_u128(), unreadable::write(record).as_slice())?;
     Ok(())
 }
 

@@ -102,8 +102,8 @@ fn request_view(record: &JobRecord) -> Map<String, Value> {
     let mut view = Map::new();
     view.insert("model".to_string(), json!(model));
     view.extend(fields.into_iter().map(|(field, value)| (api_name(&field).to_string(), value)));
-    if let Some(unread) = &record.unread {
-        let fields = unread.fields.iter();
+    if let Some(unreadable) = &record.unreadable {
+        let fields = unreadable.fields.iter();
         view.extend(fields.map(|(field, value)| (api_name(field).to_string(), value.clone())));
     }
     view.insert("size".to_string(), json!(format!("{}x{}", request.width, request.height)));

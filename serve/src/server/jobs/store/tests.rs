@@ -73,7 +73,7 @@ pub fn record(client: &str) -> JobRecord {
         spec,
         idempotency: None,
         outcome: None,
-        unread: None,
+        unreadable: None,
     }
 }
 
@@ -356,7 +356,7 @@ fn one_record_that_cannot_be_read_is_told_and_the_others_go_on() {
     let store = place.open();
     let pending = store.pending().expect("a read");
     let read: Vec<(Uuid, u64, bool)> =
-        pending.iter().map(|job| (job.id, job.number, job.unread.is_some())).collect();
+        pending.iter().map(|job| (job.id, job.number, job.unreadable.is_some())).collect();
     assert_eq!(read, [(jobs[0].id, 0, false), (broken, 1, true), (jobs[2].id, 2, false)]);
     assert_eq!(store.find("ann", "1").expect("a read").expect("it is there").client, "ann");
     store.begun(broken, 3).expect("a write");

@@ -25,7 +25,7 @@ const EARLIER: [(&str, &str); 4] = [
 
 /// Why a record could not be read as it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unread {
+pub struct Unreadable {
     /// A word for programs.
     pub code: &'static str,
     /// What is wrong, and what to do.
@@ -36,7 +36,7 @@ pub struct Unread {
 }
 
 /// Reads the record of the job `id`. What is not understood of it is replaced, and told in
-/// [`JobRecord::unread`].
+/// [`JobRecord::unreadable`].
 pub fn read(id: Uuid, json: &[u8]) -> JobRecord {
     let error = match serde_json::from_slice(json) {
         Ok(record) => return record,
@@ -71,15 +71,15 @@ pub fn read(id: Uuid, json: &[u8]) -> JobRecord {
         record.outcome =
             Some(JobOutcome::Failed { code: code.to_string(), message: message.clone() });
     }
-    record.unread = Some(Box::new(Unread { code, message, fields }));
+    record.unreadable = Some(Box::new(Unreadable { code, message, fields }));
     record
 }
 
 /// `record` as JSON, with what was not understood when it was read.
 pub fn write(record: &JobRecord) -> Vec<u8> {
     let mut json = serde_json::to_value(record).expect("strings and numbers are valid JSON");
-    if let (Some(unread), Some(spec)) = (&record.unread, json[SPEC].as_object_mut()) {
-        spec.extend(unread.fields.clone());
+    if let (Some(unreadable), Some(spec)) = (&record.unreadable, json[SPEC].as_object_mut()) {
+        spec.extend(unreadable.fields.clone());
     }
     serde_json::to_vec(&json).expect("it is JSON")
 }
@@ -131,7 +131,7 @@ fn blank(id: Uuid) -> JobRecord {
         },
         idempotency: None,
         outcome: None,
-        unread: None,
+        unreadable: None,
     }
 }
 
@@ -159,14 +159,21 @@ mod tests {
                 spec.remove("cache_policy");
                 spec.insert(key.to_string(), json!("dream:7"));
             });
-            let unread = read.unread.take().expect("it is another");
-            assert_eq!(unread.code, "cache_unknown");
-            assert!(unread.message.contains("\"dream:7\" is not understood"), "{}", unread.message);
-            assert_eq!(Value::from(unread.fields.clone()), json!({ "cache_policy": "dream:7" }));
+            let unreadable = read.unreadable.take().expect("it is another");
+            assert_eq!(unreadable.code, "cache_unknown");
+            assert!(
+                unreadable.message.contains("\"dream:7\" is not understood"),
+                "{}",
+                unreadable.message
+            );
+            assert_eq!(
+                Value::from(unreadable.fields.clone()),
+                json!({ "cache_policy": "dream:7" })
+            );
             record.spec.request.cache_policy = CachePolicy::off();
             assert_eq!(read, record);
             // And it is still there when the record was written again.
-            read.unread = Some(unread);
+            read.unreadable = Some(unreadable);
             assert_eq!(super::read(read.id, &write(&read)), read);
         }
     }
@@ -183,9 +190,13 @@ mod tests {
         });
         assert_eq!(read.spec.request.steps, record.spec.request.steps);
         assert_eq!(read.spec.request.num_images, record.spec.request.num_images);
-        let unread = read.unread.expect("there is no such sampler");
-        assert_eq!(unread.code, "record_unreadable");
-        assert!(unread.message.contains("sampler: unknown variant `euler`"), "{}", unread.message);
+        let unreadable = read.unreadable.expect("there is no such sampler");
+        assert_eq!(unreadable.code, "record_unreadable");
+        assert!(
+            unreadable.message.contains("sampler: unknown variant `euler`"),
+            "{}",
+            unreadable.message
+        );
     }
 
     #[test]
@@ -200,8 +211,8 @@ mod tests {
             let id = Uuid::new_v4();
             let read = read(id, json.as_bytes());
             assert_eq!((read.id, read.client.as_str()), (id, ""));
-            let unread = read.unread.expect("it is none");
-            assert_eq!((unread.code, unread.fields.len()), ("record_unreadable", 0));
+            let unreadable = read.unreadable.expect("it is none");
+            assert_eq!((unreadable.code, unreadable.fields.len()), ("record_unreadable", 0));
         }
     }
 }
