@@ -72,33 +72,27 @@ impl fmt::Display for Size {
     }
 }
 
-impl TryFrom<String> for Period {
-    type Error = String;
+/// Lets serde read and write a type as the text that it is parsed from and displayed as.
+macro_rules! as_text {
+    ($($kind:ty),*) => {$(
+        impl TryFrom<String> for $kind {
+            type Error = String;
 
-    fn try_from(text: String) -> Result<Period, String> {
-        text.parse()
-    }
+            fn try_from(text: String) -> Result<$kind, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(value: $kind) -> String {
+                value.to_string()
+            }
+        }
+    )*};
 }
+pub(super) use as_text;
 
-impl TryFrom<String> for Size {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Size, String> {
-        text.parse()
-    }
-}
-
-impl From<Period> for String {
-    fn from(period: Period) -> String {
-        period.to_string()
-    }
-}
-
-impl From<Size> for String {
-    fn from(size: Size) -> String {
-        size.to_string()
-    }
-}
+as_text!(Period, Size);
 
 #[cfg(test)]
 mod tests {
