@@ -17,6 +17,7 @@ mod jobs_time;
 mod life;
 mod limits;
 mod memory;
+mod oip;
 mod private;
 mod scheduler;
 mod served;
