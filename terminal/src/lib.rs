@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 pub use number::whole;
 pub use run::run;
-pub use text::{in_a_line, plain};
+pub use text::{in_a_line, is_obeyed, plain};
 
 /// Why standard output cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -6,12 +6,14 @@ use std::borrow::Cow;
 /// direction of writing, are written as `\u001b`, which JSON reads as the same character. Line
 /// breaks and tabs stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_obeyed) {
+    let is_layout = |c: char| matches!(c, '\n' | '\t');
+    let escaped = |c: char| is_obeyed(c) && !is_layout(c);
+    if !text.contains(escaped) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_obeyed(c) {
+        if escaped(c) {
             plain += &format!("\\u{:04x}", u32::from(c));
         } else {
             plain.push(c);
@@ -32,13 +34,14 @@ pub fn in_a_line(text: &str, most: usize) -> String {
     }
 }
 
-fn is_obeyed(c: char) -> bool {
-    let layout = matches!(c, '\n' | '\t');
+/// Whether a terminal obeys `c` instead of showing it: control characters, and the marks that turn
+/// the direction of writing.
+pub fn is_obeyed(c: char) -> bool {
     let direction = matches!(
         c,
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     );
-    direction || (c.is_control() && !layout)
+    direction || c.is_control()
 }
 
 #[cfg(test)]

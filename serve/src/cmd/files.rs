@@ -60,10 +60,10 @@ impl Output {
         Ok(Output { flag, path: path.to_path_buf(), to })
     }
 
-    /// Fails if this is a terminal, which would take the bytes of an image for text.
+    /// Gives it back unless it is a terminal.
     ///
     /// # Errors
-    /// Then.
+    /// When it is one, which would take the bytes of an image for text.
     pub fn refuse_terminal(self) -> Result<Output> {
         if self.is_standard() && io::stdout().is_terminal() {
             bail!(

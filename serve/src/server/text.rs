@@ -1,5 +1,7 @@
 //! Text of strangers, where people and their terminals read it.
 
+use hydit_terminal::is_obeyed;
+
 /// Maximum number of characters of a line.
 const LONGEST: usize = 1000;
 
@@ -8,11 +10,10 @@ const LONGEST: usize = 1000;
 pub fn is_plain(letter: char) -> bool {
     let hidden = matches!(
         letter,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
+        '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
     );
-    !hidden && !letter.is_control()
+    !hidden && !is_obeyed(letter)
 }
 
 /// `text` as one line of plain letters, with an end.
