@@ -8,7 +8,9 @@
 
 /// Every variant as its name and the text of its YAML file, in the order in which a checkpoint is
 /// compared with them.
-pub const VARIANTS: [(&str, &str); 5] = [
+pub const VARIANTS: [(&str, &str); 7] = [
+    ("hunyuan-dit-v1.2-distilled", include_str!("hunyuan-dit-v1.2-distilled.yaml")),
+    ("hunyuan-dit-v1.1-distilled", include_str!("hunyuan-dit-v1.1-distilled.yaml")),
     ("hunyuan-dit-v1.2", include_str!("hunyuan-dit-v1.2.yaml")),
     ("hunyuan-dit-v1.1", include_str!("hunyuan-dit-v1.1.yaml")),
     ("emoji", include_str!("emoji.yaml")),

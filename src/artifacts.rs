@@ -144,6 +144,12 @@ impl Artifacts {
         let mut file = file::open(&path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         if size != entry.bytes {
+            let pointer = size < 1024
+                && file::read(&path, size)
+                    .is_err_and(|error| error.to_string() == file::LFS_POINTER);
+            if pointer {
+                return Err(Error::Artifact { path, message: file::LFS_POINTER.to_string() });
+            }
             return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));
         }
         if !hash {

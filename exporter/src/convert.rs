@@ -29,7 +29,7 @@ pub(crate) fn convert(
     dtype: DType,
     mut sink: impl FnMut(Vec<u8>),
 ) -> Result<(), ValueError> {
-    let Tensor { dtype: stored, bytes } = *tensor;
+    let (stored, bytes) = (tensor.dtype, &*tensor.bytes);
     match transform {
         Transform::Keep => {
             for piece in bytes.chunks(CHUNK * width(stored)) {
@@ -200,7 +200,7 @@ mod tests {
         transform: Transform,
     ) -> Vec<u8> {
         let mut out = Vec::new();
-        let tensor = Tensor { dtype: from, bytes };
+        let tensor = Tensor { dtype: from, bytes: bytes.into() };
         convert(&tensor, dims, transform, to, |piece| out.extend_from_slice(&piece))
             .expect("converts");
         out
@@ -271,7 +271,7 @@ mod tests {
             (-f32::MAX, DType::BF16),
         ] {
             let bytes = value.to_le_bytes();
-            let tensor = Tensor { dtype: Dtype::F32, bytes: &bytes };
+            let tensor = Tensor { dtype: Dtype::F32, bytes: bytes[..].into() };
             assert!(convert(&tensor, &[1], Transform::Keep, dtype, |_| {}).is_err(), "{value}");
         }
     }

@@ -77,7 +77,7 @@ pub fn table(manifest: &Manifest) -> String {
 
 /// Formats `value` in the largest of `units`, each `step` times the one before, in which it is at
 /// least 1.
-fn scaled(mut value: f64, units: [&str; 4], step: f64) -> String {
+pub(crate) fn scaled(mut value: f64, units: [&str; 4], step: f64) -> String {
     let mut unit = 0;
     while value >= step && unit < 3 {
         value /= step;

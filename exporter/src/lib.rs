@@ -30,9 +30,9 @@
 //! ```
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod check;
 mod checkpoint;
 mod component;
-mod config;
 mod convert;
 mod error;
 mod files;
@@ -41,13 +41,14 @@ pub mod inspect;
 mod left;
 mod licenses;
 mod lock;
+mod names;
 mod options;
 mod report;
-mod shards;
 mod staging;
 pub mod synth;
 pub mod tokenizer;
 mod variants;
+mod weights;
 mod writer;
 
 use std::path::Path;
@@ -56,10 +57,12 @@ use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, model};
 
-pub use checkpoint::CheckpointWeights;
+use checkpoint::Checkpoint;
+pub use checkpoint::{CheckpointWeights, Layout};
 pub use component::Component;
 pub use error::{Error, Result, ValueError};
 pub use graphs::write_graph;
+pub use names::Naming;
 pub use options::{Options, Progress};
 pub use report::TensorReport;
 pub use writer::Folder;
@@ -71,24 +74,31 @@ pub use writer::Folder;
 /// and shapes of tensors is found before anything is written, and a failure while writing leaves
 /// the folder as it was.
 pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest> {
-    let root = options.checkpoint.as_path();
-    check_out(root, &options.out)?;
-    let config = config::read(root)?;
+    let Options { base, weights_variant, .. } = options;
+    let checkpoint =
+        Checkpoint::find(&options.checkpoint, base.as_deref(), weights_variant.as_deref())?;
+    check_out(&checkpoint, &options.out)?;
+    let config = checkpoint.config()?;
     check_options(options, &config.transformer)?;
-    let variant = variants::choose(options.variant.as_deref(), &config)?;
-    let first = tokenizer::read(&root.join("tokenizer"))?;
+    let first = checkpoint.tokenizer(0)?;
     first.check(config.transformer.text_len, config.text_encoder.vocab_size)?;
-    let second = tokenizer::read(&root.join("tokenizer_2"))?;
+    let second = checkpoint.tokenizer(1)?;
     second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
 
     let graphs = graphs::build(options, &config);
     let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
-        let opened = CheckpointWeights::open(root, *component)?;
+        let opened = checkpoint.weights(*component)?;
         opened.compare(graphs.iter(), &mut report);
         weights.push(opened);
     }
+    let naming = weights[0].naming();
+    let naming = weights
+        .iter()
+        .find(|w| w.component() == Component::Transformer)
+        .map_or(naming, CheckpointWeights::naming);
+    let variant = variants::choose(options, &config, &checkpoint.names(), naming)?;
     let unused = report.check()?;
     if !unused.is_empty() {
         progress.unused(&unused);
@@ -106,7 +116,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
         text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
     };
-    licenses::copy(root, &mut folder)?;
+    licenses::copy(checkpoint.roots(), &mut folder)?;
 
     let manifest = Manifest {
         schema: manifest::SCHEMA,
@@ -147,10 +157,11 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
 }
 
 /// Checks that the artifact folder can be one, and is not the checkpoint, whose files are mapped.
-fn check_out(root: &Path, out: &Path) -> Result<()> {
+fn check_out(checkpoint: &Checkpoint, out: &Path) -> Result<()> {
     files::check_folder(out)?;
-    let same = root.canonicalize().ok().zip(out.canonicalize().ok()).is_some_and(|(a, b)| a == b);
-    if !same {
+    let place = out.canonicalize().ok();
+    let same = |root: &Path| place.is_some() && root.canonicalize().ok() == place;
+    if !checkpoint.roots().any(same) {
         return Ok(());
     }
     let message = format!("{} is the checkpoint itself: choose another folder", out.display());

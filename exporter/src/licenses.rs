@@ -11,9 +11,22 @@ use crate::writer::Folder;
 /// The largest licence that is copied; real ones have some 20 KiB.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Copies the licence and notice files of the checkpoint `root`, and says that its weights were
-/// converted.
-pub(crate) fn copy(root: &Path, folder: &mut Folder) -> Result<()> {
+/// Copies the licence and notice files of the checkpoint and of its base, which are the first and
+/// the second of `roots`, and says that their weights were converted.
+pub(crate) fn copy<'a>(roots: impl Iterator<Item = &'a Path>, folder: &mut Folder) -> Result<()> {
+    for (root, prefix) in roots.zip(["", "base-"]) {
+        copy_from(root, prefix, folder)?;
+    }
+    let notice = concat!(
+        "The weights in this folder were converted to ONNX by hydit-export ",
+        env!("CARGO_PKG_VERSION"),
+        ", without changing what they compute.\nThey are a derivative of the checkpoint they were \
+         read from, and its licence applies to them.\n"
+    );
+    folder.write_bytes("CONVERTED.txt", notice)
+}
+
+fn copy_from(root: &Path, prefix: &str, folder: &mut Folder) -> Result<()> {
     let entries = fs::read_dir(root).map_err(Error::reading(root))?;
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -24,16 +37,10 @@ pub(crate) fn copy(root: &Path, folder: &mut Folder) -> Result<()> {
             let path = root.join(&name);
             check_inside(root, &path)?;
             let text = file::read(&path, MAX_BYTES).map_err(Error::reading(&path))?;
-            folder.write_bytes(&name, text)?;
+            folder.write_bytes(&format!("{prefix}{name}"), text)?;
         }
     }
-    let notice = concat!(
-        "The weights in this folder were converted to ONNX by hydit-export ",
-        env!("CARGO_PKG_VERSION"),
-        ", without changing what they compute.\nThey are a derivative of the checkpoint they were \
-         read from, and its licence applies to them.\n"
-    );
-    folder.write_bytes("CONVERTED.txt", notice)
+    Ok(())
 }
 
 /// Checks that `path` is no link out of the checkpoint `root`: what is copied is given away with

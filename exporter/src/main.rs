@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hydit_export::{Options, Progress, export, inspect, synth};
+use hydit_export::{Error, Options, Progress, check, export, inspect, synth};
+use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
 use hydit_terminal::{note, plain, say, whole};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +25,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say what a checkpoint is, what is missing of it, what its export would weigh, and which
+    /// commands to type. Only headers are read.
+    Check(Check),
     /// Print graphs, shapes, parameters and sizes of an artifact folder.
     Inspect {
         /// Artifact folder.
@@ -32,6 +36,21 @@ enum Command {
     /// Write a checkpoint with made-up weights in the shape of a released model or a smaller one,
     /// to measure speed and memory without the real weights.
     Synth(Synth),
+}
+
+#[derive(Args)]
+struct Check {
+    /// Checkpoint: a folder in diffusers' layout or in Tencent's, that of one part, or a file.
+    checkpoint: PathBuf,
+    /// Checkpoint that has the parts which the first one lacks.
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+    /// Which files of weights to take where several are there, as for an export.
+    #[arg(long, value_name = "NAME")]
+    weights_variant: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -67,9 +86,18 @@ struct Synth {
 
 #[derive(Args)]
 struct Export {
-    /// Checkpoint folder in diffusers' layout (model_index.json and a folder per component).
-    #[arg(long, value_name = "DIR")]
+    /// Checkpoint: a folder in diffusers' layout or in Tencent's, that of one part, or a file with
+    /// some or all parts, as ComfyUI has it.
+    #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
+    /// Checkpoint that has the parts which the first one lacks, such as the text encoders for a
+    /// transformer alone.
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+    /// Which files of weights to take where several are there: fp16 for *.fp16.safetensors; ema,
+    /// module or distill for Tencent's.
+    #[arg(long, value_name = "NAME")]
+    weights_variant: Option<String>,
     /// Artifact folder to write: new, empty, or an older export to replace.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -96,6 +124,13 @@ struct Export {
     /// Variant (a known name or a YAML file) instead of the one that matches the config.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// Which reference to follow in pictures that are not square, where they differ: diffusers or
+    /// tencent; by default the one in whose names the transformer is stored.
+    #[arg(long, value_name = "diffusers|tencent")]
+    reading: Option<RopeConvention>,
+    /// Name every tensor that is missing, mismatched or not used.
+    #[arg(long)]
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -119,6 +154,19 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match (cli.command, cli.export) {
+        (Some(Command::Check(flags)), _) => {
+            let options = Options {
+                base: flags.base,
+                weights_variant: flags.weights_variant,
+                ..Options::new(flags.checkpoint, "")
+            };
+            let summary = check::check(&options)?;
+            match flags.json {
+                true => say(serde_json::to_string_pretty(&summary)?)?,
+                false => say(summary.text().trim_end())?,
+            }
+            ensure!(summary.is_whole(), "{} cannot be exported as it is", summary.checkpoint);
+        }
         (Some(Command::Inspect { dir }), _) => {
             say(inspect::table(&inspect::read(&dir)?))?;
         }
@@ -138,6 +186,9 @@ fn run(cli: Cli) -> Result<()> {
         (None, Some(flags)) => {
             let options = Options {
                 checkpoint: flags.checkpoint,
+                base: flags.base,
+                weights_variant: flags.weights_variant,
+                reading: flags.reading,
                 out: flags.out,
                 cache_at_branch: flags.cache_at_branch,
                 precision: flags.dtype,
@@ -145,9 +196,12 @@ fn run(cli: Cli) -> Result<()> {
                 full: flags.full,
                 variant: flags.variant,
             };
-            let mut bar = Bar(ProgressBar::no_length());
-            let manifest = export(&options, &mut bar)?;
-            bar.0.finish_and_clear();
+            let mut bar = Bar { bar: ProgressBar::no_length(), verbose: flags.verbose };
+            let manifest = match export(&options, &mut bar) {
+                Err(Error::Tensors(report)) if flags.verbose => bail!(report.whole()),
+                exported => exported?,
+            };
+            bar.bar.finish_and_clear();
             let table = inspect::table(&manifest);
             say(format_args!("{table}\nwrote {}", options.out.display()))?;
         }
@@ -156,28 +210,36 @@ fn run(cli: Cli) -> Result<()> {
     Ok(())
 }
 
-struct Bar(ProgressBar);
+struct Bar {
+    bar: ProgressBar,
+    verbose: bool,
+}
 
 impl Progress for Bar {
     fn total(&mut self, bytes: u64) {
         let style = ProgressStyle::with_template(
             "{msg:16} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         );
-        self.0.set_style(style.expect("the template is valid").progress_chars("=> "));
-        self.0.set_length(bytes);
+        self.bar.set_style(style.expect("the template is valid").progress_chars("=> "));
+        self.bar.set_length(bytes);
     }
 
     fn graph(&mut self, name: &str) {
-        self.0.set_message(plain(name).into_owned());
+        self.bar.set_message(plain(name).into_owned());
     }
 
     fn wrote(&mut self, bytes: u64) {
-        self.0.inc(bytes);
+        self.bar.inc(bytes);
     }
 
     fn unused(&mut self, tensors: &[String]) {
+        const SHOWN: usize = 5;
         note(format_args!("warning: {} tensors of the checkpoint are not used:", tensors.len()));
-        tensors.iter().for_each(|tensor| note(format_args!("  {tensor}")));
+        let shown = if self.verbose { tensors.len() } else { SHOWN };
+        tensors.iter().take(shown).for_each(|tensor| note(format_args!("  {tensor}")));
+        if tensors.len() > shown {
+            note(format_args!("  {} more (--verbose names them)", tensors.len() - shown));
+        }
     }
 
     fn left(&mut self, folder: &Path) {

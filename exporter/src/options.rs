@@ -2,13 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{Precision, Target};
 
 /// The checkpoint to export, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Checkpoint folder in diffusers' layout.
+    /// Checkpoint: a folder in diffusers' or Tencent's layout, that of one part, or a file.
     pub checkpoint: PathBuf,
+    /// A second checkpoint, for the parts that the first one does not have.
+    pub base: Option<PathBuf>,
+    /// The variant in the names of files of weights, such as `fp16` or `ema`, where there are
+    /// several.
+    pub weights_variant: Option<String>,
+    /// The reference to follow where they differ; `None` for the one that the layout belongs to.
+    pub reading: Option<RopeConvention>,
     /// Artifact folder to write.
     pub out: PathBuf,
     /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1.
@@ -28,6 +36,9 @@ impl Options {
     pub fn new(checkpoint: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Options {
         Options {
             checkpoint: checkpoint.into(),
+            base: None,
+            weights_variant: None,
+            reading: None,
             out: out.into(),
             cache_at_branch: 1,
             precision: Precision::Fp32,

@@ -2,6 +2,33 @@
 
 use std::fmt;
 
+/// How many tensors of a kind are named before the rest is only counted.
+const SHOWN: usize = 5;
+
+/// What names of tensors tell of a checkpoint that is not of whole weights in a usual form: a part
+/// of a name, and what to do.
+const CAUSES: [(&str, &str); 9] = [
+    (
+        ".lora_",
+        "a LoRA is in it that is not merged: merge it first, with peft's merge_and_unload() or \
+         diffusers' fuse_lora() and unload_lora_weights()",
+    ),
+    (
+        ".base_layer.",
+        "it was saved with an adapter around it: merge that first, with peft's merge_and_unload()",
+    ),
+    ("controlnet_blocks.", "it is a ControlNet, and not the transformer itself"),
+    ("after_proj_list.", "it is a ControlNet, and not the transformer itself"),
+    (
+        "ip_adapter",
+        "an IP-Adapter is in it, which is not supported: take the transformer without it",
+    ),
+    (".SCB", "it is quantized by bitsandbytes: take the checkpoint in half precision"),
+    (".quant_map", "it is quantized by bitsandbytes: take the checkpoint in half precision"),
+    (".qweight", "it is quantized (GPTQ or AWQ): take the checkpoint in half precision"),
+    (".scale_weight", "it is in 8-bit floats: take the checkpoint in half precision"),
+];
+
 /// The tensors of a checkpoint that do not fit the graphs. Each line names the component, the
 /// tensor and what is wrong.
 #[derive(Debug, Default)]
@@ -26,20 +53,46 @@ impl TensorReport {
             Err(self)
         }
     }
+
+    /// The report with every tensor, where [`Display`](fmt::Display) names the first of a kind.
+    pub fn whole(&self) -> String {
+        self.lines(usize::MAX)
+    }
+
+    fn lines(&self, shown: usize) -> String {
+        let (missing, mismatched) = (self.missing.len(), self.mismatched.len());
+        let unused = self.unused.len();
+        let cause = CAUSES.iter().find(|(part, _)| self.unused.iter().any(|n| n.contains(part)));
+        let mut text = match cause {
+            Some((_, cause)) => format!("the checkpoint cannot be used: {cause}"),
+            None => "the checkpoint does not fit its config: check that it is complete, and that \
+                     config.json belongs to it"
+                .to_string(),
+        };
+        text += &format!(
+            "\n{missing} tensors are missing, {mismatched} mismatched, {unused} not used:"
+        );
+        for (kind, names) in [
+            ("missing", &self.missing),
+            ("mismatched", &self.mismatched),
+            ("not used", &self.unused),
+        ] {
+            for name in names.iter().take(shown) {
+                text += &format!("\n  {kind}: {name}");
+            }
+            let more = names.len().saturating_sub(shown);
+            if more > 0 {
+                text += &format!("\n  {kind}: {more} more (--verbose names them)");
+            }
+        }
+        text
+    }
 }
 
 impl std::error::Error for TensorReport {}
 
 impl fmt::Display for TensorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (missing, mismatched) = (self.missing.len(), self.mismatched.len());
-        write!(f, "the checkpoint does not fit its config: {missing} tensors missing, ")?;
-        write!(f, "{mismatched} mismatched, {} unused", self.unused.len())?;
-        for (kind, names) in
-            [("missing", &self.missing), ("mismatched", &self.mismatched), ("unused", &self.unused)]
-        {
-            names.iter().try_for_each(|name| write!(f, "\n  {kind} {name}"))?;
-        }
-        write!(f, "\nCheck that the folder is complete and that config.json belongs to it.")
+        f.write_str(&self.lines(SHOWN))
     }
 }

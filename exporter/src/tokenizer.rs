@@ -27,15 +27,15 @@ pub struct Tokenizer {
 /// # Errors
 /// The folder has none of the three files, or one that is too large, damaged or of another kind.
 pub fn read(folder: &Path) -> Result<Tokenizer> {
-    let names = ["tokenizer.json", "vocab.txt", "spiece.model"];
+    let names = ["tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"];
     let Some(path) = names.map(|name| folder.join(name)).into_iter().find(|path| path.exists())
     else {
         let hint = "expected tokenizer.json, vocab.txt or spiece.model in it".to_string();
         return Err(Error::Missing { path: folder.to_path_buf(), hint });
     };
-    let json = if path.ends_with("spiece.model") {
+    let json = if path.extension().is_some_and(|ending| ending == "model") {
         let bytes = file::read(&path, MAX_BYTES).map_err(Error::reading(&path))?;
-        unigram(&bytes).map_err(Error::content(&path))?.to_string()
+        return of_sentencepiece(&path, &bytes);
     } else {
         let text = file::read_text(&path, MAX_BYTES).map_err(Error::reading(&path))?;
         if path.ends_with("vocab.txt") {
@@ -46,6 +46,16 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
     };
     let pad_id = padding_id(&json).map_err(Error::content(&path))?;
     Ok(Tokenizer { path, json, pad_id })
+}
+
+/// The tokenizer of a SentencePiece model that was read from `path`.
+///
+/// # Errors
+/// It is damaged or of another kind.
+pub(crate) fn of_sentencepiece(path: &Path, model: &[u8]) -> Result<Tokenizer> {
+    let json = unigram(model).map_err(Error::content(path))?.to_string();
+    let pad_id = padding_id(&json).map_err(Error::content(path))?;
+    Ok(Tokenizer { path: path.to_path_buf(), json, pad_id })
 }
 
 impl Tokenizer {

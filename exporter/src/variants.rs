@@ -3,21 +3,42 @@
 use std::path::Path;
 
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::variant::{MAX_SIDE, Variant};
+use hydit_graphs::variant::{MAX_SIDE, RopeConvention, Variant};
 use hydit_models::{GENERIC, VARIANTS};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use crate::names::Naming;
+use crate::options::Options;
 
 /// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
-/// that matches the transformer's config, or else `generic` with the image size that this implies.
+/// that matches the transformer's config and the `names` of the checkpoint, or else `generic` with
+/// the image size that this implies. Where the references differ, it follows the one that was asked
+/// for, or else the one in whose names the transformer is stored.
 ///
 /// # Errors
 /// There is no such variant, or its defaults are not for a model of `config`.
-pub(crate) fn choose(asked: Option<&str>, config: &ModelConfig) -> Result<Variant> {
+pub(crate) fn choose(
+    options: &Options,
+    config: &ModelConfig,
+    names: &[String],
+    naming: Naming,
+) -> Result<Variant> {
+    let asked = options.variant.as_deref();
+    let mut variant = by_name(asked, config, names)?;
+    let from_file = asked.is_some_and(|name| name.ends_with(".yaml"));
+    if let Some(reading) = options.reading {
+        variant.rope_convention = reading;
+    } else if naming == Naming::Tencent && !from_file {
+        variant.rope_convention = RopeConvention::Tencent;
+    }
+    Ok(variant)
+}
+
+fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Result<Variant> {
     let Some(name) = asked else {
         let mut known = VARIANTS.iter().map(|(_, text)| parse(text));
-        let matching = known.find(|variant| variant.matches(&config.transformer));
+        let matching = known.find(|variant| variant.matches(&config.transformer, names));
         let variant = matching.unwrap_or_else(|| generic(config));
         return check(variant, config, Error::Disagree);
     };

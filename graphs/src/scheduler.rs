@@ -195,6 +195,8 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
         "trained_betas" => (value.is_null(), "null"),
         "variance_type" => (value.is_null() || value == "fixed_small", "fixed_small"),
         "algorithm_type" => (value == "dpmsolver++", "dpmsolver++"),
+        // Python's JSON has a minus infinity, which readers of it give as a text.
+        "lambda_min_clipped" => (value == "-Infinity" || value.is_null(), "-Infinity"),
         "solver_order" => (value == 2, "2"),
         "solver_type" => (value == "midpoint", "midpoint"),
         "final_sigmas_type" => (value == "zero", "zero"),

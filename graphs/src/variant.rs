@@ -39,10 +39,14 @@ pub struct Variant {
     pub sizes: Vec<[usize; 2]>,
 }
 
-/// The fields of a transformer config that all checkpoints of a variant share.
+/// What all checkpoints of a variant share: fields of the transformer's config, and a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatchRule {
+    /// A part of the name of the checkpoint's folder or file, in lower case; without one, any name
+    /// is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
     /// Number of blocks.
     pub num_layers: usize,
     /// Width of the residual stream.
@@ -100,6 +104,18 @@ pub enum RopeConvention {
     /// Tencent's own code, which trained the published weights: positions `linspace(start, stop, n,
     /// endpoint=False)`; the size condition is width, height.
     Tencent,
+}
+
+impl std::str::FromStr for RopeConvention {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<RopeConvention, String> {
+        match name {
+            "diffusers" => Ok(RopeConvention::Diffusers),
+            "tencent" => Ok(RopeConvention::Tencent),
+            _ => Err("expected diffusers or tencent".to_string()),
+        }
+    }
 }
 
 impl Variant {
@@ -167,10 +183,13 @@ impl Variant {
         self.sizes.iter().flatten().try_for_each(|side| range("sizes", *side, 1, 1 << 16))
     }
 
-    /// Whether a checkpoint with the transformer config `cfg` is of this variant.
-    pub fn matches(&self, cfg: &HunyuanDitConfig) -> bool {
+    /// Whether a checkpoint with the transformer config `cfg` is of this variant. `names` are those
+    /// of its folder and files, in lower case.
+    pub fn matches(&self, cfg: &HunyuanDitConfig, names: &[String]) -> bool {
         self.match_rule.as_ref().is_some_and(|rule| {
-            rule.num_layers == cfg.num_layers
+            let named = |part: &String| names.iter().any(|name| name.contains(part));
+            rule.named.as_ref().is_none_or(named)
+                && rule.num_layers == cfg.num_layers
                 && rule.hidden_size == cfg.hidden_size
                 && rule.use_style_cond_and_image_meta_size == cfg.use_style_cond_and_image_meta_size
         })

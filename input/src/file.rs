@@ -10,6 +10,16 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+/// What is wrong with a Git LFS pointer, and what to do.
+pub const LFS_POINTER: &str = "a Git LFS pointer and not the file itself: get it with `git lfs pull`, or \
+    download the file by itself";
+
+/// Whether the content of a file is that of a Git LFS pointer, which a clone without Git LFS has in
+/// place of every large file.
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.len() < 1024 && bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
 /// Opens a regular file for reading; never waits, as opening a named pipe would.
 ///
 /// # Errors
@@ -26,7 +36,7 @@ pub fn open(path: &Path) -> Result<File> {
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// It is something else, larger, or cannot be read.
+/// It is something else, larger, a Git LFS pointer, or cannot be read.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
     let size = file.metadata()?.len();
@@ -39,13 +49,19 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size as usize);
     // It may grow, or have no size, as the files of /proc.
     file.take(max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max { too_large(max + 1) } else { Ok(bytes) }
+    if bytes.len() as u64 > max {
+        return too_large(max + 1);
+    }
+    if is_lfs_pointer(&bytes) {
+        return Err(Error::new(ErrorKind::InvalidData, LFS_POINTER));
+    }
+    Ok(bytes)
 }
 
 /// Reads a regular file of at most `max` bytes as text.
 ///
 /// # Errors
-/// It is something else, larger, not UTF-8, or cannot be read.
+/// As [`read`], or it is not UTF-8.
 pub fn read_text(path: &Path, max: u64) -> Result<String> {
     String::from_utf8(read(path, max)?).map_err(|error| {
         let bytes = error.as_bytes();
@@ -104,6 +120,17 @@ mod tests {
         }
         symlink("circle", path("circle")).expect("a link");
         assert!(read(&path("circle"), 10).is_err());
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_not_taken_for_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:2f7b\nsize 14544096\n";
+        fs::write(&path, pointer).expect("written");
+        let error = read_text(&path, 1000).expect_err("a refusal").to_string();
+        assert_eq!(error, LFS_POINTER);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hydit_export::synth::{self, Shape, Storage};
 use hydit_export::{Error, Options, Progress, export};
+use hydit_graphs::Manifest;
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{Manifest, Precision, Target};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -81,15 +81,7 @@ impl Place {
     }
 
     pub fn options(&self) -> Options {
-        Options {
-            checkpoint: self.checkpoint(),
-            out: self.out(),
-            cache_at_branch: 1,
-            precision: Precision::Fp32,
-            target: Target::Portable,
-            full: false,
-            variant: None,
-        }
+        Options::new(self.checkpoint(), self.out())
     }
 
     pub fn export(&self) -> Result<Manifest, Error> {

@@ -127,9 +127,12 @@ fn configs_that_cannot_be_built_name_file_and_field() {
             &["model_index.json", "`FluxPipeline`", "HunyuanDiTPipeline"],
         ),
         (
-            "no index",
-            |p| fs::remove_file(p.file("model_index.json")).expect("removed"),
-            &["model_index.json", "not found"],
+            "nothing in it",
+            |p| {
+                fs::remove_dir_all(p.checkpoint()).expect("removed");
+                fs::create_dir(p.checkpoint()).expect("a folder");
+            },
+            &["model_index.json", "not found", "Tencent's"],
         ),
         (
             "no tokenizer",
@@ -174,7 +177,7 @@ fn flags_out_of_range_say_what_is_in_range() {
         ),
         (
             Options { checkpoint: place.path().join("none"), ..options() },
-            &["none/model_index.json", "not found"],
+            &["none: not found", "not found"],
         ),
     ];
     for (options, expected) in cases {

@@ -209,7 +209,7 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
             |p| index(p, json!({ "a": "/etc/passwd" })),
             &[INDEX, "`/etc/passwd`"],
         ),
-        ("a shard of another kind", |p| index(p, json!({ "a": "a.bin" })), &[INDEX, "`a.bin`"]),
+        ("a shard of another kind", |p| index(p, json!({ "a": "a.gguf" })), &[INDEX, "`a.gguf`"]),
         (
             "a shard that is a folder",
             |p| {
@@ -226,7 +226,7 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
                 fs::rename(p.file(TRANSFORMER), p.file("transformer/m-00001-of-00002.safetensors"))
                     .expect("renamed");
             },
-            &["transformer", "no .safetensors file"],
+            &["transformer", "m-00001-of-00002.safetensors", "without its index"],
         ),
         (
             "pickles only",
@@ -234,7 +234,7 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
                 fs::rename(p.file(TRANSFORMER), p.file("transformer/diffusion_pytorch_model.bin"))
                     .expect("renamed");
             },
-            &["transformer", "no .safetensors file", "safe_serialization=True"],
+            &["diffusion_pytorch_model.bin", "a safetensors file under another name"],
         ),
         (
             "no folder",
@@ -244,7 +244,7 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
         (
             "no weights",
             |p| fs::remove_file(p.file(BERT)).expect("removed"),
-            &["text_encoder", "no .safetensors file"],
+            &["text_encoder", "expected weights in it"],
         ),
     ]);
 }

@@ -66,13 +66,10 @@ pub fn export(
 ) -> hydit_export::Result<Manifest> {
     let version = version.into();
     let options = Options {
-        checkpoint: checkpoint.to_path_buf(),
-        out: out.to_path_buf(),
         cache_at_branch: branch,
         precision: version.precision,
         target: version.target,
-        full: false,
-        variant: None,
+        ..Options::new(checkpoint, out)
     };
     hydit_export::export(&options, &mut AllUsed)
 }

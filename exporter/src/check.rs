@@ -1,0 +1,275 @@
+//! The command `check`: what a checkpoint is, and what its export would need. Only headers are
+//! read.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::{GraphDef, Precision};
+use serde::Serialize;
+
+use crate::checkpoint::{Checkpoint, Layout};
+use crate::component::Component;
+use crate::error::{Result, chain};
+use crate::inspect::scaled;
+use crate::names::Naming;
+use crate::options::Options;
+use crate::report::TensorReport;
+use crate::{graphs, variants};
+
+/// What a checkpoint is.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The path that was given.
+    pub checkpoint: String,
+    /// How it is laid out: `diffusers`, `tencent`, `part` or `file`.
+    pub layout: Layout,
+    /// The variant as which it would be exported, if its configs tell.
+    pub variant: Option<String>,
+    /// The transformer's number of blocks and width, and the reference that is followed.
+    pub model: Option<Model>,
+    /// The parts with weights, as far as they are there.
+    pub parts: Vec<Part>,
+    /// The parts that are missing.
+    pub missing: Vec<String>,
+    /// What else keeps it from being exported, one line each.
+    pub problems: Vec<String>,
+    /// The bytes of an export, by number format.
+    pub exports: Vec<Weight>,
+}
+
+/// What the configs say.
+#[derive(Debug, Serialize)]
+pub struct Model {
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Noise of the last training step.
+    pub beta_end: f64,
+    /// `diffusers` or `tencent`.
+    pub reading: hydit_graphs::variant::RopeConvention,
+    /// Size of the image by default, `[height, width]` in pixels.
+    pub image_size: [usize; 2],
+    /// Number of steps by default.
+    pub steps: usize,
+}
+
+/// A part with weights.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    /// Its name in diffusers' layout.
+    pub name: &'static str,
+    /// The first of its files.
+    pub file: String,
+    /// Number of its files.
+    pub files: usize,
+    /// Number of elements that text-to-image needs.
+    pub parameters: u64,
+    /// Their element types, such as `F16`.
+    pub dtypes: Vec<String>,
+    /// Whose names its tensors have.
+    pub names: Naming,
+}
+
+/// The size of an export.
+#[derive(Debug, Serialize)]
+pub struct Weight {
+    /// Number format.
+    pub dtype: Precision,
+    /// Bytes of its weights.
+    pub bytes: u64,
+}
+
+/// Looks at the checkpoint of `options` and its base.
+///
+/// # Errors
+/// There is no checkpoint at all.
+pub fn check(options: &Options) -> Result<Summary> {
+    let Options { base, weights_variant, .. } = options;
+    let checkpoint =
+        Checkpoint::find(&options.checkpoint, base.as_deref(), weights_variant.as_deref())?;
+    let mut summary = Summary {
+        checkpoint: options.checkpoint.display().to_string(),
+        layout: checkpoint.layout(),
+        variant: None,
+        model: None,
+        parts: Vec::new(),
+        missing: checkpoint.absent().into_iter().map(str::to_string).collect(),
+        problems: Vec::new(),
+        exports: Vec::new(),
+    };
+    let mut weights = Vec::new();
+    for component in Component::ALL.into_iter().filter(|part| checkpoint.has(*part)) {
+        match checkpoint.weights(component) {
+            Err(error) => summary.problems.push(chain(&error)),
+            Ok(opened) => {
+                summary.parts.push(part(&opened));
+                weights.push(opened);
+            }
+        }
+    }
+    let config = match checkpoint.config() {
+        _ if !summary.missing.is_empty() => return Ok(summary),
+        Err(error) => {
+            summary.problems.push(chain(&error));
+            return Ok(summary);
+        }
+        Ok(config) => config,
+    };
+    let naming = summary.parts.iter().find(|part| part.name == "transformer");
+    let naming = naming.map_or(Naming::Diffusers, |part| part.names);
+    match variants::choose(options, &config, &checkpoint.names(), naming) {
+        Err(error) => summary.problems.push(chain(&error)),
+        Ok(variant) => {
+            summary.model = Some(Model {
+                blocks: config.transformer.num_layers,
+                width: config.transformer.hidden_size,
+                beta_end: config.scheduler.beta_end,
+                reading: variant.rope_convention,
+                image_size: variant.defaults.image_size,
+                steps: variant.defaults.steps,
+            });
+            summary.variant = Some(variant.name);
+        }
+    }
+    let mut report = TensorReport::default();
+    for (component, graphs) in graphs::build(options, &config) {
+        if let Some(found) = weights.iter().find(|found| found.component() == component) {
+            found.compare(graphs.iter(), &mut report);
+        }
+    }
+    if let Err(report) = report.check() {
+        summary.problems.push(report.to_string());
+    }
+    let lengths = [
+        (0, config.transformer.text_len, config.text_encoder.vocab_size),
+        (1, config.transformer.text_len_t5, config.text_encoder_2.vocab_size),
+    ];
+    for (index, length, rows) in lengths {
+        let checked = checkpoint.tokenizer(index).and_then(|one| one.check(length, rows));
+        summary.problems.extend(checked.err().map(|error| chain(&error)));
+    }
+    summary.exports = Precision::ALL.iter().map(|&dtype| weight(options, &config, dtype)).collect();
+    Ok(summary)
+}
+
+fn part(weights: &crate::CheckpointWeights) -> Part {
+    let parameters = weights.parameters();
+    let mut files = weights.files();
+    Part {
+        name: weights.component().folder(),
+        file: files.next().map_or(String::new(), |file| file.path.display().to_string()),
+        files: 1 + files.count(),
+        parameters: parameters.values().sum(),
+        dtypes: parameters.into_keys().collect(),
+        names: weights.naming(),
+    }
+}
+
+fn weight(options: &Options, config: &ModelConfig, precision: Precision) -> Weight {
+    let options = Options { precision, ..options.clone() };
+    let graphs = graphs::build(&options, config);
+    let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
+    Weight { dtype: precision, bytes: layouts.map(|(_, extent)| extent.length).sum() }
+}
+
+impl Summary {
+    /// Whether it can be exported as it is.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.problems.is_empty()
+    }
+
+    /// A screen for people.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}: {}\n", self.checkpoint, self.headline());
+        if let Some(model) = &self.model {
+            let [height, width] = model.image_size;
+            let _ = writeln!(
+                out,
+                "{} blocks of width {}, trained with beta_end {}; by default {height}x{width} in \
+                 {} steps, as {} does",
+                model.blocks,
+                model.width,
+                model.beta_end,
+                model.steps,
+                match model.reading {
+                    hydit_graphs::variant::RopeConvention::Diffusers => "diffusers",
+                    hydit_graphs::variant::RopeConvention::Tencent => "Tencent's code",
+                }
+            );
+        }
+        out.push('\n');
+        for Part { name, file, files, parameters, dtypes, .. } in &self.parts {
+            let count = scaled(*parameters as f64, ["", " K", " M", " G"], 1000.0);
+            let more = if *files > 1 { format!(" and {} more", files - 1) } else { String::new() };
+            let dtypes = dtypes.join("+").to_lowercase();
+            let _ = writeln!(out, "  {name:16}{count:>9}  {dtypes:10}  {file}{more}");
+        }
+        for name in &self.missing {
+            let _ = writeln!(out, "  {name:16}  missing");
+        }
+        if !self.missing.is_empty() {
+            out.push_str(
+                "\nTake what is missing from a checkpoint that has it: --base DIR (any Hunyuan-DiT \
+                 in diffusers' or Tencent's folder)\n",
+            );
+        }
+        for problem in &self.problems {
+            let _ = writeln!(out, "\nproblem: {problem}");
+        }
+        if self.is_whole() {
+            out.push_str("\nAn export weighs, with --dtype\n");
+            for Weight { dtype, bytes } in &self.exports {
+                let size = scaled(*bytes as f64, [" B", " KiB", " MiB", " GiB"], 1024.0);
+                let _ = writeln!(out, "  {:6}{size:>10}", dtype.to_string());
+            }
+            let _ = write!(out, "\nNext:\n{}", self.commands());
+        }
+        out
+    }
+
+    fn headline(&self) -> String {
+        let layout = match self.layout {
+            Layout::Diffusers => "in diffusers' layout",
+            Layout::Tencent => "in Tencent's layout",
+            Layout::Part => "the folder of one part",
+            Layout::File if self.parts.len() > 1 => "one file with several parts",
+            Layout::File => "a file with one part",
+        };
+        let name = match self.variant.as_deref() {
+            // Nothing but the name of their repository tells the two apart.
+            Some("hunyuan-dit-v1.1") => "Hunyuan-DiT v1.0 or v1.1",
+            Some("hunyuan-dit-v1.2") => "Hunyuan-DiT v1.2",
+            Some("hunyuan-dit-v1.1-distilled") => "Hunyuan-DiT v1.1, distilled",
+            Some("hunyuan-dit-v1.2-distilled") => "Hunyuan-DiT v1.2, distilled",
+            Some("generic") => "a Hunyuan-DiT of another shape",
+            Some(other) => other,
+            None => "a Hunyuan-DiT",
+        };
+        format!("{name}, {layout}")
+    }
+
+    /// The commands that lead to a picture.
+    fn commands(&self) -> String {
+        let name = Path::new(&self.checkpoint).file_stem().map(|name| name.to_string_lossy());
+        let name =
+            name.filter(|name| name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)));
+        let name = name.as_deref().unwrap_or("model");
+        let checkpoint = quoted(&self.checkpoint);
+        format!(
+            "  hydit-export --checkpoint {checkpoint} --out artifacts/{name}\n  hydit-serve generate \
+             --model artifacts/{name} --prompt 'a cat' -o cat.png\n"
+        )
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+    if text.chars().all(plain) {
+        text.to_string()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

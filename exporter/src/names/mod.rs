@@ -1,0 +1,164 @@
+//! The names of tensors: what each library called them, and what they are called inside, which is
+//! as diffusers and transformers do today. One table for each older or other way.
+
+mod ldm;
+mod older;
+mod tencent;
+
+use serde::Serialize;
+
+use crate::component::Component;
+
+/// Which part of a stored tensor becomes one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// All of it.
+    All,
+    /// The rows of one of so many equal parts, counted from 0.
+    Part(usize, usize),
+    /// The second half of the rows, then the first.
+    SwappedHalves,
+    /// The first row.
+    First,
+}
+
+/// A name that tensors of a checkpoint begin with, and those that they get in its place. A `*`
+/// stands for a number, the same in all of them.
+pub(crate) struct Rule {
+    from: &'static str,
+    to: &'static [(&'static str, Rows)],
+}
+
+/// A rule by which a tensor gets another name.
+const fn moved(from: &'static str, to: &'static [(&'static str, Rows)]) -> Rule {
+    Rule { from, to }
+}
+
+/// Whose names the tensors of a component have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// Those of diffusers and transformers.
+    Diffusers,
+    /// Those of Tencent's own code, which ComfyUI and trainers keep.
+    Tencent,
+    /// Those of the latent-diffusion code, for image decoders.
+    Ldm,
+}
+
+impl Naming {
+    /// Looks at `has`, which tells whether there is a tensor of a name.
+    pub(crate) fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
+        match component {
+            Component::Transformer if has(tencent::ANCHOR) => Naming::Tencent,
+            Component::Vae if has(ldm::ANCHOR) => Naming::Ldm,
+            _ => Naming::Diffusers,
+        }
+    }
+
+    /// The names that the tensor `name` of `component` has inside, and its rows of each. `levels`
+    /// is the number of levels of an image decoder.
+    pub(crate) fn current(
+        self,
+        component: Component,
+        name: &str,
+        levels: usize,
+    ) -> Vec<(String, Rows)> {
+        match (component, self) {
+            (_, Naming::Tencent) => renamed(name, tencent::RULES),
+            (_, Naming::Ldm) => vec![(ldm::current(name, levels), Rows::All)],
+            (Component::Transformer, _) => renamed(name, older::TRANSFORMER),
+            (Component::TextEncoder, _) => vec![(older::bert(name), Rows::All)],
+            (Component::TextEncoder2, _) => renamed(name, older::T5),
+            (Component::Vae, _) => renamed(name, older::VAE),
+        }
+    }
+}
+
+/// The names that a tensor has beyond which everything is a prefix of the file it is in: by one of
+/// these a component is found in a file of several.
+pub(crate) fn anchors(component: Component) -> &'static [&'static str] {
+    match component {
+        Component::Transformer => &[tencent::ANCHOR, "pos_embed.proj.weight"],
+        Component::TextEncoder => &["embeddings.word_embeddings.weight"],
+        Component::TextEncoder2 => &["encoder.block.0.layer.0.SelfAttention.q.weight"],
+        Component::Vae => &["decoder.conv_in.weight"],
+    }
+}
+
+/// `name` by the first rule that fits; as it is if none does.
+fn renamed(name: &str, rules: &[Rule]) -> Vec<(String, Rows)> {
+    for Rule { from, to } in rules {
+        if let Some((number, rest)) = matched(name, from) {
+            let named = |to: &str| to.replace('*', number) + rest;
+            return to.iter().map(|(to, rows)| (named(to), *rows)).collect();
+        }
+    }
+    vec![(name.to_string(), Rows::All)]
+}
+
+/// The number in the place of `*`, and what follows, if `name` begins with `pattern`.
+fn matched<'a>(name: &'a str, pattern: &str) -> Option<(&'a str, &'a str)> {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return name.strip_prefix(pattern).map(|rest| ("", rest));
+    };
+    let rest = name.strip_prefix(before)?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = rest.split_at(digits);
+    rest.strip_prefix(after).filter(|_| digits > 0).map(|rest| (number, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tencent(name: &str) -> Vec<(String, Rows)> {
+        Naming::Tencent.current(Component::Transformer, name, 0)
+    }
+
+    fn only(name: &str) -> Vec<(String, Rows)> {
+        vec![(name.to_string(), Rows::All)]
+    }
+
+    #[test]
+    fn the_two_traps_of_tencents_names() {
+        // Equal shapes: a table without these loads, and draws noise.
+        assert_eq!(tencent("blocks.7.norm2.weight"), only("blocks.7.norm3.weight"));
+        assert_eq!(tencent("blocks.7.norm3.bias"), only("blocks.7.norm2.bias"));
+        let halves = [("norm_out.linear.bias".to_string(), Rows::SwappedHalves)];
+        assert_eq!(tencent("final_layer.adaLN_modulation.1.bias"), halves);
+    }
+
+    #[test]
+    fn numbers_are_carried_over_and_only_whole_names_match() {
+        assert_eq!(tencent("blocks.38.mlp.fc1.weight"), only("blocks.38.ff.net.0.proj.weight"));
+        assert_eq!(tencent("blocks.x.mlp.fc1.weight"), only("blocks.x.mlp.fc1.weight"));
+        let parts = [0, 1, 2].map(|part| Rows::Part(part, 3));
+        let names = ["q", "k", "v"].map(|x| format!("blocks.3.attn1.to_{x}.bias"));
+        let expected: Vec<_> = names.into_iter().zip(parts).collect();
+        assert_eq!(tencent("blocks.3.attn1.Wqkv.bias"), expected);
+    }
+
+    #[test]
+    fn image_decoders_count_their_levels_the_other_way_in_ldm() {
+        let current = |name: &str| Naming::Ldm.current(Component::Vae, name, 4);
+        for (name, expected) in [
+            ("decoder.up.3.block.0.norm1.weight", "decoder.up_blocks.0.resnets.0.norm1.weight"),
+            (
+                "decoder.up.0.block.2.nin_shortcut.bias",
+                "decoder.up_blocks.3.resnets.2.conv_shortcut.bias",
+            ),
+            ("decoder.up.1.upsample.conv.bias", "decoder.up_blocks.2.upsamplers.0.conv.bias"),
+            ("decoder.mid.block_2.conv1.weight", "decoder.mid_block.resnets.1.conv1.weight"),
+            (
+                "decoder.mid.attn_1.proj_out.weight",
+                "decoder.mid_block.attentions.0.to_out.0.weight",
+            ),
+            ("decoder.mid.attn_1.norm.bias", "decoder.mid_block.attentions.0.group_norm.bias"),
+            ("decoder.norm_out.bias", "decoder.conv_norm_out.bias"),
+            ("post_quant_conv.weight", "post_quant_conv.weight"),
+        ] {
+            assert_eq!(current(name), only(expected));
+        }
+    }
+}
