@@ -65,7 +65,8 @@ pub(crate) fn stranger(bytes: &[u8]) -> Option<Error> {
 }
 
 fn is_html(bytes: &[u8]) -> bool {
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let text = &bytes[..bytes.len().min(1024)];
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
     let begins =
         |tag: &[u8]| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
     begins(b"<!doctype html") || begins(b"<html")
