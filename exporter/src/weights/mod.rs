@@ -5,6 +5,7 @@
 
 mod find;
 mod foreign;
+mod pickle;
 mod safetensors;
 mod view;
 
@@ -37,6 +38,7 @@ impl WeightsFile {
         let map = map(path)?;
         let tensors = match foreign::kind(&map) {
             Some(what) => Err(what),
+            None if pickle::is_one(&map) => pickle::tensors(&map),
             None => safetensors::tensors(&map),
         };
         let tensors = tensors.map_err(Error::content(path))?;

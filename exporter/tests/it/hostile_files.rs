@@ -229,12 +229,13 @@ fn shards_that_are_missing_or_elsewhere_are_refused() {
             &["transformer", "m-00001-of-00002.safetensors", "without its index"],
         ),
         (
-            "pickles only",
+            "a pickle that is none",
             |p| {
-                fs::rename(p.file(TRANSFORMER), p.file("transformer/diffusion_pytorch_model.bin"))
-                    .expect("renamed");
+                fs::remove_file(p.file(TRANSFORMER)).expect("removed");
+                let junk = p.file("transformer/diffusion_pytorch_model.bin");
+                fs::write(junk, "PK\x03\x04junk").expect("written");
             },
-            &["diffusion_pytorch_model.bin", "a safetensors file under another name"],
+            &["diffusion_pytorch_model.bin", "download"],
         ),
         (
             "no folder",
