@@ -170,8 +170,9 @@ fn part(weights: &crate::CheckpointWeights) -> Part {
 fn weight(options: &Options, config: &ModelConfig, precision: Precision) -> Weight {
     let options = Options { precision, ..options.clone() };
     let graphs = graphs::build(&options, config);
-    let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
-    Weight { dtype: precision, bytes: layouts.map(|(_, extent)| extent.length).sum() }
+    let end = |graph: &GraphDef| graph.layout().last().map(|(_, end)| end.offset + end.length);
+    let ends = graphs.iter().flat_map(|(_, graphs)| graphs).filter_map(end);
+    Weight { dtype: precision, bytes: ends.sum() }
 }
 
 impl Summary {

@@ -6,9 +6,10 @@ use safetensors::Dtype;
 
 use super::view::View;
 
-/// Whether a file begins as `torch.save` begins one, today or in its first years.
+/// Whether a file begins as `torch.save` begins one, today or in its first years. A safetensors file
+/// may begin with any byte, but its ninth is a brace.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK") || bytes.starts_with(b"\x80")
+    (bytes.starts_with(b"PK") || bytes.starts_with(b"\x80")) && bytes.get(8) != Some(&b'{')
 }
 
 /// Reads where the tensors are. Those of a dictionary in a dictionary, such as `module`, have its

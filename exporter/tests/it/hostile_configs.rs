@@ -137,7 +137,7 @@ fn configs_that_cannot_be_built_name_file_and_field() {
         (
             "no tokenizer",
             |p| fs::remove_dir_all(p.file("tokenizer")).expect("removed"),
-            &["tokenizer", "vocab.txt"],
+            &["checkpoint/tokenizer", "not found", "--base"],
         ),
         (
             "a tokenizer without padding",

@@ -64,7 +64,31 @@ fn files_that_are_not_whole_are_named() {
         (
             "another file",
             |p| p.edit_bytes(TRANSFORMER, |b| *b = b"PK\x03\x04 a zip file, pickled".to_vec()),
-            &["diffusion_pytorch_model", "not a safetensors file"],
+            &["diffusion_pytorch_model", "archive: it is cut off"],
+        ),
+        (
+            "a web page",
+            |p| p.edit_bytes(TRANSFORMER, |b| *b = b"<!DOCTYPE html><html>Log in".to_vec()),
+            &["diffusion_pytorch_model", "a web page"],
+        ),
+        (
+            "a pointer",
+            |p| {
+                let pointer =
+                    b"version https://git-lfs.github.com/spec/v1\noid sha256:2f7b\nsize 1\n";
+                p.edit_bytes(TRANSFORMER, |b| *b = pointer.to_vec());
+            },
+            &["diffusion_pytorch_model", "a Git LFS pointer", "git lfs pull"],
+        ),
+        (
+            "nothing",
+            |p| p.edit_bytes(TRANSFORMER, Vec::clear),
+            &["diffusion_pytorch_model", "empty: download it again"],
+        ),
+        (
+            "GGUF",
+            |p| p.edit_bytes(TRANSFORMER, |b| b[..4].copy_from_slice(b"GGUF")),
+            &["diffusion_pytorch_model", "a GGUF file"],
         ),
     ];
     cases.extend([

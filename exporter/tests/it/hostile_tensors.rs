@@ -54,10 +54,10 @@ fn all_tensors_that_do_not_fit_are_told_at_once() {
     let error = message(&place.export().expect_err("a misfit"));
     for line in [
         "1 tensors are missing, 3 mismatched, 1 not used",
-        "missing transformer: blocks.2.attn1.to_q.weight [16, 16]",
-        "mismatched transformer: proj_out.bias is [3], expected [32]",
-        "mismatched transformer: blocks.0.norm2.weight is I32, expected F32, F16 or BF16",
-        "mismatched text_encoder: embeddings.word_embeddings.weight is [12, 256], expected [256, 12]",
+        "missing: transformer: blocks.2.attn1.to_q.weight [16, 16]",
+        "mismatched: transformer: proj_out.bias is [3], expected [32]",
+        "mismatched: transformer: blocks.0.norm2.weight is I32, expected F32, F16 or BF16",
+        "mismatched: text_encoder: embeddings.word_embeddings.weight is [12, 256], expected [256, 12]",
         "not used: text_encoder: spare.bias",
     ] {
         assert!(error.contains(line), "`{line}` is not in: {error}");

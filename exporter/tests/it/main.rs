@@ -8,4 +8,5 @@ mod hostile;
 mod hostile_configs;
 mod hostile_files;
 mod hostile_tensors;
+mod layouts;
 mod replace;
