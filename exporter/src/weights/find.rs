@@ -38,9 +38,10 @@ struct Candidate {
 /// # Errors
 /// There are none, there is a choice to make, or shards are missing.
 pub(crate) fn find(folder: &Path, asked: Option<&str>) -> Result<Found> {
-    let missing = |hint: String| Error::Missing { path: folder.to_path_buf(), hint };
+    let refused = |hint: String| Error::content(folder)(hint);
     let entries = fs::read_dir(folder).map_err(|_| {
-        missing("expected a component of a checkpoint, with its weights in it".to_string())
+        let hint = "expected a component of a checkpoint, with its weights in it".to_string();
+        Error::Missing { path: folder.to_path_buf(), hint }
     })?;
     let names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -62,7 +63,7 @@ pub(crate) fn find(folder: &Path, asked: Option<&str>) -> Result<Found> {
                 None => "expected weights in it: .safetensors, .bin or .pt, or an index of shards"
                     .to_string(),
             };
-            return Err(missing(hint));
+            return Err(refused(hint));
         }
         (Some(asked), _) => {
             let known = variants.join(", ");
@@ -75,7 +76,7 @@ pub(crate) fn find(folder: &Path, asked: Option<&str>) -> Result<Found> {
                  --weights-variant {}",
                 variants.join("|")
             );
-            return Err(missing(hint));
+            return Err(refused(hint));
         }
     };
     let variant = wanted.map(str::to_string);
@@ -171,7 +172,9 @@ mod tests {
             fs::write(folder.path().join(name), text).expect("written");
         }
         match find(folder.path(), asked) {
-            Err(error) => error.to_string().replace(&folder.path().display().to_string(), "DIR"),
+            Err(error) => {
+                crate::error::chain(&error).replace(&folder.path().display().to_string(), "DIR")
+            }
             Ok(found) => {
                 let names = found.files.iter().map(|file| file.file_name().expect("a name"));
                 let names: Vec<String> =
@@ -206,8 +209,7 @@ mod tests {
             (
                 &["model.safetensors.part", "model-00001-of-00002.safetensors"],
                 None,
-                "DIR: not found; model-00001-of-00002.safetensors is in it without its index: \
-                 download that too",
+                "cannot use DIR: model-00001-of-00002.safetensors is in it without its index: download that too",
             ),
             (
                 &["model.fp16.safetensors", "model.ema.safetensors"],

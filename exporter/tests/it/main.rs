@@ -4,6 +4,7 @@ mod checkpoint;
 mod cli;
 mod corpus;
 mod export;
+mod field;
 mod hostile;
 mod hostile_configs;
 mod hostile_files;
