@@ -92,14 +92,21 @@ impl Request {
         self.guidance_scale > 1.0
     }
 
-    /// How picture `index` of this request is made with the model of `artifacts`.
-    pub fn parameters(&self, artifacts: &Artifacts, index: usize) -> Parameters {
+    /// How picture `index` of this request is made with the model of `artifacts`, whose text encoders
+    /// read only the beginning of the fields `truncated`.
+    pub fn parameters(
+        &self,
+        artifacts: &Artifacts,
+        index: usize,
+        truncated: &[&'static str],
+    ) -> Parameters {
         let seed = self.seed + index as u64;
         Parameters {
             request: Request { seed, num_images: 1, ..self.clone() },
             model: artifacts.manifest.variant.name.clone(),
             manifest_sha256: artifacts.hash.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
+            truncated: truncated.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -248,6 +255,9 @@ pub struct Parameters {
     pub manifest_sha256: String,
     /// The version of hydit.
     pub version: String,
+    /// Which of `prompt` and `negative_prompt` were longer than the text encoders read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<String>,
 }
 
 /// The key of the JSON text.
@@ -292,6 +302,9 @@ impl Parameters {
             request.cache_policy,
             self.version,
         );
+        if !self.truncated.is_empty() {
+            text += &format!(", Truncated: {}", self.truncated.join(" and "));
+        }
         text.replace('\0', " ") // PNG texts cannot hold it; the JSON writes it as an escape
     }
 }

@@ -258,11 +258,19 @@ impl Summary {
             name.filter(|name| name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)));
         let name = name.as_deref().unwrap_or("model");
         let checkpoint = quoted(&self.checkpoint);
-        format!(
-            "  hydit-export --checkpoint {checkpoint} --out artifacts/{name}\n  hydit-serve generate \
-             --model artifacts/{name} --prompt 'a cat' -o cat.png\n"
-        )
+        let out = Path::new("artifacts").join(name);
+        let draw = draw(&out);
+        let out = quoted(&out.to_string_lossy());
+        format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
     }
+}
+
+/// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`.
+pub fn draw(out: &Path) -> String {
+    let chinese = std::env::var("LANG").is_ok_and(|language| language.starts_with("zh"));
+    let prompt = if chinese { "一只猫坐在雪地里" } else { "a cat sitting in the snow" };
+    let out = quoted(&out.to_string_lossy());
+    format!("hydit-serve generate --model {out} --prompt '{prompt}' -o cat.png")
 }
 
 /// A word as a shell takes it.

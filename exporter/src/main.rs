@@ -203,7 +203,8 @@ fn run(cli: Cli) -> Result<()> {
             };
             bar.bar.finish_and_clear();
             let table = inspect::table(&manifest);
-            say(format_args!("{table}\nwrote {}", options.out.display()))?;
+            let next = check::draw(&options.out);
+            say(format_args!("{table}\nwrote {}\n\nNext:\n  {next}", options.out.display()))?;
         }
         (None, None) => unreachable!("clap asks for a command or flags"),
     }

@@ -588,7 +588,7 @@ fn forged_pngs_are_refused_by_name() {
     let path = folder.path().join("a.png");
     let text = |json: &str| chunk(b"tEXt", format!("hydit\0{json}").as_bytes());
     let artifacts = Artifacts::open(&emoji::artifacts()).expect("a manifest");
-    let good = emoji::cat(&artifacts.manifest, 4).parameters(&artifacts, 0);
+    let good = emoji::cat(&artifacts.manifest, 4).parameters(&artifacts, 0, &[]);
     let good = serde_json::to_value(good).expect("JSON");
     let with = |field: &str, value: Value| {
         let mut forged = good.clone();

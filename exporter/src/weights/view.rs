@@ -104,6 +104,8 @@ fn walk(file: &[u8], view: &View, axis: usize, start: usize, bytes: &mut Vec<u8>
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     #[test]
@@ -111,10 +113,10 @@ mod tests {
         let file: Vec<u8> = (0..24).collect();
         let rows = View::rows_of(Dtype::U8, vec![2, 3, 4], 0);
         assert_eq!(rows.strides, [12, 4, 1]);
-        assert!(matches!(gather(&file, &[rows.clone()]), Cow::Borrowed(bytes) if bytes == file));
+        assert!(matches!(gather(&file, from_ref(&rows)), Cow::Borrowed(bytes) if bytes == file));
         let turned = View { shape: vec![4, 6], strides: vec![1, 4], ..rows.clone() };
         let expected: Vec<u8> = (0..4).flat_map(|i| (0..6).map(move |j| i + 4 * j)).collect();
-        assert_eq!(*gather(&file, &[turned.clone()]), expected);
+        assert_eq!(*gather(&file, from_ref(&turned)), expected);
         assert_eq!(*gather(&file, &[turned.rows(1..3)]), expected[6..18]);
         let [second, first] = [rows.rows(1..2), rows.rows(0..1)];
         let swapped = [&file[12..], &file[..12]].concat();

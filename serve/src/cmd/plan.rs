@@ -47,6 +47,7 @@ impl Plan {
                 "sampler": request.sampler,
                 "spacing": request.spacing,
                 "cache_policy": request.cache_policy.to_string(),
+                "sizes": manifest.variant.sizes,
                 "height": request.height,
                 "width": request.width,
                 "timesteps": timesteps,
@@ -68,6 +69,11 @@ impl Plan {
             request.steps,
             request.cache_policy
         );
+        let sizes = manifest.variant.sizes.iter();
+        let sizes: Vec<String> = sizes.map(|[h, w]| format!("{h}x{w}")).collect();
+        if !sizes.is_empty() {
+            out += &format!("trained for {} (others work too)\n", sizes.join(", "));
+        }
         let line = Forecast::new(&[2.0, -1.0]).expect("weights that sum to 1");
         let marks = [
             (Decision::Refresh, "refresh"),

@@ -22,7 +22,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// The files of `images`, which the model of `artifacts` has drawn for `request`.
+    /// The files of `images`, which the model of `artifacts` has drawn for `request`, reading
+    /// only the beginning of the fields `truncated`.
     ///
     /// # Errors
     /// When an image cannot be encoded.
@@ -31,12 +32,13 @@ impl Output {
         images: &[Image],
         artifacts: &Artifacts,
         request: &Request,
+        truncated: &[&'static str],
     ) -> hydit::Result<Vec<Vec<u8>>> {
         let began = Instant::now();
         let mut files = Vec::with_capacity(images.len());
         for (index, image) in images.iter().enumerate() {
             let texts = if self.metadata {
-                let mut parameters = request.parameters(artifacts, index);
+                let mut parameters = request.parameters(artifacts, index, truncated);
                 parameters.request.cache_policy = request.cache_policy.without_folder();
                 parameters.to_texts()
             } else {

@@ -30,6 +30,9 @@ fn a_prompt_that_is_cut_is_told() {
     let output = scratch.generate(&["--prompt", &long, "--json", "-o", &scratch.file("long.png")]);
     assert!(text(&output.stderr).contains("the prompt is longer than the text encoders read"));
     assert_eq!(json(&output)["truncated"], serde_json::json!(["prompt"]));
+    let (_, texts) = read_png(Path::new(&scratch.file("long.png"))).expect("a PNG");
+    assert_eq!(Parameters::from_texts(&texts).expect("its parameters").truncated, ["prompt"]);
+    assert!(texts[1].1.ends_with(", Truncated: prompt"), "{}", texts[1].1);
     let output = scratch.generate(&["--prompt", "猫", "--json", "-o", &scratch.file("short.png")]);
     assert!(!text(&output.stderr).contains("longer"));
     assert_eq!(json(&output)["truncated"], serde_json::json!([]));

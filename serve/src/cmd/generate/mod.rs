@@ -131,9 +131,9 @@ impl Generate {
         request: &Request,
         made: &mut Generated,
     ) -> Result<()> {
-        let Generated { images, timings, .. } = made;
+        let Generated { images, timings, truncated, .. } = made;
         for (i, (image, file)) in images.iter().zip(&pictures.images).enumerate() {
-            let texts = self.texts(artifacts, request, i);
+            let texts = self.texts(artifacts, request, i, truncated);
             let start = Instant::now();
             pictures.write(file, image, &texts)?;
             timings.add(Stage::Png, start.elapsed());
@@ -141,11 +141,17 @@ impl Generate {
         Ok(())
     }
 
-    fn texts(&self, artifacts: &Artifacts, request: &Request, index: usize) -> Texts {
+    fn texts(
+        &self,
+        artifacts: &Artifacts,
+        request: &Request,
+        index: usize,
+        truncated: &[&'static str],
+    ) -> Texts {
         if self.no_metadata {
             Texts::new()
         } else {
-            request.parameters(artifacts, index).to_texts()
+            request.parameters(artifacts, index, truncated).to_texts()
         }
     }
 }

@@ -73,7 +73,7 @@ impl Report<'_> {
             .collect();
         let mut out = json!({
             "images": images,
-            "parameters": self.request.parameters(pipeline.artifacts(), 0),
+            "parameters": self.request.parameters(pipeline.artifacts(), 0, &self.made.truncated),
             "backend": pipeline.backend().describe(),
             "steps": plan.len(),
             "core_runs": timings.calls(Stage::Core),

@@ -154,7 +154,7 @@ impl Drawing {
         let (spec, id) = (Arc::clone(&self.spec), self.id.clone());
         blocking(move || {
             let ImageSpec { model, artifacts, request, .. } = &*spec;
-            let files = spec.output.encode(&output.images, artifacts, request);
+            let files = spec.output.encode(&output.images, artifacts, request, &output.truncated);
             let files = files.map_err(|error| Failure::Draw(Told::of(&error, &id)))?;
             let figures = Figures::new(model, request, &output);
             drop(output); // the answer is about to take as much memory again

@@ -42,6 +42,8 @@ struct ModelDefaults {
     variant: String,
     precision: String,
     size: String,
+    /// Those that the model was trained for; any other multiple of 16 works too.
+    sizes: Vec<String>,
     steps: usize,
     sampler: String,
     guidance: f32,
@@ -65,6 +67,7 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
     let manifest = &artifacts.manifest;
     let defaults = &manifest.variant.defaults;
     let [height, width] = defaults.image_size;
+    let sizes = manifest.variant.sizes.iter();
     let first = app.settings.models.first();
     let aliases = app.settings.aliases.iter();
     Model {
@@ -82,6 +85,7 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
             size: format!("{width}x{height}"),
+            sizes: sizes.map(|[height, width]| format!("{width}x{height}")).collect(),
             steps: defaults.steps,
             sampler: defaults.sampler.clone(),
             guidance: defaults.guidance_scale,

@@ -159,7 +159,8 @@ impl Jobs {
         };
         let encoded = blocking(move || {
             let spec = &record.spec;
-            let files = spec.output.encode(&output.images, &artifacts, &spec.request)?;
+            let files =
+                spec.output.encode(&output.images, &artifacts, &spec.request, &output.truncated)?;
             Ok::<_, hydit::Error>((result(&record, &output, &files), files))
         });
         match encoded.await {

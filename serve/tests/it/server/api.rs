@@ -86,8 +86,12 @@ fn parameters_are_told_when_asked_for_and_long_prompts_are_said_to_be_cut() {
     assert_eq!(answer["hydit"]["truncated"], json!([]));
 
     let long = "猫 ".repeat(300);
-    let answer = draw(&server, &cat(json!({ "prompt": long, "negative_prompt": long })));
-    assert_eq!(answer["hydit"]["truncated"], json!(["negative_prompt", "prompt"]));
+    let ask = json!({ "prompt": long, "negative_prompt": long, "metadata": true });
+    let answer = draw(&server, &cat(ask));
+    let both = ["negative_prompt", "prompt"];
+    assert_eq!(answer["hydit"]["truncated"], json!(both));
+    let (_, texts) = decode_png(&picture(&answer["data"][0]["b64_json"])).expect("a PNG");
+    assert_eq!(Parameters::from_texts(&texts).expect("it says how it was made").truncated, both);
 }
 
 #[test]
@@ -195,6 +199,7 @@ fn a_model_is_found_by_its_other_names_and_by_none() {
         ("openai/dall-e-2", hub),
     ] {
         let model = server.get(&format!("/v1/models/{path}"));
+        assert_eq!(model.json()["hydit"]["sizes"], json!(["128x128"]));
         assert_eq!((model.status, &model.json()["id"]), (200, &json!(found)), "{path}");
         let model = format!("/v2/models/{path}");
         for path in [model.clone(), format!("{model}/ready"), format!("{model}/versions/1/ready")] {

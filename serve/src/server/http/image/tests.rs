@@ -161,7 +161,7 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
     let encode = |format, quality, metadata| {
         let output = Output { format, quality, metadata };
         let images = [image.clone(), image.clone()];
-        let files = output.encode(&images, &artifacts, &request).expect("they are encoded");
+        let files = output.encode(&images, &artifacts, &request, &[]).expect("they are encoded");
         let [_, second] = files.try_into().expect("two files");
         second
     };
