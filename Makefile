@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-client reference cache-table sheet soak bench clean
+	cargo-test check-onnx check-client reference cache-table sheet soak bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -139,6 +139,11 @@ ifndef SOAK
 	$(say) 'requests made from the OpenAPI document'
 	@scripts/fuzz-api
 endif
+
+FUZZ_SECONDS ?= 600
+
+fuzz: setup ## give forged files and requests to every reader, FUZZ_SECONDS each (600)
+	@scripts/fuzz $(FUZZ_SECONDS)
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
