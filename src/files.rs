@@ -1,7 +1,7 @@
 //! Files that are written where somebody has said: whole or not at all, and never in place of what
 //! is no file.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -65,7 +65,8 @@ fn without_links(path: &Path) -> Result<PathBuf> {
 }
 
 /// Writes `bytes` to where `path` leads, as [`Destination::of`] says. A file is written beside its
-/// place and renamed, so that it never holds half of them; it keeps its permissions.
+/// place, synced and renamed, so that it never holds half of them, not even after a power loss; it keeps
+/// its permissions.
 ///
 /// # Errors
 /// When it is no file, pipe or device, or cannot be written to.
@@ -80,16 +81,23 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         // Temporary files are private by default; this one has the permissions of any new file.
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .tempfile_in(folder)?;
     if let Ok(old) = fs::metadata(path) {
         file.as_file().set_permissions(old.permissions())?;
     }
     file.write_all(bytes)?;
+    // Else a power loss could leave the new name to a file without its bytes.
+    file.as_file().sync_all()?;
     match file.persist(path) {
-        Ok(_) => Ok(()),
+        // The new file is in its place, whatever becomes of the sync.
+        Ok(_) => {
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+            Ok(())
+        }
         // A file that is mounted by itself, as into a container, cannot be replaced.
         Err(error) if error.error.kind() == ErrorKind::ResourceBusy => fs::write(path, bytes),
         Err(error) => Err(error.error),

@@ -63,7 +63,8 @@ impl Staging {
         if exchangeable.is_none() {
             fs::create_dir(&new).map_err(Error::writing(&new))?;
         }
-        let marked = File::create(new.join(UNFINISHED)).map(drop);
+        // The mark is on the disk before anything that it marks.
+        let marked = File::create(new.join(UNFINISHED)).and_then(|_| sync_folder(&new));
         marked.map_err(Error::writing(&new))?;
         let second = Lock::of(&new)?;
         let beside = exchangeable.is_some();
@@ -110,10 +111,10 @@ impl Staging {
             self.lock.keep_folder();
             self.lock.exchange_folders(&mut self.second);
             let _ = fs::remove_file(self.out.join(UNFINISHED));
-            // Should this fail, either folder is whole still.
-            let _ = self.out.parent().map(sync_folder);
+            // Before the exchange is on the disk, the older files must stay there.
+            let synced = self.out.parent().map_or(Ok(()), sync_folder);
             let ours = |name: &str| self.is_ours(name, names);
-            let removed = left::give_back(&self.new, &self.out, &ours);
+            let removed = synced.and_then(|()| left::give_back(&self.new, &self.out, &ours));
             return Ok(removed.err().map(|_| self.new.clone()));
         }
         self.lock.keep_folder();
