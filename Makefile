@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-client reference cache-table sheet soak bench fuzz clean
+	cargo-test check-onnx check-client reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -144,6 +144,12 @@ FUZZ_SECONDS ?= 600
 
 fuzz: setup ## give forged files and requests to every reader, FUZZ_SECONDS each (600)
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+supply-chain: tools ## check licences and sources of all crates, write bills of materials to target/sbom/
+	@scripts/supply-chain
+
+reproducible: tools ## build the programs in two folders, and compare their bytes (two release builds)
+	@scripts/reproducible
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
