@@ -192,3 +192,6 @@ write("oip", "prompt", oip([binary("prompt", "BYTES", prompt)], tensors=prompt))
 write("oip", "three", oip([binary("prompt", "BYTES", prompt), binary("seed", "INT64", seed), binary("guidance_scale", "FP32", scale)],
                           [{"name": "image", "parameters": {"binary_data": True}}], prompt + seed + scale))
 write("oip", "plain", oip([{"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["a cat"]}]))
+
+for name in ("plain", "protocol-5", "tensor", "refused-numpy"):
+    write("pickle", name, (root.parent / f"tests/reference/pickle/{name}.pt").read_bytes())

@@ -25,6 +25,13 @@ pub fn safetensors(bytes: &[u8]) {
     });
 }
 
+/// A file of `torch.save`.
+pub fn pickle(bytes: &[u8]) {
+    if let Ok(saved) = hydit_pickle::read(bytes) {
+        let _ = saved.tensors();
+    }
+}
+
 /// The config of a component, which the first byte chooses; and the graph that it plans.
 pub fn config(bytes: &[u8]) {
     let Some((&which, text)) = bytes.split_first() else { return };
