@@ -1,9 +1,9 @@
-//! Checkpoints of Hunyuan-DiT in diffusers' folder layout -> ONNX graphs, weights and a manifest.
+//! Checkpoints of Hunyuan-DiT, in whichever layout -> ONNX graphs, weights and a manifest.
 //!
 //! [`export`] is the whole flow on one screen. The graphs come from [`hydit_graphs`] and only
-//! declare their weights. `checkpoint.rs` finds these in the mapped files, `convert.rs` brings one
-//! at a time into the element type and layout of the graph, and `writer.rs` puts the folder in
-//! place.
+//! declare their weights. `checkpoint/` finds these in the mapped files, whatever they are called
+//! there, `convert.rs` brings one at a time into the element type and layout of the graph, and
+//! `writer.rs` puts the folder in place.
 //!
 //! Here is the export of a small model with made-up weights:
 //!
@@ -93,11 +93,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         opened.compare(graphs.iter(), &mut report);
         weights.push(opened);
     }
-    let naming = weights[0].naming();
-    let naming = weights
-        .iter()
-        .find(|w| w.component() == Component::Transformer)
-        .map_or(naming, CheckpointWeights::naming);
+    let transformer = weights.iter().find(|part| part.component() == Component::Transformer);
+    let naming = transformer.expect("every export has one").naming();
     let variant = variants::choose(options, &config, &checkpoint.names(), naming)?;
     let unused = report.check()?;
     if !unused.is_empty() {

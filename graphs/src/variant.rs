@@ -183,6 +183,18 @@ impl Variant {
         self.sizes.iter().flatten().try_for_each(|side| range("sizes", *side, 1, 1 << 16))
     }
 
+    /// The size among those that the model was trained for, `[height, width]`, whose shape is nearest
+    /// to that of `size`; of several, the one whose area is. As diffusers' pipeline snaps sizes.
+    pub fn nearest_size(&self, [height, width]: [usize; 2]) -> Option<[usize; 2]> {
+        let shape = |[height, width]: [usize; 2]| width as f64 / height as f64;
+        let apart = |size: &[usize; 2]| (shape(*size) - shape([height, width])).abs();
+        let area = |size: &[usize; 2]| (size[0] * size[1]).abs_diff(height * width);
+        let order = |a: &&[usize; 2], b: &&[usize; 2]| {
+            apart(a).total_cmp(&apart(b)).then(area(a).cmp(&area(b)))
+        };
+        self.sizes.iter().min_by(order).copied()
+    }
+
     /// Whether a checkpoint with the transformer config `cfg` is of this variant. `names` are those
     /// of its folder and files, in lower case.
     pub fn matches(&self, cfg: &HunyuanDitConfig, names: &[String]) -> bool {
@@ -193,5 +205,42 @@ impl Variant {
                 && rule.hidden_size == cfg.hidden_size
                 && rule.use_style_cond_and_image_meta_size == cfg.use_style_cond_and_image_meta_size
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_snap_to_the_nearest_shape_and_then_to_the_nearest_area() {
+        let sizes: Vec<[usize; 2]> = vec![
+            [1024, 1024],
+            [1280, 1280],
+            [1024, 768],
+            [1152, 864],
+            [1280, 960],
+            [768, 1024],
+            [864, 1152],
+            [960, 1280],
+            [1280, 768],
+            [768, 1280],
+        ];
+        let text = "name: a\ndefaults: {sampler: ddpm, infer_steps: 1, cfg_scale: 1, \
+                    guidance_rescale: 0, image_size: [16, 16], negative: ''}\nreading: diffusers";
+        let variant = Variant { sizes, ..Variant::from_yaml(text).expect("a variant") };
+        // What `map_to_standard_shapes` of diffusers 0.42.1 gives for these.
+        for (size, expected) in [
+            ([128, 128], [1024, 1024]),
+            ([1200, 1200], [1280, 1280]),
+            ([1000, 700], [1024, 768]),
+            ([1300, 1000], [1280, 960]),
+            ([720, 1280], [768, 1280]),
+            ([512, 768], [768, 1024]),
+            ([4096, 16], [1280, 768]),
+        ] {
+            assert_eq!(variant.nearest_size(size), Some(expected), "{size:?}");
+        }
+        assert_eq!(Variant { sizes: Vec::new(), ..variant }.nearest_size([64, 64]), None);
     }
 }

@@ -83,7 +83,7 @@ impl Calibrate {
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {
         let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, "")?;
-        self.image.set(&mut request, manifest, self.negative.as_deref());
+        self.image.set(&mut request, manifest, self.negative.as_deref())?;
         let checked = request.check(artifacts)?;
         let steps = request.steps;
         if learn.len() < 2 {

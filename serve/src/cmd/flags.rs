@@ -13,6 +13,7 @@ use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
+use hydit_terminal::note;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -36,6 +37,10 @@ pub struct ImageFlags {
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
     #[serde(skip)]
     image_size: Option<Vec<usize>>,
+    /// Draw the size that the model was trained for and whose shape is nearest to --image-size.
+    #[arg(long)]
+    #[serde(skip)]
+    snap_size: bool,
     /// Denoising steps.
     #[arg(long = "infer-steps", value_name = "N")]
     steps: Option<usize>,
@@ -116,7 +121,7 @@ impl RequestFlags {
             Some(from) => Request { prompt: prompt.to_string(), ..from.request.clone() },
             None => Request::new(manifest, prompt)?,
         };
-        self.image.set(&mut request, manifest, negative);
+        self.image.set(&mut request, manifest, negative)?;
         if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
             request.cache_policy = policy;
         } else if let Some(file) = request.cache_policy.file() {
@@ -132,12 +137,23 @@ impl RequestFlags {
 
 impl ImageFlags {
     /// Sets what the flags name in `request`, which is for the model of `manifest`.
-    pub fn set(&self, request: &mut Request, manifest: &Manifest, negative: Option<&str>) {
+    ///
+    /// # Errors
+    /// The size shall be snapped, and the model was trained for none that is known.
+    pub fn set(
+        &self,
+        request: &mut Request,
+        manifest: &Manifest,
+        negative: Option<&str>,
+    ) -> Result<()> {
         if let Some(negative) = negative {
             request.negative_prompt = negative.to_string();
         }
         if let Some([height, width]) = self.image_size.as_deref() {
             (request.height, request.width) = (*height, *width);
+        }
+        if self.snap_size {
+            snap(request, manifest)?;
         }
         if let Some(sampler) = self.sampler {
             request.sampler = sampler;
@@ -147,7 +163,22 @@ impl ImageFlags {
         fields.extend(fields_of(self).into_iter().filter(|(_, value)| !value.is_null()));
         *request = serde_json::from_value(Value::Object(fields))
             .expect("a flag has the type of the field that it sets");
+        Ok(())
     }
+}
+
+/// Gives `request` the nearest size that the model was trained for, and says so.
+fn snap(request: &mut Request, manifest: &Manifest) -> Result<()> {
+    let asked = [request.height, request.width];
+    let Some(size) = manifest.variant.nearest_size(asked) else {
+        bail!("--snap-size: the variant {} names no sizes to choose from", manifest.variant.name);
+    };
+    if size != asked {
+        let [[asked_height, asked_width], [height, width]] = [asked, size];
+        note(format_args!("note: {asked_height}x{asked_width} becomes {height}x{width}"));
+        [request.height, request.width] = size;
+    }
+    Ok(())
 }
 
 /// The flags of `hydit-serve generate` that ask for `request`.

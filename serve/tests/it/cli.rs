@@ -39,6 +39,23 @@ fn a_prompt_that_is_cut_is_told() {
 }
 
 #[test]
+fn a_size_snaps_when_asked_to_and_says_so() {
+    let scratch = Scratch::new();
+    let plan = ["plan", "--model", &scratch.model, "--image-size", "208", "96"];
+    let shown = serve(&plan);
+    let told = text(&shown.stdout);
+    assert!(
+        told.contains("emoji, 208x96,") && told.contains("trained for 128x128 (others"),
+        "{told}"
+    );
+    let snapped = serve(&[&plan[..], &["--snap-size", "--json"]].concat());
+    assert!(text(&snapped.stderr).contains("note: 208x96 becomes 128x128"));
+    let plan = json(&snapped);
+    assert_eq!((&plan["height"], &plan["width"]), (&128.into(), &128.into()));
+    assert_eq!(plan["sizes"], serde_json::json!([[128, 128]]));
+}
+
+#[test]
 fn a_picture_says_how_it_was_made_and_is_drawn_again_from_that() {
     let scratch = Scratch::new();
     let (first, again) = (scratch.file("猫.png"), scratch.file("again.png"));

@@ -131,7 +131,7 @@ impl Sheet {
         };
         let artifacts = Artifacts::open(&self.model)?;
         let mut request = Request::new(&artifacts.manifest, "")?;
-        self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref());
+        self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
