@@ -126,19 +126,8 @@ bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime an
 	@ls -1 demo/peers.*
 
 # Release builds: what is measured is what users run.
-soak: setup ## the server for long: load, kills, signals, pauses, slow connections, clients, proxies, fuzzing (SOAK=kill: one part)
-	$(say) 'building'
-	@cargo test --quiet --release --locked -p hydit-serve --test soak --no-run
-	$(say) 'long runs'
-	@cargo test --quiet --release --locked -p hydit-serve --test soak -- $(SOAK) --ignored --nocapture --test-threads 1
-ifndef SOAK
-	$(say) 'the official clients'
-	@scripts/test-clients
-	$(say) 'nginx and haproxy'
-	@scripts/test-proxies
-	$(say) 'requests made from the OpenAPI document'
-	@scripts/fuzz-api
-endif
+soak: setup ## the server and the files for long: load, kills, signals, lost writes (SOAK=kill: one part)
+	@scripts/soak $(SOAK)
 
 FUZZ_SECONDS ?= 600
 

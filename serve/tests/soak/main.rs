@@ -15,5 +15,6 @@ mod kill;
 mod mixed;
 mod overload;
 mod pause;
+mod steady;
 mod throughput;
 mod twice;
