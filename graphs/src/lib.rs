@@ -40,6 +40,7 @@
 
 pub mod arithmetic;
 pub mod bert;
+pub mod blocks;
 mod builder;
 pub mod check;
 pub mod config;

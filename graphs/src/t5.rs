@@ -24,7 +24,9 @@ pub fn text_encoder_2(cfg: &T5Config, len: usize, options: impl Into<GraphOption
     let bias = position_bias(cfg, &w.pp("encoder.block.0.layer.0.SelfAttention"), len) + mask;
     let mut x = ids.embedding(&w, "shared", cfg.vocab_size, cfg.d_model).cast(DType::F32);
     for block in 0..cfg.num_layers {
-        let w = w.pp("encoder.block").pp(block).pp("layer");
+        let w = w.pp("encoder.block").pp(block);
+        let _scope = w.enter();
+        let w = w.pp("layer");
         x = x + self_attention(cfg, &w.pp("0"), x, bias);
         x = x + feed_forward(cfg, &w.pp("1"), x);
     }

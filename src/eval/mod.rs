@@ -5,6 +5,7 @@
 
 pub mod calibrate;
 pub mod compare;
+pub mod finite;
 pub mod machine;
 pub mod matmul;
 pub mod statistics;

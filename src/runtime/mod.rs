@@ -9,6 +9,7 @@ pub mod library;
 mod elf;
 mod error;
 pub(crate) mod in_memory;
+mod magnitudes;
 mod onnxruntime;
 mod places;
 mod promise;
@@ -25,6 +26,7 @@ use ort::value::Tensor as OrtTensor;
 
 pub use self::{
     error::{BoxError, RuntimeError},
+    magnitudes::{Magnitude, Magnitudes},
     provider::Provider,
     session::{Outputs, Session},
     stop::Stop,
@@ -32,6 +34,7 @@ pub use self::{
 };
 use self::{
     library::{Places, SearchReport},
+    magnitudes::Measured,
     onnxruntime::{NotOpened, OnnxRuntime},
     session::LoadedGraph,
     tract::Tract,
@@ -93,6 +96,7 @@ pub struct Backend {
     low_memory: bool,
     stop: Stop,
     timer: Timer,
+    magnitudes: Option<Magnitudes>,
 }
 
 #[derive(Clone)]
@@ -120,7 +124,8 @@ impl Backend {
     pub fn open_in(options: &RuntimeOptions, places: &Places) -> Result<Backend, RuntimeError> {
         let engine = Engine::open(options, places)?;
         let low_memory = options.low_memory;
-        Ok(Backend { engine, low_memory, stop: Stop::default(), timer: Timer::default() })
+        let (stop, timer) = (Stop::default(), Timer::default());
+        Ok(Backend { engine, low_memory, stop, timer, magnitudes: None })
     }
 
     /// The engine, its version, provider and library, in one line.
@@ -178,6 +183,13 @@ impl Backend {
         self.low_memory
     }
 
+    /// The same engine, which adds to `magnitudes` what the graphs make that it loads from now on:
+    /// their outputs, and those of their blocks, which it makes outputs too. They take memory, and
+    /// an engine joins fewer operators to one.
+    pub fn measuring(self, magnitudes: &Magnitudes) -> Backend {
+        Backend { magnitudes: Some(magnitudes.clone()), ..self }
+    }
+
     /// Loads an `.onnx` file that is run again and again, with its external data beside it.
     ///
     /// # Errors
@@ -197,17 +209,24 @@ impl Backend {
 
     /// Loads a graph, which gives back the memory of a run on the CPU at its end if it `shrinks`.
     fn load_for(&self, graph: &Path, shrinks: bool) -> Result<Session, RuntimeError> {
+        let measured = self.magnitudes.as_ref().map(|seen| Measured::open(graph, seen)).transpose();
+        let measured = measured.map_err(|source| RuntimeError::Load {
+            graph: graph.to_owned(),
+            engine: self.name(),
+            source,
+        })?;
+        let file = measured.as_ref().map(Measured::file);
         let (engine, inputs, outputs) = match &self.engine {
             Engine::Ort(runtime) => {
-                let (graph, inputs, outputs) = runtime.load(graph, shrinks)?;
+                let (graph, inputs, outputs) = runtime.load(graph, file, shrinks)?;
                 (LoadedGraph::Ort(graph), inputs, outputs)
             }
             Engine::Tract(tract) => {
-                let (graph, inputs, outputs) = tract.load(graph)?;
+                let (graph, inputs, outputs) = tract.load(graph, file)?;
                 (LoadedGraph::Tract(graph), inputs, outputs)
             }
         };
-        Ok(Session::new(graph, engine, self.stop(), inputs, outputs))
+        Session::new(graph, engine, self.stop(), inputs, outputs).measured(measured)
     }
 
     /// A host tensor of `shape` with a copy of `data`, row by row.

@@ -34,7 +34,7 @@ use ort::{
 };
 
 use super::{
-    DType, Provider, RuntimeError, TensorInfo, elf,
+    BoxError, DType, Provider, RuntimeError, TensorInfo, elf,
     error::said,
     library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
 };
@@ -184,11 +184,25 @@ impl OnnxRuntime {
             .map_err(refused("the end of CPU fallback"))
     }
 
-    /// Loads a graph; returns it with its declared inputs and outputs. On the CPU its arena
-    /// shrinks after each run if it `shrinks`.
+    /// A builder of a session that finds weights beside `graph`.
+    fn beside(&self, graph: &Path) -> Result<SessionBuilder, RuntimeError> {
+        let refused = |source: BoxError| RuntimeError::Setting {
+            what: "the folder of the weights".into(),
+            source,
+        };
+        let folder = graph.parent().and_then(Path::to_str);
+        let folder = folder.ok_or_else(|| refused("its path is not UTF-8".into()))?;
+        self.builder()?
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder)
+            .map_err(|error| refused(error.message().into()))
+    }
+
+    /// Loads a graph, or `file` in place of its ONNX file; returns it with its declared inputs and
+    /// outputs. On the CPU its arena shrinks after each run if it `shrinks`.
     pub(super) fn load(
         &self,
         graph: &Path,
+        file: Option<&[u8]>,
         shrinks: bool,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
         let failed = |error: ort::Error| RuntimeError::Load {
@@ -196,7 +210,10 @@ impl OnnxRuntime {
             engine: self.name(),
             source: said(error),
         };
-        let session = self.builder()?.commit_from_file(graph).map_err(failed)?;
+        let session = match file {
+            None => self.builder()?.commit_from_file(graph).map_err(failed)?,
+            Some(file) => self.beside(graph)?.commit_from_memory(file).map_err(failed)?,
+        };
         let inputs = session.inputs().iter().map(info).collect();
         let declared: Vec<_> = session.outputs().iter().map(info).collect();
         let outputs = declared

@@ -7,6 +7,7 @@ use hydit_graphs::manifest::GraphEntry;
 use super::{
     RuntimeError, Stop, TensorInfo, Value,
     error::said,
+    magnitudes::Measured,
     onnxruntime,
     promise::Promise,
     tract::{self, VERSION},
@@ -23,6 +24,8 @@ pub struct Session {
     outputs: Vec<TensorInfo>,
     /// What a manifest says of its outputs, if one does.
     promise: Option<Promise>,
+    /// The outputs of its blocks, which come after its own, if they are measured.
+    measured: Option<Measured>,
 }
 
 pub(super) enum LoadedGraph {
@@ -38,7 +41,19 @@ impl Session {
         inputs: Vec<TensorInfo>,
         outputs: Vec<TensorInfo>,
     ) -> Session {
-        Session { graph: graph.to_owned(), engine, stop, inputs, outputs, promise: None }
+        let (graph, promise, measured) = (graph.to_owned(), None, None);
+        Session { graph, engine, stop, inputs, outputs, promise, measured }
+    }
+
+    /// The same graph, loaded with the outputs of its blocks, which nobody sees but `measured`.
+    pub(super) fn measured(mut self, measured: Option<Measured>) -> Result<Session, RuntimeError> {
+        if let Some(measured) = &measured {
+            let added = self.outputs[measured.own()..].iter().map(|block| block.name.clone());
+            let added: Vec<String> = added.collect();
+            self.outputs_to_host(&added.iter().map(String::as_str).collect::<Vec<_>>())?;
+            self.outputs.truncate(measured.own());
+        }
+        Ok(Session { measured, ..self })
     }
 
     /// The same graph, after a check that its file declares what `entry` of a manifest says. From
@@ -129,7 +144,7 @@ impl Session {
                     outputs.into_iter().map(|tensor| Value(Inner::Tract(tensor))).collect()
                 }),
         };
-        let ran: Vec<Value> = ran.map_err(|source| RuntimeError::Run {
+        let mut ran: Vec<Value> = ran.map_err(|source| RuntimeError::Run {
             graph: self.graph.clone(),
             engine: match &self.engine {
                 LoadedGraph::Ort(engine) => engine.describe.clone(),
@@ -142,6 +157,9 @@ impl Session {
                 .join(", "),
             source,
         })?;
+        if let Some(measured) = &self.measured {
+            measured.take(&self.outputs, &mut ran)?;
+        }
         if let Some(promise) = &self.promise {
             promise.check(&self.graph, order.iter().map(|&given| inputs[given].1), &ran)?;
         }

@@ -40,12 +40,14 @@ impl Tract {
         format!("tract {VERSION} (embedded{notice})")
     }
 
-    /// Loads a graph; returns it with its declared inputs and outputs.
+    /// Loads a graph, or `file` in place of its ONNX file; returns it with its declared inputs and
+    /// outputs.
     pub(super) fn load(
         &self,
         graph: &Path,
+        file: Option<&[u8]>,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
-        let parsed = guarded("tract", || parse(graph));
+        let parsed = guarded("tract", || parse(graph, file));
         let parsed = parsed.map_err(BoxError::from).and_then(|parsed| parsed.map_err(said));
         parsed.map_err(|source| RuntimeError::Load {
             graph: graph.to_owned(),
@@ -55,7 +57,10 @@ impl Tract {
     }
 }
 
-fn parse(graph: &Path) -> TractResult<(Graph, Vec<TensorInfo>, Vec<TensorInfo>)> {
+fn parse(
+    graph: &Path,
+    file: Option<&[u8]>,
+) -> TractResult<(Graph, Vec<TensorInfo>, Vec<TensorInfo>)> {
     let graph = graph.canonicalize()?;
     if graph.to_str().is_none() {
         return Err(TractError::msg(
@@ -66,7 +71,10 @@ fn parse(graph: &Path) -> TractResult<(Graph, Vec<TensorInfo>, Vec<TensorInfo>)>
     // Shapes noted in the file speak of symbolic axes, which would not unify with the sizes set for
     // a plan.
     let framework = onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    let file = framework.proto_model_for_path(&graph)?;
+    let file = match file {
+        None => framework.proto_model_for_path(&graph)?,
+        Some(mut file) => framework.proto_model_for_read(&mut file)?,
+    };
     let parsed = framework.parse(&file, graph.parent().and_then(Path::to_str))?;
     if !parsed.unresolved_inputs.is_empty() {
         return Err(TractError::msg(format!(
@@ -165,7 +173,7 @@ mod tests {
         let graph =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/runtime/attention.onnx");
         let tract = Tract { notice: String::new() };
-        let (mut engine, ..) = tract.load(&graph).expect("a graph");
+        let (mut engine, ..) = tract.load(&graph, None).expect("a graph");
         let x = |tokens: usize| Arc::new(Tensor::zero::<f32>(&[1, tokens, 8]).expect("a tensor"));
         for tokens in [1, 2, 1, 3, 4, 1, 5] {
             engine.run(vec![x(tokens)]).expect("a run");

@@ -8,6 +8,7 @@ mod calibrate;
 mod common;
 mod corpus;
 mod cut;
+mod finite;
 mod image;
 mod matmul;
 mod memory;

@@ -6,7 +6,7 @@ use std::process::Output;
 use hydit::image::read_png;
 use hydit::request::Parameters;
 use hydit_graphs::{GraphOptions, Precision, Target};
-use hydit_testing::emoji;
+use hydit_testing::{emoji, loud};
 use serde_json::Value;
 
 use crate::program::{Scratch, command, plain, serve, text};
@@ -191,6 +191,42 @@ fn verify_names_the_engines_it_leaves_out_and_why() {
     let refused = serve(&["verify", plain(&folder)]);
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("written in bf16"), "{said}");
+}
+
+#[test]
+fn verify_tells_how_large_values_become_and_names_the_block_that_is_not_finite() {
+    let scratch = Scratch::new();
+    let check = ["verify", "--check-finite", "--infer-steps", "2"];
+    let checked = serve(&[&check[..], &[&scratch.model]].concat());
+    let shown = text(&checked.stdout);
+    assert!(checked.status.success(), "{shown}{}", text(&checked.stderr));
+    assert!(shown.ends_with("all finite\n") && !shown.contains("note"), "{shown}");
+    let rows: Vec<Vec<&str>> =
+        shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = rows.iter().find(|row| row.contains(&"blocks.10")).expect("a block of the core");
+    assert_eq!(row[..5], ["deep-core", "block", "blocks.10", "f32", "2"]);
+    let [largest, share] = [5, 6].map(|i| row[i].parse::<f64>().expect("a number"));
+    assert!(largest > 1.0 && (share - largest / 655.04).abs() < 0.01, "{row:?}");
+
+    let checkpoint = loud::checkpoint();
+    loud::change_transformer(checkpoint.path(), |name| {
+        (name == "blocks.2.ff.net.2.weight").then_some((3e5, 0.0))
+    });
+    let out = tempfile::tempdir().expect("a folder");
+    emoji::export(checkpoint.path(), out.path(), 1, Precision::Fp16).expect("it exports");
+    let check = [&check[..], &["--image-size", "64", "96", plain(out.path())]].concat();
+    let checked = serve(&check);
+    let (shown, said) = (text(&checked.stdout), text(&checked.stderr));
+    assert_eq!(checked.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("tract") && shown.contains("NOT FINITE in run 1"), "{shown}");
+    assert!(said.starts_with("error: not finite: first the block blocks.2 of deep-core"), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("export with --dtype bf16"), "{said}");
+
+    // What rounds nothing in between says so.
+    let checked = serve(&[&check[..], &["--backend", "ort"]].concat());
+    assert!(text(&checked.stdout).contains("it computes fp16 in fp32"));
+    let alone = serve(&["verify", &scratch.model, "--prompt", "a cat"]);
+    assert_eq!(alone.status.code(), Some(2), "{}", text(&alone.stderr));
 }
 
 #[test]

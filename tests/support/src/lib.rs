@@ -2,6 +2,7 @@
 
 pub mod emoji;
 pub mod hostile;
+pub mod loud;
 pub mod process;
 pub mod protobuf;
 

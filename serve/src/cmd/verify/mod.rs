@@ -1,12 +1,15 @@
 //! `hydit-serve verify`: whether an artifact folder is what its manifest says, on every engine
 //! here.
 
+mod finite;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::choice::choice;
 use anyhow::{Result, bail};
 use clap::Args;
+use finite::CheckFinite;
 use hydit::artifacts::{Artifacts, unfit};
 use hydit::eval::verify::{Tensors, Tolerance, split_against_full};
 use hydit::pipeline::text::tokenizers;
@@ -24,11 +27,21 @@ pub struct Verify {
     /// Where ONNX Runtime computes. With auto the cpu is compared with tract, a GPU with the cpu.
     #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
     provider: Provider,
+    #[command(flatten)]
+    finite: CheckFinite,
 }
 
 impl Verify {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.dir)?;
+        if self.finite.check_finite {
+            let backend = match (self.backend, self.provider) {
+                (BackendChoice::Auto, Provider::Cpu) => CheckFinite::choice(&artifacts),
+                (backend, _) => backend,
+            };
+            let options = RuntimeOptions { backend, provider: self.provider, ..Default::default() };
+            return self.finite.run(artifacts, Backend::open(&options)?);
+        }
         check_files(&artifacts)?;
         tokenizers(&artifacts)?;
         say("tokenizers both take prompts, and the text encoders all that they give")?;
