@@ -1,7 +1,7 @@
 //! Layers that read weights. All numerics are here: which parts stay in fp32 when the graph
 //! computes in 16 bits, how weights are stored, which operators attention consists of.
 
-use crate::builder::{Var, Weights};
+use crate::builder::{Graph, Var, Weights};
 use crate::options::Precision;
 use crate::tensor::DType;
 
@@ -9,6 +9,28 @@ use crate::tensor::DType;
 /// (embedders, the shift of `norm1`, the final layer) or reads a single row.
 const QUANTIZED: [&str; 7] =
     ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "skip_linear"];
+
+/// Linear layers and tables of the text encoders that are stored in fewer bits in an int8 graph, and
+/// computed with in fp32. They are the larger half of the released models and run once per prompt.
+/// Their activations have outliers, which a scale per tensor would not survive.
+const STORED: [&str; 16] = [
+    "shared",
+    "q",
+    "k",
+    "v",
+    "o",
+    "wi",
+    "wi_0",
+    "wi_1",
+    "wo",
+    "word_embeddings",
+    "query",
+    "key",
+    "value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
 
 impl<'g> Var<'g> {
     /// `torch.nn.Linear`: `x @ weight^T + bias`.
@@ -28,7 +50,14 @@ impl<'g> Var<'g> {
             return self.quantized_matmul(&w.pp(name), shape);
         }
         let compute = self.graph.compute();
-        self.cast(compute).matmul(w.pp(name).transposed("weight", shape, compute))
+        self.cast(compute).matmul(w.matrix(name, shape, compute))
+    }
+
+    /// [`Var::linear_no_bias`] in fp32, whatever the graph computes in.
+    #[track_caller]
+    pub fn linear_in_fp32(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
+        let _scope = w.pp(name).enter();
+        self.cast(DType::F32).matmul(w.matrix(name, [out, self.width()], DType::F32))
     }
 
     /// The matrix product in 8-bit integers: activations are quantized at run time (once for all
@@ -106,7 +135,9 @@ impl<'g> Var<'g> {
     /// `torch.nn.Embedding`: the rows of a weight `[rows, width]` that the integers `self` name.
     pub fn embedding(self, w: &Weights<'g>, name: &str, rows: usize, width: usize) -> Var<'g> {
         let _scope = w.pp(name).enter();
-        w.pp(name).tensor("weight", &[rows, width], self.graph.compute()).gather(self, 0)
+        let compute = self.graph.compute();
+        let stored = if self.graph.stores(name) { DType::F16 } else { compute };
+        w.pp(name).tensor("weight", &[rows, width], stored).gather(self, 0).cast(compute)
     }
 
     /// SiLU, `x * sigmoid(x)`, in fp32 as in both references of Hunyuan-DiT.
@@ -173,6 +204,25 @@ impl<'g> Var<'g> {
     fn scaled(self, scale: f32) -> Var<'g> {
         let q = self.cast(DType::F32);
         if scale == 1.0 { q } else { q * scale }
+    }
+}
+
+impl Graph {
+    /// Whether the weight of the layer `name` is stored in fewer bits than it is computed with.
+    fn stores(&self, name: &str) -> bool {
+        self.options().precision == Precision::Int8 && STORED.contains(&name)
+    }
+}
+
+impl<'g> Weights<'g> {
+    /// The weight of the linear layer `name`, of shape `[out, in]`, as `[in, out]`.
+    #[track_caller]
+    fn matrix(&self, name: &str, shape: [usize; 2], dtype: DType) -> Var<'g> {
+        if !self.graph.stores(name) {
+            return self.pp(name).transposed("weight", shape, dtype);
+        }
+        let (weight, scales) = self.pp(name).quantized("weight", shape);
+        weight.dequantize(scales).cast(dtype)
     }
 }
 

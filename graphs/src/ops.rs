@@ -106,6 +106,14 @@ impl<'g> Var<'g> {
         self.graph.nodes("", "DynamicQuantizeLinear", &[Some(self)], &[], outputs, 3.into())
     }
 
+    /// A matrix of 8-bit integers as fp32, each column times its one of `scales`.
+    pub fn dequantize(self, scales: Var<'g>) -> Var<'g> {
+        let inputs = [Some(self), Some(scales)];
+        let attributes = [("axis", Attribute::Int(1))];
+        let output = (DType::F32, self.shape());
+        self.graph.node("DequantizeLinear", &inputs, &attributes, output, FREE.into())
+    }
+
     /// The matrix product of 8-bit integers as 32-bit integers; `zero` is the zero point of `self`.
     #[track_caller]
     pub fn matmul_integer(self, other: Var<'g>, zero: Var<'g>) -> Var<'g> {

@@ -21,8 +21,8 @@ pub enum Precision {
     Fp16,
     /// bfloat16 wherever fp16 has 16-bit floats: the range of fp32 with 8 bits of precision.
     Bf16,
-    /// 8-bit integers: weights quantized by output channel, activations by tensor at run time.
-    /// Everything else is fp32.
+    /// 8-bit integers: weights quantized by output channel; in the blocks of the transformer also
+    /// activations, by tensor at run time. Token tables are fp16, everything else is fp32.
     Int8,
 }
 

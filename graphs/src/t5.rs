@@ -57,7 +57,7 @@ fn feed_forward<'g>(cfg: &T5Config, w: &Weights<'g>, x: Var<'g>) -> Var<'g> {
         FeedForward::GatedSilu => wide("wi_0").silu() * wide("wi_1"),
         FeedForward::Relu => wide("wi").relu(),
     };
-    hidden.matmul(w.pp("wo").transposed("weight", [cfg.d_model, cfg.d_ff], DType::F32))
+    hidden.linear_in_fp32(&w, "wo", cfg.d_model)
 }
 
 /// `T5Attention.compute_bias`: `[1, heads, len, len]` in fp32.

@@ -155,8 +155,8 @@ fn transformers_survive_bf16_where_an_engine_has_it() {
 }
 
 #[test]
-fn text_encoders_survive_half_the_bits() {
-    for (kind, engines) in [(&FP16, 2), (&BF16, 0)] {
+fn text_encoders_survive_fewer_bits() {
+    for (kind, engines) in [(&FP16, 2), (&BF16, 0), (&INT8, 2)] {
         let mut worst = Worst::new(format!("{} ", kind.precision));
         let mut check = |golden: Golden, component, graph| {
             let kind = (Target::Portable, kind);
