@@ -98,7 +98,7 @@ impl Bench {
             for options in &engines {
                 let setup = Setup::new(model, options, &self.policy, |manifest| {
                     let mut request = Request::new(manifest, &self.prompt)?;
-                    self.image.set(&mut request, manifest, self.negative.as_deref());
+                    self.image.set(&mut request, manifest, self.negative.as_deref())?;
                     Ok(request)
                 })?;
                 setups.push(setup);
