@@ -25,7 +25,7 @@ fn wait(what: &str, is: impl Fn() -> bool) {
 #[ignore = "minutes: make soak"]
 fn five_running_and_five_queued_are_finished_or_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    let flags = ["--max-batch", "5"];
+    let flags = ["--max-batch", "5", "--drain-timeout", "5m"];
     let mut server = Server::start_in(folder.path(), &flags);
     let job = |seed| -> String {
         let mut body: Value = small(seed, 100);

@@ -13,7 +13,7 @@ use crate::harness::{Answer, PATIENCE, Server, agent};
 use crate::job_client::{done, id, path, picture};
 
 /// Kills, unless `SOAK_KILLS` says.
-const KILLS: usize = 100;
+const KILLS: usize = 1000;
 /// Requests that differ.
 const KINDS: usize = 12;
 /// Sent in each life of the server.
@@ -144,9 +144,9 @@ fn live_and_die(server: &mut Server, ledger: &mut BTreeMap<String, Entry>, life:
 
 #[test]
 #[ignore = "minutes: make soak"]
-fn a_hundred_kills_lose_nothing_and_double_nothing() {
+fn kills_lose_nothing_and_double_nothing() {
     let kills = number("SOAK_KILLS", KILLS);
-    let flags = ["--exact", "--queue", "1000"];
+    let flags = ["--exact", "--queue", "10000"];
     let solo: Vec<Vec<Vec<u8>>> = {
         let server = Server::start(&flags);
         let draw = |i| {

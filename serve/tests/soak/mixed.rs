@@ -11,10 +11,11 @@ use hydit::{Pipeline, Request};
 use hydit_testing::emoji;
 use serde_json::{Value, json};
 
-use crate::client::{IMAGES, pictures};
+use crate::client::{IMAGES, number, pictures};
 use crate::harness::{self, Server};
 
-const REQUESTS: usize = 500;
+/// Requests, unless `SOAK_REQUESTS` says; half as many before them warm up.
+const REQUESTS: usize = 2000;
 const CLIENTS: usize = 8;
 /// Every so many requests one is given up on the way.
 const GIVEN_UP: usize = 5;
@@ -66,6 +67,7 @@ fn farthest(alone: &[Image], served: &[Image]) -> u8 {
 }
 
 fn run(flags: &[&str], most: u8) {
+    let requests = number("SOAK_REQUESTS", REQUESTS);
     let mut pipeline =
         Pipeline::load(harness::model(), emoji::backend(BackendChoice::Ort)).expect("it loads");
     let kinds = kinds();
@@ -104,10 +106,10 @@ fn run(flags: &[&str], most: u8) {
         };
         thread::scope(|scope| (0..CLIENTS).for_each(|_| drop(scope.spawn(client))));
     };
-    round(REQUESTS / 2); // every kind, several times
+    round(requests / 2); // every kind, several times
     let memory = || server.metric("process_resident_memory_bytes");
     let before = memory();
-    round(REQUESTS);
+    round(requests);
     let growth = memory() - before;
     let far = far.into_inner().expect("no panic");
     let (drawn, given_up) = (drawn.into_inner(), given_up.into_inner());
@@ -118,7 +120,7 @@ fn run(flags: &[&str], most: u8) {
         drawn + given_up,
         growth / f64::from(1 << 20),
     );
-    assert_eq!(drawn + given_up, REQUESTS + REQUESTS / 2, "none is lost");
+    assert_eq!(drawn + given_up, requests + requests / 2, "none is lost");
     assert_eq!(wrong, 0);
     assert!(growth <= GROWTH, "{growth} bytes more");
 }
