@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::small;
@@ -39,7 +40,9 @@ fn five_running_and_five_queued_are_finished_or_kept() {
         |server: &Server, wanted: &str| ids.iter().filter(|id| state(server, id) == wanted).count();
     wait("five run", || count(&server, "running") == 5);
     assert_eq!(count(&server, "queued"), 5);
-    assert_eq!(server.stop(), 0, "{}", server.log());
+    server.signal(Signal::TERM);
+    let status = server.wait(5 * PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", server.log());
     drop(server);
     let server = Server::start_in(folder.path(), &flags);
     let finished = count(&server, "done");
