@@ -10,6 +10,8 @@ mod checkpoint;
 mod scratch;
 mod server;
 
+pub use server::start as start_server;
+
 /// A target, and what it reads. Its corpus is `corpus/NAME`.
 pub struct Target {
     /// Name of the target.

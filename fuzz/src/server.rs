@@ -18,10 +18,15 @@ const REST: Duration = Duration::from_millis(30);
 /// Longest wait for an answer: a server that gives none hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
+static SERVER: LazyLock<SocketAddr> = LazyLock::new(serving);
 
-/// Starts the server, for as long as the process lives.
-fn start() -> SocketAddr {
+/// Starts the server, so that the first input need not wait for it.
+pub fn start() {
+    LazyLock::force(&SERVER);
+}
+
+/// The address of a server that lives as long as the process.
+fn serving() -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
