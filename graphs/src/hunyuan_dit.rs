@@ -72,7 +72,8 @@ pub fn shallow_encoder(
 ///
 /// Inputs: `skip_{n - 1}`, which is the output of the encoder's last block, `temb`, `text_states`,
 /// `cos`, `sin`, with shapes as for [`shallow_encoder`].
-/// Output: `deep` `[b, tokens, hidden]`, the one tensor that is cached.
+/// Output: `deep` `[b, tokens, hidden]`, the one tensor that is cached. Like the skips it is fp32 in
+/// every precision.
 pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("deep-core", options);
     let x = tokens_input(cfg, &graph, &skip_name(n - 1));
@@ -125,12 +126,12 @@ fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
     let timestep = graph.input("timestep", DType::F32, &[b]);
     let extra = graph.input("extra", DType::F32, &[b, cfg.hidden_size.into()]);
     let embedders = Embedders::new(cfg, graph);
-    (embedders.patches(latents), embedders.timestep(timestep) + extra)
+    (embedders.patches(latents).cast(DType::F32), embedders.timestep(timestep) + extra)
 }
 
 fn tokens_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph, name: &str) -> Var<'g> {
     let shape = [Symbol::Batch.into(), Dim::tokens(), cfg.hidden_size.into()];
-    graph.input(name, graph.compute(), &shape)
+    graph.input(name, DType::F32, &shape)
 }
 
 fn temb_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> Var<'g> {
@@ -174,27 +175,30 @@ impl<'c, 'g> Model<'c, 'g> {
         x
     }
 
-    /// `HunyuanDiTBlock.forward`
+    /// `HunyuanDiTBlock.forward`. The residual stream `x` and the skips stay in fp32 in every
+    /// precision: sums of what several layers make are larger than what one makes, and in v1.2 the
+    /// last deep block is where fp16 ends (Tencent-Hunyuan/HunyuanDiT issue 214).
     fn block(&self, w: &Weights<'g>, x: Var<'g>, skip: Option<Var<'g>>) -> Var<'g> {
         let _scope = w.enter();
-        let d = self.cfg.hidden_size;
+        let (d, wide, compute) = (self.cfg.hidden_size, DType::F32, w.graph.compute());
+        let normed = |x: Var<'g>, name| x.layer_norm(w, name, EPS).cast(compute);
         // 0. Long skip connection
         let x = match skip {
             Some(skip) => {
-                x.concat(&[skip], 2).layer_norm(w, "skip_norm", EPS).linear(w, "skip_linear", d)
+                normed(x.concat(&[skip], 2), "skip_norm").linear(w, "skip_linear", d).cast(wide)
             }
             None => x,
         };
         // 1. Self-attention
         let shift = self.temb.linear(w, "norm1.linear", d).unsqueeze([1]);
-        let x =
-            x + self.attention(&w.pp("attn1"), x.layer_norm(w, "norm1.norm", EPS) + shift, None);
+        let shifted = normed(x, "norm1.norm") + shift;
+        let x = x + self.attention(&w.pp("attn1"), shifted, None).cast(wide);
         // 2. Cross-attention
         let text = Some(self.text_states);
-        let x = x + self.attention(&w.pp("attn2"), x.layer_norm(w, "norm2", EPS), text);
+        let x = x + self.attention(&w.pp("attn2"), normed(x, "norm2"), text).cast(wide);
         // 3. Feed-forward
-        let ff = x.layer_norm(w, "norm3", EPS).linear(w, "ff.net.0.proj", self.cfg.ff_inner_dim());
-        x + ff.gelu("tanh").linear(w, "ff.net.2", d)
+        let ff = normed(x, "norm3").linear(w, "ff.net.0.proj", self.cfg.ff_inner_dim());
+        x + ff.gelu("tanh").linear(w, "ff.net.2", d).cast(wide)
     }
 
     /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself. `q` and `k` stay in
@@ -219,7 +223,8 @@ impl<'c, 'g> Model<'c, 'g> {
         let (d, p) = (self.cfg.hidden_size, self.cfg.patch_size);
         let scale_shift = self.temb.linear(&self.w, "norm_out.linear", 2 * d).unsqueeze([1]);
         let (scale, shift) = (scale_shift.slice(2, 0, d), scale_shift.slice(2, d, 2 * d));
-        let x = x.plain_layer_norm(EPS) * (scale + 1.0) + shift;
+        let normed = x.plain_layer_norm(EPS).cast(x.graph.compute());
+        let x = normed * (scale + 1.0) + shift;
         let x = x.linear(&self.w, "proj_out", p * p * self.cfg.out_channels()).cast(DType::F32);
         x.transpose([0, 2, 1]).unflatten_like(self.grid).depth_to_space(p)
     }

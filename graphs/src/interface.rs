@@ -47,7 +47,7 @@ pub(crate) fn interface(
         tensor(name, DType::F32, &[b, len.into(), width.into()])
     };
     let mask = |name: &str, len: usize| tensor(name, DType::I64, &[b, len.into()]);
-    let tokens = |name: &str| tensor(name, compute, &[b, Dim::tokens(), dit.hidden_size.into()]);
+    let tokens = |name: &str| tensor(name, DType::F32, &[b, Dim::tokens(), dit.hidden_size.into()]);
     let vector = |name: &str| tensor(name, DType::F32, &[b, dit.hidden_size.into()]);
     let latents = |name: &str, channels: usize| {
         let [height, width] = [Symbol::GridHeight, Symbol::GridWidth];

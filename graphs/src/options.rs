@@ -17,7 +17,7 @@ use crate::tensor::DType;
 pub enum Precision {
     /// 32-bit floats throughout.
     Fp32,
-    /// 16-bit floats, with norms, softmax and attention scores in fp32.
+    /// 16-bit floats, with norms, softmax, attention scores and residual streams in fp32.
     Fp16,
     /// bfloat16 wherever fp16 has 16-bit floats: the range of fp32 with 8 bits of precision.
     Bf16,

@@ -26,8 +26,8 @@ impl Tolerance {
     /// fp32: engines round every operation to 24 bits, each in its order, and stay below 1e-5.
     /// ONNX Runtime gives the same bits split and whole; tract fuses across the seams.
     ///
-    /// fp16: tract rounds every operation to 11 bits, ONNX Runtime on a CPU only what crosses from
-    /// graph to graph, so the whole differs from the split by the rounding at the seams.
+    /// fp16: tract rounds every operation to 11 bits, ONNX Runtime on a CPU next to none. What crosses
+    /// the seams is fp32 in every precision, so split and whole differ by what an engine fuses.
     ///
     /// bf16: 8 bits, so eight times the roundings of fp16.
     pub fn of(precision: Precision) -> Tolerance {

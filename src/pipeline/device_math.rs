@@ -1,11 +1,10 @@
 //! Arithmetic on image tokens where they lie, for cache policies: on the host a loop, which is
-//! quicker than a call of the engine; elsewhere, and in half precision, graphs of a few nodes, made
-//! in memory.
+//! quicker than a call of the engine; elsewhere graphs of a few nodes, made in memory.
 
 use std::collections::VecDeque;
 
+use hydit_graphs::Manifest;
 use hydit_graphs::arithmetic::{blend, distance as distance_graph};
-use hydit_graphs::{DType, Manifest, Precision};
 
 use crate::error::Result;
 use crate::runtime::{Backend, Provider, Session, Value, in_memory};
@@ -16,7 +15,6 @@ const LANES: usize = 16;
 /// Sums and distances of the deep core's outputs.
 pub struct DeviceMath {
     backend: Backend,
-    precision: Precision,
     /// Channels of a token.
     hidden: usize,
     /// The graphs for 2 terms, 3, and so on, as far as they were needed.
@@ -35,7 +33,6 @@ impl DeviceMath {
     pub fn new(manifest: &Manifest, backend: &Backend) -> DeviceMath {
         DeviceMath {
             backend: backend.clone(),
-            precision: manifest.precision,
             hidden: manifest.model.transformer.hidden_size,
             blends: Vec::new(),
             change: None,
@@ -48,7 +45,7 @@ impl DeviceMath {
     /// # Errors
     /// When the temporary folder cannot be written, or what the backend says.
     pub fn prepare(&mut self, terms: usize, watched: bool) -> Result<()> {
-        if self.precision.compute() == DType::F32 && self.backend.provider() == Provider::Cpu {
+        if self.backend.provider() == Provider::Cpu {
             return Ok(());
         }
         if terms >= 2 {
@@ -63,7 +60,7 @@ impl DeviceMath {
     /// The graph that adds `terms` tensors, 2 or more.
     fn blend_of(&mut self, terms: usize) -> Result<&mut Blend> {
         for terms in self.blends.len() + 2..=terms {
-            let graph = blend(self.precision, self.hidden, terms);
+            let graph = blend(self.hidden, terms);
             let session = in_memory::load(&self.backend, &graph, &[])?;
             let mut weights = Vec::with_capacity(terms);
             for _ in 0..terms {
@@ -77,7 +74,7 @@ impl DeviceMath {
 
     fn change_session(&mut self) -> Result<&mut Session> {
         if self.change.is_none() {
-            let graph = distance_graph(self.precision, self.hidden);
+            let graph = distance_graph(self.hidden);
             let mut session = in_memory::load(&self.backend, &graph, &[])?;
             session.outputs_to_host(&["distance"])?;
             self.change = Some(session);
@@ -102,6 +99,10 @@ impl DeviceMath {
         if let Some(terms) = on_host {
             return Ok(features[0].with_f32(sum(&terms))?);
         }
+        self.blend_by_graph(features, weights)
+    }
+
+    fn blend_by_graph(&mut self, features: &VecDeque<Value>, weights: &[f32]) -> Result<Value> {
         let Blend { session, weights: values, names } = self.blend_of(weights.len())?;
         for (value, weight) in values.iter_mut().zip(weights) {
             value.write_f32(&[*weight])?;
@@ -118,9 +119,13 @@ impl DeviceMath {
     /// # Errors
     /// What the backend says.
     pub fn change(&mut self, now: &Value, before: &Value) -> Result<f32> {
-        if let Some(change) = change_on_host(now, before) {
-            return Ok(change);
+        match change_on_host(now, before) {
+            Some(change) => Ok(change),
+            None => self.change_by_graph(now, before),
         }
+    }
+
+    fn change_by_graph(&mut self, now: &Value, before: &Value) -> Result<f32> {
         let change = self.change_session()?.run_single(&[("now", now), ("before", before)])?;
         Ok(change.read_f32()?[0])
     }
@@ -156,4 +161,40 @@ fn distance(now: &[f32], before: &[f32]) -> f32 {
     now_rest.iter().zip(before_rest).for_each(|(now, before)| add(0, *now, *before));
     let total = |sums: [f32; LANES]| sums.iter().map(|&x| f64::from(x)).sum::<f64>();
     (total(moved) / total(size)).sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use hydit_testing::emoji;
+
+    use super::*;
+    use crate::artifacts::Artifacts;
+    use crate::runtime::{BackendChoice, RuntimeOptions};
+
+    #[test]
+    fn the_graphs_compute_what_the_loops_do() {
+        let Artifacts { manifest, .. } = Artifacts::open(&emoji::artifacts()).expect("an export");
+        for backend in [BackendChoice::Ort, BackendChoice::Tract] {
+            let options = RuntimeOptions { backend, threads: Some(2), ..Default::default() };
+            let backend = Backend::open(&options).expect("an engine");
+            let mut math = DeviceMath::new(&manifest, &backend);
+            let shape = [2, 5, manifest.model.transformer.hidden_size];
+            let size: usize = shape.iter().product();
+            let value = |k: usize| {
+                let numbers: Vec<f32> = (0..size).map(|i| ((i * k) % 17) as f32 / 8.0).collect();
+                backend.tensor_f32(&shape, &numbers).expect("a tensor")
+            };
+            let kept: VecDeque<Value> = (3..6).map(value).collect();
+            for weights in [&[1.5, -0.5][..], &[1.75, -1.0, 0.25]] {
+                let by_graph = math.blend_by_graph(&kept, weights).expect("it runs");
+                let by_loop = math.blend(&kept, weights).expect("it runs");
+                let pairs = [by_graph, by_loop].map(|v| v.read_f32().expect("f32").into_owned());
+                let [a, b] = &pairs;
+                assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6) && a[1] != 0.0);
+            }
+            let by_graph = math.change_by_graph(&kept[0], &kept[1]).expect("it runs");
+            let by_loop = math.change(&kept[0], &kept[1]).expect("it runs");
+            assert!((by_graph - by_loop).abs() < 1e-6 && by_loop > 0.1, "{by_graph} {by_loop}");
+        }
+    }
 }

@@ -1,13 +1,10 @@
 //! The cut changes nothing: encoder, core and decoder in a row are the whole model, wherever it is
 //! cut. So what a cached run loses, it loses by the cache alone.
 //!
-//! In fp32 it is so bit for bit, on both engines. One detour for tract: where no seam stops it, it
-//! moves transposes along the residual stream and then sums in another order, so that the one graph
-//! is up to 7e-7 away. With one value of a seam declared as a further output it has to stop there.
-//!
-//! In fp16 a seam rounds what the engine else keeps in fp32 between two nodes (ONNX Runtime's CPU
-//! provider computes fp16 by way of fp32 and drops needless casts; tract fuses sums into products),
-//! which is worth one rounding of 5e-4 on what follows.
+//! It is so bit for bit in fp32 and in fp16, on both engines. One detour for tract: where no seam
+//! stops it, it moves transposes along the residual stream and then sums in another order, so that
+//! the one graph is up to 7e-7 away, in fp16 some roundings of 5e-4. With one value of a seam
+//! declared as a further output it has to stop there.
 
 use std::ops::RangeBounds;
 
@@ -26,8 +23,10 @@ const GRID: [usize; 2] = [4, 7];
 /// Relative distances of chain and whole model that are rounding.
 fn tolerance(engine: BackendChoice, precision: Precision, graph: &GraphDef) -> f64 {
     match (engine, precision) {
-        (_, Precision::Fp16) => 3e-3,
-        _ if provider() != Provider::Cpu => 2e-6, // sums are fused into norms where no seam stops it
+        (_, Precision::Fp16) if provider() != Provider::Cpu => 3e-3,
+        // Sums are fused into norms where no seam stops it.
+        _ if provider() != Provider::Cpu => 2e-6,
+        (BackendChoice::Tract, Precision::Fp16) if graph.outputs.len() == 1 => 3e-3,
         (BackendChoice::Tract, _) if graph.outputs.len() == 1 => 2e-6,
         _ => 0.0,
     }

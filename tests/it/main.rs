@@ -18,6 +18,7 @@ mod pictures;
 mod pipeline;
 mod policies;
 mod precision;
+mod range;
 mod rope;
 mod runtime;
 mod runtime_provider;

@@ -52,12 +52,17 @@ impl Exporter {
         match &golden.trained {
             None => Exporter::synthetic(component, graphs),
             Some(folder) => {
-                let root = tempfile::tempdir().expect("a folder");
                 let checkpoint = folder.parent().expect("a checkpoint's folder");
-                let weights = CheckpointWeights::open(checkpoint, component).expect("a checkpoint");
-                Exporter { root, weights }
+                Exporter::of_checkpoint(checkpoint, component)
             }
         }
+    }
+
+    /// The weights of a component of `checkpoint`.
+    pub fn of_checkpoint(checkpoint: &Path, component: Component) -> Exporter {
+        let root = tempfile::tempdir().expect("a folder");
+        let weights = CheckpointWeights::open(checkpoint, component).expect("a checkpoint");
+        Exporter { root, weights }
     }
 
     /// Synthetic weights for all that `graphs` declare.
