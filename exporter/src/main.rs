@@ -1,8 +1,10 @@
 //! The program `hydit-export`: a checkpoint in, an artifact folder out.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -105,10 +107,12 @@ struct Export {
     /// cache_at_branch).
     #[arg(long, value_name = "N", default_value_t = 1)]
     cache_at_branch: usize,
-    /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax and QK^T
-    /// stay in fp32); int8 for CPUs (weights quantized by output channel, activations at run time).
-    #[arg(long, value_name = "fp32|fp16|bf16|int8", default_value_t = Precision::Fp32)]
-    dtype: Precision,
+    /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax, QK^T and
+    /// residual streams stay in fp32); int8 for CPUs (weights quantized by output channel,
+    /// activations of the blocks at run time); auto for the usual one of the target, with the
+    /// reason.
+    #[arg(long, value_name = "fp32|fp16|bf16|int8|auto", default_value_t = Dtype::This(Precision::Fp32))]
+    dtype: Dtype,
     /// Runtime that the transformer targets: portable (plain ONNX for any runtime), ort-cpu or
     /// ort-cuda (ONNX Runtime's fused attention, for its CPU or its CUDA provider), tensorrt (plain
     /// ONNX with the types that TensorRT knows).
@@ -131,6 +135,47 @@ struct Export {
     /// Name every tensor that is missing, mismatched or not used.
     #[arg(long)]
     verbose: bool,
+}
+
+/// A precision, or the usual one of the target.
+#[derive(Clone, Copy)]
+enum Dtype {
+    Auto,
+    This(Precision),
+}
+
+impl FromStr for Dtype {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Dtype, String> {
+        match name {
+            "auto" => Ok(Dtype::Auto),
+            _ => name.parse().map(Dtype::This).map_err(|error| format!("{error}, auto")),
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dtype::Auto => f.write_str("auto"),
+            Dtype::This(precision) => precision.fmt(f),
+        }
+    }
+}
+
+impl Dtype {
+    /// The precision for `target`; says which one and why if it was not named.
+    fn precision(self, target: Target) -> Result<Precision> {
+        match self {
+            Dtype::This(precision) => Ok(precision),
+            Dtype::Auto => {
+                let (precision, why) = target.usual_precision();
+                say(format_args!("--dtype auto: {precision} for {target}, which {why}"))?;
+                Ok(precision)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -191,7 +236,7 @@ fn run(cli: Cli) -> Result<()> {
                 reading: flags.reading,
                 out: flags.out,
                 cache_at_branch: flags.cache_at_branch,
-                precision: flags.dtype,
+                precision: flags.dtype.precision(flags.optimize_for)?,
                 target: flags.optimize_for,
                 full: flags.full,
                 variant: flags.variant,

@@ -95,6 +95,28 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The precision that suits most who run a model on this target, and why, in a sentence without
+    /// its subject.
+    pub fn usual_precision(self) -> (Precision, &'static str) {
+        match self {
+            Target::Portable => {
+                (Precision::Fp32, "runs on any engine and draws what the reference draws")
+            }
+            Target::OrtCpu => (
+                Precision::Int8,
+                "takes a third of the space of fp32 and is faster on processors with 8-bit dot \
+                 products; fp32 draws what the reference draws",
+            ),
+            Target::OrtCuda | Target::TensorRt => (
+                Precision::Fp16,
+                "takes half the space of fp32 and is what GPUs multiply fastest; `hydit-serve \
+                 verify --check-finite` tells whether its range suffices, else take bf16",
+            ),
+        }
+    }
+}
+
 impl GraphOptions {
     /// Checks that the target can run graphs of this precision, and gains from it.
     ///
@@ -150,6 +172,15 @@ mod tests {
             refused.to_string(),
             "`gpu` is not one of portable, ort-cpu, ort-cuda, tensorrt"
         );
+    }
+
+    #[test]
+    fn the_usual_precision_of_a_target_can_do_its_work() {
+        for &target in Target::ALL {
+            let (precision, why) = target.usual_precision();
+            assert_eq!(GraphOptions { precision, target }.check(), Ok(()), "{target}");
+            assert!(!why.contains('\n') && !why.ends_with('.'), "{why}");
+        }
     }
 
     #[test]

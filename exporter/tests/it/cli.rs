@@ -51,6 +51,30 @@ fn failures_exit_with_1_and_say_why_in_a_line() {
 }
 
 #[test]
+fn an_automatic_precision_is_that_of_the_target_and_says_why() {
+    let place = Place::new();
+    let checkpoint = place.checkpoint();
+    let checkpoint = checkpoint.to_str().expect("a path");
+    for (form, dtype) in
+        [("portable", "fp32"), ("ort-cpu", "int8"), ("ort-cuda", "fp16"), ("tensorrt", "fp16")]
+    {
+        let out = place.path().join(form);
+        let to = out.to_str().expect("a path");
+        let export = ["--checkpoint", checkpoint, "--out", to, "--optimize-for", form];
+        let done = hydit_export(&[&export[..], &["--dtype", "auto"]].concat());
+        let told = String::from_utf8(done.stdout).expect("text");
+        let first = told.lines().next().expect("a line");
+        let expected = format!("--dtype auto: {dtype} for {form}, which ");
+        assert!(done.status.success() && first.starts_with(&expected), "{told}");
+        let manifest = std::fs::read_to_string(out.join("manifest.yaml")).expect("a manifest");
+        assert!(manifest.contains(&format!("\nprecision: {dtype}\n")), "{manifest}");
+    }
+    let text = hydit_export(&["--checkpoint", checkpoint, "--out", "x", "--dtype", "fp8"]);
+    let text = String::from_utf8(text.stderr).expect("text");
+    assert!(text.contains("`fp8` is not one of fp32, fp16, bf16, int8, auto"), "{text}");
+}
+
+#[test]
 fn a_misuse_exits_with_2() {
     for arguments in [&[] as &[&str], &["--checkpoint", "x"], &["--dtype", "int8"]] {
         assert_eq!(hydit_export(arguments).status.code(), Some(2), "{arguments:?}");
