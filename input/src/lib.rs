@@ -1,8 +1,8 @@
 //! Input that nobody vouches for: what `hydit-export` and `hydit` read, each with its bound.
 //!
-//! [`file`] is how both read files: regular ones only, up to a size. [`tokenizer`] makes tokenizers
-//! of them, refusing shapes that are known to bring the `tokenizers` crate down. [`guard`] turns a
-//! panic in a crate that reads such input into an error.
+//! [`mod@file`] is how both read files: regular ones only, up to a size. [`tokenizer`] makes
+//! tokenizers of them, refusing shapes that are known to bring the `tokenizers` crate down.
+//! [`guard`] turns a panic in a crate that reads such input into an error.
 #![warn(missing_docs)]
 
 mod charsmap;
