@@ -52,6 +52,8 @@ impl Staging {
     pub fn begin(out: &Path) -> Result<Staging> {
         let lock = Lock::of(out)?;
         let out = out.canonicalize().map_err(Error::reading(out))?;
+        // The lock tells whose folder this is, also when it lies beside after a power loss.
+        sync(&out)?;
         let beside = beside(&out);
         let left = left::clean_up(&out, beside.as_deref())?;
         let older = left::files_of_export(&out);
@@ -110,9 +112,9 @@ impl Staging {
             self.unfinished = false;
             self.lock.keep_folder();
             self.lock.exchange_folders(&mut self.second);
-            let _ = fs::remove_file(self.out.join(UNFINISHED));
-            // Before the exchange is on the disk, the older files must stay there.
+            // Before the exchange is on the disk, the older files must stay there, and the mark.
             let synced = self.out.parent().map_or(Ok(()), sync_folder);
+            let _ = fs::remove_file(self.out.join(UNFINISHED));
             let ours = |name: &str| self.is_ours(name, names);
             let removed = synced.and_then(|()| left::give_back(&self.new, &self.out, &ours));
             return Ok(removed.err().map(|_| self.new.clone()));
