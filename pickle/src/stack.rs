@@ -62,32 +62,37 @@ impl<'a> Machine<'a, '_> {
     }
 
     pub fn append(&mut self, count: usize) -> Result<()> {
-        let items = self.pop_many(count)?;
-        let list = self.top()?;
-        for _ in &items {
-            self.budget.grow::<Id>()?;
-        }
-        match &mut self.objects[list] {
-            Object::List(list) => list.extend(items),
-            _ => {
-                let kind = self.objects.kind(list);
-                return Err(self.wrong(format!("it appends to {kind}")));
-            }
-        }
-        Ok(())
+        self.extend(count, "appends", |object| match object {
+            Object::List(list) => Some(list),
+            _ => None,
+        })
     }
 
     pub fn add_items(&mut self, count: usize) -> Result<()> {
+        self.extend(count, "adds items", |object| match object {
+            Object::Set(set) => Some(set),
+            _ => None,
+        })
+    }
+
+    /// Moves the `count` objects on top into the one below them, where `inside` finds room; `does`
+    /// is what the instruction does with them.
+    fn extend(
+        &mut self,
+        count: usize,
+        does: &str,
+        inside: impl for<'o> FnOnce(&'o mut Object<'a>) -> Option<&'o mut Vec<Id>>,
+    ) -> Result<()> {
         let items = self.pop_many(count)?;
-        let set = self.top()?;
+        let collection = self.top()?;
         for _ in &items {
             self.budget.grow::<Id>()?;
         }
-        match &mut self.objects[set] {
-            Object::Set(set) => set.extend(items),
-            _ => {
-                let kind = self.objects.kind(set);
-                return Err(self.wrong(format!("it adds items to {kind}")));
+        match inside(&mut self.objects[collection]) {
+            Some(inside) => inside.extend(items),
+            None => {
+                let kind = self.objects.kind(collection);
+                return Err(self.wrong(format!("it {does} to {kind}")));
             }
         }
         Ok(())
