@@ -29,6 +29,17 @@ pub(crate) struct Rule {
     to: &'static [(&'static str, Rows)],
 }
 
+/// The projections of self attention that one tensor joins.
+const QKV: &[(&str, Rows)] = &[
+    ("blocks.*.attn1.to_q.", Rows::Part(0, 3)),
+    ("blocks.*.attn1.to_k.", Rows::Part(1, 3)),
+    ("blocks.*.attn1.to_v.", Rows::Part(2, 3)),
+];
+
+/// Those of cross attention.
+const KV: &[(&str, Rows)] =
+    &[("blocks.*.attn2.to_k.", Rows::Part(0, 2)), ("blocks.*.attn2.to_v.", Rows::Part(1, 2))];
+
 /// A rule by which a tensor gets another name.
 const fn moved(from: &'static str, to: &'static [(&'static str, Rows)]) -> Rule {
     Rule { from, to }
@@ -75,8 +86,8 @@ impl Naming {
     }
 }
 
-/// The names that a tensor has beyond which everything is a prefix of the file it is in: by one of
-/// these a component is found in a file of several.
+/// Names of tensors, one of which every file of `component` has. What stands before it there stands
+/// before all names of the component.
 pub(crate) fn anchors(component: Component) -> &'static [&'static str] {
     match component {
         Component::Transformer => &[tencent::ANCHOR, "pos_embed.proj.weight"],

@@ -1,23 +1,11 @@
 //! Names that diffusers and transformers gave in earlier versions, or give when asked to.
 
-use super::Rows::{All, Part};
-use super::{Rule, moved};
+use super::Rows::All;
+use super::{KV, QKV, Rule, moved};
 
 /// Projections that `fuse_qkv_projections` of diffusers joined.
-pub(super) const TRANSFORMER: &[Rule] = &[
-    moved(
-        "blocks.*.attn1.to_qkv.",
-        &[
-            ("blocks.*.attn1.to_q.", Part(0, 3)),
-            ("blocks.*.attn1.to_k.", Part(1, 3)),
-            ("blocks.*.attn1.to_v.", Part(2, 3)),
-        ],
-    ),
-    moved(
-        "blocks.*.attn2.to_kv.",
-        &[("blocks.*.attn2.to_k.", Part(0, 2)), ("blocks.*.attn2.to_v.", Part(1, 2))],
-    ),
-];
+pub(super) const TRANSFORMER: &[Rule] =
+    &[moved("blocks.*.attn1.to_qkv.", QKV), moved("blocks.*.attn2.to_kv.", KV)];
 
 pub(super) const T5: &[Rule] = &[moved("encoder.embed_tokens.", &[("shared.", All)])];
 

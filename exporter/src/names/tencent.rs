@@ -1,29 +1,19 @@
 //! Tencent's names of the transformer, in which its own code, ComfyUI and trainers store it. The
 //! rules are those of diffusers' `convert_hunyuandit_to_diffusers.py`.
 
-use super::Rows::{All, First, Part, SwappedHalves};
-use super::{Rule, moved};
+use super::Rows::{All, First, SwappedHalves};
+use super::{KV, QKV, Rule, moved};
 
 /// A tensor that every transformer with these names has.
 pub(super) const ANCHOR: &str = "x_embedder.proj.weight";
 
 pub(super) const RULES: &[Rule] = &[
-    moved(
-        "blocks.*.attn1.Wqkv.",
-        &[
-            ("blocks.*.attn1.to_q.", Part(0, 3)),
-            ("blocks.*.attn1.to_k.", Part(1, 3)),
-            ("blocks.*.attn1.to_v.", Part(2, 3)),
-        ],
-    ),
+    moved("blocks.*.attn1.Wqkv.", QKV),
     moved("blocks.*.attn1.q_norm.", &[("blocks.*.attn1.norm_q.", All)]),
     moved("blocks.*.attn1.k_norm.", &[("blocks.*.attn1.norm_k.", All)]),
     moved("blocks.*.attn1.out_proj.", &[("blocks.*.attn1.to_out.0.", All)]),
     moved("blocks.*.attn2.q_proj.", &[("blocks.*.attn2.to_q.", All)]),
-    moved(
-        "blocks.*.attn2.kv_proj.",
-        &[("blocks.*.attn2.to_k.", Part(0, 2)), ("blocks.*.attn2.to_v.", Part(1, 2))],
-    ),
+    moved("blocks.*.attn2.kv_proj.", KV),
     moved("blocks.*.attn2.q_norm.", &[("blocks.*.attn2.norm_q.", All)]),
     moved("blocks.*.attn2.k_norm.", &[("blocks.*.attn2.norm_k.", All)]),
     moved("blocks.*.attn2.out_proj.", &[("blocks.*.attn2.to_out.0.", All)]),
