@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use hydit_export::check::check;
@@ -201,4 +202,47 @@ fn check_says_what_a_checkpoint_is() {
     let alone = check(&Options::new(alone, "")).expect("a summary");
     let missing = ["text_encoder", "text_encoder_2", "vae", "tokenizer", "tokenizer_2"];
     assert_eq!((alone.layout, alone.missing), (Layout::File, missing.map(str::to_string).into()));
+}
+
+#[test]
+fn a_folder_of_the_hugging_face_cache_stands_for_its_snapshot() {
+    let place = Place::new();
+    place.export().expect("an export");
+    let hub = place.path().join("hub/models--org--HunyuanDiT-v1.2-Diffusers-Distilled");
+    let blobs = hub.join("blobs");
+    fs::create_dir_all(&blobs).expect("a folder");
+    let link = |from: &std::path::Path, to: &std::path::Path| {
+        for (name, bytes) in files(from) {
+            let blob = blobs.join(format!("{}-{name}", to.display().to_string().len()));
+            fs::write(&blob, bytes).expect("written");
+            symlink(&blob, to.join(name)).expect("a link");
+        }
+    };
+    let snapshot = hub.join("snapshots/5e96094e");
+    for part in [
+        "transformer",
+        "text_encoder",
+        "text_encoder_2",
+        "vae",
+        "scheduler",
+        "tokenizer",
+        "tokenizer_2",
+    ] {
+        fs::create_dir_all(snapshot.join(part)).expect("a folder");
+        link(&place.file(part), &snapshot.join(part));
+    }
+    fs::copy(place.file("model_index.json"), snapshot.join("model_index.json")).expect("copied");
+    fs::create_dir_all(hub.join("refs")).expect("a folder");
+    fs::write(hub.join("refs/main"), "5e96094e").expect("written");
+    for (name, checkpoint) in [("root", hub.clone()), ("snapshot", snapshot.clone())] {
+        let out = place.path().join(name);
+        export(&Options::new(checkpoint, &out), &mut ()).expect("an export");
+        let (expected, found) = (files(&place.out()), files(&out));
+        assert!(expected["deep-core.onnx.data"] == found["deep-core.onnx.data"], "{name}");
+    }
+    fs::create_dir_all(hub.join("snapshots/ba991d15")).expect("a folder");
+    fs::write(hub.join("refs/main"), "../../elsewhere").expect("written");
+    let out = place.path().join("none");
+    let error = export(&Options::new(hub, out), &mut ()).expect_err("a refusal");
+    assert!(message(&error).contains("2 snapshots are in this cache: name one of them"));
 }
