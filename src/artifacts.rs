@@ -144,12 +144,7 @@ impl Artifacts {
         let mut file = file::open(&path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         if size != entry.bytes {
-            let pointer = size < 1024
-                && file::read(&path, size)
-                    .is_err_and(|error| error.to_string() == file::LFS_POINTER);
-            if pointer {
-                return Err(Error::Artifact { path, message: file::LFS_POINTER.to_string() });
-            }
+            file::check_whole(&file).map_err(io)?;
             return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));
         }
         if !hash {

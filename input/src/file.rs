@@ -5,20 +5,17 @@
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// What is wrong with a Git LFS pointer, and what to do.
-pub const LFS_POINTER: &str = "a Git LFS pointer and not the file itself: get it with `git lfs pull`, or \
-    download the file by itself";
+/// The most bytes of a Git LFS pointer, by its specification.
+const LFS_BYTES: u64 = 1024;
 
-/// Whether the content of a file is that of a Git LFS pointer, which a clone without Git LFS has in
-/// place of every large file.
-pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
-    bytes.len() < 1024 && bytes.starts_with(b"version https://git-lfs.github.com/spec/")
-}
+/// What is wrong with a Git LFS pointer, and what to do.
+const LFS_POINTER: &str = "a Git LFS pointer and not the file itself: get it with `git lfs pull`, or \
+    download the file by itself";
 
 /// Opens a regular file for reading; never waits, as opening a named pipe would.
 ///
@@ -33,12 +30,31 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Checks that `file` is no Git LFS pointer, which a clone without Git LFS has in place of every
+/// large file.
+///
+/// # Errors
+/// It is one, or cannot be read.
+pub fn check_whole(file: &File) -> Result<()> {
+    const BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/";
+    let mut bytes = [0; BEGINNING.len()];
+    if file.metadata()?.len() > LFS_BYTES {
+        return Ok(());
+    }
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) if bytes == *BEGINNING => Err(Error::new(ErrorKind::InvalidData, LFS_POINTER)),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
 /// It is something else, larger, a Git LFS pointer, or cannot be read.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
+    check_whole(&file)?;
     let size = file.metadata()?.len();
     let too_large = |size: u64| {
         Err(Error::new(ErrorKind::FileTooLarge, format!("{size} bytes; expected at most {max}")))
@@ -49,13 +65,7 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size as usize);
     // It may grow, or have no size, as the files of /proc.
     file.take(max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max {
-        return too_large(max + 1);
-    }
-    if is_lfs_pointer(&bytes) {
-        return Err(Error::new(ErrorKind::InvalidData, LFS_POINTER));
-    }
-    Ok(bytes)
+    if bytes.len() as u64 > max { too_large(max + 1) } else { Ok(bytes) }
 }
 
 /// Reads a regular file of at most `max` bytes as text.

@@ -51,6 +51,20 @@ fn truncated_weights_are_refused_before_they_run() {
 }
 
 #[test]
+fn a_pointer_of_git_lfs_is_told_from_weights_that_were_changed() {
+    let folder = emoji::own_artifacts();
+    let pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:2f7b0adf\nsize 14544096\n";
+    fs::write(folder.path().join("deep-core.onnx.data"), pointer).expect("written");
+    let error = load_error(folder.path());
+    assert!(
+        error.contains("deep-core.onnx.data") && error.contains("a Git LFS pointer"),
+        "{error}"
+    );
+    assert!(error.contains("git lfs pull") && !error.contains("was changed"), "{error}");
+}
+
+#[test]
 fn a_missing_or_damaged_manifest_is_named() {
     type Damage = fn(&str) -> Option<String>;
     let cases: [(Damage, &str); 6] = [

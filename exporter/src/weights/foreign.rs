@@ -1,7 +1,5 @@
 //! Files that lie where weights should be and are something else, recognised by how they begin.
 
-use hydit_input::file::{LFS_POINTER, is_lfs_pointer};
-
 /// What `bytes` are, and what to do, if they are known not to be weights.
 pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     let starts = |with: &[u8]| bytes.starts_with(with);
@@ -9,8 +7,6 @@ pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     let page = page.trim_ascii_start();
     let what = if bytes.is_empty() {
         "empty: download it again"
-    } else if is_lfs_pointer(bytes) {
-        LFS_POINTER
     } else if page.starts_with(b"<!doctype html") || page.starts_with(b"<html") {
         "a web page, such as a site shows in place of a file that needs a login: download it again"
     } else if starts(b"GGUF") {

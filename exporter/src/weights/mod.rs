@@ -16,7 +16,7 @@ use ::safetensors::Dtype;
 use hydit_input::file;
 use memmap2::{Mmap, UncheckedAdvice};
 
-pub(crate) use self::find::find;
+pub(crate) use self::find::{find, is_weights};
 pub(crate) use self::view::View;
 use crate::error::{Error, Result};
 
@@ -73,6 +73,7 @@ pub(crate) fn width(dtype: Dtype) -> usize {
 /// Maps a file for reading.
 fn map(path: &Path) -> Result<Mmap> {
     let file = file::open(path).map_err(Error::reading(path))?;
+    file::check_whole(&file).map_err(Error::reading(path))?;
     // SAFETY: the mapping is read-only and private to this process. Like every reader of mapped
     // weights we rely on nobody truncating the file during the export; the writer never writes
     // into a checkpoint's folder.
