@@ -1,19 +1,7 @@
 //! Small helpers that no other module owns.
 
-use std::error::Error;
-
+pub use hydit_input::error_chain;
 use strum::VariantArray;
-
-/// An error with all its causes, on one line.
-pub fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
 
 /// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

@@ -1,16 +1,17 @@
-//! The command `check`: what a checkpoint is, and what its export would need. Only headers are
-//! read.
+//! The command `check`: what a checkpoint is, and what its export would need, by reading headers
+//! only.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision};
+use hydit_input::error_chain;
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::component::Component;
-use crate::error::{Result, chain};
+use crate::error::Result;
 use crate::inspect::scaled;
 use crate::names::Naming;
 use crate::options::Options;
@@ -41,13 +42,13 @@ pub struct Summary {
 /// What the configs say.
 #[derive(Debug, Serialize)]
 pub struct Model {
-    /// Number of blocks.
+    /// Number of blocks of the transformer.
     pub blocks: usize,
     /// Width of the residual stream.
     pub width: usize,
     /// Noise of the last training step.
     pub beta_end: f64,
-    /// `diffusers` or `tencent`.
+    /// The reference that the export follows where the two differ.
     pub reading: hydit_graphs::variant::RopeConvention,
     /// Size of the image by default, `[height, width]` in pixels.
     pub image_size: [usize; 2],
@@ -75,7 +76,7 @@ pub struct Part {
 /// The size of an export.
 #[derive(Debug, Serialize)]
 pub struct Weight {
-    /// Number format.
+    /// The number format of the large matrices.
     pub dtype: Precision,
     /// Bytes of its weights.
     pub bytes: u64,
@@ -102,7 +103,7 @@ pub fn check(options: &Options) -> Result<Summary> {
     let mut weights = Vec::new();
     for component in Component::ALL.into_iter().filter(|part| checkpoint.has(*part)) {
         match checkpoint.weights(component) {
-            Err(error) => summary.problems.push(chain(&error)),
+            Err(error) => summary.problems.push(error_chain(&error)),
             Ok(opened) => {
                 summary.parts.push(part(&opened));
                 weights.push(opened);
@@ -112,7 +113,7 @@ pub fn check(options: &Options) -> Result<Summary> {
     let config = match checkpoint.config() {
         _ if !summary.missing.is_empty() => return Ok(summary),
         Err(error) => {
-            summary.problems.push(chain(&error));
+            summary.problems.push(error_chain(&error));
             return Ok(summary);
         }
         Ok(config) => config,
@@ -120,7 +121,7 @@ pub fn check(options: &Options) -> Result<Summary> {
     let naming = summary.parts.iter().find(|part| part.name == "transformer");
     let naming = naming.map_or(Naming::Diffusers, |part| part.names);
     match variants::choose(options, &config, &checkpoint.names(), naming) {
-        Err(error) => summary.problems.push(chain(&error)),
+        Err(error) => summary.problems.push(error_chain(&error)),
         Ok(variant) => {
             summary.model = Some(Model {
                 blocks: config.transformer.num_layers,
@@ -148,7 +149,7 @@ pub fn check(options: &Options) -> Result<Summary> {
     ];
     for (index, length, rows) in lengths {
         let checked = checkpoint.tokenizer(index).and_then(|one| one.check(length, rows));
-        summary.problems.extend(checked.err().map(|error| chain(&error)));
+        summary.problems.extend(checked.err().map(|error| error_chain(&error)));
     }
     summary.exports = Precision::ALL.iter().map(|&dtype| weight(options, &config, dtype)).collect();
     Ok(summary)

@@ -5,10 +5,12 @@
 //! [`guard`] turns a panic in a crate that reads such input into an error.
 #![warn(missing_docs)]
 
+mod chain;
 mod charsmap;
 pub mod file;
 pub mod guard;
 mod shape;
 pub mod tokenizer;
 
+pub use chain::error_chain;
 pub use charsmap::Charsmap;

@@ -85,8 +85,7 @@ where
     from_text(&without_constants(text)).map_err(Error::content(path))
 }
 
-/// `text` with Python's `NaN`, `Infinity` and `-Infinity`, which JSON does not have, as texts of
-/// the same letters.
+/// Quotes Python's `NaN`, `Infinity` and `-Infinity` in `text`, which JSON does not have.
 fn without_constants(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut quoted) = (text, false);

@@ -1,5 +1,4 @@
-//! A checkpoint in any of the layouts that people have: its parts, wherever each of them comes
-//! from.
+//! A checkpoint in any of the layouts that people have: where each of its parts comes from.
 
 mod config;
 mod infer;

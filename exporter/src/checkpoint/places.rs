@@ -19,6 +19,7 @@ use super::config::parse;
 use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use crate::weights::is_weights;
 
 /// How a checkpoint is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -238,12 +239,7 @@ fn snapshot(path: &Path) -> Result<Option<PathBuf>> {
 fn files_of_weights(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::reading(folder))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut files: Vec<PathBuf> = paths
-        .filter(|path| {
-            let ending = path.extension().and_then(|ending| ending.to_str());
-            matches!(ending, Some("safetensors" | "pt" | "pth" | "ckpt" | "bin"))
-        })
-        .collect();
+    let mut files: Vec<PathBuf> = paths.filter(|path| is_weights(path)).collect();
     files.sort();
     Ok(files)
 }

@@ -22,6 +22,15 @@ pub(crate) struct Found {
     pub variant: Option<String>,
 }
 
+/// What the names of files of weights end in.
+const ENDINGS: [&str; 5] = ["safetensors", "bin", "pt", "pth", "ckpt"];
+
+/// Whether `path` has the name of a file of weights.
+pub(crate) fn is_weights(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending))
+}
+
 /// One way to read a component: a file or an index, by its name.
 #[derive(Debug)]
 struct Candidate {
@@ -90,7 +99,6 @@ pub(crate) fn find(folder: &Path, asked: Option<&str>) -> Result<Found> {
 
 /// What a file is by its name; `None` for a shard and for what is no weights.
 fn candidate(name: String) -> Option<Candidate> {
-    const ENDINGS: [&str; 5] = ["safetensors", "bin", "pt", "pth", "ckpt"];
     let mut parts: Vec<&str> = name.split('.').collect();
     let ending = parts.iter().rposition(|part| ENDINGS.contains(part))?;
     let safetensors = parts[ending] == "safetensors";
@@ -103,7 +111,7 @@ fn candidate(name: String) -> Option<Candidate> {
         return None; // such as `x.safetensors.part`
     }
     let (stem, variant) = parts.split_first()?;
-    let ours = [
+    let others = [
         "optimizer",
         "scheduler",
         "training_args",
@@ -114,7 +122,7 @@ fn candidate(name: String) -> Option<Candidate> {
         "pytorch_lora_weights",
         "openvino_model",
     ];
-    if ours.contains(stem) || stem.starts_with('_') || stem.is_empty() {
+    if others.contains(stem) || stem.starts_with('_') || stem.is_empty() {
         return None;
     }
     let numbers = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -172,9 +180,8 @@ mod tests {
             fs::write(folder.path().join(name), text).expect("written");
         }
         match find(folder.path(), asked) {
-            Err(error) => {
-                crate::error::chain(&error).replace(&folder.path().display().to_string(), "DIR")
-            }
+            Err(error) => hydit_input::error_chain(&error)
+                .replace(&folder.path().display().to_string(), "DIR"),
             Ok(found) => {
                 let names = found.files.iter().map(|file| file.file_name().expect("a name"));
                 let names: Vec<String> =
