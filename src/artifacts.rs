@@ -10,14 +10,12 @@ use hydit_input::file;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Provider, RuntimeError, Session};
+use crate::runtime::{Backend, MAX_GRAPH, Provider, RuntimeError, Session};
 use crate::util::hex;
 use crate::watch::Watch;
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
-/// Largest ONNX file read; weights are not in it.
-const MAX_GRAPH: u64 = 256 << 20;
 
 /// A folder with a manifest of our version.
 pub struct Artifacts {

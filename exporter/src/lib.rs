@@ -64,7 +64,7 @@ pub use error::{Error, Result, ValueError};
 pub use graphs::write_graph;
 pub use names::Naming;
 pub use options::{Options, Progress};
-pub use report::TensorReport;
+pub use report::{TensorReport, first_of};
 pub use writer::Folder;
 
 /// Reads a checkpoint and writes an artifact folder; returns its manifest.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hydit_export::{Error, Options, Progress, check, export, inspect, synth};
+use hydit_export::{Error, Options, Progress, check, export, first_of, inspect, synth};
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
 use hydit_terminal::{note, plain, say, whole};
@@ -279,13 +279,8 @@ impl Progress for Bar {
     }
 
     fn unused(&mut self, tensors: &[String]) {
-        const SHOWN: usize = 5;
         note(format_args!("warning: {} tensors of the checkpoint are not used:", tensors.len()));
-        let shown = if self.verbose { tensors.len() } else { SHOWN };
-        tensors.iter().take(shown).for_each(|tensor| note(format_args!("  {tensor}")));
-        if tensors.len() > shown {
-            note(format_args!("  {} more (--verbose names them)", tensors.len() - shown));
-        }
+        first_of(tensors, self.verbose).for_each(|line| note(format_args!("  {line}")));
     }
 
     fn left(&mut self, folder: &Path) {

@@ -56,10 +56,10 @@ impl TensorReport {
 
     /// The report with every tensor, where [`Display`](fmt::Display) names the first of a kind.
     pub fn whole(&self) -> String {
-        self.lines(usize::MAX)
+        self.lines(true)
     }
 
-    fn lines(&self, shown: usize) -> String {
+    fn lines(&self, all: bool) -> String {
         let (missing, mismatched) = (self.missing.len(), self.mismatched.len());
         let unused = self.unused.len();
         let cause = CAUSES.iter().find(|(part, _)| self.unused.iter().any(|n| n.contains(part)));
@@ -77,22 +77,26 @@ impl TensorReport {
             ("mismatched", &self.mismatched),
             ("not used", &self.unused),
         ] {
-            for name in names.iter().take(shown) {
-                text += &format!("\n  {kind}: {name}");
-            }
-            let more = names.len().saturating_sub(shown);
-            if more > 0 {
-                text += &format!("\n  {kind}: {more} more (--verbose names them)");
+            for line in first_of(names, all) {
+                text += &format!("\n  {kind}: {line}");
             }
         }
         text
     }
 }
 
+/// The first few of `names` and how many more there are, or `all` of them.
+pub fn first_of(names: &[String], all: bool) -> impl Iterator<Item = String> {
+    let shown = if all { names.len() } else { names.len().min(SHOWN) };
+    let more = names.len() - shown;
+    let rest = (more > 0).then(|| format!("{more} more (--verbose names them)"));
+    names[..shown].iter().cloned().chain(rest)
+}
+
 impl std::error::Error for TensorReport {}
 
 impl fmt::Display for TensorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines(SHOWN))
+        f.write_str(&self.lines(false))
     }
 }

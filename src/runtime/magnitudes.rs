@@ -6,10 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hydit_graphs::blocks::{self, Opened};
 use hydit_input::file;
 
-use super::{BoxError, DType, RuntimeError, TensorInfo, Value};
-
-/// Largest ONNX file read; weights are not in it.
-const MAX_GRAPH: u64 = 256 << 20;
+use super::{BoxError, DType, MAX_GRAPH, RuntimeError, TensorInfo, Value};
 
 /// The magnitudes of all outputs and blocks of the graphs that a backend runs: see
 /// [`Backend::measuring`](super::Backend::measuring). Clones share them.

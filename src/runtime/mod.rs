@@ -43,6 +43,9 @@ use self::{
 use crate::timing::Timer;
 use crate::util::UnknownName;
 
+/// Largest ONNX file read; weights are not in it.
+pub(crate) const MAX_GRAPH: u64 = 256 << 20;
+
 /// Which engine to open.
 #[derive(
     Clone,
