@@ -10,9 +10,9 @@ use hydit_input::file;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::runtime::watch::Watch;
 use crate::runtime::{Backend, MAX_GRAPH, Provider, RuntimeError, Session};
 use crate::util::hex;
-use crate::watch::Watch;
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;

@@ -44,7 +44,6 @@ pub mod runtime;
 pub mod sampler;
 pub mod timing;
 pub mod util;
-mod watch;
 
 pub use error::{Error, Result};
 pub use pipeline::denoise::Step;

@@ -18,6 +18,7 @@ mod session;
 mod stop;
 mod tract;
 mod value;
+pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};
 
