@@ -69,6 +69,15 @@ pub enum Error {
     /// A prompt cannot be tokenized.
     #[error("cannot tokenize the prompt")]
     Tokenizer(#[source] TokenizerError),
+    /// The decisions of a request are not known before it is drawn.
+    #[error(
+        "cache policy {policy} decides while the picture is drawn, so that there is no plan of it; \
+         take one that plans, such as N3 or auto:35dB"
+    )]
+    Reactive {
+        /// The policy.
+        policy: String,
+    },
     /// A prediction holds infinities or NaN.
     #[error(
         "step {step} of {steps}: the prediction is not finite; with an fp16 export try --dtype fp32"

@@ -55,7 +55,7 @@ use std::path::Path;
 
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
-use hydit_graphs::{GraphDef, GraphOptions, Manifest, model};
+use hydit_graphs::{GraphDef, GraphOptions, Manifest, model, single};
 
 use checkpoint::Checkpoint;
 pub use checkpoint::{CheckpointWeights, Layout};
@@ -108,6 +108,10 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         for graph in graphs {
             write_graph(graph, weights, &mut folder, progress)?;
         }
+    }
+    if options.single {
+        let parts: Vec<&GraphDef> = graphs.iter().flat_map(|(_, graphs)| graphs).collect();
+        folder.write_bytes(single::FILE, single::file(&config, options.cache_at_branch, &parts))?;
     }
     let tokenizers = Tokenizers {
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,

@@ -125,6 +125,10 @@ struct Export {
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]
     full: bool,
+    /// Also write pipeline.onnx: the whole pipeline with the denoising loop and the cache as one
+    /// graph, for hosts that run files. It reads the weights of the other graphs.
+    #[arg(long)]
+    single: bool,
     /// Variant (a known name or a YAML file) instead of the one that matches the config.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
@@ -239,6 +243,7 @@ fn run(cli: Cli) -> Result<()> {
                 precision: flags.dtype.precision(flags.optimize_for)?,
                 target: flags.optimize_for,
                 full: flags.full,
+                single: flags.single,
                 variant: flags.variant,
             };
             let mut bar = Bar { bar: ProgressBar::no_length(), verbose: flags.verbose };

@@ -27,6 +27,9 @@ pub struct Options {
     pub target: Target,
     /// Whether to write the whole transformer as one graph besides.
     pub full: bool,
+    /// Whether to write the whole pipeline as one graph besides, which reads the weights of the
+    /// others.
+    pub single: bool,
     /// Name or YAML file of the variant; `None` for the one that matches the config.
     pub variant: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Options {
             precision: Precision::Fp32,
             target: Target::Portable,
             full: false,
+            single: false,
             variant: None,
         }
     }

@@ -26,6 +26,10 @@ pub fn check_file(bytes: &[u8], data: &str, length: u64) -> Result<(), UnusableG
         return wrong("it has parts that hydit-export does not write");
     }
     let Some(graph) = model.graph else { return wrong("an ONNX file without a graph") };
+    let mut attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    if attributes.any(|attribute| attribute.g.is_some()) {
+        return wrong("it has graphs inside of its graph, which hydit-export does not write");
+    }
     for tensor in &graph.initializer {
         check_tensor(tensor, data, length).map_err(|why| {
             let name = tensor.name.as_deref().unwrap_or_default();
@@ -136,6 +140,14 @@ mod tests {
             (set("offset", "18446744073709551615"), "ends beyond"),
             (set("length", "4"), "does not fill its shape"),
             (set("length", "much"), "has no place"),
+            (
+                forge(|model| {
+                    let graph = model.graph.as_mut().expect("a graph");
+                    let inner = AttributeProto { g: Some(graph.clone()), ..Default::default() };
+                    graph.node[0].attribute.push(inner);
+                }),
+                "graphs inside of its graph",
+            ),
             (forge(|model| weights(model).dims = vec![-1, 32]), "an impossible shape"),
             (forge(|model| weights(model).dims = vec![1 << 40, 1 << 40]), "an impossible shape"),
             (forge(|model| weights(model).dims = vec![31, 32]), "does not fill its shape"),

@@ -56,6 +56,7 @@ pub mod onnx;
 mod ops;
 mod options;
 pub mod scheduler;
+pub mod single;
 pub mod t5;
 mod tensor;
 pub mod timesteps;

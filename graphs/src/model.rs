@@ -72,6 +72,11 @@ impl GraphDef {
 
     /// The bytes of the ONNX file.
     pub fn encode(&self) -> Vec<u8> {
+        onnx_file(self.graph(), &self.domains).encode_to_vec()
+    }
+
+    /// The graph as it is in the ONNX file.
+    pub(crate) fn graph(&self) -> onnx::GraphProto {
         let external = self.layout();
         let mut external = external.iter();
         let initializer = self
@@ -100,26 +105,30 @@ impl GraphDef {
                 }
             })
             .collect();
-        onnx::ModelProto {
-            ir_version: Some(IR_VERSION),
-            producer_name: Some("hydit-export".to_string()),
-            producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
-            opset_import: std::iter::once(("", OPSET))
-                .chain(self.domains.iter().map(|&domain| (domain, 1)))
-                .map(|(domain, version)| onnx::OperatorSetIdProto {
-                    domain: Some(domain.to_string()),
-                    version: Some(version),
-                })
-                .collect(),
-            graph: Some(onnx::GraphProto {
-                node: self.nodes.clone(),
-                name: Some(self.name.clone()),
-                initializer,
-                input: self.inputs.iter().map(value_info).collect(),
-                output: self.outputs.iter().map(value_info).collect(),
-            }),
+        onnx::GraphProto {
+            node: self.nodes.clone(),
+            name: Some(self.name.clone()),
+            initializer,
+            input: self.inputs.iter().map(value_info).collect(),
+            output: self.outputs.iter().map(value_info).collect(),
         }
-        .encode_to_vec()
+    }
+}
+
+/// The ONNX file with the graph `graph`, whose nodes use `domains` besides the standard one.
+pub(crate) fn onnx_file(graph: onnx::GraphProto, domains: &[&str]) -> onnx::ModelProto {
+    onnx::ModelProto {
+        ir_version: Some(IR_VERSION),
+        producer_name: Some("hydit-export".to_string()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
+        opset_import: std::iter::once(("", OPSET))
+            .chain(domains.iter().map(|&domain| (domain, 1)))
+            .map(|(domain, version)| onnx::OperatorSetIdProto {
+                domain: Some(domain.to_string()),
+                version: Some(version),
+            })
+            .collect(),
+        graph: Some(graph),
     }
 }
 
@@ -145,7 +154,7 @@ fn dimension(dim: &Dim) -> onnx::DimensionProto {
     }
 }
 
-fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
+pub(crate) fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
     let dim = spec.shape.iter().map(dimension).collect();
     onnx::ValueInfoProto {
         name: Some(spec.name.clone()),

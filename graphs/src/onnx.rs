@@ -96,6 +96,9 @@ pub struct AttributeProto {
     /// Value of kind `String`.
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
+    /// Value of kind `Graph`.
+    #[prost(message, optional, tag = "6")]
+    pub g: Option<GraphProto>,
     /// Value of kind `Ints`.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
@@ -116,6 +119,8 @@ pub enum AttributeType {
     Int = 2,
     /// Bytes in `s`.
     String = 3,
+    /// A graph in `g`, which reads the values of the graph around it by their names.
+    Graph = 5,
     /// A list of integers in `ints`.
     Ints = 7,
 }

@@ -65,6 +65,23 @@ impl<'g> Var<'g> {
         self.graph.node("Softmax", &[Some(self)], &[("axis", Attribute::Int(-1))], output, 5.into())
     }
 
+    /// The nearest whole number, of two the even one.
+    pub fn round(self) -> Var<'g> {
+        self.unary("Round", 1)
+    }
+
+    /// `low` where it is below, `high` where it is above.
+    pub fn clip(self, low: f32, high: f32) -> Var<'g> {
+        let [low, high] = [low, high].map(|limit| Some(self.graph.scalar(limit, self.dtype())));
+        self.graph.node(
+            "Clip",
+            &[Some(self), low, high],
+            &[],
+            (self.dtype(), self.shape()),
+            2.into(),
+        )
+    }
+
     /// Converts to the element type `dtype`; appends no node if the value already has it.
     pub fn cast(self, dtype: DType) -> Var<'g> {
         if self.dtype() == dtype {
@@ -226,6 +243,25 @@ impl<'g> Var<'g> {
             std::iter::once(self).chain(others.iter().copied()).map(Some).collect();
         let attributes = [("axis", Attribute::Int(axis as i64))];
         self.graph.node("Concat", &inputs, &attributes, (self.dtype(), shape), FREE.into())
+    }
+
+    /// Joins `self` to itself along the first axis.
+    pub fn twice(self) -> Var<'g> {
+        let mut shape = self.shape();
+        shape[0] = shape[0] * 2.into();
+        let attributes = [("axis", Attribute::Int(0))];
+        let output = (self.dtype(), shape);
+        self.graph.node("Concat", &[Some(self), Some(self)], &attributes, output, FREE.into())
+    }
+
+    /// The two halves along the first axis.
+    #[track_caller]
+    pub fn halves(self) -> [Var<'g>; 2] {
+        let mut shape = self.shape();
+        shape[0] = shape[0].checked_div(2.into()).expect("an even size");
+        let attributes = [("axis", Attribute::Int(0)), ("num_outputs", Attribute::Int(2))];
+        let outputs = [(self.dtype(), shape.clone()), (self.dtype(), shape)];
+        self.graph.nodes("", "Split", &[Some(self)], &attributes, outputs, FREE.into())
     }
 
     /// Splits `axis` into `N` pieces, which are of one size if `N` divides that of the axis. A piece is

@@ -1,7 +1,7 @@
 //! What the decoder gets at a step that does not run the core.
 
 /// Most outputs of the core that are kept.
-pub const KEPT: usize = 3;
+pub const KEPT: usize = hydit_graphs::single::KEPT;
 
 /// How far the weights of a forecast may be from summing to 1.
 const TOLERANCE: f32 = 1e-3;

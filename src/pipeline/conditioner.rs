@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hydit_graphs::Manifest;
 use hydit_graphs::variant::RopeConvention;
 
 use super::batch::rows_together;
@@ -123,20 +124,29 @@ impl Conditioner {
         Ok((states, self.backend.tensor_i64(&[rows.len(), length], &mask)?))
     }
 
-    /// The size and style conditions of models up to v1.1: size trained on, size wanted in the
-    /// reference's order, crop.
     fn style(&self, request: &Request, rows: usize) -> Result<Option<(Value, Value)>> {
-        let manifest = &self.artifacts.manifest;
-        if !manifest.model.transformer.use_style_cond_and_image_meta_size {
+        let Some((size, style)) = style(&self.artifacts.manifest, request, rows) else {
             return Ok(None);
-        }
-        let (height, width) = (request.height as f32, request.width as f32);
-        let [first, second] = match manifest.variant.rope_convention {
-            RopeConvention::Diffusers => [height, width],
-            RopeConvention::Tencent => [width, height],
         };
-        let size = [1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows);
         let size = self.backend.tensor_f32(&[rows, 6], &size)?;
-        Ok(Some((size, self.backend.tensor_i64(&[rows], &vec![0; rows])?)))
+        Ok(Some((size, self.backend.tensor_i64(&[rows], &style)?)))
     }
+}
+
+/// The size and style conditions of models up to v1.1, `[rows, 6]` and `[rows]`: size trained on,
+/// size wanted in the reference's order, crop; and style 0.
+pub(crate) fn style(
+    manifest: &Manifest,
+    request: &Request,
+    rows: usize,
+) -> Option<(Vec<f32>, Vec<i64>)> {
+    if !manifest.model.transformer.use_style_cond_and_image_meta_size {
+        return None;
+    }
+    let (height, width) = (request.height as f32, request.width as f32);
+    let [first, second] = match manifest.variant.rope_convention {
+        RopeConvention::Diffusers => [height, width],
+        RopeConvention::Tencent => [width, height],
+    };
+    Some(([1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows), vec![0; rows]))
 }

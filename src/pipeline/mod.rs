@@ -11,6 +11,7 @@ pub mod device_math;
 mod guidance;
 pub mod preview;
 pub mod rope;
+pub mod tables;
 pub mod text;
 pub mod transformer;
 

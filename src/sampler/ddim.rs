@@ -49,6 +49,18 @@ impl Ddim {
         Self { prediction: schedule.prediction_type, steps, noisy: eta > 0.0 }
     }
 
+    /// For each step the factors of latents, clean latents, output, clean latents before and noise.
+    pub(super) fn next(&self) -> Vec<[f32; 5]> {
+        let next = |s: &Step| {
+            let [x, output] = match self.prediction {
+                PredictionType::VPrediction => [s.direction * s.sigma, s.direction * s.alpha],
+                PredictionType::Epsilon => [0.0, s.direction],
+            };
+            [x, s.x0, output, 0.0, s.noise]
+        };
+        self.steps.iter().map(next).collect()
+    }
+
     #[track_caller]
     pub(super) fn step(
         &self,

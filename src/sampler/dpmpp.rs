@@ -68,6 +68,15 @@ impl Dpmpp {
         Self { prediction: schedule.prediction_type, steps, previous: Vec::new(), next: 0 }
     }
 
+    /// For each step the factors of latents, clean latents, output, clean latents before and noise.
+    pub(super) fn next(&self) -> Vec<[f32; 5]> {
+        let next = |s: &Step| {
+            let bend = 0.5 * s.x0 * s.slope.unwrap_or_default();
+            [s.x, -s.x0 - bend, 0.0, bend, 0.0]
+        };
+        self.steps.iter().map(next).collect()
+    }
+
     #[track_caller]
     pub(super) fn step(&mut self, index: usize, model_output: &[f32], latents: &mut [f32]) {
         assert_eq!(index, self.next, "dpmms remembers the step before: steps go in order");

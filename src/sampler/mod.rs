@@ -11,6 +11,7 @@ mod dpmpp;
 mod error;
 mod torch_rng;
 
+use hydit_graphs::single::COEFFICIENTS;
 use hydit_graphs::timesteps::timesteps;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,28 @@ impl Sampler {
             PredictionType::Epsilon => (x - sigma * out) / alpha,
         };
         latents.iter().zip(model_output).map(clean).collect()
+    }
+
+    /// The factors of every step, for those who take the steps themselves. With `k` those of a step,
+    /// the clean latents are `k[0]` times the latents plus `k[1]` times the model's output; the next
+    /// latents are `k[2]` times the latents, plus `k[3]` times the clean ones, `k[4]` times the
+    /// output, `k[5]` times the clean ones of the step before and `k[6]` times fresh noise.
+    pub fn coefficients(&self) -> Vec<[f32; COEFFICIENTS]> {
+        let next = match &self.method {
+            Method::Ddpm(ddpm) => ddpm.next(),
+            Method::Ddim(ddim) => ddim.next(),
+            Method::Dpmms(dpmpp) => dpmpp.next(),
+        };
+        let clean = |[alpha, sigma]: [f32; 2]| match self.prediction {
+            PredictionType::VPrediction => [alpha, -sigma],
+            PredictionType::Epsilon => [1.0 / alpha, -sigma / alpha],
+        };
+        let rows = self.levels.iter().zip(next);
+        rows.map(|(&level, [x, x0, output, before, noise])| {
+            let [from_x, from_output] = clean(level);
+            [from_x, from_output, x, x0, output, before, noise]
+        })
+        .collect()
     }
 
     /// Moves `latents` from `timesteps()[index]` to the next timestep, in place.

@@ -93,6 +93,41 @@ fn timesteps_and_trajectories_are_those_of_diffusers() {
     }
 }
 
+// The factors of a step are products of what the sampler computes with one after the other: each
+// is rounded once more, and an epsilon model's are large, as above.
+#[test]
+fn coefficients_take_the_steps_of_the_sampler() {
+    for (i, run) in reference().runs.iter().enumerate() {
+        let schedule = schedule(&run.schedule);
+        let name = format!("run{i}: {} {} {}", run.sampler, run.spacing, run.steps);
+        let mut sampler =
+            Sampler::with_eta(run.sampler, &schedule, run.spacing, run.steps, run.eta)
+                .expect(&name);
+        let coefficients = sampler.coefficients();
+        assert_eq!(coefficients.len(), run.steps, "{name}");
+        let mut noise = [TorchGenerator::new(42)];
+        let mut latents = noise[0].randn(32);
+        let (mut own, mut before) = (latents.clone(), vec![0.0; 32]);
+        for (index, (&t, k)) in run.timesteps.iter().zip(&coefficients).enumerate() {
+            let draws = if k[6] == 0.0 { vec![0.0; 32] } else { noise.clone()[0].randn(32) };
+            let output = model(&latents, t);
+            sampler.step(index, &output, &mut latents, &mut noise);
+            let output = model(&own, t);
+            for (((x, out), clean), draw) in own.iter_mut().zip(output).zip(&mut before).zip(draws)
+            {
+                let now = k[0] * *x + k[1] * out;
+                *x = k[2] * *x + k[3] * now + k[4] * out + k[5] * *clean + k[6] * draw;
+                *clean = now;
+            }
+        }
+        let epsilon = schedule.prediction_type == PredictionType::Epsilon;
+        let tolerance = if epsilon { 1e-3 } else { 2e-5 };
+        for (ours, theirs) in own.iter().zip(&latents) {
+            assert!((ours - theirs).abs() < tolerance, "{name}: {ours} is not {theirs}");
+        }
+    }
+}
+
 #[test]
 fn alphas_cumprod_has_the_bits_of_torch() {
     for (i, fields) in reference().schedules.iter().enumerate() {

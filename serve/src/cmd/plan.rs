@@ -7,11 +7,16 @@ use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
 use hydit::pipeline::cost::StepCosts;
+use hydit::pipeline::tables::{Numbers, Table, tables};
 use hydit_terminal::say;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::json;
 
+use super::files::Output;
 use super::flags::RequestFlags;
 use super::progress::mark;
+use super::prompts;
 
 #[derive(Args)]
 pub struct Plan {
@@ -20,6 +25,21 @@ pub struct Plan {
     model: PathBuf,
     #[command(flatten)]
     request: RequestFlags,
+    /// Also write the request as safetensors: the inputs of pipeline.onnx, which hydit-export
+    /// --single writes.
+    #[arg(long, value_name = "FILE", requires = "prompt")]
+    tensors: Option<PathBuf>,
+    /// What to draw, for --tensors.
+    #[arg(long, requires = "tensors", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// What not to draw, for --tensors.
+    #[arg(
+        long,
+        visible_alias = "negative-prompt",
+        requires = "tensors",
+        allow_hyphen_values = true
+    )]
+    negative: Option<String>,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -29,7 +49,10 @@ impl Plan {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
         let manifest = &artifacts.manifest;
-        let request = self.request.request(&artifacts, "", None, None)?;
+        let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
+        let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
+        let prompt = self.prompt.as_deref().unwrap_or_default();
+        let request = self.request.request(&artifacts, prompt, self.negative.as_deref(), None)?;
         let request = request.check(&artifacts)?;
         let timesteps = request.sampler().timesteps();
         let Some(plan) = request.plan().planned() else {
@@ -38,6 +61,14 @@ impl Plan {
                 request.cache_policy
             );
         };
+        if let Some(file) = tensors {
+            let (tables, cut) = tables(&artifacts, &request)?;
+            prompts::tell_cut(&cut);
+            file.write(&safetensors(&tables)?)?;
+            if file.is_standard() {
+                return Ok(());
+            }
+        }
         let refresh = refreshed(plan);
         let costs = StepCosts::of(manifest, &request);
         let allowed = costs.speed_up(plan);
@@ -101,4 +132,26 @@ impl Plan {
         );
         Ok(say(out)?)
     }
+}
+
+/// The bytes of a file with `tables`.
+fn safetensors(tables: &[Table]) -> Result<Vec<u8>> {
+    let bytes = |table: &Table| match &table.numbers {
+        Numbers::F32(numbers) => {
+            (Dtype::F32, numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
+        }
+        Numbers::I64(numbers) => {
+            (Dtype::I64, numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
+        }
+        Numbers::Bool(numbers) => (Dtype::BOOL, numbers.iter().map(|&n| u8::from(n)).collect()),
+    };
+    let data: Vec<(Dtype, Vec<u8>)> = tables.iter().map(bytes).collect();
+    let views: Vec<(&str, TensorView<'_>)> = tables
+        .iter()
+        .zip(&data)
+        .map(|(table, (dtype, bytes))| {
+            Ok((table.name, TensorView::new(*dtype, table.shape.clone(), bytes)?))
+        })
+        .collect::<Result<_>>()?;
+    Ok(safetensors::serialize(views, None)?)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use hydit::CheckedRequest;
 use hydit_input::file;
+use hydit_terminal::note;
 
 /// The largest file of prompts that is read.
 const MAX_BYTES: u64 = 16 << 20;
@@ -38,4 +39,13 @@ pub fn check(prompts: &[String], source: &str, request: &CheckedRequest) -> Resu
         })?;
     }
     Ok(())
+}
+
+/// Tells which of the fields `cut` are longer than the text encoders read.
+pub fn tell_cut(cut: &[&str]) {
+    for field in cut {
+        note(format_args!(
+            "note: the {field} is longer than the text encoders read; its end has no effect"
+        ));
+    }
 }

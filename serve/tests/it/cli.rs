@@ -157,6 +157,38 @@ fn a_plan_is_printed_without_running() {
 }
 
 #[test]
+fn a_plan_has_the_tensors_of_the_request() {
+    let scratch = Scratch::new();
+    let file = scratch.file("cat.safetensors");
+    let plan = |more: &[&str]| serve(&[&["plan", "--model", &scratch.model], more].concat());
+    let long = "猫 ".repeat(300);
+    let tensors =
+        ["--prompt", &long, "--tensors", &file, "--sampler", "ddpm", "--infer-steps", "4"];
+    let written = plan(&[&tensors[..], &["--batch-size", "2", "--cache-policy", "N2"]].concat());
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    assert!(text(&written.stderr).contains("the prompt is longer"), "{}", text(&written.stderr));
+    let bytes = std::fs::read(&file).expect("the file");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let shape = |name| tensors.tensor(name).expect(name).shape().to_vec();
+    assert_eq!(shape("input_ids"), [4, 77]);
+    assert_eq!(shape("noise"), [4, 2, 4, 16, 16]);
+    assert_eq!(tensors.tensor("refresh").expect("refresh").data(), [1, 0, 1, 0]);
+    assert_eq!(tensors.len(), 14);
+
+    for (flags, message) in [
+        (&["--tensors", &file][..], "--prompt"),
+        (&["--prompt", "a cat"], "--tensors"),
+        (&["--prompt", "a cat", "--tensors", &file, "--cache-policy", "probe:0.3"], "probe:0.3"),
+        (&["--prompt", "a cat", "--tensors", "/nowhere/cat.safetensors"], "/nowhere"),
+    ] {
+        let refused = plan(flags);
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(message), "{said}");
+    }
+    assert_eq!(std::fs::read(&file).expect("the file"), bytes, "a refusal writes nothing");
+}
+
+#[test]
 fn verify_compares_the_engines_and_doctor_names_them() {
     let scratch = Scratch::new();
     let verified = serve(&["verify", &scratch.model]);

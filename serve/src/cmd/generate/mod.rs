@@ -23,6 +23,7 @@ use self::report::Report;
 use super::files::{read_parameters, tell};
 use super::flags::{EngineFlags, RequestFlags};
 use super::progress::Progress;
+use super::prompts;
 
 #[derive(Args)]
 pub struct Generate {
@@ -75,11 +76,7 @@ impl Generate {
         let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });
         let mut made = pipeline.generate(&request, &mut |step| progress.step(step))?;
         progress.finish();
-        for field in &made.truncated {
-            note(format_args!(
-                "note: the {field} is longer than the text encoders read; its end has no effect"
-            ));
-        }
+        prompts::tell_cut(&made.truncated);
 
         self.write(&pictures, pipeline.artifacts(), &request, &mut made)?;
         let gain = match uncached {
