@@ -11,13 +11,14 @@ mod stitch;
 
 use prost::Message;
 
-use self::stitch::Stitch;
+use self::stitch::{Inner, Scope};
 use crate::builder::GraphDef;
+use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
 use crate::manifest::ModelConfig;
 use crate::model::onnx_file;
-use crate::onnx::{NodeProto, ValueInfoProto};
+use crate::onnx::ValueInfoProto;
 use crate::tensor::DType;
 
 /// Name of the graph.
@@ -30,7 +31,7 @@ pub const FILE: &str = "pipeline.onnx";
 /// columns of the table `stand_ins`, the latest output first.
 pub const KEPT: usize = 3;
 
-/// Columns of the table `coefficients`: see [`glue::advance`](self).
+/// Columns of the table `coefficients`: see [`file`].
 pub const COEFFICIENTS: usize = 7;
 
 /// The tables with a row for each step.
@@ -71,25 +72,35 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
         *found.unwrap_or_else(|| panic!("`{name}` is a part"))
     };
     let dit = &model.transformer;
-    let styled = dit.use_style_cond_and_image_meta_size;
-    let mut whole = Stitch::default();
-    let skips: Vec<String> = (0..n).map(skip_name).collect();
-    let same = |names: &[&'static str]| names.iter().map(|&name| (name, name)).collect::<Vec<_>>();
-
-    // What the prompts are, once.
-    let mut nodes = whole.inline(
-        part("text-encoder"),
-        &[same(&["input_ids", "attention_mask"]), vec![("last_hidden_state", "states")]].concat(),
+    let mut whole = Scope::default();
+    encode(&mut whole, part, dit);
+    let begun = [("latents", "latents"), ("extra", "extra"), ("cos", "cos")];
+    whole.inline(
+        &glue::begin(dit),
+        &[&begun[..], &[("nothing", "nothing"), ("none", "none")]].concat(),
     );
-    nodes.extend(whole.inline(
-        part("text-encoder-2"),
-        &[
-            ("input_ids", "input_ids_t5"),
-            ("attention_mask", "attention_mask_t5"),
-            ("last_hidden_state", "states_t5"),
-        ],
-    ));
-    let mut conditions = vec![
+    whole.count("timesteps", "steps");
+    let initial: Vec<&str> = ["latents", "nothing"].into_iter().chain(["none"; KEPT]).collect();
+    whole.repeat("steps", &initial, "denoised", step(part, dit, n));
+    whole.inline(&glue::scale(model), &[("latents", "denoised"), ("scaled", "scaled")]);
+    whole.inline(part("vae-decoder"), &[("latents", "scaled"), ("image", "decoded")]);
+    whole.inline(&glue::pixels(model), &[("image", "decoded"), ("pixels", "images")]);
+    let Inner { graph, domains } = whole.close(NAME, inputs(model), outputs(model));
+    onnx_file(graph, &domains.into_iter().collect::<Vec<_>>()).encode_to_vec()
+}
+
+/// What the prompts are: `text_states` and `extra`.
+fn encode<'a>(whole: &mut Scope, part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig) {
+    for (name, suffix) in [("text-encoder", ""), ("text-encoder-2", "_t5")] {
+        let [ids, mask, states] =
+            ["input_ids", "attention_mask", "states"].map(|name| format!("{name}{suffix}"));
+        whole.inline(
+            part(name),
+            &[("input_ids", &ids), ("attention_mask", &mask), ("last_hidden_state", &states)]
+                .map(|(there, here)| (there, here.as_str())),
+        );
+    }
+    let mut bound = vec![
         ("encoder_hidden_states", "states"),
         ("text_embedding_mask", "attention_mask"),
         ("encoder_hidden_states_t5", "states_t5"),
@@ -97,72 +108,48 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
         ("text_states", "text_states"),
         ("extra", "extra"),
     ];
-    conditions.extend(styled.then(|| same(&["image_meta_size", "style"])).into_iter().flatten());
-    nodes.extend(whole.inline(part("conditioner"), &conditions));
-    nodes.extend(
-        whole.inline(
-            &glue::begin(dit),
-            &[same(&["latents", "extra", "cos"]), vec![("nothing", "nothing"), ("none", "none")]]
-                .concat(),
-        ),
+    if dit.use_style_cond_and_image_meta_size {
+        bound.extend([("image_meta_size", "image_meta_size"), ("style", "style")]);
+    }
+    whole.inline(part("conditioner"), &bound);
+}
+
+/// A step, from its number, the latents, the clean latents of the step before and the kept outputs
+/// of the deep core to the same of the next step.
+fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usize) -> Inner {
+    let mut step = Scope::default();
+    TABLES.iter().for_each(|table| step.row(table, "step"));
+    step.draw("noise", "step");
+    step.inline(
+        &glue::prepare(dit),
+        &[
+            ("latents", "x"),
+            ("timestep_now", "timesteps_now"),
+            ("extra", "extra"),
+            ("pair", "pair"),
+            ("timestep", "timestep"),
+        ],
     );
 
-    // A step.
-    let shared = same(&["temb", "text_states", "cos", "sin"]);
-    let kept: Vec<String> = (0..KEPT).map(|i| format!("deep_{i}")).collect();
-    let now: Vec<String> = (0..KEPT).map(|i| format!("deep_{i}_now")).collect();
-    let mut step: Vec<NodeProto> = TABLES.iter().map(|table| stitch::row(table, "step")).collect();
-    step.extend(whole.draw("noise", "step"));
-    step.extend(
-        whole.inline(
-            &glue::prepare(dit),
-            &[("latents", "x"), ("timestep_now", "timesteps_now"), ("extra", "extra")]
-                .into_iter()
-                .chain([("pair", "pair"), ("timestep", "timestep")])
-                .collect::<Vec<_>>(),
-        ),
-    );
-    let skipped: Vec<(&str, &str)> =
-        skips.iter().map(|skip| (skip.as_str(), skip.as_str())).collect();
-    step.extend(
-        whole.inline(
-            part("shallow-encoder"),
-            &[
-                vec![("latents", "pair")],
-                same(&["timestep", "extra", "temb", "text_states", "cos", "sin"]),
-                skipped.clone(),
-            ]
-            .concat(),
-        ),
-    );
-    let mut refresh = whole.inline(
-        part("deep-core"),
-        &[shared.clone(), vec![*skipped.last().expect("n is 1 or more"), ("deep", "refreshed_0")]]
-            .concat(),
-    );
-    let refreshed: Vec<String> = (0..KEPT).map(|i| format!("refreshed_{i}")).collect();
-    let reused: Vec<String> = (0..KEPT).map(|i| format!("reused_{i}")).collect();
-    refresh.extend((1..KEPT).map(|i| stitch::node("Identity", &[&kept[i - 1]], &[&refreshed[i]])));
-    let reuse = (0..KEPT).map(|i| stitch::node("Identity", &[&kept[i]], &[&reused[i]])).collect();
-    let tensor = |name: &str, dtype: DType| stitch::value(name, dtype);
-    let outputs = |names: &[String]| names.iter().map(|name| tensor(name, DType::F32)).collect();
-    step.push(stitch::branch(
-        "refresh_now",
-        &now,
-        stitch::graph("refresh", refresh, Vec::new(), outputs(&refreshed)),
-        stitch::graph("reuse", reuse, Vec::new(), outputs(&reused)),
-    ));
-    let deep: Vec<(&str, &str)> =
-        kept.iter().zip(&now).map(|(kept, now)| (kept.as_str(), now.as_str())).collect();
-    step.extend(whole.inline(
-        &glue::stand_in(dit),
-        &[deep, vec![("weights", "stand_ins_now"), ("deep", "deep")]].concat(),
-    ));
-    step.extend(whole.inline(
-        part("shallow-decoder"),
-        &[vec![("deep", "deep"), ("noise_pred", "noise_pred")], skipped, shared].concat(),
-    ));
-    step.extend(whole.inline(
+    let skips: Vec<String> = (0..n).map(skip_name).collect();
+    let skips: Vec<(&str, &str)> = skips.iter().map(|skip| (&skip[..], &skip[..])).collect();
+    let shared = ["temb", "text_states", "cos", "sin"].map(|name| (name, name));
+    let read = [("latents", "pair"), ("timestep", "timestep"), ("extra", "extra")];
+    step.inline(part("shallow-encoder"), &[&read[..], &shared, &skips].concat());
+
+    let kept: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}"));
+    let now: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}_now"));
+    let now = now.each_ref().map(String::as_str);
+    let branches = [refresh(part("deep-core"), &[&shared[..], &skips[n - 1..]].concat()), reuse()];
+    step.branch("refresh_now", &now, branches);
+    let kept = kept.each_ref().map(String::as_str);
+    let deep: Vec<(&str, &str)> = kept.into_iter().zip(now).collect();
+    let blended = [("weights", "stand_ins_now"), ("deep", "deep")];
+    step.inline(&glue::stand_in(dit), &[&deep[..], &blended].concat());
+
+    let decoded = [("deep", "deep"), ("noise_pred", "noise_pred")];
+    step.inline(part("shallow-decoder"), &[&decoded[..], &shared, &skips].concat());
+    step.inline(
         &glue::advance(dit),
         &[
             ("noise_pred", "noise_pred"),
@@ -175,43 +162,40 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
             ("next", "x_next"),
             ("next_clean", "clean_next"),
         ],
-    ));
-    step.push(stitch::node("Identity", &["go"], &["go_on"]));
-    let reads = [tensor("step", DType::I64), tensor("go", DType::Bool)].into_iter();
-    let state = ["x", "clean"].into_iter().chain(kept.iter().map(String::as_str));
-    let next = ["x_next", "clean_next"].into_iter().chain(now.iter().map(String::as_str));
-    let body = stitch::graph(
-        "step",
-        step,
-        reads.chain(state.map(|name| tensor(name, DType::F32))).collect(),
-        [tensor("go_on", DType::Bool)]
-            .into_iter()
-            .chain(next.map(|name| tensor(name, DType::F32)))
-            .collect(),
     );
+    step.node("Identity", &["go"], &["go_on"]);
 
-    // All steps, then the images.
-    nodes.extend(whole.count("timesteps", "steps"));
-    let initial = ["latents", "nothing"].into_iter().chain([("none"); KEPT]);
-    nodes.push(whole.repeat("steps", &initial.collect::<Vec<_>>(), "denoised", body));
-    let scaled = [("latents", "denoised"), ("scaled", "scaled")];
-    nodes.extend(whole.inline(&glue::scale(model), &scaled));
-    let decoded = [("latents", "scaled"), ("image", "decoded")];
-    nodes.extend(whole.inline(part("vae-decoder"), &decoded));
-    let pixels = [("image", "decoded"), ("pixels", "images")];
-    nodes.extend(whole.inline(&glue::pixels(model), &pixels));
+    let floats = |names: &[&str]| names.iter().map(|name| stitch::float(name)).collect::<Vec<_>>();
+    let number = |name: &str, dtype| stitch::shaped(name, dtype, &[]);
+    let count = [number("step", DType::I64), number("go", DType::Bool)];
+    let state = [&["x", "clean"], &kept[..]].concat();
+    let next = [&["x_next", "clean_next"], &now[..]].concat();
+    step.close(
+        "step",
+        count.into_iter().chain(floats(&state)).collect(),
+        [number("go_on", DType::Bool)].into_iter().chain(floats(&next)).collect(),
+    )
+}
 
-    let Stitch { initializers, mut domains } = whole;
-    domains.sort_unstable();
-    domains.dedup();
-    let graph = crate::onnx::GraphProto {
-        node: nodes,
-        name: Some(NAME.to_string()),
-        initializer: initializers,
-        input: inputs(model),
-        output: outputs_of(model),
-    };
-    onnx_file(graph, &domains).encode_to_vec()
+/// The branch that runs the deep core: its output, and those kept before but the oldest.
+fn refresh(core: &GraphDef, read: &[(&str, &str)]) -> Inner {
+    let mut branch = Scope::default();
+    branch.inline(core, &[read, &[("deep", "refreshed_0")]].concat());
+    for i in 1..KEPT {
+        branch.node("Identity", &[&format!("deep_{}", i - 1)], &[&format!("refreshed_{i}")]);
+    }
+    let outputs = (0..KEPT).map(|i| stitch::float(&format!("refreshed_{i}")));
+    branch.close("refresh", Vec::new(), outputs.collect())
+}
+
+/// The branch that keeps what is kept.
+fn reuse() -> Inner {
+    let mut branch = Scope::default();
+    for i in 0..KEPT {
+        branch.node("Identity", &[&format!("deep_{i}")], &[&format!("reused_{i}")]);
+    }
+    let outputs = (0..KEPT).map(|i| stitch::float(&format!("reused_{i}")));
+    branch.close("reuse", Vec::new(), outputs.collect())
 }
 
 /// The inputs in their order.
@@ -256,7 +240,7 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     inputs.into_iter().map(|(name, dtype, shape)| stitch::shaped(name, dtype, &shape)).collect()
 }
 
-fn outputs_of(model: &ModelConfig) -> Vec<ValueInfoProto> {
+fn outputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     let factor = model.vae.factor() * model.transformer.patch_size;
     let [height, width] = [Symbol::GridHeight, Symbol::GridWidth]
         .map(|side| (Dim::from(factor) * side.into()).to_string());

@@ -1,5 +1,7 @@
 //! Graphs made one: their nodes under names of their own, joined by the values that they share.
 
+use std::collections::BTreeSet;
+
 use crate::builder::GraphDef;
 use crate::onnx::{
     AttributeProto, AttributeType, DimensionProto, DimensionValue, GraphProto, NodeProto,
@@ -7,33 +9,34 @@ use crate::onnx::{
 };
 use crate::tensor::DType;
 
-/// What the parts leave to the graph around them.
+/// A graph that is being put together, at the top or inside of another.
 #[derive(Default)]
-pub struct Stitch {
-    /// Weights and constants of all parts.
-    pub initializers: Vec<TensorProto>,
-    /// Operator domains besides the standard one, some of them several times.
-    pub domains: Vec<&'static str>,
+pub struct Scope {
+    nodes: Vec<NodeProto>,
+    /// The weights of its own nodes: engines fuse and pack what lies in the graph that they optimise
+    /// more eagerly than what lies around it.
+    initializers: Vec<TensorProto>,
+    domains: BTreeSet<&'static str>,
 }
 
-impl Stitch {
-    /// The nodes of `graph`, whose inputs and outputs are called otherwise outside: `bound` has the
-    /// name inside, then the one outside.
+impl Scope {
+    /// Appends the nodes of `graph`, whose inputs and outputs are called otherwise here: `bound` has
+    /// the name there, then the one here.
     ///
     /// # Panics
     /// If an input or an output is not bound.
     #[track_caller]
-    pub fn inline(&mut self, graph: &GraphDef, bound: &[(&str, &str)]) -> Vec<NodeProto> {
-        let outside = |name: &str| {
-            let found = bound.iter().find(|(inside, _)| *inside == name);
-            found.map(|(_, outside)| outside.to_string())
+    pub fn inline(&mut self, graph: &GraphDef, bound: &[(&str, &str)]) {
+        let here = |name: &str| {
+            let found = bound.iter().find(|(there, _)| *there == name);
+            found.map(|(_, here)| here.to_string())
         };
         for edge in graph.inputs.iter().chain(&graph.outputs) {
-            assert!(outside(&edge.name).is_some(), "{} of {}", edge.name, graph.name);
+            assert!(here(&edge.name).is_some(), "{} of {}", edge.name, graph.name);
         }
         let own = |name: &String| match name.as_str() {
             "" => String::new(),
-            name => outside(name).unwrap_or_else(|| format!("{}/{name}", graph.name)),
+            name => here(name).unwrap_or_else(|| format!("{}/{name}", graph.name)),
         };
         self.domains.extend(&graph.domains);
         let proto = graph.graph();
@@ -43,122 +46,132 @@ impl Stitch {
                 .into_iter()
                 .map(|tensor| TensorProto { name: tensor.name.as_ref().map(own), ..tensor }),
         );
-        let node = |node: NodeProto| NodeProto {
+        self.nodes.extend(proto.node.into_iter().map(|node| NodeProto {
             input: node.input.iter().map(own).collect(),
             output: node.output.iter().map(own).collect(),
             name: node.name.map(|name| format!("{}/{name}", graph.name)),
             ..node
-        };
-        proto.node.into_iter().map(node).collect()
+        }));
     }
 
-    /// The row of `noise` that `step` draws: the last one, if there are fewer.
-    pub fn draw(&mut self, noise: &str, step: &str) -> Vec<NodeProto> {
-        let [sizes, draws, last, drawn] =
-            ["sizes", "draws", "last", "drawn"].map(|name| format!("{noise}/{name}"));
-        let [zero, one] = [0, 1].map(|n| self.int(n));
-        vec![
-            node("Shape", &[noise], &[&sizes]),
-            gather(&sizes, &zero, &draws),
-            node("Sub", &[&draws, &one], &[&last]),
-            node("Min", &[step, &last], &[&drawn]),
-            gather(noise, &drawn, &format!("{noise}_now")),
-        ]
+    /// Appends a node of the standard domain.
+    pub fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str]) {
+        self.nodes.push(node(op, inputs, outputs, Vec::new()));
     }
 
-    /// The number of rows of `table`, as `count`.
-    pub fn count(&mut self, table: &str, count: &str) -> Vec<NodeProto> {
-        let sizes = format!("{table}/sizes");
+    /// Appends the row `step` of `table`, as `TABLE_now`.
+    pub fn row(&mut self, table: &str, step: &str) {
+        self.gather(table, step, &format!("{table}_now"));
+    }
+
+    /// Appends the row of `noise` that `step` draws, as `NOISE_now`: the last one, if there are
+    /// fewer.
+    pub fn draw(&mut self, noise: &str, step: &str) {
+        let [draws, last, drawn] = ["draws", "last", "drawn"].map(|name| format!("{noise}/{name}"));
+        self.count(noise, &draws);
+        let one = self.int(1);
+        self.node("Sub", &[&draws, &one], &[&last]);
+        self.node("Min", &[step, &last], &[&drawn]);
+        self.gather(noise, &drawn, &format!("{noise}_now"));
+    }
+
+    /// Appends the number of rows of `table`, as `count`.
+    pub fn count(&mut self, table: &str, count: &str) {
+        let sizes = format!("{count}/sizes");
         let zero = self.int(0);
-        vec![node("Shape", &[table], &[&sizes]), gather(&sizes, &zero, count)]
+        self.node("Shape", &[table], &[&sizes]);
+        self.gather(&sizes, &zero, count);
     }
 
-    /// `times` runs of `body` over a state that begins with `initial`; the first of it is `end`
-    /// afterwards.
-    pub fn repeat(&self, times: &str, initial: &[&str], end: &str, body: GraphProto) -> NodeProto {
+    /// Appends `yes` if the truth value `condition` holds, else `no`: what they make becomes
+    /// `outputs`.
+    pub fn branch(&mut self, condition: &str, outputs: &[&str], [yes, no]: [Inner; 2]) {
+        let branches = [("then_branch", yes), ("else_branch", no)];
+        let attributes = branches.map(|(name, inner)| self.inner(name, inner)).to_vec();
+        self.nodes.push(node("If", &[condition], outputs, attributes));
+    }
+
+    /// Appends `times` runs of `body` over a state that begins with `initial`; the first of it is
+    /// `end` afterwards.
+    pub fn repeat(&mut self, times: &str, initial: &[&str], end: &str, body: Inner) {
         let inputs: Vec<&str> = [times, ""].into_iter().chain(initial.iter().copied()).collect();
         let rest = (1..initial.len()).map(|i| format!("{end}/{i}"));
         let outputs: Vec<String> = [end.to_string()].into_iter().chain(rest).collect();
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-        NodeProto { attribute: vec![subgraph("body", body)], ..node("Loop", &inputs, &outputs) }
+        let attributes = vec![self.inner("body", body)];
+        self.nodes.push(node("Loop", &inputs, &outputs, attributes));
     }
 
-    /// The name of the constant `n`.
-    fn int(&mut self, n: i64) -> String {
-        let name = n.to_string();
-        if !self.initializers.iter().any(|known| known.name.as_ref() == Some(&name)) {
-            self.initializers.push(TensorProto {
-                name: Some(name.clone()),
-                data_type: Some(DType::I64 as i32),
-                raw_data: Some(n.to_le_bytes().to_vec()),
-                ..TensorProto::default()
-            });
+    /// The graph with these edges, as the attribute of a node of another.
+    pub fn close(
+        self,
+        name: &str,
+        input: Vec<ValueInfoProto>,
+        output: Vec<ValueInfoProto>,
+    ) -> Inner {
+        let Scope { nodes, initializers, domains } = self;
+        let name = Some(name.to_string());
+        let graph = GraphProto { node: nodes, name, initializer: initializers, input, output };
+        Inner { graph, domains }
+    }
+
+    fn inner(&mut self, name: &str, inner: Inner) -> AttributeProto {
+        self.domains.extend(inner.domains);
+        AttributeProto {
+            name: Some(name.to_string()),
+            g: Some(inner.graph),
+            r#type: Some(AttributeType::Graph as i32),
+            ..AttributeProto::default()
         }
+    }
+
+    fn gather(&mut self, from: &str, index: &str, to: &str) {
+        let axis = AttributeProto {
+            name: Some("axis".to_string()),
+            i: Some(0),
+            r#type: Some(AttributeType::Int as i32),
+            ..AttributeProto::default()
+        };
+        self.nodes.push(node("Gather", &[from, index], &[to], vec![axis]));
+    }
+
+    /// The name of the constant `n`, which differs from its name in the graphs around.
+    fn int(&mut self, n: i64) -> String {
+        let name = format!("{n}/{}", self.initializers.len());
+        self.initializers.push(TensorProto {
+            name: Some(name.clone()),
+            data_type: Some(DType::I64 as i32),
+            raw_data: Some(n.to_le_bytes().to_vec()),
+            ..TensorProto::default()
+        });
         name
     }
 }
 
+/// A graph that is whole, and the operator domains of its nodes besides the standard one.
+pub struct Inner {
+    /// The graph, which may read the values of the graph around it.
+    pub graph: GraphProto,
+    /// The domains.
+    pub domains: BTreeSet<&'static str>,
+}
+
 /// A node of the standard domain, called as its first output.
-pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     NodeProto {
         name: Some(format!("{op}/{}", outputs[0])),
         op_type: Some(op.to_string()),
         input: names(inputs),
         output: names(outputs),
+        attribute,
         ..NodeProto::default()
     }
 }
 
-/// The row `step` of `table`, as `TABLE_now`.
-pub fn row(table: &str, step: &str) -> NodeProto {
-    gather(table, step, &format!("{table}_now"))
-}
-
-fn gather(from: &str, index: &str, to: &str) -> NodeProto {
-    let axis = AttributeProto {
-        name: Some("axis".to_string()),
-        i: Some(0),
-        r#type: Some(AttributeType::Int as i32),
-        ..AttributeProto::default()
-    };
-    NodeProto { attribute: vec![axis], ..node("Gather", &[from, index], &[to]) }
-}
-
-/// `yes` if the number `condition` is true, else `no`; the outputs of both become `outputs`.
-pub fn branch(condition: &str, outputs: &[String], yes: GraphProto, no: GraphProto) -> NodeProto {
-    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    NodeProto {
-        attribute: vec![subgraph("then_branch", yes), subgraph("else_branch", no)],
-        ..node("If", &[condition], &outputs)
-    }
-}
-
-fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_string()),
-        g: Some(graph),
-        r#type: Some(AttributeType::Graph as i32),
-        ..AttributeProto::default()
-    }
-}
-
-/// A graph inside of another, whose values it may read.
-pub fn graph(
-    name: &str,
-    node: Vec<NodeProto>,
-    input: Vec<ValueInfoProto>,
-    output: Vec<ValueInfoProto>,
-) -> GraphProto {
-    GraphProto { node, name: Some(name.to_string()), initializer: Vec::new(), input, output }
-}
-
-/// A value whose shape engines find themselves; of no axes, if it is an integer or a truth value.
-pub fn value(name: &str, dtype: DType) -> ValueInfoProto {
-    match dtype {
-        DType::F32 => typed(name, dtype, None),
-        _ => shaped(name, dtype, &[]),
-    }
+/// A value of 32-bit floats whose shape engines find themselves.
+pub fn float(name: &str) -> ValueInfoProto {
+    typed(name, DType::F32, None)
 }
 
 /// A value whose axes have these sizes, which are numbers or symbols.
