@@ -268,10 +268,18 @@ impl Summary {
 
 /// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`.
 pub fn draw(out: &Path) -> String {
+    format!("hydit-serve generate {} -o cat.png", request(out))
+}
+
+/// The command that writes a request for the pipeline in one file of the artifact folder `out`.
+pub fn plan(out: &Path) -> String {
+    format!("hydit-serve plan {} --tensors cat.safetensors", request(out))
+}
+
+fn request(out: &Path) -> String {
     let chinese = std::env::var("LANG").is_ok_and(|language| language.starts_with("zh"));
     let prompt = if chinese { "一只猫坐在雪地里" } else { "a cat sitting in the snow" };
-    let out = quoted(&out.to_string_lossy());
-    format!("hydit-serve generate --model {out} --prompt '{prompt}' -o cat.png")
+    format!("--model {} --prompt '{prompt}'", quoted(&out.to_string_lossy()))
 }
 
 /// A word as a shell takes it.

@@ -253,8 +253,13 @@ fn run(cli: Cli) -> Result<()> {
             };
             bar.bar.finish_and_clear();
             let table = inspect::table(&manifest);
-            let next = check::draw(&options.out);
-            say(format_args!("{table}\nwrote {}\n\nNext:\n  {next}", options.out.display()))?;
+            let mut next = vec![check::draw(&options.out)];
+            if options.single {
+                let host = "the inputs of pipeline.onnx";
+                next.push(format!("{}   # {host}", check::plan(&options.out)));
+            }
+            let (out, next) = (options.out.display(), next.join("\n  "));
+            say(format_args!("{table}\nwrote {out}\n\nNext:\n  {next}"))?;
         }
         (None, None) => unreachable!("clap asks for a command or flags"),
     }
