@@ -85,7 +85,9 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
     whole.inline(&glue::scale(model), &[("latents", "denoised"), ("scaled", "scaled")]);
     whole.inline(part("vae-decoder"), &[("latents", "scaled"), ("image", "decoded")]);
     whole.inline(&glue::pixels(model), &[("image", "decoded"), ("pixels", "images")]);
-    let Inner { graph, domains } = whole.close(NAME, inputs(model), outputs(model));
+    let Inner { mut graph, initializers, domains } =
+        whole.close(NAME, inputs(model), outputs(model));
+    graph.initializer = initializers;
     onnx_file(graph, &domains.into_iter().collect::<Vec<_>>()).encode_to_vec()
 }
 

@@ -13,8 +13,8 @@ use crate::tensor::DType;
 #[derive(Default)]
 pub struct Scope {
     nodes: Vec<NodeProto>,
-    /// The weights of its own nodes: engines fuse and pack what lies in the graph that they optimise
-    /// more eagerly than what lies around it.
+    /// Weights and constants. Those of a graph inside of another go to the outermost: hosts that are
+    /// given files in memory, such as browsers, look for external data there alone.
     initializers: Vec<TensorProto>,
     domains: BTreeSet<&'static str>,
 }
@@ -69,7 +69,7 @@ impl Scope {
     pub fn draw(&mut self, noise: &str, step: &str) {
         let [draws, last, drawn] = ["draws", "last", "drawn"].map(|name| format!("{noise}/{name}"));
         self.count(noise, &draws);
-        let one = self.int(1);
+        let one = self.int(noise, 1);
         self.node("Sub", &[&draws, &one], &[&last]);
         self.node("Min", &[step, &last], &[&drawn]);
         self.gather(noise, &drawn, &format!("{noise}_now"));
@@ -78,7 +78,7 @@ impl Scope {
     /// Appends the number of rows of `table`, as `count`.
     pub fn count(&mut self, table: &str, count: &str) {
         let sizes = format!("{count}/sizes");
-        let zero = self.int(0);
+        let zero = self.int(count, 0);
         self.node("Shape", &[table], &[&sizes]);
         self.gather(&sizes, &zero, count);
     }
@@ -110,13 +110,14 @@ impl Scope {
         output: Vec<ValueInfoProto>,
     ) -> Inner {
         let Scope { nodes, initializers, domains } = self;
-        let name = Some(name.to_string());
-        let graph = GraphProto { node: nodes, name, initializer: initializers, input, output };
-        Inner { graph, domains }
+        let (name, initializer) = (Some(name.to_string()), Vec::new());
+        let graph = GraphProto { node: nodes, name, initializer, input, output };
+        Inner { graph, initializers, domains }
     }
 
     fn inner(&mut self, name: &str, inner: Inner) -> AttributeProto {
         self.domains.extend(inner.domains);
+        self.initializers.extend(inner.initializers);
         AttributeProto {
             name: Some(name.to_string()),
             g: Some(inner.graph),
@@ -135,9 +136,9 @@ impl Scope {
         self.nodes.push(node("Gather", &[from, index], &[to], vec![axis]));
     }
 
-    /// The name of the constant `n`, which differs from its name in the graphs around.
-    fn int(&mut self, n: i64) -> String {
-        let name = format!("{n}/{}", self.initializers.len());
+    /// The name of the constant `n`, which nothing but `user` reads.
+    fn int(&mut self, user: &str, n: i64) -> String {
+        let name = format!("{user}/{n}");
         self.initializers.push(TensorProto {
             name: Some(name.clone()),
             data_type: Some(DType::I64 as i32),
@@ -152,6 +153,8 @@ impl Scope {
 pub struct Inner {
     /// The graph, which may read the values of the graph around it.
     pub graph: GraphProto,
+    /// What the graph around it has for it.
+    pub initializers: Vec<TensorProto>,
     /// The domains.
     pub domains: BTreeSet<&'static str>,
 }
