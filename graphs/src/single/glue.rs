@@ -45,7 +45,7 @@ pub fn stand_in(cfg: &HunyuanDitConfig) -> GraphDef {
     graph.finish()
 }
 
-/// Guidance and the sampler's step, as [`file`](super::file) has it.
+/// Guidance and the sampler's step, as [`file()`](super::file()) has it.
 pub fn advance(cfg: &HunyuanDitConfig) -> GraphDef {
     let graph = Graph::new("advance", Precision::Fp32);
     let mut predicted = latents_shape(cfg, 2.into());

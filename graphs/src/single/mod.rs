@@ -31,7 +31,7 @@ pub const FILE: &str = "pipeline.onnx";
 /// columns of the table `stand_ins`, the latest output first.
 pub const KEPT: usize = 3;
 
-/// Columns of the table `coefficients`: see [`file`].
+/// Columns of the table `coefficients`: see [`file()`].
 pub const COEFFICIENTS: usize = 7;
 
 /// The tables with a row for each step.
