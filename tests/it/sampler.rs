@@ -59,6 +59,17 @@ fn model(latents: &[f32], t: u32) -> Vec<f32> {
     latents.iter().map(wave).collect()
 }
 
+/// Every run of the reference with its name, its noise schedule and a sampler at its first step.
+fn runs() -> impl Iterator<Item = (String, Run, NoiseSchedule, Sampler)> {
+    reference().runs.into_iter().enumerate().map(|(i, run)| {
+        let name = format!("run{i}: {} {} {}", run.sampler, run.spacing, run.steps);
+        let schedule = schedule(&run.schedule);
+        let sampler = Sampler::with_eta(run.sampler, &schedule, run.spacing, run.steps, run.eta);
+        let sampler = sampler.expect(&name);
+        (name, run, schedule, sampler)
+    })
+}
+
 // Two readings of the reference. With sqrt, log and exp rounded correctly in the script nothing is
 // left to differ: no tolerance. As torch runs by itself, its sqrt, log and exp are off by one unit
 // in the last place for some arguments (6e-8 of a coefficient): dozens of steps add that up to
@@ -66,12 +77,7 @@ fn model(latents: &[f32], t: u32) -> Vec<f32> {
 // in latents of size 20: 3.5e-5.
 #[test]
 fn timesteps_and_trajectories_are_those_of_diffusers() {
-    for (i, run) in reference().runs.iter().enumerate() {
-        let schedule = schedule(&run.schedule);
-        let name = format!("run{i}: {} {} {}", run.sampler, run.spacing, run.steps);
-        let mut sampler =
-            Sampler::with_eta(run.sampler, &schedule, run.spacing, run.steps, run.eta)
-                .expect(&name);
+    for (i, (name, run, schedule, mut sampler)) in runs().enumerate() {
         assert_eq!(sampler.timesteps(), run.timesteps, "{name}");
         let mut noise = [TorchGenerator::new(42), TorchGenerator::new(43)];
         let mut latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(16)).collect();
@@ -97,12 +103,7 @@ fn timesteps_and_trajectories_are_those_of_diffusers() {
 // is rounded once more, and an epsilon model's are large, as above.
 #[test]
 fn coefficients_take_the_steps_of_the_sampler() {
-    for (i, run) in reference().runs.iter().enumerate() {
-        let schedule = schedule(&run.schedule);
-        let name = format!("run{i}: {} {} {}", run.sampler, run.spacing, run.steps);
-        let mut sampler =
-            Sampler::with_eta(run.sampler, &schedule, run.spacing, run.steps, run.eta)
-                .expect(&name);
+    for (name, run, schedule, mut sampler) in runs() {
         let coefficients = sampler.coefficients();
         assert_eq!(coefficients.len(), run.steps, "{name}");
         let mut noise = [TorchGenerator::new(42)];
