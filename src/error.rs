@@ -71,8 +71,8 @@ pub enum Error {
     Tokenizer(#[source] TokenizerError),
     /// The decisions of a request are not known before it is drawn.
     #[error(
-        "cache policy {policy} decides while the picture is drawn, so that there is no plan of it; \
-         take one that plans, such as N3 or auto:35dB"
+        "{policy} decides while the picture is drawn: generate shows what it did; a plan needs \
+         another cache policy, such as N3 or auto:35dB"
     )]
     Reactive {
         /// The policy.

@@ -7,7 +7,7 @@ use hydit_graphs::variant::Variant;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
-use crate::cache::{CachePolicy, Plan, PolicyInput};
+use crate::cache::{CachePolicy, Decision, Plan, PolicyInput};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
@@ -195,6 +195,15 @@ impl CheckedRequest {
     /// What the cache policy does.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The decisions of all steps.
+    ///
+    /// # Errors
+    /// [`Error::Reactive`] if they are made while the image is drawn.
+    pub fn planned(&self) -> Result<&[Decision]> {
+        let reactive = || Error::Reactive { policy: self.cache_policy.to_string() };
+        self.plan.planned().ok_or_else(reactive)
     }
 
     /// The same request of another prompt.

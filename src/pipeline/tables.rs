@@ -48,9 +48,7 @@ pub fn tables(
     request: &CheckedRequest,
 ) -> Result<(Vec<Table>, Vec<&'static str>)> {
     assert!(request.is_for(artifacts), "the request was checked against another model");
-    let Some(plan) = request.plan().planned() else {
-        return Err(Error::Reactive { policy: request.cache_policy.to_string() });
-    };
+    let plan = request.planned()?;
     let manifest = &artifacts.manifest;
     let dit = &manifest.model.transformer;
     let (images, sizes) = (request.num_images, sizes(manifest, request));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
@@ -55,12 +55,7 @@ impl Plan {
         let request = self.request.request(&artifacts, prompt, self.negative.as_deref(), None)?;
         let request = request.check(&artifacts)?;
         let timesteps = request.sampler().timesteps();
-        let Some(plan) = request.plan().planned() else {
-            bail!(
-                "{} decides while the picture is drawn: generate shows what it did",
-                request.cache_policy
-            );
-        };
+        let plan = request.planned()?;
         if let Some(file) = tensors {
             let (tables, cut) = tables(&artifacts, &request)?;
             prompts::tell_cut(&cut);
