@@ -50,6 +50,7 @@ pub mod hunyuan_dit;
 mod interface;
 pub mod manifest;
 pub mod model;
+mod moves;
 mod names;
 mod nn;
 pub mod onnx;
