@@ -33,11 +33,16 @@ pub fn blend(hidden: usize, terms: usize) -> GraphDef {
     let graph = Graph::new("blend", Precision::Fp32);
     let term = |i: usize| {
         let deep = tokens_input(&graph, &format!("deep_{i}"), hidden);
-        deep * graph.input(&format!("weight_{i}"), DType::F32, &[1.into()])
+        (deep, graph.input(&format!("weight_{i}"), DType::F32, &[1.into()]))
     };
-    let sum = (1..terms).fold(term(0), |sum, i| sum + term(i));
-    graph.output("deep", sum);
+    graph.output("deep", weighted_sum((0..terms).map(term)));
     graph.finish()
+}
+
+/// The sum of some values, each times its weight.
+pub(crate) fn weighted_sum<'g>(terms: impl Iterator<Item = (Var<'g>, Var<'g>)>) -> Var<'g> {
+    let products = terms.map(|(value, weight)| value * weight);
+    products.reduce(|sum, product| sum + product).expect("at least one")
 }
 
 /// Computes how far `now` is from `before`, relative to `before`: the root mean square of the

@@ -7,7 +7,7 @@ use prost::Message;
 use crate::builder::GraphDef;
 use crate::dim::Dim;
 use crate::onnx;
-use crate::tensor::{Initializer, Source, TensorSpec};
+use crate::tensor::{DType, Initializer, Source, TensorSpec};
 
 /// ONNX operator set: the newest whose operators ONNX Runtime, TensorRT 10 and tract all run.
 pub const OPSET: i64 = 20;
@@ -145,24 +145,24 @@ fn header(initializer: &Initializer) -> onnx::TensorProto {
     }
 }
 
-fn dimension(dim: &Dim) -> onnx::DimensionProto {
-    onnx::DimensionProto {
-        value: Some(match dim.known() {
-            Some(n) => onnx::DimensionValue::DimValue(n as i64),
-            None => onnx::DimensionValue::DimParam(dim.to_string()),
-        }),
-    }
+fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
+    let sizes: Vec<String> = spec.shape.iter().map(Dim::to_string).collect();
+    value(&spec.name, spec.dtype, Some(&sizes))
 }
 
-pub(crate) fn value_info(spec: &TensorSpec) -> onnx::ValueInfoProto {
-    let dim = spec.shape.iter().map(dimension).collect();
-    onnx::ValueInfoProto {
-        name: Some(spec.name.clone()),
-        r#type: Some(onnx::TypeProto {
-            tensor_type: Some(onnx::TensorTypeProto {
-                elem_type: Some(spec.dtype as i32),
-                shape: Some(onnx::TensorShapeProto { dim }),
-            }),
+/// A value whose axes have these sizes, which are numbers or symbols; without a shape, engines find
+/// it themselves.
+pub(crate) fn value(name: &str, dtype: DType, shape: Option<&[String]>) -> onnx::ValueInfoProto {
+    let size = |size: &String| onnx::DimensionProto {
+        value: Some(match size.parse() {
+            Ok(number) => onnx::DimensionValue::DimValue(number),
+            Err(_) => onnx::DimensionValue::DimParam(size.clone()),
         }),
+    };
+    let shape = shape.map(|sizes| onnx::TensorShapeProto { dim: sizes.iter().map(size).collect() });
+    let tensor_type = Some(onnx::TensorTypeProto { elem_type: Some(dtype as i32), shape });
+    onnx::ValueInfoProto {
+        name: Some(name.to_string()),
+        r#type: Some(onnx::TypeProto { tensor_type }),
     }
 }

@@ -1,6 +1,7 @@
 //! What is between the parts: the arithmetic that the orchestrator does on the host otherwise.
 
 use super::{COEFFICIENTS, KEPT};
+use crate::arithmetic::weighted_sum;
 use crate::builder::{Graph, GraphDef, Var};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
@@ -14,8 +15,7 @@ pub fn begin(cfg: &HunyuanDitConfig) -> GraphDef {
     let graph = Graph::new("begin", Precision::Fp32);
     let latents = graph.input("latents", DType::F32, &latents_shape(cfg, Dim::ONE));
     let extra = graph.input("extra", DType::F32, &[rows(), cfg.hidden_size.into()]);
-    let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(Dim::from);
-    let cos = graph.input("cos", DType::F32, &[height, width, cfg.attention_head_dim.into()]);
+    let cos = graph.input("cos", DType::F32, &grid_shape(cfg));
     graph.output("nothing", latents * 0.0);
     let tokens = cos.slice(2, 0, 1).reshape([1, -1, 1]);
     graph.output("none", (tokens * 0.0) + (extra.unsqueeze([1]) * 0.0));
@@ -40,8 +40,8 @@ pub fn stand_in(cfg: &HunyuanDitConfig) -> GraphDef {
     let deep = |i: usize| graph.input(&format!("deep_{i}"), DType::F32, &shape);
     let deep: Vec<Var<'_>> = (0..KEPT).map(deep).collect();
     let weights = graph.input("weights", DType::F32, &[KEPT.into()]);
-    let terms = deep.into_iter().enumerate().map(|(i, deep)| deep * weights.slice(0, i, i + 1));
-    graph.output("deep", terms.reduce(|sum, term| sum + term).expect("some are kept"));
+    let terms = deep.into_iter().enumerate().map(|(i, deep)| (deep, weights.slice(0, i, i + 1)));
+    graph.output("deep", weighted_sum(terms));
     graph.finish()
 }
 
@@ -103,8 +103,14 @@ fn rows() -> Dim {
     Dim::from(2) * Symbol::Batch.into()
 }
 
-/// `[n * times, c, h, w]`
-fn latents_shape(cfg: &HunyuanDitConfig, times: Dim) -> Vec<Dim> {
+/// The rotary tables' shape.
+pub fn grid_shape(cfg: &HunyuanDitConfig) -> [Dim; 3] {
+    let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(Dim::from);
+    [height, width, cfg.attention_head_dim.into()]
+}
+
+/// The shape of the latents of each image `times` over.
+pub fn latents_shape(cfg: &HunyuanDitConfig, times: Dim) -> Vec<Dim> {
     let patch = Dim::from(cfg.patch_size);
     let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(|side| patch * side.into());
     vec![times * Symbol::Batch.into(), cfg.in_channels.into(), height, width]

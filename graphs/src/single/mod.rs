@@ -17,7 +17,7 @@ use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
 use crate::manifest::ModelConfig;
-use crate::model::onnx_file;
+use crate::model::{onnx_file, value};
 use crate::onnx::ValueInfoProto;
 use crate::tensor::DType;
 
@@ -167,8 +167,8 @@ fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usiz
     );
     step.node("Identity", &["go"], &["go_on"]);
 
-    let floats = |names: &[&str]| names.iter().map(|name| stitch::float(name)).collect::<Vec<_>>();
-    let number = |name: &str, dtype| stitch::shaped(name, dtype, &[]);
+    let floats = |names: &[&str]| names.iter().map(|name| float(name)).collect::<Vec<_>>();
+    let number = |name: &str, dtype| value(name, dtype, Some(&[]));
     let count = [number("step", DType::I64), number("go", DType::Bool)];
     let state = [&["x", "clean"], &kept[..]].concat();
     let next = [&["x_next", "clean_next"], &now[..]].concat();
@@ -186,7 +186,7 @@ fn refresh(core: &GraphDef, read: &[(&str, &str)]) -> Inner {
     for i in 1..KEPT {
         branch.node("Identity", &[&format!("deep_{}", i - 1)], &[&format!("refreshed_{i}")]);
     }
-    let outputs = (0..KEPT).map(|i| stitch::float(&format!("refreshed_{i}")));
+    let outputs = (0..KEPT).map(|i| float(&format!("refreshed_{i}")));
     branch.close("refresh", Vec::new(), outputs.collect())
 }
 
@@ -196,24 +196,22 @@ fn reuse() -> Inner {
     for i in 0..KEPT {
         branch.node("Identity", &[&format!("deep_{i}")], &[&format!("reused_{i}")]);
     }
-    let outputs = (0..KEPT).map(|i| stitch::float(&format!("reused_{i}")));
+    let outputs = (0..KEPT).map(|i| float(&format!("reused_{i}")));
     branch.close("reuse", Vec::new(), outputs.collect())
+}
+
+/// A value of 32-bit floats inside of the loop.
+fn float(name: &str) -> ValueInfoProto {
+    value(name, DType::F32, None)
 }
 
 /// The inputs in their order.
 fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     let dit = &model.transformer;
     let text = |len: usize| vec!["2*batch".to_string(), len.to_string()];
-    let symbol = |factor: usize, symbol: Symbol| (Dim::from(factor) * symbol.into()).to_string();
-    let latents = || {
-        let [height, width] =
-            [Symbol::GridHeight, Symbol::GridWidth].map(|side| symbol(dit.patch_size, side));
-        vec!["batch".to_string(), dit.in_channels.to_string(), height, width]
-    };
-    let grid = || {
-        let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(|side| symbol(1, side));
-        vec![height, width, dit.attention_head_dim.to_string()]
-    };
+    let texts = |shape: &[Dim]| shape.iter().map(Dim::to_string).collect::<Vec<_>>();
+    let latents = texts(&glue::latents_shape(dit, Dim::ONE));
+    let grid = texts(&glue::grid_shape(dit));
     let steps = |columns: &[usize]| {
         [vec!["steps".to_string()], columns.iter().map(usize::to_string).collect()].concat()
     };
@@ -228,18 +226,18 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
         inputs.push(("style", DType::I64, vec!["2*batch".to_string()]));
     }
     inputs.extend([
-        ("latents", DType::F32, latents()),
-        ("cos", DType::F32, grid()),
-        ("sin", DType::F32, grid()),
+        ("latents", DType::F32, latents.clone()),
+        ("cos", DType::F32, grid.clone()),
+        ("sin", DType::F32, grid),
         ("timesteps", DType::F32, steps(&[])),
         ("refresh", DType::Bool, steps(&[])),
         ("stand_ins", DType::F32, steps(&[KEPT])),
         ("coefficients", DType::F32, steps(&[COEFFICIENTS])),
         ("guidance", DType::F32, steps(&[])),
         ("guidance_rescale", DType::F32, vec![]),
-        ("noise", DType::F32, [vec!["draws".to_string()], latents()].concat()),
+        ("noise", DType::F32, [vec!["draws".to_string()], latents].concat()),
     ]);
-    inputs.into_iter().map(|(name, dtype, shape)| stitch::shaped(name, dtype, &shape)).collect()
+    inputs.into_iter().map(|(name, dtype, shape)| value(name, dtype, Some(&shape))).collect()
 }
 
 fn outputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
@@ -247,5 +245,6 @@ fn outputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     let [height, width] = [Symbol::GridHeight, Symbol::GridWidth]
         .map(|side| (Dim::from(factor) * side.into()).to_string());
     let channels = model.vae.out_channels.to_string();
-    vec![stitch::shaped("images", DType::U8, &["batch".to_string(), height, width, channels])]
+    let shape = ["batch".to_string(), height, width, channels];
+    vec![value("images", DType::U8, Some(&shape))]
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::builder::GraphDef;
 use crate::onnx::{
-    AttributeProto, AttributeType, DimensionProto, DimensionValue, GraphProto, NodeProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use crate::tensor::DType;
 
@@ -64,8 +63,7 @@ impl Scope {
         self.gather(table, step, &format!("{table}_now"));
     }
 
-    /// Appends the row of `noise` that `step` draws, as `NOISE_now`: the last one, if there are
-    /// fewer.
+    /// Appends the row of `noise` that `step` draws, as `NOISE_now`: the last, if there are fewer.
     pub fn draw(&mut self, noise: &str, step: &str) {
         let [draws, last, drawn] = ["draws", "last", "drawn"].map(|name| format!("{noise}/{name}"));
         self.count(noise, &draws);
@@ -170,25 +168,4 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributePro
         attribute,
         ..NodeProto::default()
     }
-}
-
-/// A value of 32-bit floats whose shape engines find themselves.
-pub fn float(name: &str) -> ValueInfoProto {
-    typed(name, DType::F32, None)
-}
-
-/// A value whose axes have these sizes, which are numbers or symbols.
-pub fn shaped(name: &str, dtype: DType, shape: &[String]) -> ValueInfoProto {
-    let size = |size: &String| DimensionProto {
-        value: Some(match size.parse() {
-            Ok(number) => DimensionValue::DimValue(number),
-            Err(_) => DimensionValue::DimParam(size.clone()),
-        }),
-    };
-    typed(name, dtype, Some(TensorShapeProto { dim: shape.iter().map(size).collect() }))
-}
-
-fn typed(name: &str, dtype: DType, shape: Option<TensorShapeProto>) -> ValueInfoProto {
-    let tensor_type = Some(TensorTypeProto { elem_type: Some(dtype as i32), shape });
-    ValueInfoProto { name: Some(name.to_string()), r#type: Some(TypeProto { tensor_type }) }
 }
