@@ -1,5 +1,4 @@
-//! The command `check`: what a checkpoint is, and what its export would need, by reading headers
-//! only.
+//! The command `check`: from headers alone, what a checkpoint is and what its export would need.
 
 use std::fmt::Write;
 use std::path::Path;

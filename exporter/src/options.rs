@@ -27,8 +27,7 @@ pub struct Options {
     pub target: Target,
     /// Whether to write the whole transformer as one graph besides.
     pub full: bool,
-    /// Whether to write the whole pipeline as one graph besides, which reads the weights of the
-    /// others.
+    /// Whether to write the whole pipeline as one graph besides, with the others' weights.
     pub single: bool,
     /// Name or YAML file of the variant; `None` for the one that matches the config.
     pub variant: Option<String>,

@@ -40,10 +40,11 @@ function tokenize(tokenizer, ids, mask, text) {
   const encoded = tokenizer.encode(text);
   const end = encoded.ids.at(-1);
   const cut = encoded.ids.length > length;
+  const pad = ids.data.at(-1); // of a plan whose prompt is short
   const tokens = cut ? [...encoded.ids.slice(0, length - 1), end] : encoded.ids;
   for (let row = rows / 2; row < rows; row++) {
     for (let i = 0; i < length; i++) {
-      ids.data[row * length + i] = BigInt(tokens[i] ?? 0);
+      ids.data[row * length + i] = i < tokens.length ? BigInt(tokens[i]) : pad;
       mask.data[row * length + i] = BigInt(i < tokens.length ? 1 : 0);
     }
   }

@@ -1,4 +1,4 @@
-//! Forged tokenizers.
+//! Tokenizers that are no tokenizers, or lie about themselves, are refused by name.
 
 use std::fs;
 use std::path::Path;
