@@ -80,14 +80,15 @@ impl Artifacts {
         let read = |source| Error::Read { path: self.path.clone(), source };
         let watch = Watch::of(&self.path).map_err(read)?;
         self.check(&entry.file, true)?;
-        self.check(&entry.data, false)?;
+        entry.weights().try_for_each(|name| self.check(name, false))?;
         let bytes = file::read(&path, MAX_GRAPH)
             .map_err(|source| Error::Read { path: path.clone(), source })?;
-        let weights = self.manifest.files[&entry.data].bytes;
-        check_file(&bytes, &entry.data, weights)
+        let weights = entry.weights().map(|name| (&name[..], self.manifest.files[name].bytes));
+        check_file(&bytes, &weights.collect::<Vec<_>>())
             .map_err(|why| Error::Artifact { path: path.clone(), message: why.to_string() })?;
         let session = load(&path);
-        if watch.changed(&[&entry.file, &entry.data]).map_err(read)? {
+        let files: Vec<&str> = entry.weights().chain([&entry.file]).map(String::as_str).collect();
+        if watch.changed(&files).map_err(read)? {
             let message = "was exchanged or changed while it was loaded: load it again".to_string();
             return Err(Error::Artifact { path, message });
         }
@@ -110,7 +111,8 @@ impl Artifacts {
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all
     /// that decides which code runs. Hashing the weights too is [`Artifacts::check_all`].
     pub fn check_code(&self) -> Result<()> {
-        let weights: Vec<&String> = self.manifest.graphs.iter().map(|graph| &graph.data).collect();
+        let graphs = self.manifest.graphs.iter();
+        let weights: Vec<&String> = graphs.flat_map(GraphEntry::weights).collect();
         for name in self.manifest.files.keys() {
             self.check(name, !weights.contains(&name))?;
         }

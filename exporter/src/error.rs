@@ -26,6 +26,19 @@ pub enum Error {
         /// What the system reports.
         source: io::Error,
     },
+    /// A file of the checkpoint cannot be in the artifact folder too.
+    #[error(
+        "{path} cannot be in {out} too: the two folders must be on one file system, and the file be \
+         yours or writable; or export with --weights copy"
+    )]
+    Link {
+        /// The file.
+        path: PathBuf,
+        /// Its second place.
+        out: PathBuf,
+        /// What the system reports.
+        source: io::Error,
+    },
     /// A file or folder does not exist.
     #[error("{path}: not found; {hint}")]
     Missing {

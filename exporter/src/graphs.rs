@@ -52,6 +52,7 @@ pub fn write_graph(
             sink.pad_to(extent.offset);
             match &initializer.source {
                 Source::Constant(bytes) => sink.put(bytes.clone()),
+                Source::File { .. } => unreachable!("the layout has what is in the data file"),
                 Source::Checkpoint { tensor, dims, transform } => {
                     let value = weights.tensor(tensor);
                     convert(&value, dims, *transform, initializer.dtype, |piece| sink.put(piece))

@@ -37,6 +37,7 @@ mod convert;
 mod error;
 mod files;
 mod graphs;
+mod in_place;
 pub mod inspect;
 mod left;
 mod licenses;
@@ -55,7 +56,7 @@ use std::path::Path;
 
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
-use hydit_graphs::{GraphDef, GraphOptions, Manifest, model, single};
+use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
 
 use checkpoint::Checkpoint;
 pub use checkpoint::{CheckpointWeights, Layout};
@@ -63,7 +64,7 @@ pub use component::Component;
 pub use error::{Error, Result, ValueError};
 pub use graphs::write_graph;
 pub use names::Naming;
-pub use options::{Options, Progress};
+pub use options::{Options, Progress, WeightsPlace};
 pub use report::{TensorReport, first_of};
 pub use writer::Folder;
 
@@ -85,7 +86,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let second = checkpoint.tokenizer(1)?;
     second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
 
-    let graphs = graphs::build(options, &config);
+    let mut graphs = graphs::build(options, &config);
     let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
@@ -101,9 +102,20 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         progress.unused(&unused);
     }
 
+    let mut files = in_place::Files::default();
+    if options.weights == WeightsPlace::InPlace {
+        for ((_, graphs), weights) in graphs.iter_mut().zip(&weights) {
+            files.use_for(graphs, weights)?;
+        }
+        progress.copied(in_place::copied(&graphs));
+    }
+
     let mut folder = Folder::prepare(&options.out)?;
     let layouts = graphs.iter().flat_map(|(_, graphs)| graphs).flat_map(GraphDef::layout);
     progress.total(layouts.map(|(_, extent)| extent.length).sum());
+    for (path, name) in files.iter() {
+        folder.link(name, path)?;
+    }
     for ((_, graphs), weights) in graphs.iter().zip(&weights) {
         for graph in graphs {
             write_graph(graph, weights, &mut folder, progress)?;
@@ -140,7 +152,12 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
 
 /// Checks that the precision suits the target, and that the transformer can be cut where it shall.
 fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
-    let Options { precision, target, cache_at_branch, .. } = *options;
+    let Options { precision, target, cache_at_branch, weights, .. } = *options;
+    if weights == WeightsPlace::InPlace && precision == Precision::Int8 {
+        let message = "in-place: no checkpoint has the weights of int8 graphs, they are computed; \
+                       use --dtype fp32 or fp16, or --weights copy";
+        return Err(Error::Flag { flag: "weights", message: message.to_string() });
+    }
     GraphOptions { precision, target }
         .check()
         .map_err(|error| Error::Flag { flag: "dtype", message: error.to_string() })?;
@@ -185,6 +202,7 @@ fn entry(graph: &GraphDef) -> GraphEntry {
         name: graph.name.clone(),
         file: graph.file(),
         data: graph.data_file(),
+        in_place: graph.files_in_place().into_iter().map(str::to_string).collect(),
         parameters: graph.parameters(),
         flops: graph.flops.clone(),
         inputs: graph.inputs.clone(),

@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hydit_export::{Error, Options, Progress, check, export, first_of, inspect, synth};
+use hydit_export::{
+    Error, Options, Progress, WeightsPlace, check, export, first_of, inspect, synth,
+};
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
 use hydit_terminal::{note, plain, say, whole};
@@ -122,6 +124,11 @@ struct Export {
         default_value_t = Target::Portable
     )]
     optimize_for: Target,
+    /// Where the graphs read their weights: in a copy (copy), in the order and type that engines
+    /// read; or in the checkpoint's own files (in-place), which are linked into the artifact folder
+    /// and take no space there, but are turned at every start.
+    #[arg(long, value_enum, default_value_t = Weights::Copy)]
+    weights: Weights,
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]
     full: bool,
@@ -197,6 +204,21 @@ impl From<SynthDtype> for DType {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Weights {
+    Copy,
+    InPlace,
+}
+
+impl From<Weights> for WeightsPlace {
+    fn from(weights: Weights) -> WeightsPlace {
+        match weights {
+            Weights::Copy => WeightsPlace::Copy,
+            Weights::InPlace => WeightsPlace::InPlace,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     hydit_terminal::run(run)
 }
@@ -242,6 +264,7 @@ fn run(cli: Cli) -> Result<()> {
                 cache_at_branch: flags.cache_at_branch,
                 precision: flags.dtype.precision(flags.optimize_for)?,
                 target: flags.optimize_for,
+                weights: flags.weights.into(),
                 full: flags.full,
                 single: flags.single,
                 variant: flags.variant,
@@ -286,6 +309,16 @@ impl Progress for Bar {
 
     fn wrote(&mut self, bytes: u64) {
         self.bar.inc(bytes);
+    }
+
+    fn copied(&mut self, bytes: u64) {
+        if bytes > 0 {
+            let mebibytes = bytes as f64 / (1 << 20) as f64;
+            note(format_args!(
+                "note: {mebibytes:.1} MiB of weights are copied: the checkpoint has them in another \
+                 order"
+            ));
+        }
     }
 
     fn unused(&mut self, tensors: &[String]) {

@@ -25,6 +25,8 @@ pub struct Options {
     pub precision: Precision,
     /// The runtime that the transformer's graphs are built for.
     pub target: Target,
+    /// Where the weights are.
+    pub weights: WeightsPlace,
     /// Whether to write the whole transformer as one graph besides.
     pub full: bool,
     /// Whether to write the whole pipeline as one graph besides, with the others' weights.
@@ -45,11 +47,22 @@ impl Options {
             cache_at_branch: 1,
             precision: Precision::Fp32,
             target: Target::Portable,
+            weights: WeightsPlace::Copy,
             full: false,
             single: false,
             variant: None,
         }
     }
+}
+
+/// Where the graphs of an export read their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsPlace {
+    /// In files of the artifact folder, in the type and the order of axes that engines read.
+    Copy,
+    /// In the checkpoint's own files, which get a second name in the artifact folder. Engines turn
+    /// and convert what they read at every start.
+    InPlace,
 }
 
 /// An observer of an export. All methods do nothing by default; `()` is an observer that ignores
@@ -63,6 +76,10 @@ pub trait Progress {
 
     /// Another so many bytes of weights have been written.
     fn wrote(&mut self, _bytes: u64) {}
+
+    /// Of weights that shall stay in place, so many bytes had to be copied: the checkpoint has them
+    /// in another order.
+    fn copied(&mut self, _bytes: u64) {}
 
     /// The checkpoint has these tensors, which no graph uses.
     fn unused(&mut self, _tensors: &[String]) {}

@@ -1,8 +1,8 @@
 //! The artifact folder: its files, written, hashed and synced one by one, and put in place together.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
@@ -74,6 +74,24 @@ impl Folder {
             sink.put(bytes);
             Ok(())
         })
+    }
+
+    /// Gives the file `path` the name `name` besides: one file in two folders.
+    ///
+    /// # Errors
+    /// It cannot be read, or not be in two folders.
+    pub(crate) fn link(&mut self, name: &str, path: &Path) -> Result<()> {
+        let staged = self.staging.path(name)?;
+        let linked = path.canonicalize().and_then(|path| fs::hard_link(path, &staged));
+        linked.map_err(|source| Error::Link {
+            path: path.to_path_buf(),
+            out: self.staging.place(name),
+            source,
+        })?;
+        let entry = hash(&staged).map_err(Error::reading(path))?;
+        self.files.insert(name.to_string(), entry);
+        self.names.push(name.to_string());
+        Ok(())
     }
 
     /// The files that were written so far, by name.
@@ -151,6 +169,24 @@ fn write(file: &File, pieces: Receiver<Vec<u8>>) -> std::io::Result<FileEntry> {
         out.flush()
     })?;
     file.sync_all()?;
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(FileEntry { bytes, sha256 })
+    Ok(FileEntry { bytes, sha256: hex(hash) })
+}
+
+/// Hashes what is in the file `path`.
+fn hash(path: &Path) -> std::io::Result<FileEntry> {
+    let (mut file, mut hash, mut bytes) = (File::open(path)?, Sha256::new(), 0);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(FileEntry { bytes, sha256: hex(hash) }),
+            n => {
+                hash.update(&chunk[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,5 @@
 //! A graph's file that came from elsewhere, checked before an engine reads it: it consists of what
-//! this crate writes and nothing else, and its weights are in the one file beside it.
+//! this crate writes and nothing else, and its weights are in files that are known.
 //!
 //! ONNX has more ways to name a file (attributes, subgraphs, functions), and engines differ in what
 //! they make of numbers that do not fit. None of that is left to them.
@@ -14,11 +14,11 @@ use crate::tensor::DType;
 #[error("{0}")]
 pub struct UnusableGraph(String);
 
-/// Checks the bytes of an ONNX file whose weights are in the file `data` of `length` bytes.
+/// Checks the bytes of an ONNX file whose weights are in `files` of these names and lengths.
 ///
 /// # Errors
 /// It is not a file that this crate could have written, or names weights elsewhere.
-pub fn check_file(bytes: &[u8], data: &str, length: u64) -> Result<(), UnusableGraph> {
+pub fn check_file(bytes: &[u8], files: &[(&str, u64)]) -> Result<(), UnusableGraph> {
     let wrong = |why: &str| Err(UnusableGraph(why.to_string()));
     let Ok(model) = ModelProto::decode(bytes) else { return wrong("not an ONNX file") };
     // What is not declared is passed over, and not written again.
@@ -31,7 +31,7 @@ pub fn check_file(bytes: &[u8], data: &str, length: u64) -> Result<(), UnusableG
         return wrong("it has graphs inside of its graph, which hydit-export does not write");
     }
     for tensor in &graph.initializer {
-        check_tensor(tensor, data, length).map_err(|why| {
+        check_tensor(tensor, files).map_err(|why| {
             let name = tensor.name.as_deref().unwrap_or_default();
             let name: String = name.chars().take(100).flat_map(char::escape_debug).collect();
             UnusableGraph(format!("its tensor `{name}` {why}"))
@@ -40,7 +40,7 @@ pub fn check_file(bytes: &[u8], data: &str, length: u64) -> Result<(), UnusableG
     Ok(())
 }
 
-fn check_tensor(tensor: &TensorProto, data: &str, length: u64) -> Result<(), &'static str> {
+fn check_tensor(tensor: &TensorProto, files: &[(&str, u64)]) -> Result<(), &'static str> {
     let kinds = [
         DType::F32,
         DType::U8,
@@ -68,9 +68,10 @@ fn check_tensor(tensor: &TensorProto, data: &str, length: u64) -> Result<(), &'s
         found.and_then(|entry| entry.value.as_deref())
     };
     let number = |key| entry(key).and_then(|text| text.parse::<u64>().ok());
-    if entry("location") != Some(data) || tensor.external_data.len() != 3 {
+    let known = files.iter().find(|(name, _)| entry("location") == Some(name));
+    let Some((_, length)) = known.filter(|_| tensor.external_data.len() == 3) else {
         return Err("is not in the file with the weights");
-    }
+    };
     let (Some(offset), Some(found)) = (number("offset"), number("length")) else {
         return Err("has no place in the file with the weights");
     };
@@ -78,7 +79,7 @@ fn check_tensor(tensor: &TensorProto, data: &str, length: u64) -> Result<(), &'s
         return Err("does not fill its shape");
     }
     match offset.checked_add(bytes) {
-        Some(end) if end <= length => Ok(()),
+        Some(end) if end <= *length => Ok(()),
         _ => Err("ends beyond the file with the weights"),
     }
 }
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn what_this_crate_writes_is_fine_and_nothing_else() {
         let (good, length) = model();
-        let check = |bytes: &[u8]| check_file(bytes, "product.onnx.data", length);
+        let check = |bytes: &[u8]| check_file(bytes, &[("product.onnx.data", length)]);
         assert_eq!(check(&good.encode_to_vec()), Ok(()));
         type Forge = fn(&mut ModelProto);
         let set = |key: &'static str, value: &'static str| {
@@ -173,10 +174,10 @@ mod tests {
         let node = &mut forged.graph.as_mut().expect("a graph").node[0];
         node.attribute.push(attribute);
         let mut bytes = forged.encode_to_vec();
-        assert_eq!(check_file(&bytes, "product.onnx.data", length), Ok(()));
+        assert_eq!(check_file(&bytes, &[("product.onnx.data", length)]), Ok(()));
         // The attribute's name gives way to its field 5, a tensor, of the same length.
         let name = bytes.windows(7).position(|w| w == b"\x0a\x05value").expect("the name");
         bytes[name] = 0x2A;
-        assert!(check_file(&bytes, "product.onnx.data", length).is_err());
+        assert!(check_file(&bytes, &[("product.onnx.data", length)]).is_err());
     }
 }

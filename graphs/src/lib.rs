@@ -47,6 +47,7 @@ pub mod config;
 mod dim;
 mod embedders;
 pub mod hunyuan_dit;
+mod in_place;
 mod interface;
 pub mod manifest;
 pub mod model;
@@ -67,6 +68,7 @@ mod yaml;
 
 pub use builder::{Graph, GraphDef, Scope, Var, Weights};
 pub use dim::{Cost, Dim, ParseDimError, Sizes, Symbol};
+pub use in_place::Place;
 pub use manifest::Manifest;
 pub use names::UnknownName;
 pub use options::{GraphOptions, Precision, Target, UnsupportedOptions};

@@ -80,6 +80,9 @@ pub struct GraphEntry {
     pub file: String,
     /// Name of the file with the weights, which the ONNX file refers to.
     pub data: String,
+    /// Names of the checkpoint's files that have more of the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_place: Vec<String>,
     /// Number of parameters that the graph has from the checkpoint.
     pub parameters: u64,
     /// Floating-point operations of one run.
@@ -270,7 +273,7 @@ impl Manifest {
 
     fn check_names(&self) -> Result<(), ManifestError> {
         let tokenizers = [&self.tokenizers.text_encoder, &self.tokenizers.text_encoder_2];
-        let graphs = self.graphs.iter().flat_map(|graph| [&graph.file, &graph.data]);
+        let graphs = self.graphs.iter().flat_map(|graph| graph.weights().chain([&graph.file]));
         for name in graphs.chain(tokenizers.map(|tokenizer| &tokenizer.file)) {
             if !self.files.contains_key(name) {
                 return Err(ManifestError::FileName(name.clone()));
@@ -284,6 +287,11 @@ impl Manifest {
 }
 
 impl GraphEntry {
+    /// The names of all files with weights of the graph.
+    pub fn weights(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.data).chain(&self.in_place)
+    }
+
     /// Checks the tensors of the field `field`.
     fn check(
         &self,

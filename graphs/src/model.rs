@@ -1,6 +1,6 @@
 //! A [`GraphDef`] as bytes: the ONNX file, and the layout of the data file beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
@@ -53,15 +53,25 @@ impl GraphDef {
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.initializers.iter().filter_map(|initializer| match &initializer.source {
             Source::Checkpoint { tensor, dims, .. } => Some((tensor.as_str(), dims.as_slice())),
+            Source::File { tensor, .. } => Some((tensor.as_str(), initializer.dims.as_slice())),
             Source::Constant(_) => None,
         })
+    }
+
+    /// The files of the checkpoint that the graph reads weights from.
+    pub fn files_in_place(&self) -> BTreeSet<&str> {
+        let files = self.initializers.iter().filter_map(|initializer| match &initializer.source {
+            Source::File { file, .. } => Some(file.as_str()),
+            _ => None,
+        });
+        files.collect()
     }
 
     /// The initializers of the data file in its order, with the bytes that they take.
     pub fn layout(&self) -> Vec<(&Initializer, Extent)> {
         let mut end = 0u64;
         let mut layout = Vec::new();
-        for initializer in self.initializers.iter().filter(|i| !is_inline(i)) {
+        for initializer in self.initializers.iter().filter(|i| is_in_data_file(i)) {
             let length = initializer.bytes() as u64;
             let offset = end.next_multiple_of(if length < PAGE { LINE } else { PAGE });
             end = offset + length;
@@ -86,22 +96,13 @@ impl GraphDef {
                 Source::Constant(bytes) if is_inline(initializer) => {
                     onnx::TensorProto { raw_data: Some(bytes.clone()), ..header(initializer) }
                 }
+                Source::File { file, offset, .. } => {
+                    let length = initializer.bytes() as u64;
+                    outside(initializer, file, Extent { offset: *offset, length })
+                }
                 _ => {
                     let (_, extent) = external.next().expect("the layout has every other one");
-                    onnx::TensorProto {
-                        external_data: [
-                            ("location", self.data_file()),
-                            ("offset", extent.offset.to_string()),
-                            ("length", extent.length.to_string()),
-                        ]
-                        .map(|(key, value)| onnx::StringStringEntryProto {
-                            key: Some(key.to_string()),
-                            value: Some(value),
-                        })
-                        .to_vec(),
-                        data_location: Some(onnx::DataLocation::External as i32),
-                        ..header(initializer)
-                    }
+                    outside(initializer, &self.data_file(), *extent)
                 }
             })
             .collect();
@@ -132,8 +133,30 @@ pub(crate) fn onnx_file(graph: onnx::GraphProto, domains: &[&str]) -> onnx::Mode
     }
 }
 
+fn is_in_data_file(initializer: &Initializer) -> bool {
+    !is_inline(initializer) && !matches!(initializer.source, Source::File { .. })
+}
+
 fn is_inline(initializer: &Initializer) -> bool {
     matches!(&initializer.source, Source::Constant(bytes) if bytes.len() <= INLINE)
+}
+
+/// An initializer whose elements are in `file`.
+fn outside(initializer: &Initializer, file: &str, extent: Extent) -> onnx::TensorProto {
+    let entries = [
+        ("location", file.to_string()),
+        ("offset", extent.offset.to_string()),
+        ("length", extent.length.to_string()),
+    ];
+    let entry = |(key, value): (&str, String)| onnx::StringStringEntryProto {
+        key: Some(key.to_string()),
+        value: Some(value),
+    };
+    onnx::TensorProto {
+        external_data: entries.map(entry).to_vec(),
+        data_location: Some(onnx::DataLocation::External as i32),
+        ..header(initializer)
+    }
 }
 
 fn header(initializer: &Initializer) -> onnx::TensorProto {

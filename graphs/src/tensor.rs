@@ -54,6 +54,15 @@ pub enum Source {
         /// The change that is applied before the elements are written.
         transform: Transform,
     },
+    /// A tensor of the checkpoint in the file where it has it.
+    File {
+        /// The tensor's name in the checkpoint.
+        tensor: String,
+        /// Name of the file, which is beside the ONNX file.
+        file: String,
+        /// Offset of the first byte.
+        offset: u64,
+    },
     /// Bytes that were computed while the graph was built, little-endian.
     Constant(Vec<u8>),
 }

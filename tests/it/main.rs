@@ -10,6 +10,7 @@ mod corpus;
 mod cut;
 mod finite;
 mod image;
+mod in_place;
 mod matmul;
 mod memory;
 mod noise;

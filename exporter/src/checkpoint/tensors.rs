@@ -13,7 +13,7 @@ use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::names::{Naming, Rows, anchors};
 use crate::report::TensorReport;
-use crate::weights::{View, WeightsFile, find};
+use crate::weights::{View, WeightsFile, find, width};
 
 /// The weights of one component, by the names that its tensors have in diffusers and transformers
 /// today.
@@ -126,6 +126,24 @@ impl CheckpointWeights {
     pub(crate) fn tensor(&self, name: &str) -> Tensor<'_> {
         let stored = &self.tensors[name];
         Tensor { dtype: stored.dtype, bytes: self.files[stored.file].bytes(&stored.views) }
+    }
+
+    /// The file of the tensor `name` and the byte where it begins there, if its elements lie in it
+    /// row by row.
+    ///
+    /// # Errors
+    /// It begins where its elements cannot be read.
+    pub(crate) fn place(&self, name: &str) -> Result<Option<(&Path, u64)>> {
+        let Stored { file, dtype, views, .. } = &self.tensors[name];
+        let (path, [view]) = (&self.files[*file].path, &views[..]) else { return Ok(None) };
+        if view.start.is_multiple_of(width(*dtype)) {
+            return Ok(view.is_contiguous().then_some((path, view.start as u64)));
+        }
+        let (start, size) = (view.start, width(*dtype));
+        Err(Error::content(path)(format!(
+            "its tensor `{name}` begins at byte {start}, which is not a multiple of {size}: store it \
+             again with a current safetensors, or export with --weights copy"
+        )))
     }
 
     /// Gives the memory of the tensor `name` back.

@@ -61,7 +61,7 @@ impl View {
     }
 
     /// Whether the elements lie row by row, without a gap.
-    fn is_contiguous(&self) -> bool {
+    pub fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(&n, &stride)| {
             let fits = n == 1 || stride == expected;

@@ -17,7 +17,7 @@ use hydit_testing::repository;
 
 use crate::checkpoint::{Place, Told, config, files, message, read_tensors, write_tensors};
 
-fn layouts() -> PathBuf {
+pub fn layouts() -> PathBuf {
     repository().join("tests/reference/layouts")
 }
 
@@ -30,7 +30,7 @@ fn model() -> ModelConfig {
     config
 }
 
-fn diffusers() -> Place {
+pub fn diffusers() -> Place {
     let place = Place::of(&model());
     fs::remove_dir_all(place.checkpoint()).expect("removed");
     let storage = Storage { dtype: DType::F16, ..Storage::default() };
@@ -39,7 +39,7 @@ fn diffusers() -> Place {
 }
 
 /// Tencent's folder in `place`, with the configs and tokenizers that lie there.
-fn tencent(place: &Place) -> PathBuf {
+pub fn tencent(place: &Place) -> PathBuf {
     let (root, from) = (place.path().join("ckpts"), layouts().join("t2i"));
     let t2i = root.join("t2i");
     for (folder, file) in [

@@ -9,5 +9,6 @@ mod hostile;
 mod hostile_configs;
 mod hostile_files;
 mod hostile_tensors;
+mod in_place;
 mod layouts;
 mod replace;

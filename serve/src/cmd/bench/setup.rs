@@ -1,5 +1,6 @@
 //! What is loaded once: a model on an engine, checked before anything is measured.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use hydit::pipeline::cost::sizes;
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Pipeline, Request};
+use hydit_graphs::manifest::GraphEntry;
 use hydit_graphs::{Manifest, Sizes};
 
 use crate::cmd::flags::flags_of;
@@ -97,7 +99,8 @@ impl Setup {
     pub fn weights(&self) -> u64 {
         let Manifest { graphs, files, .. } = self.manifest();
         let loaded = graphs.iter().filter(|graph| graph.name != "full");
-        loaded.map(|graph| files[&graph.data].bytes).sum()
+        let weights: BTreeSet<&String> = loaded.flat_map(GraphEntry::weights).collect();
+        weights.into_iter().map(|name| files[name].bytes).sum()
     }
 
     /// Operations of one call of `stage`; none for what is no graph.
