@@ -11,6 +11,7 @@ mod cut;
 mod finite;
 mod image;
 mod in_place;
+mod made_up;
 mod matmul;
 mod memory;
 mod noise;
