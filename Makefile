@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-client reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,10 +44,10 @@ export-emoji: build
 	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/emoji >/dev/null
 
 # Set-up alone uses the network. Each part says how long it took.
-test: ## all that must hold: format, lints, documents, features, tests, exported files, OpenAI's client
+test: ## all that must hold: format, lints, documents, features, tests, exported files, Triton, OpenAI's client
 	@scripts/part --begin
 	@scripts/part 'set-up' $(MAKE) --no-print-directory setup-test
-	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-client
+	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-triton check-client
 	$(say) 'time of each part:'
 	@scripts/part --table
 	$(say) 'all tests passed'
@@ -86,6 +86,9 @@ cargo-test: tools
 # Fresh exports, read by the onnx package and run by it or the onnxruntime package.
 check-onnx: tools
 	@scripts/part 'exported files' scripts/check-onnx $(DEV)
+
+check-triton: tools
+	@scripts/part 'a true Triton' scripts/test-triton $(DEV)
 
 check-client: tools
 	@HYDIT_BIN=$(DEV) scripts/part "OpenAI's own client" scripts/test-clients --light
@@ -142,7 +145,7 @@ reproducible: tools ## build the programs in two folders, and compare their byte
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
-	@rm -rf artifacts demo .tools .venv-test .venv-openai .venv-reference .venv-bench
+	@rm -rf artifacts demo .tools .triton .venv-test .venv-triton .venv-openai .venv-reference .venv-bench
 
 tools:
 	@command -v cargo >/dev/null || { \

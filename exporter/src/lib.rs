@@ -48,6 +48,7 @@ mod report;
 mod staging;
 pub mod synth;
 pub mod tokenizer;
+pub mod triton;
 mod variants;
 mod weights;
 mod writer;

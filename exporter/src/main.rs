@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{
-    Error, Options, Progress, WeightsPlace, check, export, first_of, inspect, synth,
+    Error, Options, Progress, WeightsPlace, check, export, first_of, inspect, synth, triton,
 };
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
@@ -37,6 +37,9 @@ enum Command {
         /// Artifact folder.
         dir: PathBuf,
     },
+    /// Write a model repository for Triton: an ensemble, prompt in and image out, around the
+    /// pipeline in one file.
+    Triton(Triton),
     /// Write a checkpoint with made-up weights in the shape of a released model or a smaller one,
     /// to measure speed and memory without the real weights.
     Synth(Synth),
@@ -55,6 +58,44 @@ struct Check {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct Triton {
+    /// Artifact folder, exported with --single.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Plan that the repository offers, a file of hydit-serve plan --tensors: image size, sampler,
+    /// steps, guidance and cache policy. Again for each; clients choose by the name of the file.
+    #[arg(long, value_name = "FILE", required = true)]
+    plan: Vec<PathBuf>,
+    /// Model repository to write: a new or empty folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Name of the ensemble; its steps are called NAME-request and NAME-pipeline.
+    #[arg(long, default_value = "hydit")]
+    name: String,
+    /// Where the pipeline runs: cpu, cuda or tensorrt (ONNX Runtime's TensorRT provider).
+    #[arg(long, value_enum, default_value_t = Provider::Cpu)]
+    provider: Provider,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Provider {
+    Cpu,
+    Cuda,
+    #[value(name = "tensorrt")]
+    TensorRt,
+}
+
+impl From<Provider> for triton::Provider {
+    fn from(provider: Provider) -> triton::Provider {
+        match provider {
+            Provider::Cpu => triton::Provider::Cpu,
+            Provider::Cuda => triton::Provider::Cuda,
+            Provider::TensorRt => triton::Provider::TensorRt,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -240,6 +281,23 @@ fn run(cli: Cli) -> Result<()> {
         }
         (Some(Command::Inspect { dir }), _) => {
             say(inspect::table(&inspect::read(&dir)?))?;
+        }
+        (Some(Command::Triton(flags)), _) => {
+            let options = triton::Options {
+                model: flags.model,
+                plans: flags.plan,
+                out: flags.out,
+                name: flags.name,
+                provider: flags.provider.into(),
+            };
+            let [ensemble, request, pipeline] = triton::export(&options)?;
+            let out = check::quoted(&options.out.to_string_lossy());
+            say(format_args!(
+                "wrote {}: {ensemble} (prompt in, image out) = {request}, {pipeline}\n\nNext:\n  \
+                 tritonserver --model-repository {out}   # its Python needs numpy, safetensors, \
+                 tokenizers",
+                options.out.display()
+            ))?;
         }
         (Some(Command::Synth(flags)), _) => {
             let shape = synth::Shape {

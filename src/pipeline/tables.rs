@@ -108,7 +108,7 @@ pub fn tables(
     let guidance = if request.guided() { request.guidance_scale } else { 1.0 };
     table("guidance", &[steps], Numbers::F32(vec![guidance; steps]));
     let rescale = if request.guided() { request.guidance_rescale } else { 0.0 };
-    table("guidance_rescale", &[], Numbers::F32(vec![rescale]));
+    table("guidance_rescale", &[steps], Numbers::F32(vec![rescale; steps]));
     let rows = if draws { steps } else { 1 };
     table("noise", &[&[rows], &shape[..]].concat(), Numbers::F32(noise));
     let fields = ["negative_prompt", "prompt"].into_iter().zip(cut);

@@ -12,3 +12,4 @@ mod hostile_tensors;
 mod in_place;
 mod layouts;
 mod replace;
+mod triton;

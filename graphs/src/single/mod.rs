@@ -35,7 +35,8 @@ pub const KEPT: usize = 3;
 pub const COEFFICIENTS: usize = 7;
 
 /// The tables with a row for each step.
-const TABLES: [&str; 5] = ["timesteps", "refresh", "stand_ins", "coefficients", "guidance"];
+const TABLES: [&str; 6] =
+    ["timesteps", "refresh", "stand_ins", "coefficients", "guidance", "guidance_rescale"];
 
 /// The bytes of the ONNX file of the pipeline whose parts are `graphs`, those of one export that is
 /// cut at `n`.
@@ -54,7 +55,7 @@ const TABLES: [&str; 5] = ["timesteps", "refresh", "stand_ins", "coefficients", 
 /// | `stand_ins` | `[steps, 3]` | weights of its last outputs; 1, 0, 0 for the latest as it is |
 /// | `coefficients` | `[steps, 7]` | the sampler's |
 /// | `guidance` | `[steps]` | 1 for none |
-/// | `guidance_rescale` | `[]` | |
+/// | `guidance_rescale` | `[steps]` | 0 for none |
 /// | `noise` | `[steps or 1, n, c, h, w]` | what the sampler draws at each step; the last row goes on |
 ///
 /// Output: `images` `[n, height, width, 3]`, bytes.
@@ -158,7 +159,7 @@ fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usiz
             ("latents", "x"),
             ("clean", "clean"),
             ("guidance", "guidance_now"),
-            ("guidance_rescale", "guidance_rescale"),
+            ("guidance_rescale", "guidance_rescale_now"),
             ("coefficients", "coefficients_now"),
             ("noise", "noise_now"),
             ("next", "x_next"),
@@ -234,7 +235,7 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
         ("stand_ins", DType::F32, steps(&[KEPT])),
         ("coefficients", DType::F32, steps(&[COEFFICIENTS])),
         ("guidance", DType::F32, steps(&[])),
-        ("guidance_rescale", DType::F32, vec![]),
+        ("guidance_rescale", DType::F32, steps(&[])),
         ("noise", DType::F32, [vec!["draws".to_string()], latents].concat()),
     ]);
     inputs.into_iter().map(|(name, dtype, shape)| value(name, dtype, Some(&shape))).collect()
