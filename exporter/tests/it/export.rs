@@ -62,6 +62,11 @@ fn a_single_graph_reads_the_weights_of_the_others() {
     // Hosts that are given files in memory look for weights in the outermost graph alone.
     let branches = ["then_branch", "else_branch"].map(|branch| inner(&step, "If", branch));
     assert!([&step].into_iter().chain(&branches).all(|graph| graph.initializer.is_empty()));
+    // TensorRT reads a loop whose condition is given, and bytes as outputs alone.
+    let ours = |op: &str| graph.node.iter().find(|node| node.op_type.as_deref() == Some(op));
+    assert!(ours("Loop").expect("a loop").input.iter().all(|name| !name.is_empty()));
+    let last = graph.node.last().expect("a node");
+    assert_eq!((last.op_type.as_deref(), &last.output[0][..]), (Some("Cast"), "images"));
     // Each weight once, where the split graphs have it.
     let places = |graph: &GraphProto| -> Vec<[String; 3]> {
         let place = |tensor: &TensorProto| {

@@ -86,8 +86,9 @@ pub fn pixels(model: &ModelConfig) -> GraphDef {
     let sides = [Symbol::Height, Symbol::Width].map(Dim::from);
     let shape = [Symbol::Batch.into(), model.vae.out_channels.into(), sides[0], sides[1]];
     let image = graph.input("image", DType::F32, &shape);
-    let bytes = ((image * 0.5 + 0.5).clip(0.0, 1.0) * 255.0).round().cast(DType::U8);
-    graph.output("pixels", bytes.transpose([0, 2, 3, 1]));
+    let values = ((image * 0.5 + 0.5).clip(0.0, 1.0) * 255.0).round();
+    // TensorRT has bytes as outputs, but nothing that reads them.
+    graph.output("pixels", values.transpose([0, 2, 3, 1]).cast(DType::U8));
     graph.finish()
 }
 

@@ -92,7 +92,9 @@ impl Scope {
     /// Appends `times` runs of `body` over a state that begins with `initial`; the first of it is
     /// `end` afterwards.
     pub fn repeat(&mut self, times: &str, initial: &[&str], end: &str, body: Inner) {
-        let inputs: Vec<&str> = [times, ""].into_iter().chain(initial.iter().copied()).collect();
+        // The condition could be left out, but not for TensorRT.
+        let go = self.constant(&format!("{end}/go"), DType::Bool, vec![1]);
+        let inputs: Vec<&str> = [times, &go].into_iter().chain(initial.iter().copied()).collect();
         let rest = (1..initial.len()).map(|i| format!("{end}/{i}"));
         let outputs: Vec<String> = [end.to_string()].into_iter().chain(rest).collect();
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
@@ -136,14 +138,18 @@ impl Scope {
 
     /// The name of the constant `n`, which nothing but `user` reads.
     fn int(&mut self, user: &str, n: i64) -> String {
-        let name = format!("{user}/{n}");
+        self.constant(&format!("{user}/{n}"), DType::I64, n.to_le_bytes().to_vec())
+    }
+
+    /// The name of a constant without axes.
+    fn constant(&mut self, name: &str, dtype: DType, bytes: Vec<u8>) -> String {
         self.initializers.push(TensorProto {
-            name: Some(name.clone()),
-            data_type: Some(DType::I64 as i32),
-            raw_data: Some(n.to_le_bytes().to_vec()),
+            name: Some(name.to_string()),
+            data_type: Some(dtype as i32),
+            raw_data: Some(bytes),
             ..TensorProto::default()
         });
-        name
+        name.to_string()
     }
 }
 
