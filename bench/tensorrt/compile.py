@@ -84,7 +84,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             plan = pathlib.Path(folder) / "plan.safetensors"
             flags = ["--sampler", "dpmms", "--infer-steps", "10", "--image-size", *options.size.split("x")]
-            subprocess.run([options.serve, "plan", "--model", model, "--prompt", "any", *flags, "--tensors", plan],
+            subprocess.run([options.serve.resolve(), "plan", "--model", model, "--prompt", "any", *flags, "--tensors", plan],
                            check=True, stdout=subprocess.DEVNULL)
             with safe_open(plan, "np") as tensors:
                 inputs = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}

@@ -5,7 +5,6 @@ import * as ort from "onnxruntime-web/wasm";
 import { randn } from "./noise.js";
 import { read } from "./safetensors.js";
 
-ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", self.location).href };
 // Threads share memory, which browsers allow only to pages that are isolated from others.
 ort.env.wasm.numThreads = self.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
 
@@ -16,7 +15,14 @@ const bytes = async (name) => {
 };
 const json = async (name) => JSON.parse(new TextDecoder().decode(await bytes(name)));
 
+/// A file that the build has compressed, since plain file servers do not. Its ending is none that they know.
+const unpacked = async (name) => {
+  const stream = new Blob([await bytes(name)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+};
+
 async function load() {
+  ort.env.wasm.wasmBinary = await unpacked("ort-wasm-simd-threaded.wasm.packed");
   const { weights, plans } = await json("files.json");
   let loaded = 0;
   const externalData = [];
