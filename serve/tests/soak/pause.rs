@@ -12,14 +12,17 @@ use crate::job_client::{create, done, until};
 
 /// Pauses, unless `SOAK_PAUSES` says.
 const PAUSES: usize = 50;
-/// Shortest pause, more than a graph call of the small model may take, and how much longer it may
-/// be, in milliseconds.
-const PAUSE: (u64, u64) = (3000, 4000);
+/// Shortest pause in seconds, unless `SOAK_PAUSE_SECONDS` says: more than a graph call of the small
+/// model may take.
+const SECONDS: usize = 3;
+/// How much longer a pause may be, in milliseconds.
+const LONGER: u64 = 4000;
 
 #[test]
 #[ignore = "minutes: make soak"]
 fn pauses_fail_nothing() {
     let pauses = number("SOAK_PAUSES", PAUSES);
+    let shortest = 1000 * number("SOAK_PAUSE_SECONDS", SECONDS) as u64;
     let server = Server::start(&["--deadline", "1h"]);
     let (over, drawn) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut dice = Dice(20261127);
@@ -36,7 +39,7 @@ fn pauses_fail_nothing() {
             until(&server, &name, &["running"]);
             thread::sleep(Duration::from_millis(dice.below(200)));
             server.signal(Signal::STOP);
-            thread::sleep(Duration::from_millis(PAUSE.0 + dice.below(PAUSE.1)));
+            thread::sleep(Duration::from_millis(shortest + dice.below(LONGER)));
             server.signal(Signal::CONT);
             done(&server, &name);
         }
