@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use hydit_serve::server::settings::{Connections, Settings};
-use hydit_serve::server::{App, Clock, serve};
+use hydit_serve::server::{App, Clock, Listeners, serve};
 use hydit_testing::emoji;
 
 use crate::scratch::Scratch;
@@ -52,7 +52,8 @@ fn serving() -> SocketAddr {
             app.scheduler.started().await.expect("it warms up");
             app.scheduler.drain();
             tell.send(address).expect("it waits");
-            serve(vec![listener], app, std::future::pending()).await.expect("it serves");
+            let listeners = Listeners { http: vec![listener], ..Listeners::default() };
+            serve(listeners, app, std::future::pending()).await.expect("it serves");
         });
     });
     told.recv().expect("a server")

@@ -1,4 +1,4 @@
-"""KServe's and Triton's clients against a server: python kserve_client.py URL KEY"""
+"""KServe's and Triton's clients against a server: python kserve_client.py URL KEY ADDRESS, that of gRPC"""
 
 import asyncio
 import base64
@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 
 import tritonclient.http as triton
-from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from tritonclient.utils import InferenceServerException
 
-url, key = sys.argv[1:]
+url, key, address = sys.argv[1:]
 headers = {"Authorization": f"Bearer {key}"}
 CAT = "蓝色背景上的猫"
 # Name, datatype, value.
@@ -79,6 +79,20 @@ async def with_kserve():
         return pictures[True]
 
 
+async def with_kserve_over_grpc():
+    client = InferenceGRPCClient(address, timeout=60)
+    key_of_call = [("authorization", headers["Authorization"])]
+    assert await client.is_server_live(headers=key_of_call) and await client.is_server_ready(headers=key_of_call)
+    assert await client.is_model_ready("emoji", headers=key_of_call)
+    inputs = [InferInput(name, [1], datatype) for name, datatype, _ in INPUTS]
+    for tensor, (_, datatype, value) in zip(inputs, INPUTS):
+        tensor.set_data_from_numpy(array(datatype, value), binary_data=True)
+    answer = await client.infer(InferRequest("emoji", inputs, request_id="42"), headers=key_of_call)
+    outputs = {output.name: output.as_numpy() for output in answer.outputs}
+    assert outputs["seed"].tolist() == [7, 8]
+    return outputs["image"].tolist()
+
+
 def with_triton():
     client = triton.InferenceServerClient(url.removeprefix("http://"), network_timeout=60)
     ask = {"headers": dict(headers)}
@@ -125,6 +139,8 @@ def with_triton():
 
 first = asyncio.run(with_kserve())
 print("kserve: health, inference in JSON and in bytes, an error")
+assert asyncio.run(with_kserve_over_grpc()) == first, "the same pictures over gRPC"
+print("kserve over gRPC: health, inference in bytes")
 assert with_triton() == first, "the same pictures to every client"
 print("tritonclient: health, metadata, inference in bytes, numbers of any width, chosen outputs, errors")
 versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("kserve", "tritonclient"))

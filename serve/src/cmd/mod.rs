@@ -36,8 +36,8 @@ struct Cli {
 enum Command {
     /// Draw images of a prompt.
     Generate(generate::Generate),
-    /// Serve images over HTTP.
-    Serve(serve::Serve),
+    /// Serve images over HTTP and gRPC.
+    Serve(Box<serve::Serve>),
     /// Measure models, engines and cache policies beside each other on this machine.
     Bench(bench::Bench),
     /// Find the cache schedules that keep most quality for the fewest core runs.

@@ -10,8 +10,10 @@ use super::jobs::JobsError;
 #[non_exhaustive]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error("--listen {address}: cannot listen on this address")]
+    #[error("--{flag} {address}: cannot listen on this address")]
     Listen {
+        /// Name of the flag.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.

@@ -31,5 +31,5 @@ pub use figures::Figures;
 pub use leave::leave;
 pub use output::Output;
 pub use run::run;
-pub use serve::serve;
+pub use serve::{Listeners, serve};
 pub use told::Told;

@@ -13,14 +13,14 @@ use super::app::App;
 use super::clock::Clock;
 use super::error::ServeError;
 use super::scheduler::Scheduler;
-use super::serve::serve;
+use super::serve::{Listeners, serve};
 use super::settings::Settings;
 use super::signals;
 
 /// Serves until SIGTERM, SIGINT or SIGHUP, as [`serve`] does; a second signal ends the process at
 /// once. What was cut off may still be computing when this returns: [`leave`](super::leave) then.
 ///
-/// Standard output gets a line `listening on http://...` for each address, and `ready` when the
+/// Standard output gets a line `listening on http://...` or `grpc://...` for each address, and `ready` when the
 /// models are.
 ///
 /// # Errors
@@ -37,12 +37,18 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 
 async fn live(settings: Settings) -> Result<(), ServeError> {
     let signal = signals::take_over().map_err(ServeError::Runtime)?;
-    let listeners = bind(&settings.listen).await?;
+    let http = bind("listen", &settings.listen).await?;
+    let grpc = bind("grpc-listen", &settings.grpc_listen).await?;
     let app = App::open(settings, Clock::system())?;
-    for (address, _) in &listeners {
+    for (address, _) in &http {
         tell(&format!("listening on http://{address}"));
     }
-    let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
+    for (address, _) in &grpc {
+        tell(&format!("listening on grpc://{address}"));
+    }
+    let [http, grpc] =
+        [http, grpc].map(|bound| bound.into_iter().map(|(_, listener)| listener).collect());
+    let listeners = Listeners { http, grpc };
 
     let shutdown = async {
         let signal = signal.await.expect("the task that tells it lives as long as the process");
@@ -55,9 +61,12 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     }
 }
 
-/// Listens on all `addresses` of a host, and tells which they are. Those that this machine does not
+/// Listens on all `addresses` of a host, which `flag` names, and tells which they are. Those that this machine does not
 /// have, such as the one of IPv6 in many containers, are passed over if there is another.
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, ServeError> {
+async fn bind(
+    flag: &'static str,
+    addresses: &[SocketAddr],
+) -> Result<Vec<(SocketAddr, TcpListener)>, ServeError> {
     let mut bound: Vec<(SocketAddr, TcpListener)> = Vec::new();
     let mut missing = None;
     for &(mut address) in addresses {
@@ -67,10 +76,10 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>
         match listen(address).await {
             Ok(listener) => bound.push(listener),
             Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
-                warn!("--listen: this machine does not have the address {}", address.ip());
-                missing = Some(ServeError::Listen { address, source });
+                warn!("--{flag}: this machine does not have the address {}", address.ip());
+                missing = Some(ServeError::Listen { flag, address, source });
             }
-            Err(source) => return Err(ServeError::Listen { address, source }),
+            Err(source) => return Err(ServeError::Listen { flag, address, source }),
         }
     }
     match missing {

@@ -13,12 +13,18 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::Span;
 
 use super::error::ApiError;
+use super::oip::grpc;
 use crate::server::settings::{ANONYMOUS, Settings};
 
 /// Maximum number of characters of a strange host name in an answer.
 const MAX_NAME: usize = 64;
 /// Paths that need no key and no known host name: health checks.
-pub const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
+const OPEN: [&str; 4] = ["/health", "/ready", "/v2/health/live", "/v2/health/ready"];
+
+/// Whether `path` is that of a health check.
+pub fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || grpc::OPEN.contains(&path)
+}
 
 /// Name of the client that sent a request, as its key says; `anonymous` where no key is needed. In
 /// the extensions of every request that has passed the guard.
@@ -58,7 +64,7 @@ impl Guard {
     fn check_origin(&self, request: &Request) -> Result<(), ApiError> {
         let (method, headers) = (request.method(), request.headers());
         let host = host(request)?;
-        if !self.knows(host) && !OPEN.contains(&request.uri().path()) {
+        if !self.knows(host) && !is_open(request.uri().path()) {
             let name: String = name(host).chars().take(MAX_NAME).collect();
             let message = format!(
                 "the server is not called {name:?}: start it with --allowed-host NAME, or let the \
@@ -92,7 +98,7 @@ impl Guard {
 
     /// The owner of the request's key, found in constant time.
     fn client(&self, path: &str, headers: &HeaderMap) -> Result<Client, ApiError> {
-        if self.keys.is_empty() || OPEN.contains(&path) {
+        if self.keys.is_empty() || is_open(path) {
             return Ok(self.anonymous.clone());
         }
         let refuse =
@@ -138,11 +144,12 @@ impl Guard {
 /// The host that a request is for, perhaps with a port; nothing if it is not text.
 ///
 /// # Errors
-/// 400 when there is not one Host header, as HTTP/1.1 wants it. HTTP/1.0 has it or not.
+/// 400 when there is not one Host header, as HTTP/1.1 wants it. HTTP/1.0 has it or not, HTTP/2 has
+/// an authority instead.
 fn host(request: &Request) -> Result<&str, ApiError> {
     let mut given = request.headers().get_all(header::HOST).iter();
     let (host, more) = (given.next(), given.next());
-    if more.is_some() || (host.is_none() && request.version() != Version::HTTP_10) {
+    if more.is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
         let message = "expected one Host header";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_host", message));
     }

@@ -25,5 +25,5 @@ mod slashes;
 mod unread;
 mod write_deadline;
 
-pub use listen::Listening;
-pub use router::router;
+pub use listen::{Listening, Protocol};
+pub use router::{grpc_router, router};

@@ -13,7 +13,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, info, info_span};
 use uuid::Uuid;
 
-use super::guard::OPEN;
+use super::guard::is_open;
 use crate::server::metrics;
 use crate::server::settings::is_name;
 
@@ -73,7 +73,7 @@ impl Drop for Seen {
         metrics::request(&self.route, self.status, duration);
         let (status, milliseconds) = (self.status, duration.as_micros() as f64 / 1e3);
         let _span = self.span.enter();
-        if OPEN.contains(&&*self.route) && status == 200 {
+        if is_open(&self.route) && status == 200 {
             debug!(status, milliseconds, "answered"); // health checks come every second
         } else {
             info!(status, milliseconds, "answered");

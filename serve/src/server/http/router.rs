@@ -40,6 +40,11 @@ pub fn router(app: Arc<App>) -> Router {
     }
 }
 
+/// The service of a whole server for gRPC.
+pub fn grpc_router(app: Arc<App>) -> Router {
+    guarded(oip::grpc::routes(), &app.settings).with_state(Arc::clone(&app))
+}
+
 /// Puts the layers around `router` that every request passes. The last one sees it first.
 fn guarded<S>(router: Router<S>, settings: &Settings) -> Router<S>
 where
@@ -67,6 +72,7 @@ where
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(oip::shape_errors))
         .layer(from_fn(observe::observe))
+        .layer(from_fn(oip::grpc::shape_errors))
 }
 
 async fn not_found(uri: Uri) -> ApiError {

@@ -1,6 +1,7 @@
 //! Answers that wait for their readers, bounded in bytes all together: whoever reads slowly, or not
 //! at all, on many connections must not fill the memory.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
@@ -59,9 +60,13 @@ pub async fn bound(State(unread): State<Unread>, request: Request, next: Next) -
         return response;
     }
     let (head, body) = response.into_parts();
-    let whole = body.collect().await.expect("a body of known size is there").to_bytes();
-    match unread.count(whole) {
-        Some(counted) => Response::from_parts(head, Body::from(counted)),
+    let whole = body.collect().await.expect("a body of known size is there");
+    let trailers = whole.trailers().cloned().map(Ok);
+    match unread.count(whole.to_bytes()) {
+        Some(counted) => {
+            let body = Full::new(counted).with_trailers(ready(trailers));
+            Response::from_parts(head, Body::new(body))
+        }
         None => {
             let message = "too many answers wait for slow readers; try again in 5 s";
             let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unread_answers", message);
@@ -73,6 +78,7 @@ pub async fn bound(State(unread): State<Unread>, request: Request, next: Next) -
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::http::{HeaderMap, HeaderValue, header};
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tower::ServiceExt;
@@ -103,5 +109,21 @@ mod tests {
         assert_eq!(ask("/large").await.0.status, StatusCode::SERVICE_UNAVAILABLE);
         drop(first);
         assert_eq!(ask("/large").await.0.status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_body_passes_too() {
+        let trailers = HeaderMap::from_iter([(header::EXPIRES, HeaderValue::from_static("0"))]);
+        let body = || Full::new(Bytes::from(vec![7; 100 << 10]));
+        let answer =
+            move || async move { Body::new(body().with_trailers(ready(Some(Ok(trailers))))) };
+        let router = Router::new()
+            .route("/", get(answer))
+            .layer(from_fn_with_state(Unread::new(250 << 10), bound));
+        let ask = Request::get("/").body(Body::empty()).expect("a request");
+        let answer = router.oneshot(ask).await.expect("no service fails");
+        let body = answer.into_body().collect().await.expect("a body");
+        assert_eq!(body.trailers().map(HeaderMap::len), Some(1));
+        assert_eq!(body.to_bytes().len(), 100 << 10);
     }
 }

@@ -1,6 +1,7 @@
 //! Turns options as they are written into checked settings.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, Uri};
@@ -30,6 +31,10 @@ impl Options {
             aliases: aliases(&self.model_alias, &models).map_err(|why| ("model_alias", why))?,
             models,
             listen: self.listen.resolve().map_err(|why| ("listen", why))?,
+            grpc_listen: match self.grpc_listen {
+                Some(address) => address.resolve().map_err(|why| ("grpc_listen", why))?,
+                None => Vec::new(),
+            },
             runtime: RuntimeOptions {
                 backend: self.backend,
                 provider: self.provider,
@@ -85,7 +90,7 @@ impl Default for Settings {
 impl Settings {
     /// Whether other machines may reach the server.
     pub fn is_beyond_this_machine(&self) -> bool {
-        self.listen.iter().any(|address| !address.ip().is_loopback())
+        is_beyond(&self.listen) || is_beyond(&self.grpc_listen)
     }
 
     /// Whether a server can run with these settings.
@@ -150,13 +155,18 @@ impl Settings {
         log::filter(&self.log_level).map_err(|why| ("log_level", why))?;
         if self.is_beyond_this_machine() && self.api_keys.is_empty() && !self.allow_anonymous {
             return refuse(
-                "listen",
+                if is_beyond(&self.listen) { "listen" } else { "grpc_listen" },
                 "reaches beyond this machine, and no API key is set; \
                  give --api-keys-file, or --allow-anonymous to serve anyone",
             );
         }
         Ok(())
     }
+}
+
+/// Whether other machines may reach one of `addresses`.
+fn is_beyond(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().any(|address| !address.ip().is_loopback())
 }
 
 /// Names and folders of models, in order.

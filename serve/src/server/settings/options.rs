@@ -31,6 +31,10 @@ pub struct Options {
     /// the system chooses one.
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: Address,
+    /// Address or host name, and port, to listen on for gRPC: the Open Inference Protocol. Not
+    /// listened for if not given; 127.0.0.1:8001 is usual.
+    #[arg(long, env = "HYDIT_GRPC_LISTEN", value_name = "ADDRESS")]
+    pub grpc_listen: Option<Address>,
     /// Folder of jobs and their pictures; of TensorRT's engines too, with that provider.
     #[arg(
         long,

@@ -19,6 +19,8 @@ pub struct Settings {
     pub aliases: BTreeMap<String, String>,
     /// Addresses to listen on, one at least.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on for gRPC; none for no gRPC.
+    pub grpc_listen: Vec<SocketAddr>,
     /// Folder of jobs and their images, and of TensorRT's engines.
     pub data_dir: PathBuf,
     /// How graphs are run. Its `threads` are those of all workers together, and always given.

@@ -11,7 +11,7 @@ use hydit::runtime::RuntimeOptions;
 use hydit::{CheckedRequest, Request};
 use hydit_serve::server::scheduler::{Failure, Scheduler, Task, TaskEvent, TaskHandle, TaskOutput};
 use hydit_serve::server::settings::Settings;
-use hydit_serve::server::{App, Clock, ServeError, Time, serve};
+use hydit_serve::server::{App, Clock, Listeners, ServeError, Time, serve};
 use hydit_testing::{emoji, process::alone_as};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -105,7 +105,8 @@ impl Served {
         let (shutdown, told) = oneshot::channel();
         let scheduler = app.scheduler.clone();
         let server = tokio::spawn(async move {
-            let ended = serve(vec![listener], app, async { told.await.expect("it is told") }).await;
+            let listeners = Listeners { http: vec![listener], ..Listeners::default() };
+            let ended = serve(listeners, app, async { told.await.expect("it is told") }).await;
             drop(folder); // a server that drains still writes in it
             ended
         });

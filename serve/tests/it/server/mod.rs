@@ -9,6 +9,7 @@ mod api;
 mod cancel;
 mod faults;
 mod full_disk;
+mod grpc;
 mod guard;
 mod jobs;
 mod jobs_faults;

@@ -72,7 +72,7 @@ impl<'a> InferOutput<'a> {
 }
 
 impl Elements<'_> {
-    fn len(self) -> usize {
+    pub fn len(self) -> usize {
         match self {
             Elements::Bytes(all) => all.len(),
             Elements::Int64(all) => all.len(),
@@ -90,7 +90,7 @@ impl Elements<'_> {
     }
 
     /// Appends numbers in little-endian order, strings each behind its length.
-    fn write(self, to: &mut Vec<u8>) {
+    pub fn write(self, to: &mut Vec<u8>) {
         to.reserve_exact(self.size());
         match self {
             Elements::Bytes(all) => all.iter().for_each(|bytes| {

@@ -1,10 +1,12 @@
-//! The Open Inference Protocol, version 2, over REST: a model is one unit, prompt in and image out.
+//! The Open Inference Protocol, version 2, over REST and gRPC: a model is one unit, prompt in and image out.
 //!
 //! As KServe and Triton speak it: `specification/protocol/inference_rest.md` of
 //! kserve/open-inference-protocol, with Triton's binary tensor data extension. `tensors` knows what
-//! the tensors mean, `wire` and `parameters` how requests are written, `answer` how answers are.
+//! the tensors mean, `wire` and `parameters` how requests are written, `answer` how answers are;
+//! `grpc` is the same in messages.
 
 mod answer;
+pub mod grpc;
 mod parameters;
 mod tensors;
 mod wire;
@@ -128,13 +130,19 @@ impl FromRequestParts<Arc<App>> for Model {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Model, ApiError> {
         let Path(path) = Path::<BTreeMap<String, String>>::from_request_parts(parts, app).await?;
-        let (name, _) = app.scheduler.model(path.get("model").map(String::as_str))?;
-        if path.get("version").is_some_and(|version| version != VERSION) {
-            let message = "models have no other version than 1";
-            return Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message));
-        }
-        Ok(Model(name.to_string()))
+        let version = path.get("version").map_or(VERSION, String::as_str);
+        model_of_version(app, path.get("model").map(String::as_str), version).map(Model)
     }
+}
+
+/// The name of an existing model that was asked for so; any version, where none is named.
+fn model_of_version(app: &App, name: Option<&str>, version: &str) -> Result<String, ApiError> {
+    let (name, _) = app.scheduler.model(name)?;
+    if !["", VERSION].contains(&version) {
+        let message = "models have no other version than 1";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message));
+    }
+    Ok(name.to_string())
 }
 
 fn readiness(app: &App, body: impl FnOnce(bool) -> Value) -> Response {

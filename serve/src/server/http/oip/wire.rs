@@ -1,6 +1,8 @@
 //! Requests for inference in JSON, and as bytes after the JSON: the protocol's binary tensor data
 //! extension.
 
+use std::fmt::Debug;
+
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -134,32 +136,76 @@ fn read_input(
 ) -> Result<(&'static str, Value), ApiError> {
     let place = place(&value, "input", index);
     let WrittenInput { name, shape, datatype, parameters, data } = part(value, &place)?;
-    let declared = input(&name)?;
-    let refuse = |what: String| ApiError::field(declared.name, format!("{place}: {what}"));
-    let given = fitting(&datatype, declared.datatype).map_err(refuse)?;
-    if shape.iter().any(|side| *side != 1) {
-        return Err(refuse(format!("its shape is {shape:?}; expected [1], for one element")));
-    }
+    let given = Given::check(&place, &name, &datatype, &shape)?;
     let size = parameters::of_input(parameters.as_ref(), &place)?;
     let element = match (&data, size) {
-        (Some(data), None) => from_json(data, given),
+        (Some(data), None) => from_json(data, given.datatype),
         (None, Some(size)) => {
             let parts = rest.and_then(|rest| rest.split_at_checked(size));
             let (front, back) = parts.ok_or_else(|| {
-                refuse("fewer bytes than its binary_data_size follow the JSON".to_string())
+                given.refuse("fewer bytes than its binary_data_size follow the JSON")
             })?;
             *rest = Some(back);
-            from_bytes(front, given)
+            from_bytes(front, given.datatype)
         }
-        _ => return Err(refuse("give either data or binary_data_size".to_string())),
+        _ => return Err(given.refuse("give either data or binary_data_size")),
     };
-    let element = element.ok_or_else(|| refuse(format!("its data is not one {datatype}")))?;
-    if declared.datatype.integers().is_none() {
-        return Ok((declared.name, element));
+    given.element(element)
+}
+
+/// An input as it is given: with one element, of a type that fits.
+pub struct Given<'a> {
+    declared: Declared,
+    datatype: Datatype,
+    place: &'a str,
+}
+
+impl<'a> Given<'a> {
+    /// Checks what is said of the input `name` at `place`.
+    ///
+    /// # Errors
+    /// 400 that says what is wrong.
+    pub fn check<T: Copy + Into<i128> + Debug>(
+        place: &'a str,
+        name: &str,
+        datatype: &str,
+        shape: &[T],
+    ) -> Result<Given<'a>, ApiError> {
+        let declared = input(name)?;
+        let given = Given { declared, datatype: declared.datatype, place };
+        let datatype = fitting(datatype, declared.datatype).map_err(|what| given.refuse(&what))?;
+        if shape.iter().any(|side| Into::<i128>::into(*side) != 1) {
+            let what = format!("its shape is {shape:?}; expected [1], for one element");
+            return Err(given.refuse(&what));
+        }
+        Ok(Given { datatype, ..given })
     }
-    let integer = if element.is_f64() { as_integer(&element) } else { Some(element) };
-    let integer = integer.ok_or_else(|| refuse("expected a whole number".to_string()))?;
-    Ok((declared.name, integer))
+
+    /// The type that its element is given in.
+    pub fn datatype(&self) -> Datatype {
+        self.datatype
+    }
+
+    /// An error in the input.
+    pub fn refuse(&self, what: &str) -> ApiError {
+        ApiError::field(self.declared.name, format!("{}: {what}", self.place))
+    }
+
+    /// The name of the input and its element, if it was one of its type.
+    ///
+    /// # Errors
+    /// 400 that says what is wrong.
+    pub fn element(&self, element: Option<Value>) -> Result<(&'static str, Value), ApiError> {
+        let Declared { name, datatype, .. } = self.declared;
+        let given: &str = self.datatype.into();
+        let element =
+            element.ok_or_else(|| self.refuse(&format!("its data is not one {given}")))?;
+        if datatype.integers().is_none() {
+            return Ok((name, element));
+        }
+        let integer = if element.is_f64() { as_integer(&element) } else { Some(element) };
+        Ok((name, integer.ok_or_else(|| self.refuse("expected a whole number"))?))
+    }
 }
 
 /// The datatype that is written so, if it can be given for a `declared` one: any number for a
@@ -224,7 +270,7 @@ fn from_json(data: &Value, datatype: Datatype) -> Option<Value> {
 }
 
 /// The one element of this type: a number in little-endian order, a string behind its length.
-fn from_bytes(bytes: &[u8], datatype: Datatype) -> Option<Value> {
+pub fn from_bytes(bytes: &[u8], datatype: Datatype) -> Option<Value> {
     macro_rules! number {
         ($type:ty) => {
             json!(<$type>::from_le_bytes(bytes.try_into().ok()?))
