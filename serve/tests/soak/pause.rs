@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::client::{Dice, IMAGES, number, small};
-use crate::harness::Server;
+use crate::harness::{Answer, PATIENCE, Server, agent};
 use crate::job_client::{create, done, until};
 
 /// Pauses, unless `SOAK_PAUSES` says.
@@ -23,13 +23,18 @@ const LONGER: u64 = 4000;
 fn pauses_fail_nothing() {
     let pauses = number("SOAK_PAUSES", PAUSES);
     let shortest = 1000 * number("SOAK_PAUSE_SECONDS", SECONDS) as u64;
+    let patience = PATIENCE + Duration::from_millis(2 * (shortest + LONGER));
     let server = Server::start(&["--deadline", "1h"]);
     let (over, drawn) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut dice = Dice(20261127);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                let answer = server.post(IMAGES, &small(drawn.load(Ordering::Relaxed), 20));
+                // A pause is as long for who waits.
+                let request = agent().post(server.at(IMAGES)).config();
+                let request = request.timeout_global(Some(patience)).build();
+                let answer = request.send_json(small(drawn.load(Ordering::Relaxed), 20));
+                let answer = Answer::of(answer.expect("it answers"));
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 drawn.fetch_add(1, Ordering::Relaxed);
             }
