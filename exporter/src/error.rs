@@ -34,7 +34,7 @@ pub enum Error {
     Link {
         /// The file.
         path: PathBuf,
-        /// Its second place.
+        /// Where the file was to get a second name.
         out: PathBuf,
         /// What the system reports.
         source: io::Error,

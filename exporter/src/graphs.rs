@@ -6,7 +6,7 @@ use hydit_graphs::{GraphDef, GraphOptions, Precision, Source, bert, hunyuan_dit,
 use crate::checkpoint::CheckpointWeights;
 use crate::component::Component;
 use crate::convert::convert;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::{Options, Progress};
 use crate::writer::Folder;
 
@@ -56,11 +56,7 @@ pub fn write_graph(
                 Source::Checkpoint { tensor, dims, transform } => {
                     let value = weights.tensor(tensor);
                     convert(&value, dims, *transform, initializer.dtype, |piece| sink.put(piece))
-                        .map_err(|source| Error::Values {
-                        component: weights.component().folder(),
-                        tensor: tensor.clone(),
-                        source,
-                    })?;
+                        .map_err(weights.values(tensor))?;
                     weights.release(tensor);
                 }
             }

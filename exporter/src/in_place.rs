@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use crate::checkpoint::CheckpointWeights;
 use crate::component::Component;
 use crate::convert::convert;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The files that graphs read in place, with their names in the artifact folder.
 #[derive(Default)]
@@ -59,13 +59,8 @@ pub(crate) fn copied(graphs: &[(Component, Vec<GraphDef>)]) -> u64 {
 fn check_values(graph: &GraphDef, weights: &CheckpointWeights) -> Result<()> {
     for initializer in &graph.initializers {
         let Source::Checkpoint { tensor, dims, .. } = &initializer.source else { continue };
-        convert(&weights.tensor(tensor), dims, Transform::Keep, initializer.dtype, drop).map_err(
-            |source| Error::Values {
-                component: weights.component().folder(),
-                tensor: tensor.clone(),
-                source,
-            },
-        )?;
+        convert(&weights.tensor(tensor), dims, Transform::Keep, initializer.dtype, drop)
+            .map_err(weights.values(tensor))?;
         weights.release(tensor);
     }
     Ok(())

@@ -77,8 +77,8 @@ pub trait Progress {
     /// Another so many bytes of weights have been written.
     fn wrote(&mut self, _bytes: u64) {}
 
-    /// Of weights that shall stay in place, so many bytes had to be copied: the checkpoint has them
-    /// in another order.
+    /// So many bytes of weights that shall stay in place had to be copied, because the checkpoint
+    /// has them in another order than graphs read.
     fn copied(&mut self, _bytes: u64) {}
 
     /// The checkpoint has these tensors, which no graph uses.

@@ -41,17 +41,7 @@ pub fn check_file(bytes: &[u8], files: &[(&str, u64)]) -> Result<(), UnusableGra
 }
 
 fn check_tensor(tensor: &TensorProto, files: &[(&str, u64)]) -> Result<(), &'static str> {
-    let kinds = [
-        DType::F32,
-        DType::U8,
-        DType::I8,
-        DType::I32,
-        DType::I64,
-        DType::Bool,
-        DType::F16,
-        DType::BF16,
-    ];
-    let dtype = kinds.into_iter().find(|kind| tensor.data_type == Some(*kind as i32));
+    let dtype = tensor.data_type.and_then(DType::from_repr);
     let size = dtype.ok_or("is of an unknown type")?.size() as u64;
     let bytes = tensor
         .dims

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::dim::Dim;
 
 /// The type of a tensor's elements, numbered as ONNX numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::FromRepr,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 #[repr(i32)]

@@ -10,7 +10,7 @@ use hydit_graphs::GraphDef;
 use safetensors::Dtype;
 
 use crate::component::Component;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ValueError};
 use crate::names::{Naming, Rows, anchors};
 use crate::report::TensorReport;
 use crate::weights::{View, WeightsFile, find, width};
@@ -128,8 +128,8 @@ impl CheckpointWeights {
         Tensor { dtype: stored.dtype, bytes: self.files[stored.file].bytes(&stored.views) }
     }
 
-    /// The file of the tensor `name` and the byte where it begins there, if its elements lie in it
-    /// row by row.
+    /// The file of the tensor `name` and the byte where it begins there; `None` where its elements
+    /// do not lie in it row by row.
     ///
     /// # Errors
     /// It begins where its elements cannot be read.
@@ -144,6 +144,15 @@ impl CheckpointWeights {
             "its tensor `{name}` begins at byte {start}, which is not a multiple of {size}: store it \
              again with a current safetensors, or export with --weights copy"
         )))
+    }
+
+    /// Turns what is wrong with a value of the tensor `name` into an error that names both.
+    pub(crate) fn values(&self, name: &str) -> impl FnOnce(ValueError) -> Error {
+        |source| Error::Values {
+            component: self.component.folder(),
+            tensor: name.to_string(),
+            source,
+        }
     }
 
     /// Gives the memory of the tensor `name` back.

@@ -53,8 +53,7 @@ pub fn interface(pipeline: &GraphProto) -> Interface {
 pub fn dtype(value: &ValueInfoProto) -> DType {
     let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
     let number = tensor.and_then(|tensor| tensor.elem_type);
-    let kinds = [DType::I64, DType::Bool, DType::U8];
-    kinds.into_iter().find(|kind| number == Some(*kind as i32)).unwrap_or(DType::F32)
+    number.and_then(DType::from_repr).unwrap_or(DType::F32)
 }
 
 /// The sizes of a value.

@@ -27,11 +27,11 @@ const MAX_GRAPH: u64 = 256 << 20;
 /// Where Triton runs the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
-    /// On the CPU.
+    /// ONNX Runtime on the CPU.
     Cpu,
-    /// On a GPU, by ONNX Runtime's CUDA provider.
+    /// ONNX Runtime's CUDA provider.
     Cuda,
-    /// On a GPU, by ONNX Runtime's TensorRT provider.
+    /// ONNX Runtime's TensorRT provider.
     TensorRt,
 }
 

@@ -23,7 +23,7 @@ const BY_STEP: [&str; 2] = ["steps", "draws"];
 pub struct Plan {
     /// Name in the repository: that of the file.
     pub name: String,
-    /// The file.
+    /// The file that it was read from.
     pub path: PathBuf,
     /// Shape and bytes of the first step, by the names of the pipeline's inputs.
     inputs: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
