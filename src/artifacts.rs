@@ -119,6 +119,15 @@ impl Artifacts {
         Ok(())
     }
 
+    /// Checks size and hash of the tokenizers: all that is needed of the folder beside the manifest
+    /// where other machines draw.
+    pub fn check_tokenizers(&self) -> Result<()> {
+        let entries = &self.manifest.tokenizers;
+        [&entries.text_encoder, &entries.text_encoder_2]
+            .iter()
+            .try_for_each(|entry| self.check(&entry.file, true))
+    }
+
     /// Checks size and hash of every file; `checked` is told each name and size.
     pub fn check_all(&self, mut checked: impl FnMut(&str, u64)) -> Result<()> {
         for (name, entry) in &self.manifest.files {

@@ -187,6 +187,7 @@ fn hash(path: &Path) -> std::io::Result<FileEntry> {
     }
 }
 
-fn hex(hash: Sha256) -> String {
+/// A hash in hexadecimal digits.
+pub fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,9 +4,12 @@
 //! the library `hydit`, which draws.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod backend;
 mod choice;
 mod cmd;
+mod inference;
 mod seed;
 pub mod server;
+mod triton;
 
 pub use cmd::run;

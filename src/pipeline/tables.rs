@@ -1,7 +1,9 @@
 //! A request as the inputs of [`single`](hydit_graphs::single), the pipeline in one file: for hosts
 //! that have no tokenizer of their own, no sampler and no cache policy.
 
-use hydit_input::tokenizer::Tokens;
+use std::sync::Arc;
+
+use hydit_input::tokenizer::{PaddedTokenizer, Tokens};
 
 use super::cost::sizes;
 use super::{conditioner, rope, text};
@@ -33,87 +35,119 @@ pub enum Numbers {
     Bool(Vec<bool>),
 }
 
-/// The inputs of `request`, in the order in which the graph has them, and the fields whose text was
-/// longer than a tokenizer takes. A request without guidance has a guidance of 1, which gives the
-/// same image at twice the cost.
-///
-/// # Errors
-/// [`Error::Tokenizer`], a tokenizer that cannot be read, or [`Error::Reactive`].
-///
-/// # Panics
-/// When the request was checked against another model.
-#[track_caller]
-pub fn tables(
-    artifacts: &Artifacts,
-    request: &CheckedRequest,
-) -> Result<(Vec<Table>, Vec<&'static str>)> {
-    assert!(request.is_for(artifacts), "the request was checked against another model");
-    let plan = request.planned()?;
-    let manifest = &artifacts.manifest;
-    let dit = &manifest.model.transformer;
-    let (images, sizes) = (request.num_images, sizes(manifest, request));
-    let steps = request.sampler().timesteps().len();
-    let mut tables = Vec::new();
-    let mut table = |name, shape: &[usize], numbers| {
-        tables.push(Table { name, shape: shape.to_vec(), numbers });
-    };
-
-    let [bert, t5] = text::tokenizers(artifacts)?;
-    let mut cut = [false; 2];
-    let prompts = [request.negative_prompt.as_str(), request.prompt.as_str()];
-    let texts: Vec<&str> = prompts.into_iter().flat_map(|text| vec![text; images]).collect();
-    for (tokenizer, ids_name, mask_name) in
-        [(bert, "input_ids", "attention_mask"), (t5, "input_ids_t5", "attention_mask_t5")]
-    {
-        let Tokens { ids, mask, truncated } =
-            tokenizer.tokenize(&texts).map_err(Error::Tokenizer)?;
-        let shape = [2 * images, tokenizer.length()];
-        table(ids_name, &shape, Numbers::I64(ids));
-        table(mask_name, &shape, Numbers::I64(mask));
-        cut = [0, 1].map(|i| cut[i] || truncated[i * images]);
+impl Numbers {
+    /// Row by row, little-endian; a truth value is a byte.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Numbers::F32(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            Numbers::I64(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            Numbers::Bool(numbers) => numbers.iter().map(|&n| u8::from(n)).collect(),
+        }
     }
-    if let Some((size, style)) = conditioner::style(manifest, request, 2 * images) {
-        table("image_meta_size", &[2 * images, 6], Numbers::F32(size));
-        table("style", &[2 * images], Numbers::I64(style));
+}
+
+/// Makes the tables of requests for one model: it has the tokenizers, and needs no graph.
+pub struct Tabulator {
+    artifacts: Arc<Artifacts>,
+    tokenizers: [PaddedTokenizer; 2],
+}
+
+impl Tabulator {
+    /// Reads the tokenizers of `artifacts`.
+    ///
+    /// # Errors
+    /// When one is missing, was changed, or is of no use.
+    pub fn open(artifacts: impl Into<Arc<Artifacts>>) -> Result<Tabulator> {
+        let artifacts = artifacts.into();
+        artifacts.check_tokenizers()?;
+        let tokenizers = text::tokenizers(&artifacts)?;
+        Ok(Tabulator { artifacts, tokenizers })
     }
 
-    let seeds = (0..images as u64).map(|image| TorchGenerator::new(request.seed + image));
-    let mut generators: Vec<TorchGenerator> = seeds.collect();
-    let shape = [images, dit.in_channels, sizes.height, sizes.width];
-    let image = shape[1..].iter().product();
-    let mut draw = || generators.iter_mut().flat_map(|g| g.randn(image)).collect::<Vec<f32>>();
-    table("latents", &shape, Numbers::F32(draw()));
-    let coefficients = request.sampler().coefficients();
-    let draws = coefficients.iter().any(|row| row[6] != 0.0);
-    let noise: Vec<f32> = match draws {
-        true => coefficients
-            .iter()
-            .flat_map(|row| if row[6] == 0.0 { vec![0.0; images * image] } else { draw() })
-            .collect(),
-        false => vec![0.0; images * image],
-    };
+    /// The model.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
 
-    let grid = [sizes.grid_height, sizes.grid_width, dit.attention_head_dim];
-    let (cos, sin) = rope::tables(grid[0], grid[1], grid[2], manifest.variant.rope_convention);
-    table("cos", &grid, Numbers::F32(cos));
-    table("sin", &grid, Numbers::F32(sin));
-    let timesteps = request.sampler().timesteps().iter().map(|&t| t as f32).collect();
-    table("timesteps", &[steps], Numbers::F32(timesteps));
-    let refresh = plan.iter().map(|decision| *decision == Decision::Refresh).collect();
-    table("refresh", &[steps], Numbers::Bool(refresh));
-    let stand_ins = plan.iter().flat_map(stand_in).collect();
-    table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
-    let width = coefficients[0].len();
-    table("coefficients", &[steps, width], Numbers::F32(coefficients.concat()));
-    let guidance = if request.guided() { request.guidance_scale } else { 1.0 };
-    table("guidance", &[steps], Numbers::F32(vec![guidance; steps]));
-    let rescale = if request.guided() { request.guidance_rescale } else { 0.0 };
-    table("guidance_rescale", &[steps], Numbers::F32(vec![rescale; steps]));
-    let rows = if draws { steps } else { 1 };
-    table("noise", &[&[rows], &shape[..]].concat(), Numbers::F32(noise));
-    let fields = ["negative_prompt", "prompt"].into_iter().zip(cut);
-    let truncated = fields.filter(|(_, cut)| *cut).map(|(field, _)| field).collect();
-    Ok((tables, truncated))
+    /// The inputs of `request`, in the order in which the graph has them, and the fields whose text
+    /// was longer than a tokenizer takes. A request without guidance has a guidance of 1, which
+    /// gives the same image at twice the cost.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] or [`Error::Reactive`].
+    ///
+    /// # Panics
+    /// When the request was checked against another model.
+    #[track_caller]
+    pub fn tables(&self, request: &CheckedRequest) -> Result<(Vec<Table>, Vec<&'static str>)> {
+        let Tabulator { artifacts, tokenizers: [bert, t5] } = self;
+        assert!(request.is_for(artifacts), "the request was checked against another model");
+        let plan = request.planned()?;
+        let manifest = &artifacts.manifest;
+        let dit = &manifest.model.transformer;
+        let (images, sizes) = (request.num_images, sizes(manifest, request));
+        let steps = request.sampler().timesteps().len();
+        let mut tables = Vec::new();
+        let mut table = |name, shape: &[usize], numbers| {
+            tables.push(Table { name, shape: shape.to_vec(), numbers });
+        };
+
+        let mut cut = [false; 2];
+        let prompts = [request.negative_prompt.as_str(), request.prompt.as_str()];
+        let texts: Vec<&str> = prompts.into_iter().flat_map(|text| vec![text; images]).collect();
+        for (tokenizer, ids_name, mask_name) in
+            [(bert, "input_ids", "attention_mask"), (t5, "input_ids_t5", "attention_mask_t5")]
+        {
+            let Tokens { ids, mask, truncated } =
+                tokenizer.tokenize(&texts).map_err(Error::Tokenizer)?;
+            let shape = [2 * images, tokenizer.length()];
+            table(ids_name, &shape, Numbers::I64(ids));
+            table(mask_name, &shape, Numbers::I64(mask));
+            cut = [0, 1].map(|i| cut[i] || truncated[i * images]);
+        }
+        if let Some((size, style)) = conditioner::style(manifest, request, 2 * images) {
+            table("image_meta_size", &[2 * images, 6], Numbers::F32(size));
+            table("style", &[2 * images], Numbers::I64(style));
+        }
+
+        let seeds = (0..images as u64).map(|image| TorchGenerator::new(request.seed + image));
+        let mut generators: Vec<TorchGenerator> = seeds.collect();
+        let shape = [images, dit.in_channels, sizes.height, sizes.width];
+        let image = shape[1..].iter().product();
+        let mut draw = || generators.iter_mut().flat_map(|g| g.randn(image)).collect::<Vec<f32>>();
+        table("latents", &shape, Numbers::F32(draw()));
+        let coefficients = request.sampler().coefficients();
+        let draws = coefficients.iter().any(|row| row[6] != 0.0);
+        let noise: Vec<f32> = match draws {
+            true => coefficients
+                .iter()
+                .flat_map(|row| if row[6] == 0.0 { vec![0.0; images * image] } else { draw() })
+                .collect(),
+            false => vec![0.0; images * image],
+        };
+
+        let grid = [sizes.grid_height, sizes.grid_width, dit.attention_head_dim];
+        let (cos, sin) = rope::tables(grid[0], grid[1], grid[2], manifest.variant.rope_convention);
+        table("cos", &grid, Numbers::F32(cos));
+        table("sin", &grid, Numbers::F32(sin));
+        let timesteps = request.sampler().timesteps().iter().map(|&t| t as f32).collect();
+        table("timesteps", &[steps], Numbers::F32(timesteps));
+        let refresh = plan.iter().map(|decision| *decision == Decision::Refresh).collect();
+        table("refresh", &[steps], Numbers::Bool(refresh));
+        let stand_ins = plan.iter().flat_map(stand_in).collect();
+        table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
+        let width = coefficients[0].len();
+        table("coefficients", &[steps, width], Numbers::F32(coefficients.concat()));
+        let guidance = if request.guided() { request.guidance_scale } else { 1.0 };
+        table("guidance", &[steps], Numbers::F32(vec![guidance; steps]));
+        let rescale = if request.guided() { request.guidance_rescale } else { 0.0 };
+        table("guidance_rescale", &[steps], Numbers::F32(vec![rescale; steps]));
+        let rows = if draws { steps } else { 1 };
+        table("noise", &[&[rows], &shape[..]].concat(), Numbers::F32(noise));
+        let fields = ["negative_prompt", "prompt"].into_iter().zip(cut);
+        let truncated = fields.filter(|(_, cut)| *cut).map(|(field, _)| field).collect();
+        Ok((tables, truncated))
+    }
 }
 
 /// The weights of the deep core's last outputs at a step.

@@ -3,30 +3,22 @@
 
     run.py PROGRAMS SERVER      PROGRAMS has hydit-export and hydit-serve, SERVER is the folder of scripts/setup-triton
 
-No package carries Triton's ONNX Runtime backend; onnxruntime/model.py beside this file is in its place, which is found by
-the name of the backend. Images may be 1 of 255 apart: noise is drawn in numpy, and the two add in different orders.
+Then `generate` itself has it draw, by --backend triton. Images may be 1 of 255 apart: the graphs add in another order, and
+the ensemble's noise is drawn in numpy.
 """
-import contextlib
-import os
 import pathlib
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import sysconfig
 import tempfile
-import time
 
 import numpy
 import tritonclient.grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from tritonserver import TritonServer, run
+
 PROGRAMS, SERVER = (pathlib.Path(folder).absolute() for folder in sys.argv[1:])
-HERE = pathlib.Path(__file__).parent
-#: What the Python of the two models imports. Triton starts it isolated, with the folder of its backend on the path.
-PACKAGES = ["numpy", "numpy.libs", "onnxruntime", "safetensors", "tokenizers", "huggingface_hub"]
 #: Plans by name: their flags; then prompts, negative prompts and seeds to draw with each.
 PLANS = {
     "dpmms-N3": "--sampler dpmms --infer-steps 10 --cache-policy N3-700-50",
@@ -41,52 +33,6 @@ ORDERS = [
 ]
 
 
-def run(*command):
-    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
-
-
-def free_port():
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def server(folder, repository):
-    """A server on `repository`; gives the address of its gRPC."""
-    backends = folder / "backends"
-    shutil.copytree(SERVER / "backends", backends)
-    shutil.copytree(HERE / "onnxruntime", backends / "onnxruntime")
-    packages = pathlib.Path(sysconfig.get_path("purelib"))
-    for name in PACKAGES:
-        if (packages / name).exists():
-            (backends / "python" / name).symlink_to(packages / name)
-    ports = {name: free_port() for name in ("http", "grpc", "metrics")}
-    flags = [flag for name, port in ports.items() for flag in (f"--{name}-address=127.0.0.1", f"--{name}-port={port}")]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [SERVER / "bin/tritonserver", f"--model-repository={repository}", f"--backend-directory={backends}", *flags],
-            stdout=log, stderr=log, env={**os.environ, "LD_LIBRARY_PATH": str(SERVER / "libs")},
-        )
-    try:
-        address = f"127.0.0.1:{ports['grpc']}"
-        client = tritonclient.grpc.InferenceServerClient(address)
-        for _ in range(240):
-            with contextlib.suppress(InferenceServerException):
-                if client.is_server_ready():
-                    break
-            if process.poll() is not None:
-                break
-            time.sleep(0.5)
-        else:
-            process.kill()
-        if process.poll() is not None:
-            sys.exit(f"tritonserver did not start:\n{(folder / 'log').read_text()[-6000:]}")
-        yield client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
 def ask(client, **given):
     inputs = []
     for name, value in given.items():
@@ -95,6 +41,48 @@ def ask(client, **given):
         tensor.set_data_from_numpy(numpy.array([value], dtype=dtype))
         inputs.append(tensor)
     return client.infer("emoji", inputs).as_numpy("images")
+
+
+def generate(folder, model, where, flags, prompt, negative, seed, *backend):
+    """The images of `hydit-serve generate`, in one array."""
+    with tempfile.TemporaryDirectory(prefix=where, dir=folder) as out:
+        out = pathlib.Path(out)
+        run(PROGRAMS / "hydit-serve", "generate", "--model", model, "--prompt", prompt, "--negative", negative,
+            "--seed", seed, *flags.split(), *backend, "-o", out / "image.png")
+        return numpy.stack([numpy.asarray(Image.open(file)) for file in sorted(out.iterdir())])
+
+
+def remote(folder, model, server):
+    """What --backend triton needs of the artifact folder, and what it refuses."""
+    front, other = folder / "front", folder / "other"
+    for copy in (front, other):
+        copy.mkdir()
+        for file in ("manifest.yaml", "tokenizer.json", "tokenizer_2.json"):
+            shutil.copy(model / file, copy)
+    order = ("--sampler dpmms --infer-steps 4", "a cat", "", 3)
+    tritons = ("--backend", "triton", "--triton")
+    here, there = generate(folder, model, "here", *order), generate(folder, front, "front", *order, *tritons, server.address)
+    if numpy.abs(here.astype(int) - there.astype(int)).max() > 1:
+        sys.exit("the manifest and the tokenizers alone draw another picture")
+    (other / "manifest.yaml").open("a").write("# another export\n")
+    out = folder / "none.png"
+    for model, address, flags, expected in [
+        (other, server.address, [], "it has no model of this export: make its repository from this very folder"),
+        (front, "127.0.0.1:1", [], "grpc://127.0.0.1:1: Connection refused"),
+        (front, "no-such-host.invalid", [], "grpc://no-such-host.invalid:8001: not found"),
+        (front, server.address, ["--cache-policy", "probe:0.3"], "decides while the picture is drawn"),
+        (front, server.address, ["--use-cache", "--compare"], "--compare needs an engine in this program"),
+        (front, server.address, ["--threads", "2"], "--threads is for an engine in this program"),
+        (front, f"{server.address}9999999", [], "expected grpc://HOST:PORT"),
+    ]:
+        ended = run(PROGRAMS / "hydit-serve", "generate", "--model", model, "--prompt", "x", *tritons, address, *flags, "-o",
+                    out, check=False)
+        if ended.returncode == 0 or expected not in ended.stderr or out.exists():
+            sys.exit(f"{address} {flags}: expected {expected!r}, got {ended.returncode}:\n{ended.stderr}")
+    ended = run(PROGRAMS / "hydit-serve", "generate", "--model", front, "--prompt", "x", *tritons, f"127.0.0.1:1,{server.address}",
+                "--json", "-o", out)
+    if f"Triton {server.address.split('?')[0]}, model emoji-pipeline" not in ended.stdout:
+        sys.exit(f"not the host that is there: {ended.stdout}")
 
 
 def main():
@@ -107,18 +95,23 @@ def main():
             plans += ["--plan", folder / f"{name}.safetensors"]
             run(PROGRAMS / "hydit-serve", "plan", "--model", model, "--prompt", "any", *flags.split(), "--tensors", plans[-1])
         run(PROGRAMS / "hydit-export", "triton", "--model", model, *plans, "--out", repository, "--name", "emoji")
-        with server(folder, repository) as client:
-            for number, (plan, prompt, negative, seed) in enumerate(ORDERS):
+        (folder / "server").mkdir()
+        with TritonServer(SERVER, folder / "server", repository) as server:
+            client = server.wait()
+            for plan, prompt, negative, seed in ORDERS:
                 theirs = ask(client, prompt=prompt.encode(), negative_prompt=negative.encode(), seed=seed, plan=plan.encode())
-                out = folder / str(number)
-                out.mkdir()
-                run(PROGRAMS / "hydit-serve", "generate", "--model", model, "--prompt", prompt, "--negative", negative,
-                    "--seed", seed, *PLANS[plan].split(), "-o", out / "image.png")
-                ours = numpy.stack([numpy.asarray(Image.open(file)) for file in sorted(out.iterdir())])
+                ours = generate(folder, model, "here", PLANS[plan], prompt, negative, seed)
                 far = numpy.abs(ours.astype(int) - theirs.astype(int)).max()
                 print(f"{plan}: {theirs.shape}, at most {far} of 255 from what generate draws")
                 if far > 1:
                     sys.exit(f"{plan}: too far")
+                theirs = generate(folder, model, "triton", PLANS[plan], prompt, negative, seed,
+                                  "--backend", "triton", "--triton", server.address)
+                far = numpy.abs(ours.astype(int) - theirs.astype(int)).max()
+                print(f"{plan}: --backend triton, at most {far} of 255 from the engine here")
+                if far > 1:
+                    sys.exit(f"{plan}: too far")
+            remote(folder, model, server)
             first = ask(client, prompt=b"a cat", plan=sorted(PLANS)[0].encode(), seed=0, negative_prompt=b"")
             if not numpy.array_equal(first, ask(client, prompt=b"a cat")):
                 sys.exit("what may be left out is not what it is said to be")

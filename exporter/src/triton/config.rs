@@ -123,19 +123,21 @@ pub fn request(name: &str, interface: &Interface) -> String {
 }
 
 /// The config of the pipeline. One call is one image or several of one size, so Triton batches
-/// nothing; it draws the first step of each plan before it says that it is ready.
+/// nothing; it draws the first step of each plan before it says that it is ready. `hash` is that of the
+/// graph, `export` that of the manifest, by which `hydit-serve --backend triton` knows its model.
 pub fn pipeline(
     name: &str,
     interface: &Interface,
     plans: &[Plan],
     provider: Provider,
-    hash: &str,
+    [hash, export]: [&str; 2],
 ) -> String {
     let Interface { inputs, outputs } = interface;
     let kind = if provider == Provider::Cpu { "KIND_CPU" } else { "KIND_GPU" };
     let mut text = format!(
         "name: \"{name}\"\nbackend: \"onnxruntime\"\ndefault_model_filename: \"{}\"\n\
-         max_batch_size: 0\n{}{}instance_group [ {{ kind: {kind} count: 1 }} ]\n",
+         max_batch_size: 0\n{}{}instance_group [ {{ kind: {kind} count: 1 }} ]\n\
+         parameters {{ key: \"hydit_export\" value {{ string_value: \"{export}\" }} }}\n",
         single::FILE,
         list("input", inputs.iter().map(Edge::text)),
         list("output", outputs.iter().map(Edge::text)),

@@ -12,14 +12,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::onnx::{GraphProto, ModelProto};
-use hydit_graphs::{Manifest, single};
+use hydit_graphs::{Manifest, manifest, single};
 use hydit_input::file;
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use self::plan::Plan;
 use crate::error::{Error, Result};
-use crate::files::check_folder;
+use crate::files::{check_folder, read_text};
 use crate::inspect;
+use crate::writer::hex;
 
 /// The largest ONNX file that is read; the graphs of the released models have a few MiB.
 const MAX_GRAPH: u64 = 256 << 20;
@@ -104,7 +106,9 @@ pub fn export(options: &Options) -> Result<[String; 3]> {
         }
     }
     let hash = &manifest.files[single::FILE].sha256[..12];
-    let text = config::pipeline(single, &interface, &plans, *provider, hash);
+    let text = read_text(&model.join(manifest::FILE), "it was there just now")?;
+    let export = hex(Sha256::new_with_prefix(text));
+    let text = config::pipeline(single, &interface, &plans, *provider, [hash, &export]);
     staged.config(single, &text)?;
     staged.settle(out)?;
     Ok(names)

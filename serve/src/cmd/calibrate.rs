@@ -64,7 +64,7 @@ impl Calibrate {
             (folder.path().join(PARTIAL), Some(folder))
         };
 
-        let backend = Backend::open(&self.engine.options())?;
+        let backend = Backend::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let mut bar = None;

@@ -10,15 +10,17 @@ use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CLOSE, CachePolicy, GAP, START};
 use hydit::request::{Parameters, spacing_of};
-use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
+use hydit::runtime::{Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
 use hydit_terminal::note;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::backend::Backend;
 use crate::choice::choice;
 use crate::seed;
+use crate::triton::Address;
 
 /// What to draw and when the deep core runs. Where a flag is not given, the picture of `--from` or
 /// the model's defaults hold.
@@ -222,8 +224,8 @@ fn finite(text: &str) -> Result<f32, String> {
 #[derive(Args)]
 pub struct EngineFlags {
     /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
-    #[arg(long, value_parser = choice::<BackendChoice>(), default_value_t = BackendChoice::Auto)]
-    backend: BackendChoice,
+    #[arg(long, value_parser = choice::<Backend>(), default_value_t = Backend::Auto)]
+    backend: Backend,
     /// Where ONNX Runtime computes.
     #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
     provider: Provider,
@@ -237,8 +239,56 @@ pub struct EngineFlags {
 
 impl EngineFlags {
     /// The flags as options of the runtime.
-    pub fn options(&self) -> RuntimeOptions {
+    ///
+    /// # Errors
+    /// Tritons shall draw, and not an engine in this program.
+    pub fn options(&self) -> Result<RuntimeOptions> {
         let EngineFlags { backend, provider, threads, low_memory } = *self;
-        RuntimeOptions { backend, provider, threads, low_memory, engines: None }
+        let Some(backend) = backend.engine() else {
+            bail!(
+                "--backend triton: Triton draws whole pictures and tells nothing of their steps; only \
+                 generate and serve take it"
+            );
+        };
+        Ok(RuntimeOptions { backend, provider, threads, low_memory, engines: None })
+    }
+}
+
+/// Which Tritons draw.
+#[derive(Args)]
+pub struct TritonFlags {
+    /// With --backend triton: where the Tritons are that have a repository of hydit-export triton.
+    /// Repeatable, or separated by commas.
+    #[arg(long, value_name = "grpc://HOST:PORT", value_delimiter = ',')]
+    triton: Vec<Address>,
+}
+
+impl TritonFlags {
+    /// The addresses, if Tritons shall draw.
+    ///
+    /// # Errors
+    /// When flags are given that go together with another backend only.
+    pub fn addresses(&self, engine: &EngineFlags) -> Result<Option<&[Address]>> {
+        let EngineFlags { backend, provider, threads, low_memory } = *engine;
+        match (backend, self.triton.is_empty()) {
+            (Backend::Triton, true) => {
+                bail!("--backend triton: name a Triton, by --triton grpc://HOST:8001")
+            }
+            (Backend::Triton, false) => {
+                let local = [
+                    ("--provider", provider != Provider::Cpu),
+                    ("--threads", threads.is_some()),
+                    ("--low-memory", low_memory),
+                ];
+                if let Some((flag, _)) = local.iter().find(|(_, given)| *given) {
+                    bail!(
+                        "{flag} is for an engine in this program: leave it out with --backend triton"
+                    );
+                }
+                Ok(Some(&self.triton))
+            }
+            (_, true) => Ok(None),
+            (_, false) => bail!("--triton: add --backend triton"),
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! `hydit-serve plan`: what a request would do, without doing it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
 use hydit::pipeline::cost::StepCosts;
-use hydit::pipeline::tables::{Numbers, Table, tables};
+use hydit::pipeline::tables::{Numbers, Table, Tabulator};
 use hydit_terminal::say;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -47,7 +48,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn run(self) -> Result<()> {
-        let artifacts = Artifacts::open(&self.model)?;
+        let artifacts = Arc::new(Artifacts::open(&self.model)?);
         let manifest = &artifacts.manifest;
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
@@ -57,7 +58,7 @@ impl Plan {
         let timesteps = request.sampler().timesteps();
         let plan = request.planned()?;
         if let Some(file) = tensors {
-            let (tables, cut) = tables(&artifacts, &request)?;
+            let (tables, cut) = Tabulator::open(artifacts.clone())?.tables(&request)?;
             prompts::tell_cut(&cut);
             file.write(&safetensors(&tables)?)?;
             if file.is_standard() {
@@ -131,14 +132,13 @@ impl Plan {
 
 /// The bytes of a file with `tables`.
 fn safetensors(tables: &[Table]) -> Result<Vec<u8>> {
-    let bytes = |table: &Table| match &table.numbers {
-        Numbers::F32(numbers) => {
-            (Dtype::F32, numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
-        }
-        Numbers::I64(numbers) => {
-            (Dtype::I64, numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
-        }
-        Numbers::Bool(numbers) => (Dtype::BOOL, numbers.iter().map(|&n| u8::from(n)).collect()),
+    let bytes = |table: &Table| {
+        let dtype = match &table.numbers {
+            Numbers::F32(_) => Dtype::F32,
+            Numbers::I64(_) => Dtype::I64,
+            Numbers::Bool(_) => Dtype::BOOL,
+        };
+        (dtype, table.numbers.to_bytes())
     };
     let data: Vec<(Dtype, Vec<u8>)> = tables.iter().map(bytes).collect();
     let views: Vec<(&str, TensorView<'_>)> = tables

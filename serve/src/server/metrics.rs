@@ -26,6 +26,8 @@ const CACHE_DRIFT: &str = "hydit_cache_drift";
 const MODELS_LOADED: &str = "hydit_models_loaded";
 const JOBS_UNSTORED: &str = "hydit_jobs_unstored";
 const WORKER_RESTARTS: &str = "hydit_engine_restarts_total";
+const HOSTS: &str = "hydit_tritons";
+const REDRAWN: &str = "hydit_redrawn_total";
 const RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
 
 /// How a task ended: the values of the label `outcome`.
@@ -99,6 +101,16 @@ pub fn unstored(jobs: usize) {
     gauge!(JOBS_UNSTORED).set(jobs as f64);
 }
 
+/// This number of Tritons draw.
+pub fn hosts(up: usize) {
+    gauge!(HOSTS).set(up as f64);
+}
+
+/// An order was begun again this number of times, as hosts went away that drew it.
+pub fn redrawn(times: usize) {
+    counter!(REDRAWN).increment(times as u64);
+}
+
 /// A thread of a worker was started again.
 pub fn worker_restart() {
     counter!(WORKER_RESTARTS).increment(1);
@@ -168,12 +180,14 @@ fn describe() {
     describe_gauge!(MODELS_LOADED, "Models in memory, of each worker by itself");
     describe_gauge!(JOBS_UNSTORED, "Jobs that have ended but cannot be stored; alert above 0");
     describe_counter!(WORKER_RESTARTS, "Times that a thread of the engine was started again");
+    describe_gauge!(HOSTS, "Tritons that draw, with --backend triton");
+    describe_counter!(REDRAWN, "Times that an order was begun again as a Triton went away");
     describe_gauge!(RESIDENT_MEMORY, "Resident memory of the process");
 }
 
 /// Begins every series whose labels are known.
 fn begin() {
-    for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, WORKER_RESTARTS] {
+    for name in [PICTURES, STEPS, CORE_RUNS, CORE_SKIPS, WORKER_RESTARTS, REDRAWN] {
         counter!(name).increment(0);
     }
     for outcome in TaskOutcome::VARIANTS {
@@ -186,4 +200,5 @@ fn begin() {
     gauge!(CONNECTIONS).set(0.0);
     gauge!(MODELS_LOADED).set(0.0);
     gauge!(JOBS_UNSTORED).set(0.0);
+    gauge!(HOSTS).set(0.0);
 }

@@ -2,16 +2,17 @@
 
 mod compare;
 mod pictures;
+mod remote;
 mod report;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::eval::machine::peak_memory;
-use hydit::image::Texts;
+use hydit::image::{Image, Texts};
 use hydit::request::Parameters;
 use hydit::runtime::Backend;
 use hydit::timing::Stage;
@@ -21,7 +22,7 @@ use hydit_terminal::note;
 use self::pictures::Pictures;
 use self::report::Report;
 use super::files::{read_parameters, tell};
-use super::flags::{EngineFlags, RequestFlags};
+use super::flags::{EngineFlags, RequestFlags, TritonFlags};
 use super::progress::Progress;
 use super::prompts;
 
@@ -56,11 +57,14 @@ pub struct Generate {
     json: bool,
     #[command(flatten)]
     engine: EngineFlags,
+    #[command(flatten)]
+    triton: TritonFlags,
 }
 
 impl Generate {
     pub fn run(self, started: Instant) -> Result<()> {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
+        let tritons = self.triton.addresses(&self.engine)?;
         let artifacts = Artifacts::open(&self.model)?;
         let request = self.resolve(&artifacts, from.as_ref())?;
         let pictures = Pictures::new(&self.output, &request, self.compare)?;
@@ -68,7 +72,10 @@ impl Generate {
             pictures.note_missing_parameters();
         }
 
-        let backend = Backend::open(&self.engine.options())?;
+        if let Some(addresses) = tritons {
+            return self.draw_by(addresses, artifacts, &request, &pictures);
+        }
+        let backend = Backend::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let uncached =
@@ -78,7 +85,9 @@ impl Generate {
         progress.finish();
         prompts::tell_cut(&made.truncated);
 
-        self.write(&pictures, pipeline.artifacts(), &request, &mut made)?;
+        let Generated { images, timings, truncated, .. } = &mut made;
+        let wrote = self.write(&pictures, pipeline.artifacts(), &request, images, truncated)?;
+        wrote.iter().for_each(|&took| timings.add(Stage::Png, took));
         let gain = match uncached {
             Some(uncached) => {
                 Some(compare::gain(&pipeline, &request, &uncached, &made, &pictures)?)
@@ -120,22 +129,22 @@ impl Generate {
         Ok(request.check(artifacts)?)
     }
 
-    /// Writes a file for each image.
+    /// Writes a file for each image, and tells how long each took.
     fn write(
         &self,
         pictures: &Pictures,
         artifacts: &Artifacts,
         request: &Request,
-        made: &mut Generated,
-    ) -> Result<()> {
-        let Generated { images, timings, truncated, .. } = made;
-        for (i, (image, file)) in images.iter().zip(&pictures.images).enumerate() {
-            let texts = self.texts(artifacts, request, i, truncated);
+        images: &[Image],
+        truncated: &[&'static str],
+    ) -> Result<Vec<Duration>> {
+        let files = images.iter().zip(&pictures.images).enumerate();
+        let write = |(i, (image, file))| {
             let start = Instant::now();
-            pictures.write(file, image, &texts)?;
-            timings.add(Stage::Png, start.elapsed());
-        }
-        Ok(())
+            pictures.write(file, image, &self.texts(artifacts, request, i, truncated))?;
+            Ok(start.elapsed())
+        };
+        files.map(write).collect()
     }
 
     fn texts(

@@ -1,6 +1,6 @@
 //! What `generate` did, for people and as data.
 
-use hydit::cache::{refreshed, refreshes};
+use hydit::cache::{Decision, refreshed, refreshes};
 use hydit::timing::{Stage, Timings};
 use hydit::{Generated, Pipeline, Request};
 use serde_json::{Value, json};
@@ -26,16 +26,8 @@ impl Report<'_> {
     /// The plan, the time of each stage, memory, and the files.
     pub fn text(&self) -> String {
         let Generated { plan, timings, .. } = self.made;
-        let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
-        let Request { seed, num_images, ref cache_policy, .. } = *self.request;
-        let last = seed + num_images as u64 - 1;
-        let seeds = if last == seed { String::new() } else { format!(" to {last}") };
-        let mut out = format!(
-            "seed      {seed}{seeds}\n\
-             plan      {marks}  {cache_policy}, {} of {} steps ran the deep core\n\n",
-            refreshes(plan),
-            plan.len()
-        );
+        let mut out = plan_text(self.request, plan);
+        out += "\n";
         out += &table(timings);
         if let Some(seconds) = self.start_seconds {
             out += &format!("first step after          {seconds:5.2} s\n");
@@ -56,14 +48,6 @@ impl Report<'_> {
     /// The same as data, with the parameters that the files hold.
     pub fn json(&self, pipeline: &Pipeline) -> Value {
         let Generated { plan, timings, timesteps, .. } = self.made;
-        let images: Vec<Value> = self
-            .files
-            .iter()
-            .enumerate()
-            .map(|(i, file)| {
-                json!({ "path": file.to_string(), "seed": self.request.seed + i as u64 })
-            })
-            .collect();
         let stages: Vec<Value> = Stage::ALL
             .iter()
             .map(|&(stage, _)| {
@@ -72,7 +56,7 @@ impl Report<'_> {
             })
             .collect();
         let mut out = json!({
-            "images": images,
+            "images": images_json(self.request, self.files),
             "parameters": self.request.parameters(pipeline.artifacts(), 0, &self.made.truncated),
             "backend": pipeline.backend().describe(),
             "steps": plan.len(),
@@ -92,6 +76,25 @@ impl Report<'_> {
         }
         out
     }
+}
+
+/// The seeds of `request` and its plan, two lines.
+pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
+    let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
+    let Request { seed, num_images, ref cache_policy, .. } = *request;
+    let last = seed + num_images as u64 - 1;
+    let seeds = if last == seed { String::new() } else { format!(" to {last}") };
+    let (runs, steps) = (refreshes(plan), plan.len());
+    format!(
+        "seed      {seed}{seeds}\n\
+         plan      {marks}  {cache_policy}, {runs} of {steps} steps ran the deep core\n"
+    )
+}
+
+/// The files of a request's images, with the seed of each.
+pub fn images_json(request: &Request, files: &[Output]) -> Vec<Value> {
+    let files = files.iter().zip(request.seed..);
+    files.map(|(file, seed)| json!({ "path": file.to_string(), "seed": seed })).collect()
 }
 
 /// The calls and the time of each stage that was called.

@@ -135,7 +135,7 @@ impl Sheet {
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
-        let backend = Backend::open(&self.engine.options())?;
+        let backend = Backend::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let (samples, shown) =

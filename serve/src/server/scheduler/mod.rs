@@ -8,6 +8,7 @@
 mod in_flight;
 mod models;
 mod queue;
+mod remote;
 mod shared;
 mod supervisor;
 mod task;
@@ -25,9 +26,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 pub use task::{Failure, Refusal, Task, TaskEvent, TaskOutput};
 
 use self::queue::{Full, Queued};
+use self::remote::Tritons;
 use self::shared::{Shared, Startup, WorkerHealth};
 use self::task::finish;
 use super::clock::Clock;
+use super::error::ServeError;
 use super::metrics::{self, TaskOutcome};
 use super::settings::Settings;
 
@@ -52,15 +55,21 @@ impl Scheduler {
     /// Deadlines are those of `clock`.
     ///
     /// # Errors
-    /// When a model's folder cannot be used.
-    pub fn start(settings: &Settings, clock: Clock) -> hydit::Result<Arc<Scheduler>> {
+    /// When a model's folder cannot be used, or no threads can be started.
+    pub fn start(settings: &Settings, clock: Clock) -> Result<Arc<Scheduler>, ServeError> {
         let mut models = BTreeMap::new();
         for (name, path) in &settings.models {
             let artifacts = Artifacts::open(path)?;
-            artifacts.check_code()?;
+            if settings.tritons.is_empty() {
+                artifacts.check_code()?;
+            }
             models.insert(name.clone(), Arc::new(artifacts));
         }
-        let shared = Arc::new(Shared::new(settings, clock, models));
+        let tritons = match &settings.tritons[..] {
+            [] => None,
+            addresses => Some(Tritons::start(addresses, &models)?),
+        };
+        let shared = Arc::new(Shared::new(settings, clock, models, tritons));
         supervisor::start(&shared);
         Ok(Arc::new(Scheduler { shared }))
     }
@@ -107,9 +116,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether a worker has the model `name` in memory.
+    /// Whether a worker has the model `name` in memory, or a Triton draws it.
     pub fn is_loaded(&self, name: &str) -> bool {
-        self.shared.loaded.lock().get(name).is_some_and(|workers| *workers > 0)
+        match &self.shared.tritons {
+            Some(tritons) => tritons.have(name),
+            None => self.shared.loaded.lock().get(name).is_some_and(|workers| *workers > 0),
+        }
     }
 
     /// Accepts a task, or refuses it at once.
@@ -186,6 +198,8 @@ impl Scheduler {
         let health = self.shared.health.lock();
         if health.contains(&WorkerHealth::Starting) {
             Err("the models are being loaded")
+        } else if health.contains(&WorkerHealth::Alone) {
+            Err("no machine that draws is there")
         } else if health.contains(&WorkerHealth::Dead) {
             Err("an engine's thread has ended and is started again")
         } else if health.contains(&WorkerHealth::Stuck) {

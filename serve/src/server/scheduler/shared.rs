@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::in_flight::InFlight;
 use super::queue::Queue;
+use super::remote::Tritons;
 use super::throughput::Throughput;
 use super::watchdog::Watchdog;
 use crate::server::clock::Clock;
@@ -28,6 +29,8 @@ pub struct Shared {
     /// Other names of models, and those models.
     pub aliases: BTreeMap<String, String>,
     pub options: WorkerOptions,
+    /// Those that draw in the place of engines of this program.
+    pub tritons: Option<Tritons>,
     /// State of each worker.
     pub health: Mutex<Vec<WorkerHealth>>,
     /// In how many workers each model is loaded.
@@ -61,6 +64,8 @@ pub enum WorkerHealth {
     Dead,
     /// One of its graph calls does not return.
     Stuck,
+    /// None of the machines that draw for it is there.
+    Alone,
 }
 
 /// How the start of the workers went.
@@ -77,6 +82,7 @@ impl Shared {
         settings: &Settings,
         clock: Clock,
         models: BTreeMap<String, Arc<Artifacts>>,
+        tritons: Option<Tritons>,
     ) -> Shared {
         let workers = settings.workers.max(1);
         let threads = settings.runtime.threads.map(|threads| (threads / workers).max(1));
@@ -95,6 +101,7 @@ impl Shared {
             model_names: settings.models.iter().map(|(name, _)| name.clone()).collect(),
             aliases: settings.aliases.clone(),
             options,
+            tritons,
             health: Mutex::new(vec![WorkerHealth::Starting; workers]),
             loaded: Mutex::default(),
             watchdogs: (0..workers).map(|_| Arc::default()).collect(),

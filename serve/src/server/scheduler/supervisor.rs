@@ -43,8 +43,14 @@ pub fn start(shared: &Arc<Shared>) {
 fn keep_alive(shared: &Arc<Shared>, index: usize) {
     loop {
         let watchdog = shared.watchdogs[index].clone();
-        let worker = Worker { index, shared: shared.clone(), watchdog };
-        let why = match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+        let run = || match &shared.tritons {
+            Some(tritons) => {
+                tritons.run(shared);
+                Ok(())
+            }
+            None => Worker { index, shared: shared.clone(), watchdog }.run(),
+        };
+        let why = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error_chain(&error),
             Err(panic) => {

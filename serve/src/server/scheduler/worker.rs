@@ -30,7 +30,7 @@ pub struct Worker {
 }
 
 /// Counts a worker among those that take tasks.
-struct AtWork<'a>(&'a Shared);
+pub struct AtWork<'a>(&'a Shared);
 
 /// A task under way.
 struct Running {
@@ -43,7 +43,8 @@ struct Running {
 }
 
 impl AtWork<'_> {
-    fn begin(shared: &Shared) -> AtWork<'_> {
+    /// From now on, until it is dropped.
+    pub fn begin(shared: &Shared) -> AtWork<'_> {
         shared.at_work.send_modify(|workers| *workers += 1);
         AtWork(shared)
     }

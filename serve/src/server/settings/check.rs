@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, Uri};
 use hydit::cache::CachePolicy;
-use hydit::runtime::RuntimeOptions;
+use hydit::runtime::{Provider, RuntimeOptions};
 
 use super::keys;
 use super::options::Options;
 use super::resolved::{Connections, Keep, Limits, Settings};
+use crate::backend::Backend;
 use crate::server::log;
+use crate::triton::Address;
 
 /// The name of a setting, and what is wrong with it.
 type Wrong = (&'static str, String);
@@ -35,8 +37,9 @@ impl Options {
                 Some(address) => address.resolve().map_err(|why| ("grpc_listen", why))?,
                 None => Vec::new(),
             },
+            tritons: tritons(self.backend, &self.triton)?,
             runtime: RuntimeOptions {
-                backend: self.backend,
+                backend: self.backend.engine().unwrap_or_default(),
                 provider: self.provider,
                 threads: self.threads,
                 // A server keeps what it has loaded: --max-memory is its bound.
@@ -130,6 +133,16 @@ impl Settings {
             let why = format!("expected 1 to {threads}, the threads that they share");
             return refuse("workers", &why);
         }
+        if !self.tritons.is_empty() {
+            let local = [
+                ("provider", self.runtime.provider != Provider::Cpu),
+                ("workers", self.workers > 1),
+                ("max_memory", self.max_memory.is_some()),
+            ];
+            if let Some((name, _)) = local.iter().find(|(_, given)| *given) {
+                return refuse(name, "it is for engines in this program, not for --backend triton");
+            }
+        }
         let times = [
             ("deadline", self.deadline),
             ("header_timeout", self.connections.header_timeout),
@@ -167,6 +180,20 @@ impl Settings {
 /// Whether other machines may reach one of `addresses`.
 fn is_beyond(addresses: &[SocketAddr]) -> bool {
     addresses.iter().any(|address| !address.ip().is_loopback())
+}
+
+/// Where Tritons draw; none if `backend` is another.
+fn tritons(backend: Backend, given: &[String]) -> Result<Vec<Address>, Wrong> {
+    let addresses =
+        given.iter().map(|text| text.parse().map_err(|why| ("triton", format!("{text}: {why}"))));
+    let addresses = addresses.collect::<Result<Vec<Address>, Wrong>>()?;
+    match (backend, addresses.is_empty()) {
+        (Backend::Triton, true) => {
+            Err(("backend", "name a Triton, by --triton grpc://HOST:8001".to_string()))
+        }
+        (Backend::Triton, false) | (_, true) => Ok(addresses),
+        (_, false) => Err(("triton", "add --backend triton".to_string())),
+    }
 }
 
 /// Names and folders of models, in order.
@@ -254,6 +281,28 @@ mod tests {
         }
         for bad in ["*", "null", "example.org", "https://example.org/", "ftp://example.org", ""] {
             assert!(!is_origin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tritons_and_their_backend_go_together() {
+        let given = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let two = given(&["grpc://a:1", "b"]);
+        let addresses = tritons(Backend::Triton, &two).expect("two Tritons");
+        assert_eq!(addresses[1].to_string(), "grpc://b:8001");
+        assert_eq!(tritons(Backend::Ort, &[]), Ok(Vec::new()));
+        for (backend, texts, name, expected) in [
+            (Backend::Triton, given(&[]), "backend", "name a Triton"),
+            (Backend::Auto, two, "triton", "add --backend triton"),
+            (
+                Backend::Triton,
+                given(&["http://a"]),
+                "triton",
+                "http://a: expected grpc://HOST:PORT",
+            ),
+        ] {
+            let (setting, why) = tritons(backend, &texts).expect_err("a refusal");
+            assert!(setting == name && why.contains(expected), "{setting}: {why}");
         }
     }
 

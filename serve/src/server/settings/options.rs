@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, PathBufValueParser, Resettable, TypedValueParser};
 use clap::{ArgAction, Args, FromArgMatches};
-use hydit::runtime::{BackendChoice, Provider, physical_cores};
+use hydit::runtime::{Provider, physical_cores};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::value::{Period, Size};
+use crate::backend::Backend;
 use crate::choice::choice;
 use crate::server::log::LogFormat;
 
@@ -49,11 +50,15 @@ pub struct Options {
     #[arg(
         long,
         env = "HYDIT_BACKEND",
-        value_parser = choice::<BackendChoice>(),
+        value_parser = choice::<Backend>(),
         default_value = "auto"
     )]
     #[serde(with = "crate::choice")]
-    pub backend: BackendChoice,
+    pub backend: Backend,
+    /// With --backend triton: where the Tritons are that have a repository of hydit-export triton,
+    /// such as `grpc://gpu-1:8001`. A name with several addresses is several hosts. Repeatable.
+    #[arg(long, env = "HYDIT_TRITON", value_name = "grpc://HOST:PORT", value_delimiter = ',')]
+    pub triton: Vec<String>,
     /// Where ONNX Runtime computes.
     #[arg(long, env = "HYDIT_PROVIDER", value_parser = choice::<Provider>(), default_value = "cpu")]
     #[serde(with = "crate::choice")]

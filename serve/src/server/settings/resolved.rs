@@ -9,6 +9,7 @@ use hydit::runtime::RuntimeOptions;
 
 use super::keys::ApiKey;
 use crate::server::log::LogFormat;
+use crate::triton::Address;
 
 /// Every setting, resolved and checked.
 #[derive(Clone, Debug)]
@@ -23,7 +24,9 @@ pub struct Settings {
     pub grpc_listen: Vec<SocketAddr>,
     /// Folder of jobs and their images, and of TensorRT's engines.
     pub data_dir: PathBuf,
-    /// How graphs are run. Its `threads` are those of all workers together, and always given.
+    /// Where Tritons draw; none where an engine of this program does.
+    pub tritons: Vec<Address>,
+    /// How graphs are run in this program. Its `threads` are those of all workers together, and always given.
     pub runtime: RuntimeOptions,
     /// Number of workers, each a thread that owns models and draws.
     pub workers: usize,

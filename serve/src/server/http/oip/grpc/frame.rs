@@ -126,8 +126,8 @@ fn encoded(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::{ModelRequest, ReadyResponse};
     use super::*;
+    use crate::inference::{ModelRequest, ReadyResponse};
 
     fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
         [&[flag][..], &length.to_be_bytes(), message].concat()

@@ -1,7 +1,6 @@
 //! The protocol over gRPC: the same models and tensors as over REST.
 
 mod frame;
-mod messages;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +12,14 @@ use serde_json::{Map, Value, json};
 
 pub use self::frame::shape_errors;
 use self::frame::{Answer, Asked};
-use self::messages::{
+use super::tensors::{self, Datatype, Declared, IMAGE, INPUTS, OUTPUTS, VERSION, elements};
+use super::wire::{Given, from_bytes};
+use super::{model_of_version, parameters};
+use crate::inference::{
     Empty, InferParameter, InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse,
     ModelMetadataResponse, ModelRequest, ParameterChoice, ReadyResponse, ServerLiveResponse,
     ServerMetadataResponse, TensorMetadata,
 };
-use super::tensors::{self, Datatype, Declared, IMAGE, INPUTS, OUTPUTS, VERSION, elements};
-use super::wire::{Given, from_bytes};
-use super::{model_of_version, parameters};
 use crate::server::app::App;
 use crate::server::http::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
 use crate::server::http::error::ApiError;

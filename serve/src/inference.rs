@@ -1,6 +1,7 @@
-//! The messages of `inference.GRPCInferenceService`, with the field numbers of
-//! `specification/protocol/open_inference_grpc.proto` of kserve/open-inference-protocol. A parameter
-//! that Triton has besides is among them, so that it is seen and not passed over.
+//! The messages of `inference.GRPCInferenceService`, which the server answers and Triton is asked in, with
+//! the field numbers of `specification/protocol/open_inference_grpc.proto` of
+//! kserve/open-inference-protocol. A parameter that Triton has besides is among them, so that it is seen
+//! and not passed over.
 
 use std::collections::HashMap;
 
