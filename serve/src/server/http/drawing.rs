@@ -115,6 +115,16 @@ impl Drawing {
         Ok(Drawing { spec: Arc::new(spec), id, handle })
     }
 
+    /// Id of the task.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is drawn.
+    pub fn spec(&self) -> &ImageSpec {
+        &self.spec
+    }
+
     /// Waits for the next event; the last is [`TaskEvent::Done`].
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -107,8 +109,10 @@ impl Guard {
         let (Some(given), None) = (given.next(), given.next()) else {
             return refuse("expected one header `Authorization: Bearer KEY`");
         };
-        let Some(secret) = bearer(given) else {
-            return refuse("the Authorization header is not `Bearer KEY`");
+        let Some(secret) = secret(given) else {
+            return refuse(
+                "the Authorization header is not `Bearer KEY`, nor Basic with it as password",
+            );
         };
         let digest: [u8; 32] = Sha256::digest(secret).into();
         let (mut known, mut found) = (Choice::from(0), 0u32);
@@ -166,10 +170,19 @@ fn name(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// The key after the scheme `Bearer`, in any case.
-fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, secret) = value.as_bytes().split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
+/// The key after the scheme `Bearer`, or the password after `Basic`, as clients of web UIs send it,
+/// whatever the user's name; schemes in any case.
+fn secret(value: &HeaderValue) -> Option<Vec<u8>> {
+    let after = |scheme: &str| {
+        let (given, rest) = value.as_bytes().split_at_checked(scheme.len())?;
+        given.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+    };
+    if let Some(secret) = after("Bearer ") {
+        return Some(secret.to_vec());
+    }
+    let pair = BASE64_STANDARD.decode(after("Basic ")?.trim_ascii()).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
 }
 
 /// Lets a request through whose host and origin are known.

@@ -20,6 +20,7 @@ mod openapi;
 mod ops;
 mod path;
 mod router;
+mod sdapi;
 mod sent_events;
 mod slashes;
 mod unread;

@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
-use super::{discard, framing, jobs, models, observe, oip, openai, openapi, ops};
+use super::{discard, framing, jobs, models, observe, oip, openai, openapi, ops, sdapi};
 use crate::server::app::App;
 use crate::server::settings::Settings;
 
@@ -26,6 +26,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(models::routes())
         .merge(jobs::routes())
         .merge(oip::routes())
+        .merge(sdapi::routes())
         .merge(ops::routes())
         .merge(openapi::routes(&app.settings));
     let Settings { models, aliases, .. } = &app.settings;
@@ -71,6 +72,7 @@ where
         .layer(from_fn_with_state(connections.body_timeout, discard::rest))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(oip::shape_errors))
+        .layer(from_fn(sdapi::shape_errors))
         .layer(from_fn(observe::observe))
         .layer(from_fn(oip::grpc::shape_errors))
 }

@@ -26,3 +26,4 @@ mod settings;
 mod signals;
 mod signs;
 mod time_limits;
+mod webui;

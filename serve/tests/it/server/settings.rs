@@ -218,7 +218,7 @@ fn a_wrong_variable_is_told_by_its_name() {
         ("HYDIT_MODEL", "a\tb", "has a control character in it"),
         ("HYDIT_DEADLINE", "10", "such as 30s"),
         ("HYDIT_EXACT", "perhaps", "invalid value 'perhaps' for '--exact"),
-        ("HYDIT_BACKEND", "onnx", "[possible values: auto, ort, tract]"),
+        ("HYDIT_BACKEND", "onnx", "[possible values: auto, ort, tract, triton]"),
         ("HYDIT_LISTEN", "localhost", "expected an address or the name of a host, and a port"),
         ("HYDIT_LISTEN", "http://localhost:80", "expected an address or the name of a host"),
         ("HYDIT_CONFIG", "\"hydit.yaml\"", "its value is in quotes"),

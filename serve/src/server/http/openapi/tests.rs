@@ -17,11 +17,12 @@ use crate::server::http::router::router;
 use crate::server::settings::ApiKey;
 
 /// The sources of the files that have routes.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../openai.rs"),
     include_str!("../models.rs"),
     include_str!("../jobs/mod.rs"),
     include_str!("../oip/mod.rs"),
+    include_str!("../sdapi/mod.rs"),
     include_str!("../ops.rs"),
 ];
 

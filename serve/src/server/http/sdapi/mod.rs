@@ -1,0 +1,55 @@
+//! The API of AUTOMATIC1111's web UI (`modules/api/api.py` there), as far as image tools speak it: text to
+//! image, progress, interruption, and the lists that they fill their menus with.
+//!
+//! As there, fields that are not known are ignored; unlike there, a value that cannot be had is refused.
+
+mod desk;
+mod lists;
+mod options;
+mod png_info;
+mod txt2img;
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use self::desk::Desk;
+use super::error::ApiError;
+use crate::server::app::App;
+
+/// The routes of the API.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/sdapi/v1/txt2img", post(txt2img::draw))
+        .route("/sdapi/v1/progress", get(desk::progress))
+        .route("/sdapi/v1/interrupt", post(desk::interrupt))
+        .route("/sdapi/v1/options", get(options::get).post(options::set))
+        .route("/sdapi/v1/sd-models", get(lists::models))
+        .route("/sdapi/v1/samplers", get(lists::samplers))
+        .route("/sdapi/v1/schedulers", get(lists::schedulers))
+        .route("/sdapi/v1/upscalers", get(lists::upscalers))
+        .route("/sdapi/v1/cmd-flags", get(lists::flags))
+        .route("/sdapi/v1/png-info", post(png_info::read))
+        .layer(Extension(Arc::new(Desk::default())))
+}
+
+/// Gives errors of the API's paths the shape that its clients know, whichever layer answers.
+pub async fn shape_errors(request: Request, next: Next) -> Response {
+    let ours = request.uri().path().starts_with("/sdapi/");
+    let response = next.run(request).await;
+    let Some(error) = response.extensions().get::<ApiError>().filter(|_| ours) else {
+        return response;
+    };
+    let ApiError { code, message, .. } = error;
+    let body = json!({ "error": code, "detail": message, "body": "", "errors": message });
+    let body = Json(body).into_response().into_body();
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, body)
+}
