@@ -16,6 +16,8 @@ pub enum Stage {
     Load,
     /// Both text encoders and tokenizers.
     TextEncoders,
+    /// The image encoder, for one image.
+    VaeEncoder,
     /// The conditioner, for all rows.
     Conditioner,
     /// The shallow encoder, for all rows.
@@ -36,9 +38,10 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order they run, with their names in reports.
-    pub const ALL: [(Stage, &'static str); 10] = [
+    pub const ALL: [(Stage, &'static str); 11] = [
         (Stage::Load, "loading"),
         (Stage::TextEncoders, "text encoders"),
+        (Stage::VaeEncoder, "vae encoder"),
         (Stage::Conditioner, "conditioner"),
         (Stage::Encoder, "shallow encoder"),
         (Stage::Policy, "cache policy"),
@@ -54,6 +57,7 @@ impl Stage {
         match self {
             Stage::Load => "load",
             Stage::TextEncoders => "text-encoders",
+            Stage::VaeEncoder => "vae-encoder",
             Stage::Conditioner => "conditioner",
             Stage::Encoder => "encoder",
             Stage::Policy => "policy",

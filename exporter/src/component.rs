@@ -9,7 +9,7 @@ pub enum Component {
     TextEncoder,
     /// The second text encoder.
     TextEncoder2,
-    /// The image decoder.
+    /// The autoencoder of images.
     Vae,
 }
 
@@ -28,7 +28,7 @@ impl Component {
         }
     }
 
-    /// Whether text-to-image never needs the tensor `name`.
+    /// Whether no one misses the tensor `name` that no graph reads.
     pub(crate) fn ignores(self, name: &str) -> bool {
         let prefixes: &[&str] = match self {
             Component::Vae => &["encoder.", "quant_conv.", "loss."],

@@ -26,12 +26,16 @@ pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, 
     if options.full {
         transformer.push(hunyuan_dit::full(dit, cut));
     }
-    let decoder = if config.vae.force_upcast { Precision::Fp32 } else { precision };
+    let precision = if config.vae.force_upcast { Precision::Fp32 } else { precision };
+    let mut vae = vec![vae::vae_decoder(&config.vae, precision)];
+    if options.image_to_image {
+        vae.insert(0, vae::vae_encoder(&config.vae, precision));
+    }
     vec![
         (Component::TextEncoder, vec![text_encoder]),
         (Component::TextEncoder2, vec![text_encoder_2]),
         (Component::Transformer, transformer),
-        (Component::Vae, vec![vae::vae_decoder(&config.vae, decoder)]),
+        (Component::Vae, vae),
     ]
 }
 

@@ -55,7 +55,7 @@ mod writer;
 
 use std::path::Path;
 
-use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::config::{HunyuanDitConfig, VaeConfig};
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
 
@@ -92,6 +92,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
         let opened = checkpoint.weights(*component)?;
+        if *component == Component::Vae && options.image_to_image {
+            check_encoder(&config.vae, &opened)?;
+        }
         opened.compare(graphs.iter(), &mut report);
         weights.push(opened);
     }
@@ -149,6 +152,24 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         progress.left(&left);
     }
     Ok(manifest)
+}
+
+/// Checks that there is an image encoder, and that its graph can be built.
+fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights) -> Result<()> {
+    const FIRST: &str = "encoder.conv_in.weight";
+    let refused = |message| Err(Error::Flag { flag: "image-to-image", message });
+    if let Err(error) = cfg.validate_encoder() {
+        return refused(format!("vae/config.json: {error}"));
+    }
+    if weights.shape(FIRST).is_some() {
+        return Ok(());
+    }
+    let file = weights.files().next().map(|file| file.path.display().to_string());
+    refused(format!(
+        "{} has no image encoder (no tensor `{FIRST}`): put the whole VAE there, or export without \
+         this flag, from text alone",
+        file.unwrap_or_default()
+    ))
 }
 
 /// Checks that the precision suits the target, and that the transformer can be cut where it shall.

@@ -170,6 +170,10 @@ struct Export {
     /// and take no space there, but are turned at every start.
     #[arg(long, value_enum, default_value_t = Weights::Copy)]
     weights: Weights,
+    /// Also write the image encoder, which hydit-serve generate --init-image and the server's
+    /// /v1/images/edits need.
+    #[arg(long)]
+    image_to_image: bool,
     /// Also write the whole transformer as one graph, for comparison.
     #[arg(long)]
     full: bool,
@@ -323,6 +327,7 @@ fn run(cli: Cli) -> Result<()> {
                 precision: flags.dtype.precision(flags.optimize_for)?,
                 target: flags.optimize_for,
                 weights: flags.weights.into(),
+                image_to_image: flags.image_to_image,
                 full: flags.full,
                 single: flags.single,
                 variant: flags.variant,

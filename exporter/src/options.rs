@@ -27,6 +27,8 @@ pub struct Options {
     pub target: Target,
     /// Where the weights are.
     pub weights: WeightsPlace,
+    /// Whether to write the image encoder too, with which image to image begins.
+    pub image_to_image: bool,
     /// Whether to write the whole transformer as one graph besides.
     pub full: bool,
     /// Whether to write the whole pipeline as one graph besides, with the others' weights.
@@ -48,6 +50,7 @@ impl Options {
             precision: Precision::Fp32,
             target: Target::Portable,
             weights: WeightsPlace::Copy,
+            image_to_image: false,
             full: false,
             single: false,
             variant: None,

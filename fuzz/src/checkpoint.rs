@@ -47,7 +47,11 @@ pub fn config(bytes: &[u8]) {
         2 => {
             T5Config::from_json(text).ok().map(|cfg| t5::text_encoder_2(&cfg, 256, Precision::Fp32))
         }
-        3 => VaeConfig::from_json(text).ok().map(|cfg| vae::vae_decoder(&cfg, Precision::Fp32)),
+        3 => VaeConfig::from_json(text).ok().map(|cfg| {
+            let _ =
+                cfg.validate_encoder().map(|()| vae::vae_encoder(&cfg, Precision::Fp32).encode());
+            vae::vae_decoder(&cfg, Precision::Fp32)
+        }),
         4 => {
             let _ = NoiseSchedule::from_scheduler_config(text).map(|noise| noise.alphas_cumprod());
             None

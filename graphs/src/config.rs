@@ -284,24 +284,30 @@ impl T5Config {
     }
 }
 
-/// Config of the image decoder, `AutoencoderKL`: `vae/config.json`.
+/// Config of the autoencoder of images, `AutoencoderKL`: `vae/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // diffusers documents the fields
 pub struct VaeConfig {
     pub block_out_channels: Vec<usize>,
     pub layers_per_block: usize,
     pub norm_num_groups: usize,
+    #[serde(default = "rgb")]
+    pub in_channels: usize,
     pub latent_channels: usize,
     pub out_channels: usize,
     pub scaling_factor: f32,
     #[serde(default)]
     pub force_upcast: bool,
     #[serde(default = "yes")]
+    pub use_quant_conv: bool,
+    #[serde(default = "yes")]
     pub use_post_quant_conv: bool,
     #[serde(default = "yes")]
     pub mid_block_add_attention: bool,
     #[serde(default = "silu")]
     pub act_fn: String,
+    #[serde(default)]
+    pub down_block_types: Vec<String>,
     pub up_block_types: Vec<String>,
     #[serde(default)]
     pub shift_factor: Option<f32>,
@@ -313,6 +319,10 @@ pub struct VaeConfig {
 
 fn yes() -> bool {
     true
+}
+
+fn rgb() -> usize {
+    3
 }
 
 fn silu() -> String {
@@ -346,8 +356,12 @@ impl VaeConfig {
                 return field("norm_num_groups", self.norm_num_groups, why);
             }
         }
-        if self.out_channels != 3 {
-            return field("out_channels", self.out_channels, "expected 3 (RGB)");
+        for (name, channels) in
+            [("in_channels", self.in_channels), ("out_channels", self.out_channels)]
+        {
+            if channels != 3 {
+                return field(name, channels, "expected 3 (RGB)");
+            }
         }
         if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) {
             return field("scaling_factor", self.scaling_factor, "expected a positive number");
@@ -367,6 +381,20 @@ impl VaeConfig {
             return field("latents_mean", "set", "only null is supported");
         }
         Ok(())
+    }
+
+    /// Checks that the encoder's graph can be built too. A config that names no blocks of it has
+    /// those of diffusers' constructor.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
+    pub fn validate_encoder(&self) -> Result<(), ConfigError> {
+        let (types, levels) = (&self.down_block_types, self.block_out_channels.len());
+        if !types.is_empty() && types.len() != levels {
+            let why = format!("expected one per level, {levels}");
+            return field("down_block_types (levels)", types.len(), why);
+        }
+        types.iter().try_for_each(|t| only("down_block_types", t, "DownEncoderBlock2D"))
     }
 
     /// Side of the square of image pixels that a latent pixel becomes.

@@ -18,6 +18,9 @@ pub(crate) const GRAPHS: [&str; 7] = [
     "vae-decoder",
 ];
 
+/// The graphs that an export has if it was asked for them.
+pub(crate) const OPTIONAL: [&str; 2] = ["full", "vae-encoder"];
+
 /// Inputs and outputs of a graph, in their order.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Interface {
@@ -54,6 +57,11 @@ pub(crate) fn interface(
         let [height, width] = [height, width].map(|side| symbol(side, dit.patch_size));
         tensor(name, DType::F32, &[b, channels.into(), height, width])
     };
+    let pixels = |name: &str, channels: usize, factor: usize| {
+        let [height, width] = [Symbol::Height, Symbol::Width].map(|side| symbol(side, factor));
+        tensor(name, DType::F32, &[b, channels.into(), height, width])
+    };
+    let image = |channels: usize| pixels("image", channels, vae.factor());
     let text_len = dit.text_len + dit.text_len_t5;
     let text_shape = [b, text_len.into(), dit.cross_attention_dim.into()];
     let text_states = tensor("text_states", compute, &text_shape);
@@ -99,16 +107,11 @@ pub(crate) fn interface(
             vec![latents("noise_pred", dit.out_channels())],
         ),
         "full" => (embedded.collect(), vec![latents("noise_pred", dit.out_channels())]),
+        "vae-encoder" => {
+            (vec![image(vae.in_channels)], vec![pixels("moments", 2 * vae.latent_channels, 1)])
+        }
         "vae-decoder" => {
-            let shape = |channels: usize, factor: usize| {
-                let [height, width] = [Symbol::Height, Symbol::Width];
-                let [height, width] = [height, width].map(|side| symbol(side, factor));
-                [b, channels.into(), height, width]
-            };
-            (
-                vec![tensor("latents", DType::F32, &shape(vae.latent_channels, 1))],
-                vec![tensor("image", DType::F32, &shape(vae.out_channels, vae.factor()))],
-            )
+            (vec![pixels("latents", vae.latent_channels, 1)], vec![image(vae.out_channels)])
         }
         _ => return None,
     };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::{Cost, Sizes};
-use crate::interface::{GRAPHS, Interface, interface};
+use crate::interface::{GRAPHS, Interface, OPTIONAL, interface};
 use crate::options::{Precision, Target};
 use crate::scheduler::NoiseSchedule;
 use crate::tensor::TensorSpec;
@@ -64,7 +64,7 @@ pub struct ModelConfig {
     pub text_encoder: BertConfig,
     /// Config of the second text encoder.
     pub text_encoder_2: T5Config,
-    /// Config of the image decoder.
+    /// Config of the autoencoder of images.
     pub vae: VaeConfig,
     /// The noise schedule that the model was trained with.
     pub scheduler: NoiseSchedule,
@@ -205,6 +205,16 @@ impl Manifest {
         graph.ok_or_else(|| ManifestError::Graph(name.to_string()))
     }
 
+    /// The number of pixels that both sides of a picture are multiples of.
+    pub fn picture_unit(&self) -> usize {
+        self.model.vae.factor() * self.model.transformer.patch_size
+    }
+
+    /// Whether there is the image encoder, with which image to image begins.
+    pub fn has_image_encoder(&self) -> bool {
+        self.graph("vae-encoder").is_ok()
+    }
+
     /// Floating-point operations of one run of the graph `name` at `sizes`; 0 if there is no such
     /// graph.
     pub fn flops(&self, name: &str, sizes: &Sizes) -> f64 {
@@ -262,7 +272,8 @@ impl Manifest {
             let repeated = self.graphs[..i].iter().any(|other| other.name == graph.name);
             let Some(Interface { inputs, outputs }) = known.filter(|_| !repeated) else {
                 let found: String = graph.name.chars().take(60).collect();
-                let expected = format!("one of {} or full, each once", GRAPHS.join(", "));
+                let names = [&GRAPHS[..], &OPTIONAL].concat().join(", ");
+                let expected = format!("one of {names}, each once");
                 return wrong(&format!("graphs[{i}].name"), found.escape_debug(), expected);
             };
             graph.check("inputs", &graph.inputs, &inputs)?;

@@ -199,8 +199,9 @@ impl<'g> Var<'g> {
     }
 
     /// Convolution of `[b, in, h, w]` by `[out, in, k, k]` -> `[b, out, h / stride, w / stride]`.
-    /// Either `stride` is `k` and there is no padding, or `stride` is 1 and all sides are padded by
-    /// `k / 2`.
+    /// Height and width are padded by `k - stride`, of which the smaller half comes before: all
+    /// sides alike with `stride` 1 and an odd `k`, none with `stride` `k`, and right and bottom alone
+    /// where an image is halved by `k` 3, as `Downsample2D` of diffusers does.
     #[track_caller]
     pub fn conv(self, kernel: Var<'g>, bias: Var<'g>, stride: usize) -> Var<'g> {
         let ([batch, channels, height, width], [out, input, k, _]) = (
@@ -210,8 +211,8 @@ impl<'g> Var<'g> {
         let (channels, input): (Dim, Dim) = (channels, input);
         assert_eq!(channels, input, "Conv channels");
         let size = k.known().expect("kernels have known sizes");
-        let pad = if stride == 1 { size / 2 } else { 0 };
-        assert!(stride == size || (stride == 1 && size % 2 == 1), "stride {stride}, kernel {size}");
+        let padding = size.checked_sub(stride).expect("the stride is at most the kernel's size");
+        let (before, after) = ((padding / 2) as i64, padding.div_ceil(2) as i64);
         let [height, width] = [height, width].map(|side: Dim| {
             side.checked_div(stride.into()).expect("the stride divides the height and width")
         });
@@ -219,7 +220,7 @@ impl<'g> Var<'g> {
         let attributes = [
             ("kernel_shape", repeat(size, 2)),
             ("strides", repeat(stride, 2)),
-            ("pads", repeat(pad, 4)),
+            ("pads", Attribute::Ints(vec![before, before, after, after])),
         ];
         let shape: Vec<Dim> = vec![batch, out, height, width];
         let flops = input * k * k * 2.into();

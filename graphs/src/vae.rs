@@ -1,23 +1,43 @@
-//! The image decoder: `AutoencoderKL.decode` of diffusers
-//! (`models/autoencoders/autoencoder_kl.py`, `vae.py`).
+//! The autoencoder of images: `AutoencoderKL.encode` and `AutoencoderKL.decode` of diffusers
+//! (`models/autoencoders/autoencoder_kl.py`, `vae.py`). Both are graphs of convolutions, so their
+//! precision is [`Precision::for_convolutions`](crate::Precision::for_convolutions).
 
 use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::VaeConfig;
-use crate::dim::Symbol;
+use crate::dim::{Dim, Symbol};
 use crate::options::GraphOptions;
 use crate::tensor::DType;
 
 const EPS: f32 = 1e-6;
 
-/// Builds the image decoder. It is a graph of convolutions, so its precision is
-/// [`Precision::for_convolutions`](crate::Precision::for_convolutions).
+/// Builds the image encoder, which image to image begins with.
+///
+/// Input: `image` `[b, in_channels, f * h, f * w]` in fp32 from -1 to 1, with `f` =
+/// [`VaeConfig::factor`]. Output: `moments` `[b, 2 * latent_channels, h, w]` in fp32: the means of
+/// the latents, then the logarithms of their variances, before the scaling factor.
+pub fn vae_encoder(cfg: &VaeConfig, options: impl Into<GraphOptions>) -> GraphDef {
+    let graph = graph("vae-encoder", options);
+    let factor = Dim::from(cfg.factor());
+    let [height, width] = [Symbol::Height, Symbol::Width].map(|side| factor * side.into());
+    let shape = [Symbol::Batch.into(), cfg.in_channels.into(), height, width];
+    let image = graph.input("image", DType::F32, &shape);
+
+    let w = graph.root();
+    let vae = Autoencoder { cfg, w: w.pp("encoder") };
+    let mut moments = vae.encode(image);
+    if cfg.use_quant_conv {
+        moments = moments.conv2d(&w, "quant_conv", 2 * cfg.latent_channels, 1, 1);
+    }
+    graph.output("moments", moments.cast(DType::F32));
+    graph.finish()
+}
+
+/// Builds the image decoder.
 ///
 /// Input: `latents` `[b, latent_channels, h, w]` in fp32, already divided by the scaling factor.
 /// Output: `image` `[b, 3, f * h, f * w]` in fp32 from -1 to 1, with `f` = [`VaeConfig::factor`].
 pub fn vae_decoder(cfg: &VaeConfig, options: impl Into<GraphOptions>) -> GraphDef {
-    let options = options.into();
-    let precision = options.precision.for_convolutions();
-    let graph = Graph::new("vae-decoder", GraphOptions { precision, ..options });
+    let graph = graph("vae-decoder", options);
     let channels = cfg.latent_channels;
     let shape =
         [Symbol::Batch.into(), channels.into(), Symbol::Height.into(), Symbol::Width.into()];
@@ -27,17 +47,36 @@ pub fn vae_decoder(cfg: &VaeConfig, options: impl Into<GraphOptions>) -> GraphDe
     if cfg.use_post_quant_conv {
         x = x.conv2d(&w, "post_quant_conv", channels, 1, 1);
     }
-    let vae = Decoder { cfg, w: w.pp("decoder") };
+    let vae = Autoencoder { cfg, w: w.pp("decoder") };
     graph.output("image", vae.decode(x).cast(DType::F32));
     graph.finish()
 }
 
-struct Decoder<'c, 'g> {
+fn graph(name: &str, options: impl Into<GraphOptions>) -> Graph {
+    let options = options.into();
+    let precision = options.precision.for_convolutions();
+    Graph::new(name, GraphOptions { precision, ..options })
+}
+
+/// One half of the autoencoder, with the weights of that half.
+struct Autoencoder<'c, 'g> {
     cfg: &'c VaeConfig,
     w: Weights<'g>,
 }
 
-impl<'g> Decoder<'_, 'g> {
+impl<'g> Autoencoder<'_, 'g> {
+    /// `Encoder.forward`
+    fn encode(&self, image: Var<'g>) -> Var<'g> {
+        let (w, widths) = (&self.w, &self.cfg.block_out_channels);
+        let mut x = image.conv2d(w, "conv_in", widths[0], 3, 1);
+        for (level, &width) in widths.iter().enumerate() {
+            x = self.down_block(level, width, x);
+        }
+        let x = self.norm(w, "conv_norm_out", self.mid_block(x)).silu();
+        x.conv2d(w, "conv_out", 2 * self.cfg.latent_channels, 3, 1)
+    }
+
+    /// `Decoder.forward`
     fn decode(&self, x: Var<'g>) -> Var<'g> {
         let (w, widths) = (&self.w, &self.cfg.block_out_channels);
         let mut x = self.mid_block(x.conv2d(w, "conv_in", widths[widths.len() - 1], 3, 1));
@@ -45,6 +84,18 @@ impl<'g> Decoder<'_, 'g> {
             x = self.up_block(level, width, x);
         }
         self.norm(w, "conv_norm_out", x).silu().conv2d(w, "conv_out", self.cfg.out_channels, 3, 1)
+    }
+
+    /// `DownEncoderBlock2D`; all but the last level halve the size.
+    fn down_block(&self, level: usize, width: usize, mut x: Var<'g>) -> Var<'g> {
+        let w = self.w.pp("down_blocks").pp(level);
+        for i in 0..self.cfg.layers_per_block {
+            x = self.resnet(&w.pp("resnets").pp(i), x, width);
+        }
+        if level + 1 == self.cfg.block_out_channels.len() {
+            return x;
+        }
+        x.conv2d(&w, "downsamplers.0.conv", width, 3, 2)
     }
 
     /// `UNetMidBlock2D`

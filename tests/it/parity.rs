@@ -85,6 +85,14 @@ fn the_vae_decoder_is_diffusers_decoder() {
     });
 }
 
+#[test]
+fn the_vae_encoder_is_diffusers_encoder() {
+    compare(&golden::all("vae-encoder", ""), Component::Vae, |golden| {
+        let cfg = VaeConfig::from_json(&golden.config).expect("a config");
+        vae::vae_encoder(&cfg, Precision::Fp32)
+    });
+}
+
 /// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors
 /// where the golden has them, so that errors do not add up; else what the graphs before it made.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {

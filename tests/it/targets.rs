@@ -181,6 +181,17 @@ fn text_encoders_survive_fewer_bits() {
 }
 
 #[test]
+fn vae_encoders_survive_fp16() {
+    let mut worst = Worst::new("fp16 ");
+    for golden in golden::all("vae-encoder", "") {
+        let cfg = VaeConfig::from_json(&golden.config).expect("a config");
+        let graph = vae::vae_encoder(&cfg, Precision::Fp16);
+        let kind = (Target::Portable, &FP16_VAE);
+        compare(&golden, Component::Vae, &[graph], 0, kind, &mut worst);
+    }
+}
+
+#[test]
 fn vae_decoders_survive_fp16() {
     let mut worst = Worst::new("fp16 ");
     for mut golden in golden::all("vae", "") {

@@ -1,8 +1,12 @@
-"""Goldens of AutoencoderKL's decoder -> vae/<case>.{safetensors,json}
+"""Goldens of AutoencoderKL's two halves -> vae/<case>.{safetensors,json}, vae-encoder/<case>.{safetensors,json}
 
+vae:
     image  [B, 3, f*h, f*w]  float32, vae.decode(latents / scaling_factor): about -1..1 when trained, not clamped
 
 The input `latents` is what the sampler ends with, *before* the division by scaling_factor (a value of the config).
+
+vae-encoder, of an `image` of the decoder's size with values in -1..1:
+    moments  [B, 2*4, h, w]  float32, vae.encode(image).latent_dist.parameters: means, then logarithms of variances
 """
 
 import torch
@@ -49,9 +53,23 @@ def decode(name: str, vae: AutoencoderKL, weights: str, shape: list[int], scale:
     golden.save(f"vae/{name}", about, {"image": image}, ["image"])
 
 
+@torch.no_grad()
+def encode(name: str, vae: AutoencoderKL, weights: str, shape: list[int]):
+    """`shape` is that of the latents."""
+    batch, _, height, width = shape
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    specs = {"image": {"shape": [batch, 3, factor * height, factor * width], "scale": 1.0}}
+    moments = vae.encode(golden.make_inputs(specs, {})["image"]).latent_dist.parameters
+    about = {"config": golden.public_config(vae), "weights": weights, "inputs": specs}
+    golden.save(f"vae-encoder/{name}", about, {"moments": moments}, ["moments"])
+
+
 if __name__ == "__main__":
     for name, (sizes, shape) in CASES.items():
-        decode(name, synthetic.fill(AutoencoderKL(**sizes)), "synthetic", shape, sizes["scaling_factor"])
+        vae = synthetic.fill(AutoencoderKL(**sizes))
+        decode(name, vae, "synthetic", shape, sizes["scaling_factor"])
+        encode(name, vae, "synthetic", shape)
     emoji = AutoencoderKL.from_pretrained(golden.EMOJI / "vae").eval()
-    decode("emoji-8x8", emoji, "models/emoji/vae", [2, 4, 8, 8], 1.0)
-    decode("emoji-6x10", emoji, "models/emoji/vae", [1, 4, 6, 10], 1.0)
+    for name, shape in {"emoji-8x8": [2, 4, 8, 8], "emoji-6x10": [1, 4, 6, 10]}.items():
+        decode(name, emoji, "models/emoji/vae", shape, 1.0)
+        encode(name, emoji, "models/emoji/vae", shape)

@@ -129,14 +129,18 @@ pub(super) fn vae(weights: &CheckpointWeights) -> Result<VaeConfig> {
         widths.push(side(weights, &name, 0)?);
     }
     let config = VaeConfig {
+        down_block_types: vec!["DownEncoderBlock2D".to_string(); levels],
         up_block_types: vec!["UpDecoderBlock2D".to_string(); levels],
         layers_per_block: count(weights, "decoder.up_blocks.0.resnets.*.norm1.weight")
             .saturating_sub(1),
         norm_num_groups: 32,
+        in_channels: 3,
         latent_channels: side(weights, "decoder.conv_in.weight", 1)?,
         out_channels: side(weights, "decoder.conv_out.weight", 0)?,
         scaling_factor: 0.13025,
         force_upcast: false,
+        use_quant_conv: weights.shape("encoder.conv_in.weight").is_none()
+            || weights.shape("quant_conv.weight").is_some(),
         use_post_quant_conv: weights.shape("post_quant_conv.weight").is_some(),
         mid_block_add_attention: weights
             .shape("decoder.mid_block.attentions.0.group_norm.weight")

@@ -224,7 +224,7 @@ fn stored(file: usize, view: &View, name: &str, rows: Rows) -> std::result::Resu
         Rows::First if count == 0 => return Err(format!("is {:?}: it has no row", view.shape)),
         Rows::First => vec![view.rows(0..1)],
     };
-    if name.starts_with("decoder.mid_block.attentions.") {
+    if name.contains("coder.mid_block.attentions.") {
         // Convolutions of 1x1 in the latent-diffusion code.
         views = views.into_iter().map(|view| view.squeezed(2)).collect();
     }

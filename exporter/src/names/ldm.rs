@@ -1,42 +1,45 @@
-//! The names of the latent-diffusion code, in which image decoders come as single files, such as
-//! `sdxl_vae.safetensors`.
+//! The names of the latent-diffusion code, in which autoencoders of images come as single files, such
+//! as `sdxl_vae.safetensors`.
 
-use super::{Rows, Rule, moved, renamed};
+use super::{Rows, Rule, moved, only, renamed};
 
-/// A tensor that every image decoder with these names has.
+/// A tensor that every autoencoder with these names has.
 pub(super) const ANCHOR: &str = "decoder.mid.block_1.norm1.weight";
 
+/// The names below `encoder.` and `decoder.` alike.
 const RULES: &[Rule] = &[
-    moved("decoder.mid.block_1.", &[("decoder.mid_block.resnets.0.", Rows::All)]),
-    moved("decoder.mid.block_2.", &[("decoder.mid_block.resnets.1.", Rows::All)]),
-    moved("decoder.mid.attn_1.norm.", &[("decoder.mid_block.attentions.0.group_norm.", Rows::All)]),
-    moved("decoder.mid.attn_1.q.", &[("decoder.mid_block.attentions.0.to_q.", Rows::All)]),
-    moved("decoder.mid.attn_1.k.", &[("decoder.mid_block.attentions.0.to_k.", Rows::All)]),
-    moved("decoder.mid.attn_1.v.", &[("decoder.mid_block.attentions.0.to_v.", Rows::All)]),
-    moved(
-        "decoder.mid.attn_1.proj_out.",
-        &[("decoder.mid_block.attentions.0.to_out.0.", Rows::All)],
-    ),
-    moved("decoder.norm_out.", &[("decoder.conv_norm_out.", Rows::All)]),
+    moved("mid.block_1.", &[("mid_block.resnets.0.", Rows::All)]),
+    moved("mid.block_2.", &[("mid_block.resnets.1.", Rows::All)]),
+    moved("mid.attn_1.norm.", &[("mid_block.attentions.0.group_norm.", Rows::All)]),
+    moved("mid.attn_1.q.", &[("mid_block.attentions.0.to_q.", Rows::All)]),
+    moved("mid.attn_1.k.", &[("mid_block.attentions.0.to_k.", Rows::All)]),
+    moved("mid.attn_1.v.", &[("mid_block.attentions.0.to_v.", Rows::All)]),
+    moved("mid.attn_1.proj_out.", &[("mid_block.attentions.0.to_out.0.", Rows::All)]),
+    moved("norm_out.", &[("conv_norm_out.", Rows::All)]),
 ];
 
-/// The name in diffusers, which counts the `levels` levels from the smallest picture on.
+/// The name in diffusers of what is called `name` below `encoder.` or `decoder.`. There the `levels`
+/// levels of the decoder count from the smallest picture on, and those of the encoder, as here, from
+/// the largest.
 pub(super) fn current(name: &str, levels: usize) -> String {
-    level(name, levels).unwrap_or_else(|| {
-        let mut all = renamed(name, RULES);
-        all.pop().expect("each has one").0
-    })
+    level(name, levels).unwrap_or_else(|| only(renamed(name, RULES)))
 }
 
 fn level(name: &str, levels: usize) -> Option<String> {
-    let (level, rest) = name.strip_prefix("decoder.up.")?.split_once('.')?;
-    let level = levels.checked_sub(1 + level.parse::<usize>().ok()?)?;
-    let rest = match rest.strip_prefix("upsample.") {
-        Some(rest) => format!("upsamplers.0.{rest}"),
-        None => {
-            let rest = rest.strip_prefix("block.")?;
-            format!("resnets.{}", rest.replace("nin_shortcut.", "conv_shortcut."))
-        }
+    let (up, rest) = match (name.strip_prefix("up."), name.strip_prefix("down.")) {
+        (Some(rest), _) => (true, rest),
+        (_, Some(rest)) => (false, rest),
+        _ => return None,
     };
-    Some(format!("decoder.up_blocks.{level}.{rest}"))
+    let (level, rest) = rest.split_once('.')?;
+    let level: usize = level.parse().ok()?;
+    let rest = match rest.strip_prefix("block.") {
+        Some(rest) => format!("resnets.{}", rest.replace("nin_shortcut.", "conv_shortcut.")),
+        None if up => format!("upsamplers.0.{}", rest.strip_prefix("upsample.")?),
+        None => format!("downsamplers.0.{}", rest.strip_prefix("downsample.")?),
+    };
+    match up {
+        true => Some(format!("up_blocks.{}.{rest}", levels.checked_sub(1 + level)?)),
+        false => Some(format!("down_blocks.{level}.{rest}")),
+    }
 }

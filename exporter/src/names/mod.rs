@@ -53,7 +53,7 @@ pub enum Naming {
     Diffusers,
     /// Those of Tencent's own code, which ComfyUI and trainers keep.
     Tencent,
-    /// Those of the latent-diffusion code, for image decoders.
+    /// Those of the latent-diffusion code, for autoencoders of images.
     Ldm,
 }
 
@@ -68,7 +68,7 @@ impl Naming {
     }
 
     /// The names that the tensor `name` of `component` has inside, and its rows of each. `levels`
-    /// is the number of levels of an image decoder.
+    /// is the number of levels of an autoencoder.
     pub(crate) fn current(
         self,
         component: Component,
@@ -77,11 +77,11 @@ impl Naming {
     ) -> Vec<(String, Rows)> {
         match (component, self) {
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
-            (_, Naming::Ldm) => vec![(ldm::current(name, levels), Rows::All)],
+            (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
             (Component::Transformer, _) => renamed(name, older::TRANSFORMER),
             (Component::TextEncoder, _) => vec![(older::bert(name), Rows::All)],
             (Component::TextEncoder2, _) => renamed(name, older::T5),
-            (Component::Vae, _) => renamed(name, older::VAE),
+            (Component::Vae, _) => below(name, |name| only(renamed(name, older::VAE))),
         }
     }
 }
@@ -95,6 +95,20 @@ pub(crate) fn anchors(component: Component) -> &'static [&'static str] {
         Component::TextEncoder2 => &["encoder.block.0.layer.0.SelfAttention.q.weight"],
         Component::Vae => &["decoder.conv_in.weight"],
     }
+}
+
+/// `name`, whose part below `encoder.` or `decoder.` gets the name that `rename` gives it.
+fn below(name: &str, rename: impl Fn(&str) -> String) -> Vec<(String, Rows)> {
+    let name = match name.split_once('.') {
+        Some((half @ ("encoder" | "decoder"), rest)) => format!("{half}.{}", rename(rest)),
+        _ => name.to_string(),
+    };
+    vec![(name, Rows::All)]
+}
+
+/// The only name that there is.
+fn only(mut names: Vec<(String, Rows)>) -> String {
+    names.pop().expect("a rule for one tensor").0
 }
 
 /// `name` by the first rule that fits; as it is if none does.
@@ -127,23 +141,23 @@ mod tests {
         Naming::Tencent.current(Component::Transformer, name, 0)
     }
 
-    fn only(name: &str) -> Vec<(String, Rows)> {
+    fn alone(name: &str) -> Vec<(String, Rows)> {
         vec![(name.to_string(), Rows::All)]
     }
 
     #[test]
     fn the_two_traps_of_tencents_names() {
         // Equal shapes: a table without these loads, and draws noise.
-        assert_eq!(tencent("blocks.7.norm2.weight"), only("blocks.7.norm3.weight"));
-        assert_eq!(tencent("blocks.7.norm3.bias"), only("blocks.7.norm2.bias"));
+        assert_eq!(tencent("blocks.7.norm2.weight"), alone("blocks.7.norm3.weight"));
+        assert_eq!(tencent("blocks.7.norm3.bias"), alone("blocks.7.norm2.bias"));
         let halves = [("norm_out.linear.bias".to_string(), Rows::SwappedHalves)];
         assert_eq!(tencent("final_layer.adaLN_modulation.1.bias"), halves);
     }
 
     #[test]
     fn numbers_are_carried_over_and_only_whole_names_match() {
-        assert_eq!(tencent("blocks.38.mlp.fc1.weight"), only("blocks.38.ff.net.0.proj.weight"));
-        assert_eq!(tencent("blocks.x.mlp.fc1.weight"), only("blocks.x.mlp.fc1.weight"));
+        assert_eq!(tencent("blocks.38.mlp.fc1.weight"), alone("blocks.38.ff.net.0.proj.weight"));
+        assert_eq!(tencent("blocks.x.mlp.fc1.weight"), alone("blocks.x.mlp.fc1.weight"));
         let parts = [0, 1, 2].map(|part| Rows::Part(part, 3));
         let names = ["q", "k", "v"].map(|x| format!("blocks.3.attn1.to_{x}.bias"));
         let expected: Vec<_> = names.into_iter().zip(parts).collect();
@@ -151,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn image_decoders_count_their_levels_the_other_way_in_ldm() {
+    fn decoders_count_their_levels_the_other_way_in_ldm_and_encoders_do_not() {
         let current = |name: &str| Naming::Ldm.current(Component::Vae, name, 4);
         for (name, expected) in [
             ("decoder.up.3.block.0.norm1.weight", "decoder.up_blocks.0.resnets.0.norm1.weight"),
@@ -167,9 +181,21 @@ mod tests {
             ),
             ("decoder.mid.attn_1.norm.bias", "decoder.mid_block.attentions.0.group_norm.bias"),
             ("decoder.norm_out.bias", "decoder.conv_norm_out.bias"),
+            ("encoder.down.1.block.0.norm1.weight", "encoder.down_blocks.1.resnets.0.norm1.weight"),
+            (
+                "encoder.down.2.block.0.nin_shortcut.bias",
+                "encoder.down_blocks.2.resnets.0.conv_shortcut.bias",
+            ),
+            (
+                "encoder.down.0.downsample.conv.bias",
+                "encoder.down_blocks.0.downsamplers.0.conv.bias",
+            ),
+            ("encoder.mid.attn_1.q.weight", "encoder.mid_block.attentions.0.to_q.weight"),
+            ("encoder.norm_out.bias", "encoder.conv_norm_out.bias"),
+            ("encoder.conv_in.bias", "encoder.conv_in.bias"),
             ("post_quant_conv.weight", "post_quant_conv.weight"),
         ] {
-            assert_eq!(current(name), only(expected));
+            assert_eq!(current(name), alone(expected));
         }
     }
 }

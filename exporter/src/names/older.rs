@@ -9,20 +9,12 @@ pub(super) const TRANSFORMER: &[Rule] =
 
 pub(super) const T5: &[Rule] = &[moved("encoder.embed_tokens.", &[("shared.", All)])];
 
+/// The names below `encoder.` and `decoder.` alike.
 pub(super) const VAE: &[Rule] = &[
-    moved(
-        "decoder.mid_block.attentions.*.query.",
-        &[("decoder.mid_block.attentions.*.to_q.", All)],
-    ),
-    moved("decoder.mid_block.attentions.*.key.", &[("decoder.mid_block.attentions.*.to_k.", All)]),
-    moved(
-        "decoder.mid_block.attentions.*.value.",
-        &[("decoder.mid_block.attentions.*.to_v.", All)],
-    ),
-    moved(
-        "decoder.mid_block.attentions.*.proj_attn.",
-        &[("decoder.mid_block.attentions.*.to_out.0.", All)],
-    ),
+    moved("mid_block.attentions.*.query.", &[("mid_block.attentions.*.to_q.", All)]),
+    moved("mid_block.attentions.*.key.", &[("mid_block.attentions.*.to_k.", All)]),
+    moved("mid_block.attentions.*.value.", &[("mid_block.attentions.*.to_v.", All)]),
+    moved("mid_block.attentions.*.proj_attn.", &[("mid_block.attentions.*.to_out.0.", All)]),
 ];
 
 /// BERT's norms in its first years, as TensorFlow calls them.

@@ -2,7 +2,7 @@
 //! other. They serve to measure speed and memory, and to test the export, without the real weights.
 //!
 //! [`checkpoint`] writes one from a [`ModelConfig`], and [`model`] returns those of the released
-//! models. Only what text-to-image needs is written (no VAE encoder, no pooler).
+//! models. Only what a graph can read is written (BERT without its pooler).
 
 mod config;
 pub mod rule;
@@ -35,7 +35,7 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
         let message = format!("{} is not empty: choose a new folder", out.display());
         return Err(Error::Flag { flag: "out", message });
     }
-    let ModelConfig { transformer, text_encoder, text_encoder_2, vae: decoder, scheduler } = config;
+    let ModelConfig { transformer, text_encoder, text_encoder_2, vae, scheduler } = config;
     let plain = Precision::Fp32;
     let component = |component: Component, stem: &str, config: Value, graphs: &[GraphDef]| {
         let folder = out.join(component.folder());
@@ -66,8 +66,8 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
     component(
         Component::Vae,
         "diffusion_pytorch_model",
-        described(decoder, json!({ "_class_name": "AutoencoderKL", "in_channels": 3 })),
-        &[vae::vae_decoder(decoder, plain)],
+        described(vae, json!({ "_class_name": "AutoencoderKL" })),
+        &[vae::vae_encoder(vae, plain), vae::vae_decoder(vae, plain)],
     )?;
     let ddpm = json!({ "_class_name": "DDPMScheduler", "clip_sample": false });
     let scheduler = described(scheduler, ddpm);

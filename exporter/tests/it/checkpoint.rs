@@ -29,6 +29,7 @@ pub fn config() -> ModelConfig {
     (text_encoder_2.d_model, text_encoder_2.d_kv, text_encoder_2.num_heads) = (16, 4, 2);
     (text_encoder_2.d_ff, text_encoder_2.num_layers) = (20, 1);
     (vae.block_out_channels, vae.norm_num_groups) = (vec![8, 8], 4);
+    vae.down_block_types.truncate(2);
     vae.up_block_types.truncate(2);
     (transformer.text_len, transformer.text_len_t5) = (5, 6);
     (transformer.cross_attention_dim, transformer.cross_attention_dim_t5) = (12, 16);

@@ -388,3 +388,40 @@ fn the_shipped_model_is_recognised() {
     assert_eq!(manifest.variant.name, "emoji");
     assert!(told.unused.is_empty(), "{:?}", told.unused);
 }
+
+#[test]
+fn the_image_encoder_is_there_if_asked_for() {
+    let place = Place::new();
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16, Precision::Int8] {
+        let options = Options { precision, image_to_image: true, ..place.options() };
+        let manifest = export(&options, &mut Told::default()).expect("an export");
+        let names: Vec<&str> = manifest.graphs.iter().map(|graph| graph.name.as_str()).collect();
+        assert_eq!(names[names.len() - 2..], ["vae-encoder", "vae-decoder"], "{precision}");
+        assert!(manifest.has_image_encoder());
+        assert_eq!(inspect::read(&place.out()).expect("a manifest"), manifest);
+        let table = inspect::table(&manifest);
+        assert!(table.contains("> moments"), "{table}");
+    }
+    assert!(!place.export().expect("an export").has_image_encoder());
+}
+
+#[test]
+fn a_checkpoint_without_an_image_encoder_is_refused_by_name() {
+    const FILE: &str = "vae/diffusion_pytorch_model.safetensors";
+    let place = Place::new();
+    let options = Options { image_to_image: true, ..place.options() };
+    let refusal = || message(&export(&options, &mut ()).expect_err("a refusal"));
+    place.edit_json("vae/config.json", |json| json["down_block_types"][1] = "AttnDown".into());
+    let told = refusal();
+    assert!(told.contains("--image-to-image: vae/config.json: `down_block_types`"), "{told}");
+    place.export().expect("it is for the encoder alone");
+
+    let place = Place::new();
+    let options = Options { image_to_image: true, ..place.options() };
+    place.edit_tensors(FILE, |tensors| tensors.retain(|name, _| !name.starts_with("encoder.")));
+    let told = message(&export(&options, &mut ()).expect_err("a refusal"));
+    assert!(told.starts_with("--image-to-image: ") && !told.contains('\n'), "{told}");
+    assert!(told.contains(FILE) && told.contains("has no image encoder"), "{told}");
+    assert!(told.contains("no tensor `encoder.conv_in.weight`"), "{told}");
+    place.export().expect("text alone needs none");
+}

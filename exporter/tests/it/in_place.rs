@@ -57,9 +57,11 @@ fn operators(graph: &GraphProto, name: &str) -> Vec<String> {
 #[test]
 fn the_graphs_read_the_files_of_the_checkpoint() {
     let place = Place::new();
-    let copied = place.export().expect("an export");
+    let with_encoder = |options| Options { image_to_image: true, ..options };
+    let copied = export(&with_encoder(place.options()), &mut Told::default()).expect("an export");
     let before = files(&place.file("transformer"));
-    let manifest = export(&in_place(&place), &mut Told::default()).expect("an export");
+    let manifest =
+        export(&with_encoder(in_place(&place)), &mut Told::default()).expect("an export");
     assert_eq!(before, files(&place.file("transformer")), "it was touched");
 
     let inode = |path: &Path| fs::metadata(path).expect("a file").ino();

@@ -246,3 +246,65 @@ fn a_folder_of_the_hugging_face_cache_stands_for_its_snapshot() {
     let error = export(&Options::new(hub, out), &mut ()).expect_err("a refusal");
     assert!(message(&error).contains("2 snapshots are in this cache: name one of them"));
 }
+
+/// What the latent-diffusion code calls the tensor `name` of an autoencoder of two levels.
+fn latent_diffusion(name: &str) -> String {
+    let mut name = name.to_string();
+    for (ours, theirs) in [
+        ("decoder.up_blocks.0.", "decoder.up.1."),
+        ("decoder.up_blocks.1.", "decoder.up.0."),
+        ("encoder.down_blocks.", "encoder.down."),
+        ("upsamplers.0.", "upsample."),
+        ("downsamplers.0.", "downsample."),
+        ("mid_block.resnets.0.", "mid.block_1."),
+        ("mid_block.resnets.1.", "mid.block_2."),
+        ("mid_block.attentions.0.group_norm.", "mid.attn_1.norm."),
+        ("mid_block.attentions.0.to_out.0.", "mid.attn_1.proj_out."),
+        ("mid_block.attentions.0.to_", "mid.attn_1."),
+        (".resnets.", ".block."),
+        ("conv_shortcut.", "nin_shortcut."),
+        ("conv_norm_out.", "norm_out."),
+    ] {
+        name = name.replace(ours, theirs);
+    }
+    name
+}
+
+#[test]
+fn image_encoders_of_latent_diffusion_and_of_earlier_diffusers_are_the_same() {
+    const FILE: &str = "vae/diffusion_pytorch_model.safetensors";
+    let place = Place::new();
+    let options = Options { image_to_image: true, ..place.options() };
+    export(&options, &mut Told::default()).expect("an export");
+    let expected = files(&place.out());
+    place.edit_tensors(FILE, |tensors| {
+        let theirs =
+            std::mem::take(tensors).into_iter().map(|(name, (dtype, mut shape, bytes))| {
+                if name.contains(".attentions.") && shape.len() == 2 {
+                    shape.extend([1, 1]); // convolutions there
+                }
+                (latent_diffusion(&name), (dtype, shape, bytes))
+            });
+        *tensors = theirs.collect();
+        assert!(tensors.contains_key("encoder.down.0.downsample.conv.weight"));
+        assert!(tensors.contains_key("encoder.mid.attn_1.q.weight"));
+    });
+    export(&options, &mut Told::default()).expect("an export");
+    assert!(files(&place.out()) == expected, "latent diffusion's names");
+
+    let place = Place::new();
+    let options = Options { image_to_image: true, ..place.options() };
+    place.edit_tensors(FILE, |tensors| {
+        let older = |name: String| {
+            name.replace("to_q.", "query.")
+                .replace("to_k.", "key.")
+                .replace("to_v.", "value.")
+                .replace("to_out.0.", "proj_attn.")
+        };
+        let theirs = std::mem::take(tensors).into_iter();
+        *tensors = theirs.map(|(name, tensor)| (older(name), tensor)).collect();
+        assert!(tensors.contains_key("encoder.mid_block.attentions.0.query.weight"));
+    });
+    export(&options, &mut Told::default()).expect("an export");
+    assert!(files(&place.out()) == expected, "the names of earlier versions");
+}

@@ -36,6 +36,7 @@ pub fn graphs(target: impl Into<GraphOptions>) -> Vec<GraphDef> {
         t5::text_encoder_2(&t5_cfg("gated-gelu"), 7, precision),
         t5::text_encoder_2(&t5_cfg("gated-silu"), 7, precision),
         t5::text_encoder_2(&t5_cfg("relu"), 7, precision),
+        vae::vae_encoder(&VaeConfig::from_json(vae_cfg).expect("a config"), precision),
         vae::vae_decoder(&VaeConfig::from_json(vae_cfg).expect("a config"), precision),
     ];
     for style in [false, true] {

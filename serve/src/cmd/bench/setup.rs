@@ -98,7 +98,8 @@ impl Setup {
     /// Bytes of the weights that the pipeline loads.
     pub fn weights(&self) -> u64 {
         let Manifest { graphs, files, .. } = self.manifest();
-        let loaded = graphs.iter().filter(|graph| graph.name != "full");
+        let unused = ["full", "vae-encoder"]; // what is measured is drawn from text alone
+        let loaded = graphs.iter().filter(|graph| !unused.contains(&graph.name.as_str()));
         let weights: BTreeSet<&String> = loaded.flat_map(GraphEntry::weights).collect();
         weights.into_iter().map(|name| files[name].bytes).sum()
     }
@@ -116,7 +117,8 @@ impl Setup {
             Stage::Encoder => (&["shallow-encoder"], sizes.batch),
             Stage::Core => (&["deep-core"], sizes.batch),
             Stage::Decoder => (&["shallow-decoder"], sizes.batch),
-            Stage::Vae => (&["vae-decoder"], 1), // picture by picture
+            Stage::VaeEncoder => (&["vae-encoder"], 1), // picture by picture
+            Stage::Vae => (&["vae-decoder"], 1),
             Stage::Load | Stage::Policy | Stage::Sampler | Stage::Png => return None,
         };
         let sizes = Sizes { batch, ..sizes };

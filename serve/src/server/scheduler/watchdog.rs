@@ -17,8 +17,9 @@ const GRACE: Duration = Duration::from_secs(2);
 pub const COUNTED: Duration = Duration::from_millis(100);
 
 /// The graphs that each stage runs.
-const GRAPHS: [(Stage, &[&str]); 6] = [
+const GRAPHS: [(Stage, &[&str]); 7] = [
     (Stage::TextEncoders, &["text-encoder", "text-encoder-2"]),
+    (Stage::VaeEncoder, &["vae-encoder"]),
     (Stage::Conditioner, &["conditioner"]),
     (Stage::Encoder, &["shallow-encoder"]),
     (Stage::Core, &["deep-core"]),
