@@ -78,6 +78,9 @@ pub enum Error {
         /// The policy.
         policy: String,
     },
+    /// The latents of an image hold infinities or NaN.
+    #[error("the image encoder's output is not finite; with an fp16 export try --dtype fp32")]
+    NotEncoded,
     /// A prediction holds infinities or NaN.
     #[error(
         "step {step} of {steps}: the prediction is not finite; with an fp16 export try --dtype fp32"

@@ -38,6 +38,7 @@ pub mod error;
 pub mod eval;
 pub mod files;
 pub mod image;
+pub mod init_image;
 pub mod pipeline;
 pub mod request;
 pub mod runtime;
@@ -46,6 +47,7 @@ pub mod timing;
 pub mod util;
 
 pub use error::{Error, Result};
+pub use init_image::InitImage;
 pub use pipeline::denoise::Step;
 pub use pipeline::{Generated, Pipeline};
 pub use request::{CheckedRequest, Request};

@@ -10,6 +10,7 @@ use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Plan, PolicyInput};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
+use crate::init_image::InitImage;
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in characters, as many as OpenAI's clients may send and some more; the encoders
@@ -35,7 +36,7 @@ pub struct Request {
     pub width: usize,
     /// Height of a picture in pixels, a multiple of 16 as the width.
     pub height: usize,
-    /// Number of denoising steps.
+    /// Number of denoising steps, with those that an image saves.
     #[serde(alias = "num_inference_steps")]
     pub steps: usize,
     /// Guidance scale; at 1 or below the negative prompt is not used and costs nothing.
@@ -53,6 +54,9 @@ pub struct Request {
     /// Number of pictures.
     #[serde(alias = "n", default = "one", skip_serializing_if = "is_one")]
     pub num_images: usize,
+    /// The image that the pictures are made from, if it is not noise alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<InitImage>,
     /// At which steps the deep core runs, and what stands in for its output at the others.
     #[serde(alias = "cache")]
     pub cache_policy: CachePolicy,
@@ -83,6 +87,7 @@ impl Request {
             spacing: spacing_of(manifest, sampler),
             seed: 42,
             num_images: 1,
+            init_image: None,
             cache_policy: CachePolicy::off(),
         })
     }
@@ -90,6 +95,15 @@ impl Request {
     /// Whether the negative prompt is drawn away from: two rows per picture instead of one.
     pub fn guided(&self) -> bool {
         self.guidance_scale > 1.0
+    }
+
+    /// The first of [`steps`](Request::steps) that is taken: a picture that is made from an image
+    /// leaves out those before.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when no step is left.
+    pub fn first_step(&self) -> Result<usize> {
+        self.init_image.as_ref().map_or(Ok(0), |init_image| init_image.first_step(self.steps))
     }
 
     /// How picture `index` of this request is made with the model of `artifacts`, whose text encoders
@@ -119,9 +133,14 @@ impl Request {
         let manifest = &artifacts.manifest;
         self.check_fields(manifest)?;
         let schedule = &manifest.model.scheduler;
-        let sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
+        let mut sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
+        let skipped = self.first_step()?;
+        if skipped > 0 {
+            sampler = sampler.begin_at(skipped);
+        }
         let plan = self.cache_policy.plan(&PolicyInput {
             timesteps: sampler.timesteps(),
+            skipped,
             sampler: self.sampler,
             spacing: self.spacing,
             guidance_scale: self.guidance_scale,
@@ -132,9 +151,13 @@ impl Request {
         Ok(CheckedRequest { request, manifest_sha256, sampler, plan })
     }
 
-    fn check_fields(&self, manifest: &Manifest) -> Result<()> {
+    /// Checks that the model of `manifest` can draw pictures of this size.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the side.
+    pub fn check_size(&self, manifest: &Manifest) -> Result<()> {
         let refuse = |field, message: String| Err(Error::Request { field, message });
-        let unit = manifest.model.vae.factor() * manifest.model.transformer.patch_size;
+        let unit = manifest.picture_unit();
         for (field, side) in [("height", self.height), ("width", self.width)] {
             if side == 0 || !side.is_multiple_of(unit) || side > MAX_SIDE {
                 let low = (side / unit * unit).clamp(unit, MAX_SIDE);
@@ -148,6 +171,12 @@ impl Request {
                 return refuse(field, message);
             }
         }
+        Ok(())
+    }
+
+    fn check_fields(&self, manifest: &Manifest) -> Result<()> {
+        let refuse = |field, message: String| Err(Error::Request { field, message });
+        self.check_size(manifest)?;
         check_prompt("prompt", &self.prompt)?;
         check_prompt("negative_prompt", &self.negative_prompt)?;
         if !(1..=MAX_BATCH).contains(&self.num_images) {
@@ -160,6 +189,9 @@ impl Request {
             if !(0.0..=most).contains(&value) {
                 return refuse(field, format!("{value}; expected 0 to {most}"));
             }
+        }
+        if let Some(init_image) = &self.init_image {
+            init_image.check(manifest, (self.width, self.height))?;
         }
         if self.seed.checked_add(self.num_images as u64 - 1).is_none() {
             return refuse("seed", format!("{} + num_images passes 2^64", self.seed));
@@ -311,6 +343,9 @@ impl Parameters {
             request.cache_policy,
             self.version,
         );
+        if let Some(init_image) = &request.init_image {
+            text += &format!(", Denoising strength: {}", init_image.strength);
+        }
         if !self.truncated.is_empty() {
             text += &format!(", Truncated: {}", self.truncated.join(" and "));
         }

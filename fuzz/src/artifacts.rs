@@ -41,6 +41,7 @@ pub fn schedule(bytes: &[u8]) {
         let timesteps: Vec<u32> = (0..25).rev().map(|step| 40 * step).collect();
         let input = PolicyInput {
             timesteps: &timesteps,
+            skipped: 0,
             sampler: SamplerKind::Dpmms,
             spacing: Spacing::Leading,
             guidance_scale: 5.0,

@@ -51,7 +51,7 @@ impl Auto {
     /// multiplies what a cache gets wrong.
     pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Vec<Decision>, String> {
         let PolicyInput { folder, sampler, spacing, guidance_scale, .. } = *input;
-        let steps = input.timesteps.len();
+        let steps = input.steps();
         let path = calibration_file(folder, sampler, spacing, steps);
         if !path.exists() {
             return Err(format!(
@@ -75,7 +75,7 @@ impl Auto {
         }
         let chosen = self.choose(&found.schedules);
         let schedule = chosen.ok_or_else(|| refuse(self.why_none(&found.schedules)))?;
-        Ok(schedule.plan(steps))
+        Ok(schedule.late(steps, input.skipped))
     }
 
     fn choose<'a>(&self, schedules: &'a [Schedule]) -> Option<&'a Schedule> {

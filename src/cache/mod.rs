@@ -75,6 +75,9 @@ const SYNTAX: [&str; 5] = [
 pub struct PolicyInput<'a> {
     /// The timesteps visited, descending.
     pub timesteps: &'a [u32],
+    /// How many of the sampler's steps come before these and are left out, as where a picture is
+    /// made from an image.
+    pub skipped: usize,
     /// The sampler that visits them.
     pub sampler: SamplerKind,
     /// How the timesteps were chosen.
@@ -115,6 +118,13 @@ pub struct PolicyError {
     choices = SYNTAX.join("; ")
 )]
 pub struct ParsePolicyError(pub String);
+
+impl PolicyInput<'_> {
+    /// The number of the sampler's steps, with those that are left out.
+    fn steps(&self) -> usize {
+        self.skipped + self.timesteps.len()
+    }
+}
 
 impl CachePolicy {
     /// Every step refreshes.

@@ -91,8 +91,8 @@ impl Schedules {
             )))
         };
         match &found {
-            Schedules { steps, .. } if *steps != input.timesteps.len() => {
-                return differ("steps", steps, &input.timesteps.len());
+            Schedules { steps, .. } if *steps != input.steps() => {
+                return differ("steps", steps, &input.steps());
             }
             Schedules { sampler: Some(made), .. } if *made != input.sampler => {
                 return differ("the sampler", made, &input.sampler);
@@ -153,14 +153,29 @@ impl Schedules {
 impl Schedule {
     /// The decisions at each of `steps`.
     pub fn plan(&self, steps: usize) -> Vec<Decision> {
-        let decide = |step: usize| match self.forecast.get(&step) {
-            _ if self.refresh.binary_search(&step).is_ok() => Decision::Refresh,
-            weights => {
-                let forecast = weights.and_then(|weights| Forecast::new(weights));
-                Decision::Reuse(forecast.unwrap_or(Forecast::LAST))
-            }
+        self.late(steps, 0)
+    }
+
+    /// The decisions of a run that leaves out the first `skipped` of `steps`.
+    ///
+    /// Its first step refreshes, so that at every later one the core's latest output is as late as in
+    /// the whole run, or later. What is forecast from an output before the first step is that latest
+    /// output as it is.
+    pub fn late(&self, steps: usize, skipped: usize) -> Vec<Decision> {
+        let decide = |step: usize| {
+            let refreshed = match self.refresh.binary_search(&step) {
+                Ok(_) => return Decision::Refresh,
+                Err(_) if step == skipped => return Decision::Refresh,
+                Err(refreshed) => &self.refresh[..refreshed],
+            };
+            let forecast = self.forecast.get(&step).and_then(|weights| Forecast::new(weights));
+            let oldest =
+                |forecast: &Forecast| refreshed.iter().rev().nth(forecast.weights().len() - 1);
+            let kept =
+                forecast.filter(|forecast| oldest(forecast).is_some_and(|at| *at >= skipped));
+            Decision::Reuse(kept.unwrap_or(Forecast::LAST))
         };
-        (0..steps).map(decide).collect()
+        (skipped..steps).map(decide).collect()
     }
 
     /// Checks that it is for runs of `steps` steps.
@@ -224,7 +239,7 @@ impl FromFile {
             .iter()
             .filter(|schedule| self.refreshes.is_none_or(|runs| schedule.refresh.len() == runs));
         if let (Some(schedule), None) = (fitting.next(), fitting.next()) {
-            return Ok(schedule.plan(found.steps));
+            return Ok(schedule.late(found.steps, input.skipped));
         }
         let runs: Vec<String> =
             found.schedules.iter().map(|schedule| schedule.refresh.len().to_string()).collect();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hydit_input::guard::Panicked;
+
 use super::Image;
 
 /// Why a picture cannot be made, written, read or compared.
@@ -41,7 +43,7 @@ pub enum ImageError {
         height: usize,
     },
     /// A picture larger than what is read.
-    #[error("the PNG is {width} x {height}: more than {max} pixels are not read")]
+    #[error("the image is {width} x {height}: more than {max} pixels are not read")]
     TooLarge {
         /// Pixels in a row.
         width: u32,
@@ -56,6 +58,21 @@ pub enum ImageError {
     /// Not a PNG, or a broken one.
     #[error("not a readable PNG")]
     Decode(#[from] png::DecodingError),
+    /// A file that is no image, or of a kind that is not read.
+    #[error("not a PNG, JPEG or WebP image")]
+    Kind,
+    /// An image of several frames.
+    #[error("the image is animated: save the frame that is meant as an image of its own")]
+    Animated,
+    /// A JPEG without its end.
+    #[error("the JPEG is cut off: fetch or save it again")]
+    Cut,
+    /// An image that is cut off or damaged.
+    #[error("the image is cut off or damaged")]
+    Broken(#[source] ::image::ImageError),
+    /// An image that its decoder does not survive.
+    #[error("the image is damaged")]
+    Panicked(#[from] Panicked),
     /// A text of a PNG cannot be unpacked.
     #[error("the text {key:?} of the PNG cannot be unpacked to {max} bytes or less")]
     Text {

@@ -13,11 +13,11 @@ use crate::files::write_whole;
 pub type Texts = Vec<(String, String)>;
 
 /// Pictures up to 8192 x 8192 are read: 192 MiB of pixels.
-const MAX_PIXELS: usize = 1 << 26;
+pub(super) const MAX_PIXELS: usize = 1 << 26;
 /// Files up to this size are read: more than an incompressible picture of that many pixels.
-const MAX_FILE: u64 = 1 << 28;
+pub(super) const MAX_FILE: u64 = 1 << 28;
 /// What the decoder may set aside for chunks, texts included.
-const MAX_CHUNKS: usize = 1 << 26;
+pub(super) const MAX_CHUNKS: usize = 1 << 26;
 /// What compressed texts may be unpacked to, all of them together.
 const MAX_TEXTS: usize = 1 << 22;
 
@@ -146,6 +146,6 @@ pub fn read_texts(path: &Path) -> Result<Texts, ImageError> {
     read().map_err(|e| at(path, e))
 }
 
-fn at(path: &Path, source: ImageError) -> ImageError {
+pub(super) fn at(path: &Path, source: ImageError) -> ImageError {
     ImageError::File { path: path.to_owned(), source: Box::new(source) }
 }

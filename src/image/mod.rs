@@ -1,15 +1,19 @@
 //! Pictures on the host: from the decoder's numbers to 8-bit RGB, to PNG files and back.
 //!
 //! [`Image`] is the picture; `file` writes and reads PNG files with text chunks, [`encode`] makes
-//! the files of all formats.
+//! the files of all formats. [`Decoded`] is an image of strangers, which [`resize`] brings to size.
 
+mod decode;
 mod encode;
 mod error;
 mod file;
+mod resize;
 
+pub use decode::Decoded;
 pub use encode::{Format, encode};
 pub use error::ImageError;
 pub use file::{Texts, decode_png, encode_png, read_png, read_texts, write_png};
+pub use resize::resize;
 
 /// An 8-bit RGB picture.
 #[derive(Clone, Debug, PartialEq, Eq)]

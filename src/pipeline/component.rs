@@ -8,8 +8,9 @@ use crate::error::Result;
 use crate::runtime::Backend;
 use crate::timing::Stage;
 
-/// Loaded from the start and kept; or, on a [low-memory](Backend::low_memory) backend, loaded for
-/// each use and dropped after it, so that no two components are in memory together.
+/// Loaded from the start, or at its first use, and kept; or, on a [low-memory](Backend::low_memory)
+/// backend, loaded for each use and dropped after it, so that no two components are in memory
+/// together.
 pub struct Component<T> {
     load: fn(&Arc<Artifacts>, &Backend) -> Result<T>,
     kept: Option<T>,
@@ -40,18 +41,25 @@ impl<T> Component<T> {
         Ok(Component { load, kept })
     }
 
+    /// The component that `load` loads when it is first used.
+    pub fn later(load: fn(&Arc<Artifacts>, &Backend) -> Result<T>) -> Component<T> {
+        Component { load, kept: None }
+    }
+
     /// The component, loaded now unless it is kept.
     ///
     /// # Errors
     /// When it cannot be loaded.
     pub fn load(&mut self, artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Loaded<'_, T>> {
-        match &mut self.kept {
-            Some(kept) => Ok(Loaded::Kept(kept)),
-            None => {
-                let _timed = backend.timer().start(Stage::Load);
-                Ok(Loaded::Owned((self.load)(artifacts, backend)?))
+        if self.kept.is_none() {
+            let _timed = backend.timer().start(Stage::Load);
+            let loaded = (self.load)(artifacts, backend)?;
+            if backend.low_memory() {
+                return Ok(Loaded::Owned(loaded));
             }
+            self.kept = Some(loaded);
         }
+        Ok(Loaded::Kept(self.kept.as_mut().expect("it was loaded")))
     }
 }
 

@@ -9,6 +9,7 @@ use super::batch::{Batched, RowGroup};
 use super::conditioner::Condition;
 use super::cost::sizes;
 use super::device_math::change_on_host;
+use super::first_latents::{First, Moments, Outside};
 use super::guidance::guide;
 use super::transformer::Shallow;
 use crate::cache::{Decision, Forecast, Plan};
@@ -40,6 +41,8 @@ pub struct DenoiseState {
     /// Negative rows first; of one item where all rows share a call.
     pub(crate) rows: Vec<Rows>,
     sampler: SamplerState,
+    /// What stays as an image has it, where a mask says so.
+    outside: Option<Outside>,
     decisions: Vec<Decision>,
     truncated: Vec<&'static str>,
     /// The latents that the last prediction takes for clean, if they are wanted.
@@ -95,7 +98,8 @@ pub(crate) struct Denoised {
 }
 
 impl DenoiseState {
-    /// At the first step, with the latents that the request's seeds give. `conditions` are one for
+    /// At the first step, with the latents that the request's seeds give, and the `moments` of its
+    /// image if it has one. `conditions` are one for
     /// all rows, or one for each text whose rows run each alone, negative first.
     pub(crate) fn new(
         backend: &Backend,
@@ -103,6 +107,7 @@ impl DenoiseState {
         request: &CheckedRequest,
         truncated: Vec<&'static str>,
         conditions: &[Rc<Condition>],
+        moments: Option<&Moments>,
     ) -> Result<DenoiseState> {
         let channels = manifest.model.transformer.in_channels;
         let sizes = sizes(manifest, request);
@@ -110,7 +115,8 @@ impl DenoiseState {
         let mut noise: Vec<TorchGenerator> = (0..request.num_images as u64)
             .map(|image| TorchGenerator::new(request.seed + image))
             .collect();
-        let latents: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(image)).collect();
+        let sampler = request.sampler().clone();
+        let First { latents, outside } = First::new(request, &sampler, moments, image, &mut noise);
 
         // With guidance the rows are [negative rows, positive rows] over the same latents.
         let input = latents.repeat(sizes.batch / request.num_images);
@@ -132,12 +138,12 @@ impl DenoiseState {
                 drift: None,
             });
         }
-        let sampler = request.sampler().clone();
         Ok(DenoiseState {
             request: (**request).clone(),
             plan: request.plan().clone(),
             rows,
             sampler: SamplerState { step: 0, latents, sampler, noise },
+            outside,
             decisions: Vec::new(),
             truncated,
             preview: None,
@@ -308,6 +314,9 @@ impl DenoiseState {
         }
         sampler.step(*step, guided, latents, noise);
         *step += 1;
+        if let Some(outside) = &self.outside {
+            outside.put_back(sampler, *step, latents);
+        }
     }
 
     /// Ends the step under way with the shallow decoder's `predictions`.

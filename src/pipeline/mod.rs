@@ -8,6 +8,7 @@ mod conditioner;
 pub mod cost;
 pub mod denoise;
 pub mod device_math;
+pub mod first_latents;
 mod guidance;
 pub mod preview;
 pub mod rope;
@@ -24,11 +25,12 @@ use hydit_graphs::Manifest;
 use self::component::{Component, Loaded};
 use self::cost::sizes;
 use self::denoise::{DenoiseState, Denoised, Step};
+use self::first_latents::Moments;
 use self::text::TextEncoders;
 use self::transformer::Transformer;
 use crate::artifacts::Artifacts;
 use crate::cache::Decision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::request::{CheckedRequest, Request};
 use crate::runtime::{Backend, Session};
@@ -41,6 +43,7 @@ pub struct Pipeline {
     backend: Backend,
     text: Component<TextEncoders>,
     transformer: Component<Transformer>,
+    vae_encoder: Component<Session>,
     vae: Component<Session>,
 }
 
@@ -83,8 +86,9 @@ impl Pipeline {
         artifacts.check_code()?;
         let text = Component::new(TextEncoders::load, &artifacts, &backend)?;
         let transformer = Component::new(Transformer::load, &artifacts, &backend)?;
+        let vae_encoder = Component::later(load_vae_encoder);
         let vae = Component::new(load_vae, &artifacts, &backend)?;
-        Ok(Pipeline { artifacts, backend, text, transformer, vae })
+        Ok(Pipeline { artifacts, backend, text, transformer, vae_encoder, vae })
     }
 
     /// What the model is.
@@ -115,8 +119,9 @@ impl Pipeline {
         let timer = self.backend.timer();
         timer.record();
         let prompt = self.text_encoders()?.encode(request)?;
+        let moments = self.encode(request)?;
         let mut transformer = self.transformer()?;
-        let mut state = transformer.begin(request, &prompt)?;
+        let mut state = transformer.begin(request, &prompt, moments.as_ref())?;
         let began = Instant::now();
         while !state.is_done() {
             on_step(transformer.step(&mut state)?);
@@ -137,7 +142,8 @@ impl Pipeline {
     /// What the backend says.
     pub fn begin(&mut self, request: &CheckedRequest) -> Result<DenoiseState> {
         let prompt = self.text_encoders()?.encode(request)?;
-        self.transformer()?.begin(request, &prompt)
+        let moments = self.encode(request)?;
+        self.transformer()?.begin(request, &prompt, moments.as_ref())
     }
 
     /// The text encoders, loaded now on a [low-memory](Backend::low_memory) backend.
@@ -154,6 +160,29 @@ impl Pipeline {
     /// When it cannot be loaded.
     pub fn transformer(&mut self) -> Result<Loaded<'_, Transformer>> {
         self.transformer.load(&self.artifacts, &self.backend)
+    }
+
+    /// The distribution of the latents of the image that `request` is made from; `None` if it has
+    /// none.
+    ///
+    /// # Errors
+    /// When a value is not finite, or what the backend says.
+    pub fn encode(&mut self, request: &CheckedRequest) -> Result<Option<Moments>> {
+        let Some(init_image) = &request.init_image else { return Ok(None) };
+        let pixels = init_image.pixels();
+        let mut encoder = self.vae_encoder.load(&self.artifacts, &self.backend)?;
+        let shape = [1, 3, request.height, request.width];
+        let image = self.backend.tensor_f32(&shape, &pixels.planes())?;
+        let timed = self.backend.timer().start(Stage::VaeEncoder);
+        let moments = encoder.run_single(&[("image", &image)])?;
+        drop(timed);
+        let values = moments.read_f32()?.to_vec();
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Error::NotEncoded);
+        }
+        let vae = &self.artifacts.manifest.model.vae;
+        let repaint = pixels.repaint_latents(vae.factor());
+        Ok(Some(Moments::new(values, vae.scaling_factor, repaint)))
     }
 
     /// The images of clean `latents`, `[images, channels, h, w]`, of the size of `request`.
@@ -176,6 +205,12 @@ impl Pipeline {
         }
         Ok(images)
     }
+}
+
+fn load_vae_encoder(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Session> {
+    let mut encoder = artifacts.load_seldom("vae-encoder", backend)?;
+    encoder.outputs_to_host(&["moments"])?;
+    Ok(encoder)
 }
 
 fn load_vae(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Session> {

@@ -74,7 +74,8 @@ impl Tabulator {
     /// gives the same image at twice the cost.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] or [`Error::Reactive`].
+    /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
+    /// from an image.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -82,6 +83,10 @@ impl Tabulator {
     pub fn tables(&self, request: &CheckedRequest) -> Result<(Vec<Table>, Vec<&'static str>)> {
         let Tabulator { artifacts, tokenizers: [bert, t5] } = self;
         assert!(request.is_for(artifacts), "the request was checked against another model");
+        if request.init_image.is_some() {
+            let message = "the pipeline in one file draws from text alone".to_string();
+            return Err(Error::Request { field: "init_image", message });
+        }
         let plan = request.planned()?;
         let manifest = &artifacts.manifest;
         let dit = &manifest.model.transformer;

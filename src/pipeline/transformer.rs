@@ -9,6 +9,7 @@ use super::batch::{RowGroup, Stacked};
 use super::conditioner::{Condition, Conditioner};
 use super::denoise::{DenoiseState, Rows, Step};
 use super::device_math::DeviceMath;
+use super::first_latents::Moments;
 use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
 use crate::error::Result;
@@ -76,24 +77,29 @@ impl Transformer {
         })
     }
 
-    /// Takes `request`, whose prompts are encoded in `prompt`, to its first step.
+    /// Takes `request`, whose prompts are encoded in `prompt` and whose image in `moments`, to its
+    /// first step.
     ///
     /// # Errors
     /// When a graph fails, or one that the request's cache policy needs does not load.
     ///
     /// # Panics
-    /// When the request was checked against another model.
+    /// When the request was checked against another model, or has an image and there are no
+    /// `moments`.
     #[track_caller]
     pub fn begin(
         &mut self,
         request: &CheckedRequest,
         prompt: &PromptEmbeds,
+        moments: Option<&Moments>,
     ) -> Result<DenoiseState> {
         assert!(request.is_for(&self.artifacts), "the request was checked against another model");
+        assert_eq!(request.init_image.is_some(), moments.is_some(), "an image and its moments");
         self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
         let conditions = self.conditioner.run(request, prompt)?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
-        DenoiseState::new(backend, manifest, request, prompt.truncated.clone(), &conditions)
+        let truncated = prompt.truncated.clone();
+        DenoiseState::new(backend, manifest, request, truncated, &conditions, moments)
     }
 
     /// Takes `state`, which is not done, one step on.

@@ -49,6 +49,11 @@ impl Ddim {
         Self { prediction: schedule.prediction_type, steps, noisy: eta > 0.0 }
     }
 
+    /// Leaves out the first steps.
+    pub(super) fn begin_at(&mut self, first: usize) {
+        self.steps.drain(..first);
+    }
+
     /// For each step the factors of latents, clean latents, output, clean latents before and noise.
     pub(super) fn next(&self) -> Vec<[f32; 5]> {
         let next = |s: &Step| {

@@ -45,6 +45,11 @@ impl Ddpm {
         Self { prediction: schedule.prediction_type, steps }
     }
 
+    /// Leaves out the first steps.
+    pub(super) fn begin_at(&mut self, first: usize) {
+        self.steps.drain(..first);
+    }
+
     /// For each step the factors of latents, clean latents, output, clean latents before and noise.
     pub(super) fn next(&self) -> Vec<[f32; 5]> {
         self.steps.iter().map(|s| [s.x, s.x0, 0.0, 0.0, s.noise.unwrap_or_default()]).collect()

@@ -68,6 +68,12 @@ impl Dpmpp {
         Self { prediction: schedule.prediction_type, steps, previous: Vec::new(), next: 0 }
     }
 
+    /// Leaves out the first steps: the one that is the first then has none before it.
+    pub(super) fn begin_at(&mut self, first: usize) {
+        self.steps.drain(..first);
+        self.steps[0].slope = None;
+    }
+
     /// For each step the factors of latents, clean latents, output, clean latents before and noise.
     pub(super) fn next(&self) -> Vec<[f32; 5]> {
         let next = |s: &Step| {

@@ -114,6 +114,24 @@ impl Sampler {
         Ok(Self { kind, timesteps, method, prediction: schedule.prediction_type, levels })
     }
 
+    /// The sampler of a run that begins at step `first`: the steps before it are left out, and it
+    /// remembers nothing of them.
+    ///
+    /// # Panics
+    /// When no step is left.
+    #[track_caller]
+    pub fn begin_at(mut self, first: usize) -> Self {
+        assert!(first < self.timesteps.len(), "step {first} of {}", self.timesteps.len());
+        self.timesteps.drain(..first);
+        self.levels.drain(..first);
+        match &mut self.method {
+            Method::Ddpm(ddpm) => ddpm.begin_at(first),
+            Method::Ddim(ddim) => ddim.begin_at(first),
+            Method::Dpmms(dpmpp) => dpmpp.begin_at(first),
+        }
+        self
+    }
+
     /// Which sampler this is.
     pub fn kind(&self) -> SamplerKind {
         self.kind
@@ -137,6 +155,17 @@ impl Sampler {
             PredictionType::Epsilon => (x - sigma * out) / alpha,
         };
         latents.iter().zip(model_output).map(clean).collect()
+    }
+
+    /// `clean` latents with as much of `noise` as there is at `timesteps()[index]`: `add_noise` of
+    /// diffusers' schedulers.
+    ///
+    /// # Panics
+    /// When there is no such step.
+    #[track_caller]
+    pub fn noised(&self, index: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
+        let [alpha, sigma] = self.levels[index];
+        clean.iter().zip(noise).map(|(x, z)| alpha * x + sigma * z).collect()
     }
 
     /// The factors of every step, for those who take the steps themselves. With `k` those of a step,

@@ -1,7 +1,8 @@
 //! Requests that run together: each picture is the one its request has alone.
 
 use hydit::cache::CachePolicy;
-use hydit::image::Image;
+use hydit::image::{Decoded, Image};
+use hydit::init_image::{InitImage, Mask};
 use hydit::pipeline::batch::{can_batch, rows_mix};
 use hydit::pipeline::denoise::DenoiseState;
 use hydit::runtime::BackendChoice;
@@ -9,7 +10,7 @@ use hydit::sampler::SamplerKind;
 use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
 use hydit_graphs::{GraphOptions, Precision, Target};
-use hydit_testing::emoji;
+use hydit_testing::{emoji, repository};
 
 fn policy(text: &str) -> CachePolicy {
     text.parse().expect("a policy")
@@ -23,7 +24,7 @@ fn alone(pipeline: &mut Pipeline, request: &Request) -> Vec<Image> {
 }
 
 /// Requests that differ in all that may differ: text, seed, sampler, steps, policy, guidance,
-/// number of pictures.
+/// number of pictures, and what they are made from.
 fn mixed(pipeline: &Pipeline) -> Vec<Request> {
     let cat = emoji::cat(pipeline.manifest(), 8);
     let with = |prompt: &str, seed| Request { prompt: prompt.to_string(), seed, ..cat.clone() };
@@ -40,7 +41,22 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
             negative_prompt: "red".into(),
             ..with("红苹果", 3)
         },
+        Request { init_image: from_image(false, 0.5), ..with("a fox", 4) },
+        Request {
+            init_image: from_image(true, 0.9),
+            sampler: SamplerKind::Dpmms,
+            ..with("a panda", 5)
+        },
     ]
+}
+
+/// The fox, to be changed by `strength` on the whole or in its right half.
+fn from_image(half: bool, strength: f64) -> Option<InitImage> {
+    let folder = repository().join("tests/reference/image_to_image");
+    let read = |name: &str| Decoded::read(&folder.join(name)).expect("an image");
+    let (image, mask) = (read("image-fox.png"), read("mask-half.png"));
+    let mask = half.then_some(Mask::White(&mask));
+    Some(InitImage::new(&image, mask, Some(strength), (128, 128)))
 }
 
 /// Runs `requests`, the one at index i joining before step 2 i; gives each one's pictures.

@@ -34,6 +34,7 @@ fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> PolicyInput<'a> {
     let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
     PolicyInput {
         timesteps,
+        skipped: 0,
         sampler,
         spacing,
         guidance_scale: 5.0,
@@ -275,6 +276,39 @@ fn a_schedule_is_read_from_its_file() {
     let hand_made = "steps: 6\nschedules: [{refresh: [0, 5]}]";
     let plan = with_file("schedule:FILE", hand_made, &SIX).expect("a plan");
     assert_eq!(refreshed(&plan), [0, 5], "a file of one schedule and nothing else");
+}
+
+#[test]
+fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = calibration_file(folder.path(), SamplerKind::Dpmms, Spacing::Linspace, 6);
+    std::fs::write(&path, SCHEDULES).expect("it is written");
+    let late = |text: &str, skipped: usize| {
+        let input = PolicyInput { skipped, ..run(&SIX[skipped..], folder.path()) };
+        let plan = policy(text).plan(&input).expect("a plan");
+        let plan = plan.planned().expect("known before the first step").to_vec();
+        plan.iter().map(|decision| weights(*decision)).collect::<Vec<_>>()
+    };
+    let (refresh, last) = (vec![], vec![1.0]);
+    // Of [0, 2, 4]: at 3 the outputs of 2 and 0 are summed, at 5 those of 4, 2 and 0.
+    for (skipped, expected) in [
+        (1, vec![&refresh, &refresh, &last, &refresh, &last]),
+        (2, vec![&refresh, &last, &refresh, &last]),
+        (3, vec![&refresh, &refresh, &last]),
+        (5, vec![&refresh]),
+    ] {
+        let expected: Vec<_> = expected.into_iter().cloned().collect();
+        assert_eq!(late("auto:3runs", skipped), expected, "{skipped}");
+    }
+    let file = "steps: 6\nschedules: [{refresh: [0, 2, 4], forecast: {5: [1.5, -0.5]}}]";
+    std::fs::write(&path, file).expect("it is written");
+    let text = format!("schedule:{}", path.display());
+    assert_eq!(late(&text, 2)[3], [1.5, -0.5], "both outputs are its own");
+    assert_eq!(late(&text, 3)[2], last, "one is not");
+    assert_eq!(late("N2-1000-0", 3), [&refresh, &last, &refresh].map(Vec::clone));
+    let other = PolicyInput { skipped: 2, ..run(&SIX[3..], folder.path()) };
+    let refused = policy(&text).plan(&other).expect_err("a refusal").to_string();
+    assert!(refused.contains("made for steps 6, not 5"), "{refused}");
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn parameters() -> Parameters {
         spacing: Spacing::Linspace,
         seed: u64::MAX,
         num_images: 1,
+        init_image: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
     };
     Parameters {
@@ -250,7 +251,7 @@ fn other_pngs_are_read_or_refused() {
     let error = decode_png(&vast).expect_err("vast");
     assert_eq!(
         error.to_string(),
-        "the PNG is 65536 x 65536: more than 67108864 pixels are not read"
+        "the image is 65536 x 65536: more than 67108864 pixels are not read"
     );
 }
 

@@ -10,6 +10,7 @@ mod corpus;
 mod cut;
 mod finite;
 mod image;
+mod image_to_image;
 mod in_place;
 mod made_up;
 mod matmul;

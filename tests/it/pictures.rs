@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hydit::cache::{CachePolicy, Decision, Forecast};
 use hydit::eval::compare::psnr;
-use hydit::image::{Image, read_png};
+use hydit::image::{Decoded, Image, read_png};
+use hydit::init_image::{InitImage, Mask};
 use hydit::request::spacing_of;
 use hydit::runtime::BackendChoice;
 use hydit::{Pipeline, Request};
@@ -21,8 +22,8 @@ const PSNR: f64 = 55.0;
 const WITHIN_ONE: f64 = 0.999;
 
 #[derive(Deserialize)]
-struct Reference {
-    name: String,
+pub struct Reference {
+    pub name: String,
     model: String,
     files: Vec<String>,
     steps: usize,
@@ -37,6 +38,9 @@ struct Reference {
     timesteps: Vec<u32>,
     cache: Option<Cache>,
     full_steps: Option<Vec<u8>>,
+    image: Option<String>,
+    mask: Option<String>,
+    strength: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +56,8 @@ impl Reference {
         self.cache.as_ref().map_or(1, |cache| cache.branch)
     }
 
-    fn request(&self, pipeline: &Pipeline) -> Request {
+    /// The request of `model` and everything else that was passed. Images are in `folder`.
+    pub fn request(&self, folder: &Path, pipeline: &Pipeline) -> Request {
         let sampler = self.sampler.parse().expect("a known sampler");
         Request {
             prompt: self.prompt.clone(),
@@ -66,6 +71,7 @@ impl Reference {
             spacing: spacing_of(pipeline.manifest(), sampler),
             seed: self.seeds[0],
             num_images: self.seeds.len(),
+            init_image: self.init_image(folder),
             cache_policy: match self.cache {
                 None => CachePolicy::off(),
                 Some(Cache { gap, start, close, .. }) => CachePolicy::interval(gap, start, close),
@@ -73,9 +79,20 @@ impl Reference {
         }
     }
 
-    /// Draws it and compares; gives the PSNR of the worst picture.
-    fn check(&self, pipeline: &mut Pipeline) -> f64 {
-        let request = self.request(pipeline);
+    fn init_image(&self, folder: &Path) -> Option<InitImage> {
+        let read = |kind: &str, name: &String| {
+            let file = folder.join(format!("{kind}-{name}.png"));
+            Decoded::read(&file).expect("an image of the references")
+        };
+        let image = read("image", self.image.as_ref()?);
+        let mask = self.mask.as_ref().map(|mask| read("mask", mask));
+        let mask = mask.as_ref().map(Mask::White);
+        Some(InitImage::new(&image, mask, self.strength, (self.width, self.height)))
+    }
+
+    /// Draws it and compares with the pictures in `folder`; gives the PSNR of the worst.
+    pub fn check(&self, folder: &Path, pipeline: &mut Pipeline) -> f64 {
+        let request = self.request(folder, pipeline);
         let made = pipeline
             .generate(&emoji::checked(pipeline, &request), &mut emoji::ignore)
             .expect("it draws");
@@ -87,7 +104,7 @@ impl Reference {
             assert_eq!(made.plan, full_steps.iter().map(refreshed).collect::<Vec<_>>());
         }
         let compare = |(ours, file): (&Image, &String)| {
-            let (theirs, _) = read_png(&folder().join(file)).expect("a reference picture");
+            let (theirs, _) = read_png(&folder.join(file)).expect("a reference picture");
             let psnr = psnr(ours, &theirs).expect("pictures of one size");
             let pairs = ours.rgb.iter().zip(&theirs.rgb);
             let close = pairs.filter(|(a, b)| a.abs_diff(**b) <= 1).count();
@@ -101,47 +118,47 @@ impl Reference {
     }
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/pictures")
-}
-
-fn references() -> Vec<Reference> {
-    let text = std::fs::read_to_string(folder().join("pictures.json")).expect("the references");
-    serde_json::from_str(&text).expect("the references are JSON")
+/// A folder of references, and what its list `<folder>.json` says.
+pub fn references(folder: &str) -> (PathBuf, Vec<Reference>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(folder);
+    let list = path.join(folder).with_extension("json");
+    let text = std::fs::read_to_string(list).expect("the references");
+    (path, serde_json::from_str(&text).expect("the references are JSON"))
 }
 
 #[test]
 fn pictures_equal_diffusers_with_and_without_cache() {
-    let references = references();
+    let (folder, references) = references("pictures");
     assert!(references.len() >= 20, "the spread of references shrank");
     for (model, branch) in [("emoji", 1), ("emoji", 2), ("badges", 1)] {
         let artifacts = emoji::shared(model, branch, Precision::Fp32);
         let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
         assert_eq!(pipeline.manifest().variant.name, model);
         let own = |reference: &&Reference| reference.model == model && reference.branch() == branch;
-        let checked = references.iter().filter(own).map(|r| r.check(&mut pipeline)).count();
+        let checked =
+            references.iter().filter(own).map(|r| r.check(&folder, &mut pipeline)).count();
         assert!(checked > 0, "{model}, {branch}");
     }
 }
 
 #[test]
 fn the_embedded_engine_draws_the_same_picture() {
-    let references = references();
+    let (folder, references) = references("pictures");
     let reference = references.iter().find(|r| r.name == "dpmms-10-cat").expect("it is there");
     let artifacts = emoji::artifacts();
-    reference.check(&mut emoji::pipeline(&artifacts, BackendChoice::Tract));
+    reference.check(&folder, &mut emoji::pipeline(&artifacts, BackendChoice::Tract));
 }
 
 #[test]
 fn another_seed_is_another_picture() {
-    let references = references();
+    let (folder, references) = references("pictures");
     let reference = references.iter().find(|r| r.name == "dpmms-10-cat").expect("it is there");
     let artifacts = emoji::artifacts();
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
-    let request = Request { seed: 43, ..reference.request(&pipeline) };
+    let request = Request { seed: 43, ..reference.request(&folder, &pipeline) };
     let made = pipeline
         .generate(&emoji::checked(&pipeline, &request), &mut emoji::ignore)
         .expect("it draws");
-    let (theirs, _) = read_png(&folder().join(&reference.files[0])).expect("a reference picture");
+    let (theirs, _) = read_png(&folder.join(&reference.files[0])).expect("a reference picture");
     assert!(psnr(&made.images[0], &theirs).expect("one size") < 30.0);
 }

@@ -17,6 +17,7 @@ use hydit_terminal::note;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::init_image::InitFiles;
 use crate::backend::Backend;
 use crate::choice::choice;
 use crate::seed;
@@ -109,21 +110,27 @@ impl CacheFlags {
 }
 
 impl RequestFlags {
-    /// Makes the request that the flags ask of the model of `artifacts`; what no flag names is as
-    /// in `from`, or as the model's defaults.
+    /// Makes the request that the flags ask of the model of `artifacts`, from the image in `init` if
+    /// there is one; what no flag names is as in `from`, or as the model's defaults.
     pub fn request(
         &self,
         artifacts: &Artifacts,
         prompt: &str,
         negative: Option<&str>,
         from: Option<&Parameters>,
+        init: Option<&InitFiles>,
     ) -> Result<Request> {
         let manifest = &artifacts.manifest;
         let mut request = match from {
             Some(from) => Request { prompt: prompt.to_string(), ..from.request.clone() },
             None => Request::new(manifest, prompt)?,
         };
+        if let (Some(init), None) = (init, from) {
+            init.set_size(&mut request, artifacts);
+        }
         self.image.set(&mut request, manifest, negative)?;
+        request.check_size(manifest)?;
+        request.init_image = init.map(|init| init.fit(&request));
         if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
             request.cache_policy = policy;
         } else if let Some(file) = request.cache_policy.file() {

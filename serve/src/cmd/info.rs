@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use hydit_terminal::{in_a_line, say};
+use serde_json::Value;
 
 use super::files::read_parameters;
 
@@ -20,16 +21,26 @@ pub struct Info {
     json: bool,
 }
 
+/// Prints the fields of an object, a line each; `above` is the name of a field that it is in.
+fn print(above: &str, object: &Value) -> Result<()> {
+    for (name, value) in object.as_object().into_iter().flatten() {
+        let name = format!("{above}{}", name.replace('_', " "));
+        if value.is_object() {
+            print(&format!("{name} "), value)?;
+            continue;
+        }
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        say(format_args!("{name:17} {}", in_a_line(&value, MOST)))?;
+    }
+    Ok(())
+}
+
 impl Info {
     pub fn run(self) -> Result<()> {
         let parameters = serde_json::to_value(read_parameters(&self.png)?)?;
         if self.json {
             return Ok(say(format_args!("{parameters:#}"))?);
         }
-        for (name, value) in parameters.as_object().into_iter().flatten() {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            say(format_args!("{:17} {}", name.replace('_', " "), in_a_line(&value, MOST)))?;
-        }
-        Ok(())
+        print("", &parameters)
     }
 }

@@ -1,6 +1,6 @@
 //! The command line: a file or a folder for each subcommand, beside what several of them share.
 //!
-//! Shared are `flags` (what to draw, and on what), `files`, `prompts`, `progress` and `markdown`.
+//! Shared are `flags` (what to draw, and on what), `init_image`, `files`, `prompts`, `progress` and `markdown`.
 //! No subcommand uses another.
 
 mod bench;
@@ -10,6 +10,7 @@ mod files;
 mod flags;
 mod generate;
 mod info;
+mod init_image;
 mod markdown;
 mod plan;
 mod progress;

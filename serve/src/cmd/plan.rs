@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
+use hydit::image::{Decoded, Image};
 use hydit::pipeline::cost::StepCosts;
 use hydit::pipeline::tables::{Numbers, Table, Tabulator};
+use hydit::{InitImage, Request};
 use hydit_terminal::say;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -26,6 +28,9 @@ pub struct Plan {
     model: PathBuf,
     #[command(flatten)]
     request: RequestFlags,
+    /// The plan of a picture that is made from an image: the share of the steps that is taken.
+    #[arg(long, value_name = "SHARE", conflicts_with = "tensors")]
+    strength: Option<f64>,
     /// Also write the request as safetensors: the inputs of pipeline.onnx, which hydit-export
     /// --single writes.
     #[arg(long, value_name = "FILE", requires = "prompt")]
@@ -53,7 +58,9 @@ impl Plan {
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
         let prompt = self.prompt.as_deref().unwrap_or_default();
-        let request = self.request.request(&artifacts, prompt, self.negative.as_deref(), None)?;
+        let negative = self.negative.as_deref();
+        let mut request = self.request.request(&artifacts, prompt, negative, None, None)?;
+        request.init_image = self.strength.map(|strength| any_image(strength, &request));
         let request = request.check(&artifacts)?;
         let timesteps = request.sampler().timesteps();
         let plan = request.planned()?;
@@ -77,6 +84,8 @@ impl Plan {
                 "sizes": manifest.variant.sizes,
                 "height": request.height,
                 "width": request.width,
+                "steps": request.steps,
+                "first_step": request.first_step()?,
                 "timesteps": timesteps,
                 "refresh": refresh,
                 "core_runs": refresh.len(),
@@ -96,6 +105,14 @@ impl Plan {
             request.steps,
             request.cache_policy
         );
+        let first_step = request.first_step()?;
+        if let Some(init_image) = &request.init_image {
+            let taken = plan.len();
+            out += &format!(
+                "from an image, strength {}: the last {taken} steps\n",
+                init_image.strength
+            );
+        }
         let sizes = manifest.variant.sizes.iter();
         let sizes: Vec<String> = sizes.map(|[h, w]| format!("{h}x{w}")).collect();
         if !sizes.is_empty() {
@@ -114,7 +131,7 @@ impl Plan {
                 format!("{:>5}{}", timesteps[first + i], mark(decision))
             };
             let row: String = row.iter().enumerate().map(step).collect();
-            out += &format!("{first:>4} {row}\n");
+            out += &format!("{:>4} {row}\n", first_step + first);
         }
         out += &format!(
             "\n{} of {} steps run the deep core; a cached step costs {:.1}% of a full one\n",
@@ -128,6 +145,13 @@ impl Plan {
         );
         Ok(say(out)?)
     }
+}
+
+/// An image for `request`: a plan is the same whatever it shows.
+fn any_image(strength: f64, request: &Request) -> InitImage {
+    let white = Image { width: 1, height: 1, rgb: vec![255; 3] };
+    let size = (request.width, request.height);
+    InitImage::new(&Decoded::from(&white), None, Some(strength), size)
 }
 
 /// The bytes of a file with `tables`.

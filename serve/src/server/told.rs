@@ -30,6 +30,7 @@ impl Told {
             Error::Request { .. }
             | Error::Sampler(_)
             | Error::NotFinite { .. }
+            | Error::NotEncoded
             | Error::Image(ImageError::NotFinite { .. }) => {
                 return Told { code: "drawing_failed", message: error.to_string() };
             }
@@ -121,6 +122,7 @@ mod tests {
             let policy: CachePolicy = policy.parse().expect("a policy");
             let input = PolicyInput {
                 timesteps: &[999, 500],
+                skipped: 0,
                 sampler: SamplerKind::Ddim,
                 spacing: Spacing::Leading,
                 guidance_scale: 5.0,

@@ -5,6 +5,7 @@ mod bench;
 mod calibrate;
 mod cli;
 mod hostile;
+mod init_image;
 mod outputs;
 mod printing;
 mod program;

@@ -89,7 +89,7 @@ pub fn calibrate(
         tell(i, format!("learning from prompt {} of {}", i + 1, learn.len()));
         let prompt = pipeline.text_encoders()?.encode(request)?;
         let mut transformer = pipeline.transformer()?;
-        let first = transformer.begin(request, &prompt)?;
+        let first = transformer.begin(request, &prompt, None)?;
         state.record.add(&mut transformer, first)?;
         drop(transformer);
         state.recorded = i + 1;
@@ -189,7 +189,7 @@ fn best<'a>(
     let mut transformer = pipeline.transformer()?;
     let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
     for (request, prompt) in requests.iter().zip(&prompts) {
-        let mut state = transformer.begin(request, prompt)?;
+        let mut state = transformer.begin(request, prompt, None)?;
         state.keep_outputs(KEPT);
         states.push(state);
     }

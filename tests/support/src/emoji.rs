@@ -19,8 +19,8 @@ pub fn checkpoint() -> PathBuf {
     models().join("emoji")
 }
 
-/// The usual export of the checkpoint: fp32, portable, cut at branch 1. All tests share it, so
-/// none may write into it.
+/// The usual export of the checkpoint: fp32, portable, cut at branch 1, with the image encoder. All
+/// tests share it, so none may write into it.
 pub fn artifacts() -> PathBuf {
     artifacts_for(Precision::Fp32)
 }
@@ -41,7 +41,11 @@ pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> P
     lock.lock().expect("the lock is free at last");
     if !folder.exists() {
         let partial = tempfile::tempdir_in(&exports).expect("a folder");
-        export(&models().join(model), partial.path(), branch, version).expect("it exports");
+        let options = Options {
+            image_to_image: true,
+            ..options(&models().join(model), partial.path(), branch, version)
+        };
+        hydit_export::export(&options, &mut AllUsed).expect("it exports");
         fs::rename(partial.keep(), &folder).expect("the export gets its name");
     }
     folder
@@ -64,14 +68,16 @@ pub fn export(
     branch: usize,
     version: impl Into<GraphOptions>,
 ) -> hydit_export::Result<Manifest> {
-    let version = version.into();
-    let options = Options {
+    hydit_export::export(&options(checkpoint, out, branch, version.into()), &mut AllUsed)
+}
+
+fn options(checkpoint: &Path, out: &Path, branch: usize, version: GraphOptions) -> Options {
+    Options {
         cache_at_branch: branch,
         precision: version.precision,
         target: version.target,
         ..Options::new(checkpoint, out)
-    };
-    hydit_export::export(&options, &mut AllUsed)
+    }
 }
 
 struct AllUsed;

@@ -29,7 +29,7 @@ pub struct Gain {
 /// Draws `request` without the cache, after a short run that warms the engine up.
 pub fn uncached(pipeline: &mut Pipeline, request: &Request) -> Result<Generated> {
     let uncached = Request { cache_policy: CachePolicy::off(), ..request.clone() };
-    let warm_up = Request { steps: request.steps.min(2), ..uncached.clone() };
+    let warm_up = Request { steps: request.steps.min(2), init_image: None, ..uncached.clone() };
     pipeline.generate(&warm_up.check(pipeline.artifacts())?, &mut |_| {})?;
     let uncached = uncached.check(pipeline.artifacts())?;
     let mut progress = Progress::new("uncached");

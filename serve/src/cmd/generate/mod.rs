@@ -23,6 +23,7 @@ use self::pictures::Pictures;
 use self::report::Report;
 use super::files::{read_parameters, tell};
 use super::flags::{EngineFlags, RequestFlags, TritonFlags};
+use super::init_image::InitFlags;
 use super::progress::Progress;
 use super::prompts;
 
@@ -44,6 +45,8 @@ pub struct Generate {
     /// -1, ... before the ending.
     #[arg(short, long, value_name = "FILE", default_value = "picture.png")]
     output: PathBuf,
+    #[command(flatten)]
+    init: InitFlags,
     #[command(flatten)]
     request: RequestFlags,
     /// Draw without the cache as well: speed-up, PSNR, SSIM and both images side by side.
@@ -122,7 +125,9 @@ impl Generate {
         }
         let prompt = self.prompt.as_deref().or(from.map(|from| from.request.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();
-        let request = self.request.request(artifacts, prompt, self.negative.as_deref(), from)?;
+        let init = self.init.read(from)?;
+        let negative = self.negative.as_deref();
+        let request = self.request.request(artifacts, prompt, negative, from, init.as_ref())?;
         if self.compare && request.cache_policy.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }

@@ -78,15 +78,22 @@ impl Report<'_> {
     }
 }
 
-/// The seeds of `request` and its plan, two lines.
+/// The seeds of `request` and its plan, two lines; three where it is made from an image.
 pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
     let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
     let Request { seed, num_images, ref cache_policy, .. } = *request;
     let last = seed + num_images as u64 - 1;
     let seeds = if last == seed { String::new() } else { format!(" to {last}") };
     let (runs, steps) = (refreshes(plan), plan.len());
+    let part = match &request.init_image {
+        Some(init_image) => format!(
+            "image     strength {}: the last {steps} of {} steps\n",
+            init_image.strength, request.steps
+        ),
+        None => String::new(),
+    };
     format!(
-        "seed      {seed}{seeds}\n\
+        "seed      {seed}{seeds}\n{part}\
          plan      {marks}  {cache_policy}, {runs} of {steps} steps ran the deep core\n"
     )
 }

@@ -111,6 +111,7 @@ fn blank(id: Uuid) -> JobRecord {
         spacing: Spacing::Leading,
         seed: 0,
         num_images: 1,
+        init_image: None,
         cache_policy: CachePolicy::off(),
     };
     JobRecord {

@@ -52,6 +52,7 @@ pub fn record(client: &str) -> JobRecord {
         spacing: Spacing::Linspace,
         seed: u64::MAX - 3,
         num_images: 2,
+        init_image: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
     };
     let spec = JobSpec {
@@ -538,6 +539,7 @@ fn a_store_of_an_earlier_version_is_read() {
         spacing: Spacing::Trailing,
         seed: 7,
         num_images: 2,
+        init_image: None,
         cache_policy: "N2-1000-0".parse().expect("a policy"),
     };
     assert_eq!(done.spec.request, request);
