@@ -106,6 +106,11 @@ impl Request {
         self.init_image.as_ref().map_or(Ok(0), |init_image| init_image.first_step(self.steps))
     }
 
+    /// The number of steps that are taken; 0 where [`Request::first_step`] refuses.
+    pub fn steps_taken(&self) -> usize {
+        self.first_step().map_or(0, |first| self.steps - first)
+    }
+
     /// How picture `index` of this request is made with the model of `artifacts`, whose text encoders
     /// read only the beginning of the fields `truncated`.
     pub fn parameters(

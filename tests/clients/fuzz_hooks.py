@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 
 SIDE = 16
 PIXELS = 128 * 128  # --max-pixels of scripts/fuzz-api
+# A PNG of 16x16, half transparent.
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAYAAAAf8/9hAAAAGUlEQVR42mNwaDjQQAlmGDVg1IBRA4aLAQDA8QAfi9"
+    "N5lgAAAABJRU5ErkJggg=="
+)
 PATIENCE = 60  # seconds: a shorter deadline is allowed, and a 504 its right answer
 
 
@@ -23,6 +28,7 @@ probes = st.builds("probe:0.{}".format, st.integers(1, 99))
 forecasts = st.sampled_from(["", "+taylor1", "+taylor2"])
 policies = st.builds("{}{}".format, intervals | probes, forecasts)
 schemathesis.openapi.format("picture-size", st.just("auto") | sizes())
+schemathesis.openapi.format("image-file", st.just(PNG))
 schemathesis.openapi.format("cache-policy", st.sampled_from(["off", "usual"]) | policies)
 
 

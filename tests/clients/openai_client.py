@@ -74,6 +74,37 @@ for partials in (0, 2):
     assert pictures[-1] == picture(draw(size="192x128", extra_body={"steps": 6}).data[0])
 print("stream: pictures on the way, then the very picture of a plain request")
 
+FOX = open("tests/reference/image_to_image/image-fox.png", "rb").read()
+MASK = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAYAAAAf8/9hAAAAGUlEQVR42mNwaDjQQAlmGDVg1IBRA4aLAQDA8QAf"
+    "i9N5lgAAAABJRU5ErkJggg=="
+)  # 16x16, half transparent everywhere: all is painted anew
+
+
+def edit(**fields):
+    extra = {"steps": 6, "seed": 7, "sampler": "ddim", **fields.pop("extra_body", {})}
+    return client.images.edit(prompt=CAT, model="emoji", extra_body=extra, **fields)
+
+
+near, far = (edit(image=FOX, extra_body={"strength": strength}) for strength in (0.5, 1.0))
+assert near.model_extra["hydit"]["steps"] == 3 and far.model_extra["hydit"]["steps"] == 6
+assert size(picture(near.data[0])) == (128, 128), "the image's"
+assert picture(near.data[0]) != picture(far.data[0])
+named = edit(image=[("fox.png", FOX, "image/png")], size="192x128", response_format="b64_json", n=2)
+assert size(picture(named.data[1])) == (192, 128) and named.model_extra["hydit"]["seeds"] == [7, 8]
+masked = edit(image=FOX, mask=MASK, extra_body={"strength": 0.5, "cache": "N2-1000-0", "metadata": True})
+assert masked.model_extra["hydit"]["core_runs"] == 2, masked.model_extra
+assert b"mask_sha256" in picture(masked.data[0])
+with edit(image=FOX, stream=True, partial_images=1) as stream:
+    events = list(stream)
+assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
+print("edit: from an image, with a mask, as a stream")
+try:
+    edit(image=FOX, mask=FOX)
+    raise AssertionError("a mask without transparency was taken")
+except openai.BadRequestError as caught:
+    assert caught.param == "mask", caught.body
+
 error = refused(openai.BadRequestError, size="100x100")
 assert (error.param, error.code, error.type) == ("size", "invalid_value", "invalid_request_error"), error.body
 assert refused(openai.BadRequestError, extra_body={"colour": "red"}).param == "colour"

@@ -41,7 +41,7 @@ impl Figures {
             model: model.to_string(),
             seeds: (request.seed..).take(output.images.len()).collect(),
             size: format!("{}x{}", request.width, request.height),
-            steps: request.steps,
+            steps: request.steps_taken(),
             core_runs: refreshes(&output.plan),
             sampler: request.sampler,
             guidance: request.guidance_scale,

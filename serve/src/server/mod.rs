@@ -10,6 +10,7 @@ mod clock;
 mod error;
 mod figures;
 mod http;
+mod init_image;
 pub mod jobs;
 mod leave;
 pub mod log;

@@ -1,5 +1,9 @@
 //! Bodies of requests: read as a whole, within bytes and time, before any handler sees them.
+//!
+//! Where a request may bring images along, its body may be as much larger, but only a few such bodies
+//! are in memory at a time: the others wait for their [`Place`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -8,16 +12,48 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
+use crate::server::settings::{Limits, Settings};
+
+/// Paths that take images.
+const WITH_IMAGES: [&str; 3] = ["/v1/images/generations", "/v1/images/edits", "/v1/jobs"];
+/// Number of bodies with images that are in memory at a time.
+const PLACES: usize = 4;
+/// When to come again for whom there was no place.
+const COME_AGAIN: Duration = Duration::from_secs(5);
+
+/// A place among the bodies with images that are in memory. It is in the extensions of the request;
+/// whoever keeps the images keeps it too.
+#[derive(Clone, Debug)]
+pub struct Place(
+    #[expect(dead_code, reason = "held until it is dropped")] Arc<OwnedSemaphorePermit>,
+);
 
 /// Bounds of a body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// Maximum size in bytes.
-    pub bytes: usize,
+    bytes: usize,
+    /// The same where a request may bring images along.
+    with_images: usize,
+    places: Arc<Semaphore>,
     /// Maximum time from the end of the header to the end of the body.
-    pub time: Duration,
+    time: Duration,
+}
+
+impl Bounds {
+    /// The bounds that `settings` ask for. Images may come in base64, which takes a third more.
+    pub fn new(settings: &Settings) -> Bounds {
+        let Limits { max_body, max_image, .. } = settings.limits;
+        Bounds {
+            bytes: max_body,
+            with_images: max_body.saturating_add(max_image.div_ceil(3).saturating_mul(4)),
+            places: Arc::new(Semaphore::new(PLACES)),
+            time: settings.connections.body_timeout,
+        }
+    }
 }
 
 /// Reads the body before the handler sees the request, or answers why it was not read. For a path
@@ -33,7 +69,7 @@ pub async fn read(
         let response = next.run(request).await;
         return if unread { last(response) } else { response };
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return refuse(
@@ -42,22 +78,36 @@ pub async fn read(
             "encoded bodies are not supported; omit Content-Encoding".to_string(),
         );
     }
-    match whole(body, bounds).await {
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= bounds.bytes as u64);
+    let mut bytes = bounds.bytes;
+    if path.is_some_and(|path| WITH_IMAGES.contains(&path.as_str())) && !is_small {
+        let place = Arc::clone(&bounds.places).acquire_owned();
+        let Ok(place) = tokio::time::timeout(bounds.time, place).await else {
+            let message = "too many images are being sent; try again";
+            let code = StatusCode::SERVICE_UNAVAILABLE;
+            let error = ApiError::new(code, "too_many_images", message);
+            return last(ApiError { retry_after: Some(COME_AGAIN), ..error }.into_response());
+        };
+        let place = place.expect("the semaphore is never closed");
+        parts.extensions.insert(Place(Arc::new(place)));
+        bytes = bounds.with_images;
+    }
+    match whole(body, bytes, bounds.time).await {
         Ok(body) => next.run(Request::from_parts(parts, body)).await,
         Err(refusal) => *refusal,
     }
 }
 
-async fn whole(body: Body, bounds: Bounds) -> Result<Body, Box<Response>> {
+async fn whole(body: Body, bytes: usize, time: Duration) -> Result<Body, Box<Response>> {
     let too_large = || {
-        let message = format!("the body is larger than {} bytes", bounds.bytes);
+        let message = format!("the body is larger than {bytes} bytes");
         Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
     };
-    if body.size_hint().lower() > bounds.bytes as u64 {
+    if body.size_hint().lower() > bytes as u64 {
         return Err(too_large());
     }
-    let read = Limited::new(body, bounds.bytes).collect();
-    match tokio::time::timeout(bounds.time, read).await {
+    let read = Limited::new(body, bytes).collect();
+    match tokio::time::timeout(time, read).await {
         Ok(Ok(body)) => Ok(Body::from(body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Box::new(refuse(
@@ -68,7 +118,7 @@ async fn whole(body: Body, bounds: Bounds) -> Result<Body, Box<Response>> {
         Err(_) => Err(Box::new(refuse(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
-            format!("the body did not end within {} ms", bounds.time.as_millis()),
+            format!("the body did not end within {} ms", time.as_millis()),
         ))),
     }
 }

@@ -14,6 +14,7 @@ use super::guard::Client;
 use super::image::ImageFields;
 use crate::server::app::App;
 use crate::server::figures::Figures;
+use crate::server::init_image::Files;
 use crate::server::log;
 use crate::server::output::Output;
 use crate::server::scheduler::{Failure, Task, TaskEvent, TaskHandle, TaskOutput};
@@ -32,6 +33,8 @@ pub struct ImageSpec {
     pub output: Output,
     /// How long the answer is wanted, if the client says.
     pub deadline: Option<Duration>,
+    /// What came with the request.
+    pub files: Files,
 }
 
 /// How an answer carries the files of the images.
@@ -78,7 +81,8 @@ impl ImageSpec {
             let output = fields.output(&app.settings)?;
             let deadline = fields.deadline(&app.settings)?;
             let request = fields.request(&artifacts, &app.settings)?;
-            Ok(ImageSpec { model, artifacts, request, output, deadline })
+            let files = fields.files()?;
+            Ok(ImageSpec { model, artifacts, request, output, deadline, files })
         })
         .await
     }
@@ -97,7 +101,7 @@ impl Drawing {
         partial_images: usize,
         carried: Carried,
     ) -> Result<Drawing, ApiError> {
-        let spec = ImageSpec::check(app, fields).await?;
+        let spec = ImageSpec { files: Files::default(), ..ImageSpec::check(app, fields).await? };
         check_answer(&spec.request, carried, app.settings.limits.max_answer)?;
         let deadline = spec.deadline.unwrap_or(app.settings.deadline);
         let id = Uuid::new_v4().simple().to_string();

@@ -7,6 +7,8 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::error::Error;
@@ -16,9 +18,11 @@ use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::body::Place;
 use super::error::ApiError;
 use super::fields::{read, unknown};
 use crate::seed;
+use crate::server::init_image::{FileError, Files};
 use crate::server::output::Output;
 use crate::server::settings::Settings;
 use crate::server::told;
@@ -62,6 +66,19 @@ pub struct ImageFields {
     pub output_compression: Option<u8>,
     /// Seconds after which the answer is of no use.
     pub deadline: Option<f64>,
+    /// Share of the steps that are taken from an image.
+    pub strength: Option<f64>,
+    /// File of the image that the pictures are made from, in base64.
+    pub image: Option<String>,
+    /// File of an image that is transparent where that is painted anew, in base64.
+    pub mask: Option<String>,
+    /// The files of a form; those in base64 are not among them.
+    #[serde(skip)]
+    pub files: Files,
+    /// Kept as long as the files are.
+    #[serde(skip)]
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pub place: Option<Place>,
     /// The fields of [`Request`], under the names that clients use.
     #[serde(flatten)]
     pub request: Map<String, Value>,
@@ -69,6 +86,9 @@ pub struct ImageFields {
 
 /// The name in the APIs of a field of [`Request`].
 pub fn api_name(field: &str) -> &str {
+    if field == "init_image" {
+        return "image";
+    }
     NAMES.iter().find(|(_, known)| *known == field).map_or(field, |(name, _)| name)
 }
 
@@ -89,13 +109,43 @@ impl ImageFields {
         if given("sampler") && !given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
         }
-        if let Some(size) = self.size.as_deref().filter(|size| *size != "auto") {
-            (request.width, request.height) = width_height(size)?;
+        let images = self.files()?.decode(settings.limits.max_image)?;
+        match (self.size.as_deref().filter(|size| *size != "auto"), &images) {
+            (Some(size), _) => (request.width, request.height) = width_height(size)?,
+            (None, Some(images)) => {
+                (request.width, request.height) = images.size(&artifacts.manifest);
+            }
+            (None, None) => {}
         }
         check_texts(&request)?;
         check_limits(&request, settings)?;
+        request.check_size(&artifacts.manifest).map_err(|error| refuse(&error, artifacts))?;
+        let size = (request.width, request.height);
+        request.init_image = images.map(|images| images.fit(self.strength, size));
+        if request.init_image.is_none() && self.strength.is_some() {
+            let message = "strength: there is no image to change";
+            return Err(ApiError::field("strength", message));
+        }
         request.cache_policy = self.policy(artifacts, settings, &request)?;
         request.check(artifacts).map_err(|error| refuse(&error, artifacts))
+    }
+
+    /// The files that came with the request, in whichever way.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub fn files(&self) -> Result<Files, ApiError> {
+        if self.image.is_none() && self.mask.is_none() {
+            return Ok(self.files.clone());
+        }
+        let decode = |name: &str, text: &Option<String>| {
+            let Some(text) = text else { return Ok(None) };
+            STANDARD.decode(text).map(|file| Some(file.into())).map_err(|_| {
+                let message = format!("{name}: expected a file in base64, and nothing around it");
+                ApiError::field(name, message)
+            })
+        };
+        Ok(Files { image: decode("image", &self.image)?, mask: decode("mask", &self.mask)? })
     }
 
     /// The fields put over `defaults`.
@@ -284,6 +334,12 @@ fn refuse(error: &Error, artifacts: &Artifacts) -> ApiError {
         Error::Sampler(error) => ApiError::field("steps", error.to_string()),
         Error::Policy(error) => ApiError::field("cache", told::of_policy(error, &artifacts.path)),
         other => internal(other),
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> ApiError {
+        ApiError::field(error.field, error.to_string())
     }
 }
 

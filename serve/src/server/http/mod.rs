@@ -7,6 +7,7 @@ mod discard;
 mod drawing;
 mod error;
 mod fields;
+mod form;
 mod framing;
 mod guard;
 mod image;

@@ -17,15 +17,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::base64::Base64;
+use super::body::Place;
 use super::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
 use super::error::ApiError;
 use super::fields::{Fields, read};
+use super::form::Form;
 use super::guard::Client;
 use super::image::ImageFields;
 use super::sent_events::{event, sent_events};
 use crate::server::app::App;
 use crate::server::clock::now;
 use crate::server::figures::Figures;
+use crate::server::init_image::Files;
 use crate::server::scheduler::TaskEvent;
 
 /// Maximum number of images on the way.
@@ -37,7 +40,9 @@ const BACKGROUND: &str = "opaque";
 
 /// The routes of images.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/images/generations", post(generate))
+    Router::new()
+        .route("/v1/images/generations", post(generate))
+        .route("/v1/images/edits", post(edit))
 }
 
 /// What OpenAI's clients may send. The fields from `response_format` on are accepted and ignored.
@@ -50,6 +55,7 @@ pub struct GenerationFields {
     quality: Option<String>,
     background: Option<String>,
     moderation: Option<String>,
+    input_fidelity: Option<String>,
     style: Option<String>,
     #[serde(rename = "user")]
     _user: Option<String>,
@@ -83,6 +89,7 @@ impl GenerationFields {
             ("quality", &self.quality, &qualities[..]),
             ("background", &self.background, &["auto", "opaque"]),
             ("moderation", &self.moderation, &["auto", "low"]),
+            ("input_fidelity", &self.input_fidelity, &["high", "low"]),
             ("style", &self.style, &["vivid", "natural"]),
         ] {
             if value.as_deref().is_some_and(|value| !words.contains(&value)) {
@@ -140,19 +147,58 @@ struct InputTokens {
     text_tokens: usize,
 }
 
+/// What the events of a stream are called.
+#[derive(Clone, Copy)]
+struct EventNames {
+    partial: &'static str,
+    completed: &'static str,
+}
+
 /// Draws images. A client that closes the connection cancels them.
 async fn generate(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    place: Option<Extension<Place>>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let fields: GenerationFields = read(fields.0)?;
-    let image: ImageFields = read(fields.image.clone())?;
+    let names = EventNames {
+        partial: "image_generation.partial_image",
+        completed: "image_generation.completed",
+    };
+    let place = place.map(|Extension(place)| place);
+    draw(&app, &client, fields.0, Files::default(), place, names).await
+}
+
+/// As [`generate`], from the image of a form.
+async fn edit(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    Form { fields, files, place }: Form,
+) -> Result<Response, ApiError> {
+    let names =
+        EventNames { partial: "image_edit.partial_image", completed: "image_edit.completed" };
+    if files.image.is_none() {
+        return Err(ApiError::field("image", "image is missing: send the file to change"));
+    }
+    draw(&app, &client, fields, files, place, names).await
+}
+
+async fn draw(
+    app: &Arc<App>,
+    client: &Client,
+    fields: Map<String, Value>,
+    files: Files,
+    place: Option<Place>,
+    names: EventNames,
+) -> Result<Response, ApiError> {
+    let mut fields: GenerationFields = read(fields)?;
+    // An image in base64 among them is not to be kept while the pictures are drawn.
+    let image = ImageFields { files, place, ..read(std::mem::take(&mut fields.image))? };
     fields.check(&image)?;
     let partials = fields.partial_images.unwrap_or(0);
-    let drawing = Drawing::begin(&app, &client, image, partials, Carried::Base64).await?;
+    let drawing = Drawing::begin(app, client, image, partials, Carried::Base64).await?;
     if fields.stream.unwrap_or(false) {
-        return Ok(events(drawing));
+        return Ok(events(drawing, names));
     }
     let body = drawing.answer(answer).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
@@ -176,10 +222,10 @@ fn answer(spec: &ImageSpec, images: EncodedImages) -> Vec<u8> {
 }
 
 /// The images on the way, then the image, as server-sent events. Dropping the stream cancels it.
-fn events(drawing: Drawing) -> Response {
-    sent_events(stream::unfold(Some(drawing), async |drawing| {
+fn events(drawing: Drawing, names: EventNames) -> Response {
+    sent_events(stream::unfold(Some(drawing), move |drawing| async move {
         let mut drawing = drawing?;
-        match next_event(&mut drawing).await {
+        match next_event(&mut drawing, names).await {
             Ok((event, last)) => Some((event, (!last).then_some(drawing))),
             Err(error) => Some((event("error", None, &error.body()), None)),
         }
@@ -187,20 +233,20 @@ fn events(drawing: Drawing) -> Response {
 }
 
 /// The next event for the client, and whether it is the last.
-async fn next_event(drawing: &mut Drawing) -> Result<(Bytes, bool), ApiError> {
+async fn next_event(drawing: &mut Drawing, names: EventNames) -> Result<(Bytes, bool), ApiError> {
     loop {
         match drawing.next().await? {
             TaskEvent::Partial { index, image } => {
                 let write = move |spec: &ImageSpec, file: &[u8]| {
                     let more = json!({ "partial_image_index": index });
-                    image_event(spec, "image_generation.partial_image", file, &more)
+                    image_event(spec, names.partial, file, &more)
                 };
                 return Ok((drawing.encode_partial(image, write).await?, false));
             }
             TaskEvent::Done(output) => {
-                let write = |spec: &ImageSpec, EncodedImages { files, figures }| {
+                let write = move |spec: &ImageSpec, EncodedImages { files, figures }| {
                     let more = json!({ "usage": usage(spec), "hydit": figures });
-                    image_event(spec, "image_generation.completed", &files[0], &more)
+                    image_event(spec, names.completed, &files[0], &more)
                 };
                 return Ok((drawing.encode(*output, write).await?, true));
             }

@@ -53,7 +53,7 @@ where
 {
     let guard = Arc::new(Guard::new(settings));
     let (limits, connections) = (settings.limits, settings.connections);
-    let bounds = Bounds { bytes: limits.max_body, time: connections.body_timeout };
+    let bounds = Bounds::new(settings);
     let unread = connections.unread.max(limits.max_answer);
     let router = router
         .fallback(not_found)
@@ -79,9 +79,8 @@ where
 
 async fn not_found(uri: Uri) -> ApiError {
     let message = match uri.path() {
-        "/v1/images/edits" | "/v1/images/variations" => {
-            "this server draws from text alone: pictures to change are not taken; use \
-             /v1/images/generations"
+        "/v1/images/variations" => {
+            "variations are not built: send the image to /v1/images/edits, with a prompt"
         }
         _ => "there is no such path; see /openapi.json",
     };

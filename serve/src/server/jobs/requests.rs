@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use hydit::CheckedRequest;
 use tracing::info;
 use uuid::Uuid;
@@ -31,7 +32,8 @@ pub enum Watch {
 }
 
 impl Jobs {
-    /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`. With an
+    /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`, and `files`
+    /// are those of the image that it is made from, and of the mask. With an
     /// idempotency key that was used before, returns the job of then, and `false`.
     ///
     /// # Errors
@@ -43,8 +45,9 @@ impl Jobs {
         spec: JobSpec,
         request: CheckedRequest,
         idempotency: Option<Idempotency>,
+        files: Vec<Bytes>,
     ) -> Result<(JobSnapshot, bool), JobsError> {
-        whole(self.clone().accept(client, spec, request, idempotency)).await
+        whole(self.clone().accept(client, spec, request, idempotency, files)).await
     }
 
     async fn accept(
@@ -53,6 +56,7 @@ impl Jobs {
         spec: JobSpec,
         request: CheckedRequest,
         idempotency: Option<Idempotency>,
+        files: Vec<Bytes>,
     ) -> Result<(JobSnapshot, bool), JobsError> {
         let _one_at_a_time = self.accepting.lock().await;
         if let Some(Idempotency { key, body_sha256 }) = idempotency.clone() {
@@ -81,7 +85,7 @@ impl Jobs {
             outcome: None,
             unreadable: None,
         };
-        let record = match self.stored(move |store| store.insert(record)).await {
+        let record = match self.stored(move |store| store.insert(record, &files)).await {
             Ok(record) => record,
             Err(error) => {
                 // Whether it was stored is not known; it must not be drawn after this answer.

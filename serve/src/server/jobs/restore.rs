@@ -1,14 +1,16 @@
 //! Jobs that an earlier process has left.
 
+use std::fmt::Display;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hydit::CheckedRequest;
-use tracing::{info, warn};
+use hydit::{CheckedRequest, InitImage, Request};
+use tracing::{error, info, warn};
 
 use super::error::JobsError;
 use super::record::JobRecord;
 use super::shared::Jobs;
+use crate::server::init_image::Files;
 use crate::server::told::Told;
 
 /// A job that was begun this often without an end may be what ends the process: the others go
@@ -60,10 +62,36 @@ impl Jobs {
             );
             return Err(("model_changed", message));
         }
-        spec.request.check(artifacts).map_err(|error| {
+        let mut request = spec.request.clone();
+        if let Some(known) = &request.init_image {
+            request.init_image = Some(self.init_image(record, known)?);
+        }
+        request.check(artifacts).map_err(|error| {
             let Told { code, message } = Told::of(&error, &record.id.to_string());
             (code, message)
         })
+    }
+
+    /// The image that the job `record` is made from, of which its request has what is `known`.
+    fn init_image(
+        &self,
+        record: &JobRecord,
+        known: &InitImage,
+    ) -> Result<InitImage, (&'static str, String)> {
+        let gone = |why: &dyn Display| {
+            error!(job = %record.id, %why, "the image of a job cannot be read");
+            let message = "the image that it is made from cannot be read any more: send it again";
+            ("image_gone", message.to_string())
+        };
+        let files = self.store.inputs(record.id).map_err(|error| gone(&error))?;
+        let mut files = files.into_iter();
+        let files = Files { image: files.next(), mask: files.next() };
+        let images = files.decode(usize::MAX).map_err(|error| gone(&error))?;
+        let Request { width, height, .. } = record.spec.request;
+        let images = images.ok_or_else(|| gone(&"it is not there"))?;
+        let read = images.fit(Some(known.strength), (width, height));
+        let same = read.sha256 == known.sha256 && read.mask_sha256 == known.mask_sha256;
+        if same { Ok(read) } else { Err(gone(&"it is another")) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use axum::body::Bytes;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 use tracing::error;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const JOBS: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
 /// Files of images, by id and index.
 const IMAGES: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("pictures");
+/// Files of the images that a job is made from, by id and index, until it ends.
+const INPUTS: TableDefinition<(u128, u32), &[u8]> = TableDefinition::new("inputs");
 /// Ids by client and number.
 const OWNED: TableDefinition<(&str, u64), u128> = TableDefinition::new("owned");
 /// Ids by client and idempotency key.
@@ -86,9 +89,23 @@ impl Store {
         Ok(Store { file })
     }
 
-    /// Adds a job that has not ended, and gives it its number.
-    pub fn insert(&self, record: JobRecord) -> Result<JobRecord, JobsError> {
-        self.file.write(|transaction| insert(transaction, record))
+    /// Adds a job that has not ended, made from the images in `files`, and gives it its number.
+    pub fn insert(&self, record: JobRecord, files: &[Bytes]) -> Result<JobRecord, JobsError> {
+        self.file.write(|transaction| insert(transaction, record, files))
+    }
+
+    /// The files that a job which has not ended is made from.
+    pub fn inputs(&self, id: Uuid) -> Result<Vec<Bytes>, JobsError> {
+        let all = (id.as_u128(), 0)..=(id.as_u128(), u32::MAX);
+        self.file.read(|transaction| match transaction.open_table(INPUTS) {
+            Ok(inputs) => {
+                let files = inputs.range(all.clone())?;
+                files.map(|entry| Ok(Bytes::copy_from_slice(entry?.1.value()))).collect()
+            }
+            // A store of an earlier version, which took no images.
+            Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        })
     }
 
     /// Reads a job.
@@ -236,7 +253,11 @@ impl Store {
     }
 }
 
-fn insert(transaction: &WriteTransaction, mut record: JobRecord) -> Stored<JobRecord> {
+fn insert(
+    transaction: &WriteTransaction,
+    mut record: JobRecord,
+    files: &[Bytes],
+) -> Stored<JobRecord> {
     let mut meta = transaction.open_table(META)?;
     record.number = meta.get("next")?.map_or(0, |next| next.value());
     meta.insert("next", record.number + 1)?;
@@ -248,7 +269,17 @@ fn insert(transaction: &WriteTransaction, mut record: JobRecord) -> Stored<JobRe
         transaction.open_table(KEYS)?.insert((client, idempotency.key.as_str()), id)?;
     }
     put(&mut transaction.open_table(JOBS)?, &record)?;
+    let mut inputs = transaction.open_table(INPUTS)?;
+    for (index, file) in (0..).zip(files) {
+        inputs.insert((id, index), file.as_ref())?;
+    }
     Ok(record)
+}
+
+/// Drops what a job was made from.
+fn drop_inputs(transaction: &WriteTransaction, id: u128) -> Stored<()> {
+    transaction.open_table(INPUTS)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
+    Ok(())
 }
 
 fn finish(
@@ -271,6 +302,7 @@ fn finish(
     for (index, image) in (0..).zip(images) {
         files.insert((id, index), image.as_slice())?;
     }
+    drop_inputs(transaction, id)?;
     let bytes = images.iter().map(|image| image.len() as u64).sum();
     transaction.open_table(PENDING)?.remove(record.number)?;
     transaction.open_table(ENDED)?.insert((now, record.number), (id, bytes))?;
@@ -333,7 +365,7 @@ fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
         transaction.open_table(KEYS)?.remove((client, idempotency.key.as_str()))?;
     }
     transaction.open_table(IMAGES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
-    Ok(())
+    drop_inputs(transaction, id)
 }
 
 /// The records of these jobs. One that is listed but not there is told in the log.

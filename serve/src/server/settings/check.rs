@@ -67,6 +67,8 @@ impl Options {
                 max_n: self.max_n,
                 max_body: usize::try_from(self.max_body.0)
                     .map_err(|_| ("max_body", "too large".to_string()))?,
+                max_image: usize::try_from(self.max_image.0)
+                    .map_err(|_| ("max_image", "too large".to_string()))?,
                 max_answer: self.max_answer.0,
             },
             connections: Connections {
@@ -111,7 +113,7 @@ impl Settings {
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             return refuse("data_dir", "not a directory");
         }
-        let Limits { max_pixels, max_steps, max_n, max_body, max_answer } = self.limits;
+        let Limits { max_pixels, max_steps, max_n, max_body, max_image, max_answer } = self.limits;
         let counts = [
             ("threads", self.runtime.threads.unwrap_or(0)),
             ("workers", self.workers),
@@ -122,6 +124,7 @@ impl Settings {
             ("max_steps", max_steps),
             ("max_n", max_n),
             ("max_body", max_body),
+            ("max_image", max_image),
             ("max_answer", usize::try_from(max_answer).unwrap_or(usize::MAX)),
             ("max_connections", self.connections.max),
         ];

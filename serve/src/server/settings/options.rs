@@ -141,6 +141,9 @@ pub struct Options {
     /// Most bytes of a request's body.
     #[arg(long, env = "HYDIT_MAX_BODY", value_name = "SIZE", default_value = "256KiB")]
     pub max_body: Size,
+    /// Most bytes of the files of images that a request brings along, besides its body.
+    #[arg(long, env = "HYDIT_MAX_IMAGE", value_name = "SIZE", default_value = "16MiB")]
+    pub max_image: Size,
     /// Most bytes that an answer with pictures may have; more are to be fetched from a job.
     #[arg(long, env = "HYDIT_MAX_ANSWER", value_name = "SIZE", default_value = "256MiB")]
     pub max_answer: Size,

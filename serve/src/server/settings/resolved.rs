@@ -82,6 +82,8 @@ pub struct Limits {
     pub max_n: usize,
     /// Maximum bytes of a body.
     pub max_body: usize,
+    /// Maximum bytes of the files of images that a request brings along, besides its body.
+    pub max_image: usize,
     /// Maximum bytes of an answer with images, reckoned before they are drawn.
     pub max_answer: u64,
 }

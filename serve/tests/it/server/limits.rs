@@ -20,7 +20,8 @@ fn told(answer: &str) -> (&str, String) {
 
 #[test]
 fn bodies_are_bounded_in_bytes_and_read_as_they_are() {
-    let server = Server::start(&["--max-body", "1KiB"]);
+    // A byte of an image may take four in base64.
+    let server = Server::start(&["--max-body", "1020B", "--max-image", "1B"]);
     let small = "x".repeat(1 << 10);
     let large = "x".repeat((1 << 10) + 1);
     let length = |body: &str| format!("Content-Length: {}\r\nConnection: close\r\n", body.len());
@@ -57,9 +58,8 @@ fn where_nothing_is_that_is_told_whatever_the_body() {
     let server = Server::start(&["--max-body", "1KiB", "--body-timeout", "500ms"]);
     for (path, words) in [
         ("/nowhere", "there is no such path"),
-        ("/v1/images/edits", "draws from text alone"),
-        ("/v1/images/variations", "draws from text alone"),
-        ("/v1/images/edits?x", "draws from text alone"),
+        ("/v1/images/variations", "send the image to /v1/images/edits"),
+        ("/v1/images/variations?x", "send the image to /v1/images/edits"),
     ] {
         for more in ["Content-Length: 20000000\r\n", "Transfer-Encoding: chunked\r\n"] {
             let answer = server.raw(&request(path, more, "begun"));
@@ -72,7 +72,10 @@ fn where_nothing_is_that_is_told_whatever_the_body() {
 
 #[test]
 fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
-    let server = Server::start(&["--api-key", "0123456789abcdef", "--allowed-host", "example.org"]);
+    let key = ["--api-key", "0123456789abcdef"];
+    let server = Server::start(
+        &[&key[..], &["--allowed-host", "example.org", "--max-image", "1B"]].concat(),
+    );
     let large = "x".repeat(12 << 20);
     let ask = |line: &str, fields: &str| {
         let length = format!("Content-Length: {}\r\n", large.len());
@@ -82,7 +85,8 @@ fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
     let key = "Authorization: Bearer 0123456789abcdef\r\n";
     for (line, fields, status) in [
         ("POST /v1/jobs", format!("{host}{key}"), "413"),
-        ("POST /v1/images/edits", format!("{host}{key}"), "404"),
+        ("POST /v1/images/edits", format!("{host}{key}"), "413"),
+        ("POST /v1/images/variations", format!("{host}{key}"), "404"),
         ("DELETE /v1/jobs", format!("{host}{key}"), "413"),
         ("POST /v1/jobs", host.to_string(), "401"),
         ("POST /v1/jobs", format!("Host: evil.example\r\n{key}"), "421"),

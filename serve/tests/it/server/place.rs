@@ -77,7 +77,8 @@ impl Place {
         let at = |wait: Duration| self.scheduler.clock().unix() + wait.as_millis() as u64;
         let spec = JobSpec::new(name, model, request, output);
         let asked = JobSpec { deadline: wait.map(at), ..spec };
-        let (status, fresh) = self.jobs.create("anonymous".into(), asked, checked, None).await?;
+        let (status, fresh) =
+            self.jobs.create("anonymous".into(), asked, checked, None, Vec::new()).await?;
         assert!(fresh);
         Ok(status)
     }

@@ -99,7 +99,7 @@ impl Reader {
 
 impl LiveReader {
     fn new(app: Arc<App>, feed: Arc<JobFeed>, number: u64) -> LiveReader {
-        let (changes, steps) = (feed.changes(), feed.snapshot().record.spec.request.steps);
+        let (changes, steps) = (feed.changes(), feed.snapshot().record.spec.request.steps_taken());
         LiveReader { app, feed, steps, changes, number, sent_position: None }
     }
 

@@ -19,10 +19,12 @@ use uuid::Uuid;
 
 use self::error::job_id;
 use self::view::{JobList, JobView};
+use super::body::Place;
 use super::drawing::ImageSpec;
 use super::error::ApiError;
 use super::fields::{Fields, read};
 use super::guard::Client;
+use super::image::ImageFields;
 use super::path::Path;
 use crate::server::app::App;
 use crate::server::jobs::{Idempotency, JobSpec, JobsError, Removal};
@@ -59,6 +61,7 @@ async fn create(
     State(app): State<Arc<App>>,
     Extension(Client(client)): Extension<Client>,
     headers: HeaderMap,
+    place: Option<Extension<Place>>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let body_sha256 = fields.digest();
@@ -70,15 +73,16 @@ async fn create(
         let message = format!("preview_every: {every}; expected 0 to {max_steps}");
         return Err(ApiError::field("preview_every", message));
     }
-    let spec = ImageSpec::check(&app, read(image)?).await?;
+    let place = place.map(|Extension(place)| place);
+    let spec = ImageSpec::check(&app, ImageFields { place, ..read(image)? }).await?;
     let deadline = spec.deadline.map(|wait| {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         app.scheduler.clock().unix().saturating_add(wait)
     });
-    let ImageSpec { model, artifacts, request, output, .. } = spec;
+    let ImageSpec { model, artifacts, request, output, files, .. } = spec;
     let spec = JobSpec::new(&model, &artifacts, Request::clone(&request), output);
     let spec = JobSpec { preview_every, deadline, ..spec };
-    let (job, is_new) = app.jobs.create(client, spec, request, idempotency).await?;
+    let (job, is_new) = app.jobs.create(client, spec, request, idempotency, files.bytes()).await?;
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.record.id))];
     let code = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((code, location, Json(JobView::from(job))).into_response())

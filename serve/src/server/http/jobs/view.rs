@@ -1,6 +1,6 @@
 //! Jobs as JSON. What the fields mean is in `openapi.yaml`.
 
-use hydit::Request;
+use hydit::{InitImage, Request};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -79,7 +79,7 @@ impl From<JobSnapshot> for JobView {
             finished_at: record.finished.map(seconds),
             queue_position: position,
             step: plan.len(),
-            steps: record.spec.request.steps,
+            steps: record.spec.request.steps_taken(),
             core_runs: plan.iter().filter(|kind| **kind == StepKind::Refresh).count(),
             plan,
             request: request_view(&record),
@@ -96,7 +96,8 @@ fn request_view(record: &JobRecord) -> Map<String, Value> {
     // As text, in which numbers have as many digits as they need: 5.3 as f32 is 5.300000190734863
     // as f64.
     let cache_policy = request.cache_policy.without_folder();
-    let request = &Request { cache_policy, ..request.clone() };
+    let init_image = &request.init_image;
+    let request = &Request { cache_policy, init_image: None, ..request.clone() };
     let text = serde_json::to_string(request).expect("strings and numbers are valid JSON");
     let fields: Map<String, Value> = serde_json::from_str(&text).expect("it was written as JSON");
     let mut view = Map::new();
@@ -105,6 +106,11 @@ fn request_view(record: &JobRecord) -> Map<String, Value> {
     if let Some(unreadable) = &record.unreadable {
         let fields = unreadable.fields.iter();
         view.extend(fields.map(|(field, value)| (api_name(field).to_string(), value.clone())));
+    }
+    if let Some(InitImage { strength, sha256, mask_sha256, .. }) = init_image {
+        view.insert("strength".to_string(), json!(strength));
+        view.insert("image".to_string(), json!(sha256));
+        view.insert("mask".to_string(), json!(mask_sha256));
     }
     view.insert("size".to_string(), json!(format!("{}x{}", request.width, request.height)));
     view.insert("n".to_string(), json!(request.num_images));

@@ -106,7 +106,7 @@ fn done(files: &[Vec<u8>]) -> JobOutcome {
 
 /// Adds a job that ended at `now` with one image of `bytes`.
 fn ended(store: &Store, now: u64, bytes: usize) -> JobRecord {
-    let job = store.insert(record("ann")).expect("it is added");
+    let job = store.insert(record("ann"), &[]).expect("it is added");
     let pictures = [vec![now as u8; bytes]];
     store.end(job.id, now, &done(&pictures), &pictures).expect("it ends").expect("it is there")
 }
@@ -122,7 +122,7 @@ fn what_was_written_is_there_after_a_restart() {
     let store = place.open();
     let mode = std::fs::metadata(place.path()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o077, 0, "others cannot read it");
-    let waits = store.insert(keyed("ann", "k")).expect("it is added");
+    let waits = store.insert(keyed("ann", "k"), &[]).expect("it is added");
     let drawn = ended(&store, 40, 10);
     store.begun(waits.id, 33).expect("it is noted");
     drop(store);
@@ -135,7 +135,7 @@ fn what_was_written_is_there_after_a_restart() {
     assert_eq!(picture(&store, drawn.id, 1, &[40; 10]), None);
     assert_eq!(store.find("ann", "k").expect("a read"), Some(begun.clone()));
     assert_eq!(store.pending().expect("a read"), [begun]);
-    let next = store.insert(record("ann")).expect("it is added");
+    let next = store.insert(record("ann"), &[]).expect("it is added");
     assert_eq!((waits.number, drawn.number, next.number), (0, 1, 2));
 }
 
@@ -144,7 +144,7 @@ fn pending_jobs_come_back_in_their_order() {
     let place = Place::new();
     let store = place.open();
     let jobs: Vec<Uuid> = (0..20)
-        .map(|i| store.insert(record(["ann", "bob"][i % 2])).expect("it is added").id)
+        .map(|i| store.insert(record(["ann", "bob"][i % 2]), &[]).expect("it is added").id)
         .collect();
     store.end(jobs[3], 5, &JobOutcome::Cancelled, &[]).expect("it ends");
     let pending: Vec<Uuid> = store.pending().expect("a read").iter().map(|job| job.id).collect();
@@ -156,7 +156,7 @@ fn pending_jobs_come_back_in_their_order() {
 fn a_job_ends_once() {
     let place = Place::new();
     let store = place.open();
-    let job = store.insert(record("ann")).expect("it is added");
+    let job = store.insert(record("ann"), &[]).expect("it is added");
     let cancelled = store.end(job.id, 5, &JobOutcome::Cancelled, &[]).expect("it ends");
     let pictures = [vec![1, 2, 3]];
     let late = store.end(job.id, 6, &done(&pictures), &pictures).expect("a write");
@@ -171,8 +171,8 @@ fn a_client_lists_its_own_jobs_the_newest_first() {
     let place = Place::new();
     let store = place.open();
     let ann: Vec<u64> =
-        (0..3).map(|_| store.insert(record("ann")).expect("it is added").number).collect();
-    store.insert(record("anna")).expect("it is added");
+        (0..3).map(|_| store.insert(record("ann"), &[]).expect("it is added").number).collect();
+    store.insert(record("anna"), &[]).expect("it is added");
     let numbers = |limit, below| -> Vec<u64> {
         let jobs = store.list("ann", limit, below).expect("a read");
         jobs.iter().map(|job| job.number).collect()
@@ -186,7 +186,7 @@ fn a_client_lists_its_own_jobs_the_newest_first() {
 fn a_removed_job_leaves_nothing() {
     let place = Place::new();
     let store = place.open();
-    let job = store.insert(keyed("ann", "k")).expect("it is added");
+    let job = store.insert(keyed("ann", "k"), &[]).expect("it is added");
     assert_eq!(store.find("bob", "k").expect("a read"), None);
     let pictures = [vec![1; 10], vec![2; 10]];
     store.end(job.id, 5, &done(&pictures), &pictures).expect("it ends");
@@ -237,7 +237,7 @@ fn the_newest_pictures_stay_however_many_bytes_they_have() {
     let place = Place::new();
     let store = place.open();
     let first = ended(&store, 1, 200);
-    let failed = store.insert(record("ann")).expect("it is added");
+    let failed = store.insert(record("ann"), &[]).expect("it is added");
     store.end(failed.id, 2, &JobOutcome::Cancelled, &[]).expect("it ends");
     assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
     assert!(picture(&store, first.id, 0, &[1; 200]).is_some());
@@ -251,7 +251,7 @@ fn the_newest_pictures_stay_however_many_bytes_they_have() {
 fn jobs_go_when_they_are_too_old_or_too_many() {
     let place = Place::new();
     let store = place.open();
-    let waits = store.insert(record("ann")).expect("it is added");
+    let waits = store.insert(record("ann"), &[]).expect("it is added");
     let jobs: Vec<JobRecord> = (1..=4).map(|now| ended(&store, now, 1)).collect();
     let left = |store: &Store| -> Vec<u64> {
         let jobs = store.list("ann", 10, u64::MAX).expect("a read");
@@ -348,8 +348,9 @@ fn damage(store: &Store, id: Uuid, json: &[u8]) {
 fn one_record_that_cannot_be_read_is_told_and_the_others_go_on() {
     let place = Place::new();
     let store = place.open();
-    let jobs: Vec<JobRecord> =
-        (0..3).map(|i| store.insert(keyed("ann", &i.to_string())).expect("it is added")).collect();
+    let jobs: Vec<JobRecord> = (0..3)
+        .map(|i| store.insert(keyed("ann", &i.to_string()), &[]).expect("it is added"))
+        .collect();
     let broken = jobs[1].id;
     damage(&store, broken, b"{\"asked");
     drop(store);
@@ -380,7 +381,7 @@ fn a_job_that_is_listed_but_not_there_is_passed_over() {
     let place = Place::new();
     let store = place.open();
     let jobs: Vec<JobRecord> =
-        (0..2).map(|_| store.insert(record("ann")).expect("it is added")).collect();
+        (0..2).map(|_| store.insert(record("ann"), &[]).expect("it is added")).collect();
     let lose = |transaction: &WriteTransaction| {
         transaction.open_table(JOBS)?.remove(jobs[0].id.as_u128())?;
         Ok(())
@@ -451,7 +452,7 @@ fn a_full_disk_is_told_and_the_store_goes_on() {
     let place = Place::new();
     let (store, room) = on_small_disk(&place);
     let first = ended(&store, 1, 1000);
-    let job = store.insert(record("ann")).expect("it is added");
+    let job = store.insert(record("ann"), &[]).expect("it is added");
     let pictures = [vec![9; 2 << 20]];
     let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it does not fit");
     assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
@@ -472,7 +473,7 @@ fn a_full_disk_lets_no_other_process_in_and_disturbs_no_reader() {
     let place = Place::new();
     let (store, _room) = on_small_disk(&place);
     let first = ended(&store, 1, 1000);
-    let job = store.insert(record("ann")).expect("it is added");
+    let job = store.insert(record("ann"), &[]).expect("it is added");
     let pictures = [vec![9; 2 << 20]];
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -502,7 +503,7 @@ fn a_store_is_opened_without_a_repair_after_a_kill() {
     for now in 1..=20 {
         ended(&store, now, 2000);
     }
-    let waits = store.insert(record("ann")).expect("it is added");
+    let waits = store.insert(record("ann"), &[]).expect("it is added");
     // As a kill would leave it: the file of an open store.
     let killed = place.folder.path().join("killed.redb");
     std::fs::copy(place.path(), &killed).expect("it is copied");

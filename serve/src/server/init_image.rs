@@ -1,0 +1,89 @@
+//! The files of images that come with a request, and what a picture is made from.
+
+use std::sync::{Mutex, PoisonError};
+
+use axum::body::Bytes;
+use hydit::image::{Decoded, ImageError};
+use hydit::init_image::{InitImage, Mask};
+use hydit::util::error_chain;
+use hydit_graphs::Manifest;
+
+/// Files that a request has brought along.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The image that a picture is made from.
+    pub image: Option<Bytes>,
+    /// An image that is transparent where that is painted anew.
+    pub mask: Option<Bytes>,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct FileError {
+    /// The field that the file came in.
+    pub field: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// The images of a request, decoded.
+pub struct InitImages {
+    image: Decoded,
+    mask: Option<Decoded>,
+}
+
+impl Files {
+    /// The files, the image first.
+    pub fn bytes(&self) -> Vec<Bytes> {
+        self.image.iter().chain(&self.mask).cloned().collect()
+    }
+
+    /// Decodes them; `None` if there is no image. One request at a time: an image of the most pixels
+    /// takes half a gigabyte.
+    ///
+    /// # Errors
+    /// They have more than `most` bytes together, a file is no image that is read, or there is a mask
+    /// that says nothing.
+    pub fn decode(&self, most: usize) -> Result<Option<InitImages>, FileError> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let refuse = |field, message: String| Err(FileError { field, message });
+        let Some(image) = &self.image else {
+            return match self.mask {
+                Some(_) => refuse("mask", "there is no image to paint in".to_string()),
+                None => Ok(None),
+            };
+        };
+        let bytes = self.bytes().iter().map(Bytes::len).sum::<usize>();
+        if bytes > most {
+            return refuse(
+                "image",
+                format!("{bytes} bytes, with the mask; at most {most} are taken"),
+            );
+        }
+        let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let told =
+            |field| move |error: ImageError| FileError { field, message: error_chain(&error) };
+        let image = Decoded::new(image).map_err(told("image"))?;
+        let mask = self.mask.as_ref().map(|mask| Decoded::new(mask)).transpose();
+        let mask = mask.map_err(told("mask"))?;
+        if mask.as_ref().is_some_and(|mask| !mask.has_alpha()) {
+            let why = "it has no transparency, which says what is painted anew";
+            return refuse("mask", why.to_string());
+        }
+        Ok(Some(InitImages { image, mask }))
+    }
+}
+
+impl InitImages {
+    /// The size of a picture that is not asked for in another: (width, height).
+    pub fn size(&self, manifest: &Manifest) -> (usize, usize) {
+        InitImage::size(manifest, &self.image)
+    }
+
+    /// What a picture of `size` = (width, height) is made from.
+    pub fn fit(&self, strength: Option<f64>, size: (usize, usize)) -> InitImage {
+        let mask = self.mask.as_ref().map(Mask::Transparent);
+        InitImage::new(&self.image, mask, strength, size)
+    }
+}
