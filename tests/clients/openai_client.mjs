@@ -1,7 +1,8 @@
 // OpenAI's official JavaScript client against a server: node openai_client.mjs URL KEY
 
 import assert from 'node:assert/strict';
-import OpenAI from 'openai';
+import { readFile } from 'node:fs/promises';
+import OpenAI, { toFile } from 'openai';
 import { VERSION } from 'openai/version';
 
 const [url, apiKey] = process.argv.slice(2);
@@ -30,6 +31,15 @@ const two = await draw({ n: 2 });
 assert.equal(two.data.length, 2);
 assert.notEqual(two.data[0].b64_json, two.data[1].b64_json);
 console.log('n=2: two pictures');
+
+const fox = await readFile('tests/reference/image_to_image/image-fox.png');
+const edited = await client.images.edit({
+  image: await toFile(fox, 'fox.png', { type: 'image/png' }),
+  prompt: '蓝色背景上的猫', model: 'emoji', steps: 6, seed: 7, strength: 0.5,
+});
+assert.deepEqual(size(picture(edited.data[0])), [128, 128]);
+assert.equal(edited.hydit.steps, 3);
+console.log('edit: from an image');
 
 assert.equal(picture((await draw({ output_format: 'jpeg' })).data[0]).readUInt16BE(0), 0xffd8);
 assert.equal(picture((await draw({ output_format: 'webp' })).data[0]).toString('latin1', 8, 12), 'WEBP');

@@ -114,9 +114,14 @@ assert refused(openai.BadRequestError, extra_body={"model": None, "steps": "4"})
 assert refused(openai.NotFoundError, extra_body={"model": "other"}).code == "model_not_found"
 try:
     client.images.edit(image=("large.png", bytes(8 << 20)), prompt=CAT)
-    raise AssertionError("a picture to change was taken")
+    raise AssertionError("what is no picture was taken")
+except openai.BadRequestError as caught:
+    assert caught.param == "image" and "not a PNG" in caught.message, caught
+try:
+    client.post("/images/variations", body={}, cast_to=object)
+    raise AssertionError("variations are not built")
 except openai.NotFoundError as caught:
-    assert "draws from text alone" in caught.message, caught
+    assert "send the image to /v1/images/edits" in caught.message, caught
 stranger = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
 try:
     stranger.images.generate(prompt=CAT)
