@@ -48,10 +48,18 @@ impl Auto {
     }
 
     /// A quality is not promised for more guidance than was calibrated with, since guidance
-    /// multiplies what a cache gets wrong.
+    /// multiplies what a cache gets wrong; nor for a run that begins late, from an image that may be
+    /// far from anything that was calibrated with.
     pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Vec<Decision>, String> {
         let PolicyInput { folder, sampler, spacing, guidance_scale, .. } = *input;
         let steps = input.steps();
+        if matches!(self, Auto::Quality(_)) && input.skipped > 0 {
+            return Err(format!(
+                "a quality is measured on whole runs, and nothing is known of one from an image: name the \
+                 core runs of the whole, as in auto:{}runs, or take another policy, such as N2",
+                steps.div_ceil(2)
+            ));
+        }
         let path = calibration_file(folder, sampler, spacing, steps);
         if !path.exists() {
             return Err(format!(

@@ -139,15 +139,16 @@ impl CachePolicy {
     }
 
     /// The policy of a cache that is asked for by no more than its name: `auto:35dB` if the model
-    /// in `folder` was calibrated for `sampler`, `spacing` and `steps`, else the reference's
-    /// default, `N2-700-50`.
+    /// in `folder` was calibrated for `sampler`, `spacing` and `steps`, of which none are `skipped`,
+    /// else the reference's default, `N2-700-50`.
     pub fn usual(
         folder: &Path,
         sampler: SamplerKind,
         spacing: Spacing,
         steps: usize,
+        skipped: usize,
     ) -> CachePolicy {
-        if calibration_file(folder, sampler, spacing, steps).exists() {
+        if skipped == 0 && calibration_file(folder, sampler, spacing, steps).exists() {
             Rule::Auto(calibrated::USUAL).into()
         } else {
             CachePolicy::interval(GAP, START, CLOSE)

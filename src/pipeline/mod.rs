@@ -109,7 +109,7 @@ impl Pipeline {
     /// Draws the images of `request`; `on_step` is called after every step.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::Error::NotFinite) rather than a black image; otherwise what the
+    /// [`Error::NotFinite`] rather than a black image; otherwise what the
     /// backend says.
     pub fn generate(
         &mut self,

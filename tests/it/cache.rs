@@ -300,6 +300,16 @@ fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
         let expected: Vec<_> = expected.into_iter().cloned().collect();
         assert_eq!(late("auto:3runs", skipped), expected, "{skipped}");
     }
+    let refused = policy("auto:29dB")
+        .plan(&PolicyInput { skipped: 1, ..run(&SIX[1..], folder.path()) })
+        .expect_err("a refusal")
+        .to_string();
+    assert!(refused.contains("nothing is known of one from an image: name the core"), "{refused}");
+    let usual = |skipped| {
+        let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
+        CachePolicy::usual(folder.path(), sampler, spacing, 6, skipped).to_string()
+    };
+    assert_eq!([usual(0), usual(1)], ["auto:35dB", "N2-700-50"]);
     let file = "steps: 6\nschedules: [{refresh: [0, 2, 4], forecast: {5: [1.5, -0.5]}}]";
     std::fs::write(&path, file).expect("it is written");
     let text = format!("schedule:{}", path.display());

@@ -99,7 +99,8 @@ impl CacheFlags {
         let (step, start, close) = (self.cache_step, self.cache_start, self.cache_close);
         if step.is_none() && start.is_none() && close.is_none() {
             let Request { sampler, spacing, steps, .. } = *request;
-            return Some(CachePolicy::usual(folder, sampler, spacing, steps));
+            let skipped = steps - request.steps_taken();
+            return Some(CachePolicy::usual(folder, sampler, spacing, steps, skipped));
         }
         Some(CachePolicy::interval(
             step.unwrap_or(GAP),

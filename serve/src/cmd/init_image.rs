@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use hydit::image::Decoded;
+use hydit::image::{Decoded, Image};
 use hydit::init_image::{InitImage, Mask};
 use hydit::request::Parameters;
 use hydit::{Request, artifacts::Artifacts};
@@ -33,6 +33,7 @@ pub struct InitFiles {
     image: Decoded,
     mask: Option<Decoded>,
     strength: Option<f64>,
+    gives_size: bool,
 }
 
 impl InitFlags {
@@ -68,13 +69,23 @@ impl InitFlags {
             tell_change("--init-image", &known.sha256, &image);
         }
         let strength = self.strength.or(known.map(|known| known.strength));
-        Ok(Some(InitFiles { image, mask, strength }))
+        Ok(Some(InitFiles { image, mask, strength, gives_size: true }))
     }
 }
 
 impl InitFiles {
-    /// Gives `request` the size of the image.
+    /// An image for a plan, which is the same whatever it shows.
+    pub fn any(strength: f64) -> InitFiles {
+        let white = Image { width: 1, height: 1, rgb: vec![255; 3] };
+        let (image, strength) = (Decoded::from(&white), Some(strength));
+        InitFiles { image, mask: None, strength, gives_size: false }
+    }
+
+    /// Gives `request` the size of the image, if it has one of its own.
     pub fn set_size(&self, request: &mut Request, artifacts: &Artifacts) {
+        if !self.gives_size {
+            return;
+        }
         let size = InitImage::size(&artifacts.manifest, &self.image);
         let own = (self.image.width(), self.image.height());
         if size != own {

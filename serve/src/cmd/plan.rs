@@ -7,10 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Decision, Forecast, refreshed};
-use hydit::image::{Decoded, Image};
 use hydit::pipeline::cost::StepCosts;
 use hydit::pipeline::tables::{Numbers, Table, Tabulator};
-use hydit::{InitImage, Request};
 use hydit_terminal::say;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -18,6 +16,7 @@ use serde_json::json;
 
 use super::files::Output;
 use super::flags::RequestFlags;
+use super::init_image::InitFiles;
 use super::progress::mark;
 use super::prompts;
 
@@ -59,8 +58,8 @@ impl Plan {
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
         let prompt = self.prompt.as_deref().unwrap_or_default();
         let negative = self.negative.as_deref();
-        let mut request = self.request.request(&artifacts, prompt, negative, None, None)?;
-        request.init_image = self.strength.map(|strength| any_image(strength, &request));
+        let init = self.strength.map(InitFiles::any);
+        let request = self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
         let request = request.check(&artifacts)?;
         let timesteps = request.sampler().timesteps();
         let plan = request.planned()?;
@@ -145,13 +144,6 @@ impl Plan {
         );
         Ok(say(out)?)
     }
-}
-
-/// An image for `request`: a plan is the same whatever it shows.
-fn any_image(strength: f64, request: &Request) -> InitImage {
-    let white = Image { width: 1, height: 1, rgb: vec![255; 3] };
-    let size = (request.width, request.height);
-    InitImage::new(&Decoded::from(&white), None, Some(strength), size)
 }
 
 /// The bytes of a file with `tables`.

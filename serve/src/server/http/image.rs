@@ -236,7 +236,10 @@ impl ImageFields {
         }
         let Request { sampler, spacing, steps, .. } = *request;
         match self.cache.as_deref().unwrap_or(&settings.cache) {
-            "usual" => Ok(CachePolicy::usual(&artifacts.path, sampler, spacing, steps)),
+            "usual" => {
+                let skipped = steps - request.steps_taken();
+                Ok(CachePolicy::usual(&artifacts.path, sampler, spacing, steps, skipped))
+            }
             text => text.parse().map_err(|error| {
                 ApiError::field("cache", format!("cache: {error}; or usual, the model's best"))
             }),
