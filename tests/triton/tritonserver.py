@@ -21,7 +21,10 @@ PACKAGES = ["numpy", "numpy.libs", "onnxruntime", "safetensors", "tokenizers", "
 
 
 def run(*command, check=True):
-    return subprocess.run([str(part) for part in command], check=check, capture_output=True, text=True)
+    ended = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if check and ended.returncode != 0:
+        sys.exit(f"{command}: exit code {ended.returncode}\n{ended.stderr}")
+    return ended
 
 
 def free_port():
