@@ -15,6 +15,8 @@ pub struct Files {
     pub image: Option<Bytes>,
     /// An image that is transparent where that is painted anew.
     pub mask: Option<Bytes>,
+    /// Whether the mask is white there as well.
+    pub is_white: bool,
 }
 
 /// What is wrong with a file.
@@ -31,6 +33,7 @@ pub struct FileError {
 pub struct InitImages {
     image: Decoded,
     mask: Option<Decoded>,
+    is_white: bool,
 }
 
 impl Files {
@@ -67,11 +70,11 @@ impl Files {
         let image = Decoded::new(image).map_err(told("image"))?;
         let mask = self.mask.as_ref().map(|mask| Decoded::new(mask)).transpose();
         let mask = mask.map_err(told("mask"))?;
-        if mask.as_ref().is_some_and(|mask| !mask.has_alpha()) {
+        if mask.as_ref().is_some_and(|mask| !self.is_white && !mask.has_alpha()) {
             let why = "it has no transparency, which says what is painted anew";
             return refuse("mask", why.to_string());
         }
-        Ok(Some(InitImages { image, mask }))
+        Ok(Some(InitImages { image, mask, is_white: self.is_white }))
     }
 }
 
@@ -83,7 +86,8 @@ impl InitImages {
 
     /// What a picture of `size` = (width, height) is made from.
     pub fn fit(&self, strength: Option<f64>, size: (usize, usize)) -> InitImage {
-        let mask = self.mask.as_ref().map(Mask::Transparent);
+        let kind = if self.is_white { Mask::White } else { Mask::Transparent };
+        let mask = self.mask.as_ref().map(kind);
         InitImage::new(&self.image, mask, strength, size)
     }
 }

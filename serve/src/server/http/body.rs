@@ -18,7 +18,13 @@ use super::error::ApiError;
 use crate::server::settings::{Limits, Settings};
 
 /// Paths that take images.
-const WITH_IMAGES: [&str; 3] = ["/v1/images/generations", "/v1/images/edits", "/v1/jobs"];
+const WITH_IMAGES: [&str; 5] = [
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/jobs",
+    "/sdapi/v1/img2img",
+    "/sdapi/v1/png-info",
+];
 /// Number of bodies with images that are in memory at a time.
 const PLACES: usize = 4;
 /// When to come again for whom there was no place.

@@ -145,7 +145,8 @@ impl ImageFields {
                 ApiError::field(name, message)
             })
         };
-        Ok(Files { image: decode("image", &self.image)?, mask: decode("mask", &self.mask)? })
+        let (image, mask) = (decode("image", &self.image)?, decode("mask", &self.mask)?);
+        Ok(Files { image, mask, is_white: false })
     }
 
     /// The fields put over `defaults`.

@@ -85,7 +85,7 @@ impl Jobs {
         };
         let files = self.store.inputs(record.id).map_err(|error| gone(&error))?;
         let mut files = files.into_iter();
-        let files = Files { image: files.next(), mask: files.next() };
+        let files = Files { image: files.next(), mask: files.next(), is_white: false };
         let images = files.decode(usize::MAX).map_err(|error| gone(&error))?;
         let Request { width, height, .. } = record.spec.request;
         let images = images.ok_or_else(|| gone(&"it is not there"))?;

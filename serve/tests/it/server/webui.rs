@@ -5,7 +5,7 @@ use std::thread;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hydit::image::decode_png;
+use hydit::image::{Image, decode_png, encode_png};
 use serde_json::{Value, json};
 
 use super::harness::{Answer, Server, until};
@@ -117,4 +117,52 @@ fn a_model_is_chosen_by_its_title_and_what_is_not_there_is_refused() {
     is_error(&ask("override_settings", other), 404, "there is no model \"none\"");
     is_error(&server.post("/sdapi/v1/png-info", &json!({ "image": "AAAA" })), 400, "not a PNG");
     is_error(&server.get("/sdapi/v1/nothing"), 404, "no such path");
+}
+
+#[test]
+fn an_image_is_changed_as_by_the_other_apis() {
+    let server = Server::start(&[]);
+    let shown = draw(&server, &json!({ "prompt": "a cat", "seed": 3, "steps": 4, "width": 128 }));
+    let image = shown["images"][0].as_str().expect("base64");
+    let body = json!({
+        "prompt": "a dog", "init_images": [format!("data:image/png;base64,{image}")], "steps": 8, "seed": 4,
+        "denoising_strength": 0.5, "sampler_name": "DDIM", "mask": "", "inpainting_mask_invert": 0,
+    });
+    let made = server.post("/sdapi/v1/img2img", &body);
+    assert_eq!(made.status, 200, "{}", made.text());
+    let made = made.json();
+    assert!(made["parameters"].get("init_images").is_none(), "it is not sent back");
+    assert_eq!((&info(&made)["width"], &info(&made)["height"]), (&json!(128), &json!(128)));
+    let ours = json!({
+        "prompt": "a dog", "image": image, "steps": 8, "seed": 4, "strength": 0.5, "sampler": "ddim",
+    });
+    let ours = server.post("/v1/images/generations", &ours).json();
+    let pixels = |file: &[u8]| decode_png(file).expect("a PNG").0;
+    assert_eq!(pixels(&picture(&made, "images", 0)), pixels(&picture(&ours, "data", 0)));
+
+    // All white: painted anew as if there were no mask but for the strength; all black: nothing is.
+    let mask = |value: u8| {
+        let rgb = vec![value; 3 * 128 * 128];
+        let png = encode_png(&Image { width: 128, height: 128, rgb }, &[]).expect("a PNG");
+        BASE64_STANDARD.encode(png)
+    };
+    let masked = |value: u8| {
+        let mut body = body.clone();
+        body["mask"] = json!(mask(value));
+        let answer = server.post("/sdapi/v1/img2img", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        pixels(&picture(&answer.json(), "images", 0))
+    };
+    assert_eq!(masked(255), pixels(&picture(&made, "images", 0)));
+    assert_ne!(masked(0), masked(255));
+    let ask = |field: &str, value: Value| {
+        let mut body = body.clone();
+        body[field] = value;
+        server.post("/sdapi/v1/img2img", &body)
+    };
+    is_error(&ask("init_images", json!([])), 400, "init_images: expected one image");
+    is_error(&ask("init_images", json!(["!"])), 400, "init_images: expected a file in base64");
+    is_error(&ask("init_images", json!(["AAAA"])), 400, "image: ");
+    is_error(&ask("denoising_strength", json!(1.5)), 400, "strength: 1.5; expected more than 0");
+    is_error(&ask("inpainting_mask_invert", json!(1)), 400, "invert the mask itself");
 }

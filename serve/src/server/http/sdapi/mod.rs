@@ -1,13 +1,13 @@
-//! The API of AUTOMATIC1111's web UI (`modules/api/api.py` there), as far as image tools speak it: text to
+//! The API of AUTOMATIC1111's web UI (`modules/api/api.py` there), as far as image tools speak it: text and image to
 //! image, progress, interruption, and the lists that they fill their menus with.
 //!
 //! As there, fields that are not known are ignored; unlike there, a value that cannot be had is refused.
 
 mod desk;
+mod draw;
 mod lists;
 mod options;
 mod png_info;
-mod txt2img;
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ use crate::server::app::App;
 /// The routes of the API.
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/sdapi/v1/txt2img", post(txt2img::draw))
+        .route("/sdapi/v1/txt2img", post(draw::from_text))
+        .route("/sdapi/v1/img2img", post(draw::from_image))
         .route("/sdapi/v1/progress", get(desk::progress))
         .route("/sdapi/v1/interrupt", post(desk::interrupt))
         .route("/sdapi/v1/options", get(options::get).post(options::set))

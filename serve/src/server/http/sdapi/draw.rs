@@ -1,4 +1,4 @@
-//! `POST /sdapi/v1/txt2img`.
+//! `POST /sdapi/v1/txt2img` and `img2img`.
 
 use std::sync::Arc;
 
@@ -12,14 +12,16 @@ use serde_json::{Map, Value, json};
 use super::desk::{Desk, Ticket};
 use super::lists::{KARRAS, sampler, sampler_name, short_hash};
 use super::options::{MODEL, chosen};
-use super::png_info::PARAMETERS;
+use super::png_info::{PARAMETERS, from_base64};
 use crate::server::app::App;
 use crate::server::http::base64::Base64;
+use crate::server::http::body::Place;
 use crate::server::http::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
 use crate::server::http::error::ApiError;
 use crate::server::http::fields::{Fields, read};
 use crate::server::http::guard::Client;
 use crate::server::http::image::ImageFields;
+use crate::server::init_image::Files;
 use crate::server::scheduler::TaskEvent;
 
 /// Sides of images are multiples of it.
@@ -27,10 +29,13 @@ const UNIT: f64 = 16.0;
 /// The largest side that is read, and the most images: the server's limits come after it.
 const MOST: f64 = 9999.0;
 
+/// Share of the steps that `img2img` takes if nothing else is said.
+const STRENGTH: f64 = 0.75;
+
 /// The fields that mean something here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Txt2Img {
+struct Asked {
     prompt: Option<String>,
     negative_prompt: Option<String>,
     seed: Option<f64>,
@@ -46,6 +51,10 @@ struct Txt2Img {
     enable_hr: Option<bool>,
     send_images: Option<bool>,
     override_settings: Option<Map<String, Value>>,
+    init_images: Option<Vec<String>>,
+    mask: Option<String>,
+    inpainting_mask_invert: Option<f64>,
+    denoising_strength: Option<f64>,
     /// Of our own.
     cache: Option<String>,
 }
@@ -59,16 +68,46 @@ struct Answer<'a> {
 
 /// Draws images. A client that closes the connection cancels them; one that interrupts them is answered
 /// without images.
-pub async fn draw(
+pub async fn from_text(
     State(app): State<Arc<App>>,
     Extension(desk): Extension<Arc<Desk>>,
     Extension(client): Extension<Client>,
     Fields(given): Fields,
 ) -> Result<Response, ApiError> {
-    let asked: Txt2Img = read(given.clone())?;
+    let asked: Asked = read(given.clone())?;
     let fields = asked.image_fields(desk.model(&client))?;
-    let mut drawing = Drawing::begin(&app, &client, fields, 0, Carried::Base64).await?;
-    let ticket = desk.begin(drawing.id(), &client, drawing.spec().request.steps);
+    draw(&app, &desk, &client, &asked, given, fields).await
+}
+
+/// As [`from_text`], from the one image of `init_images`.
+pub async fn from_image(
+    State(app): State<Arc<App>>,
+    Extension(desk): Extension<Arc<Desk>>,
+    Extension(client): Extension<Client>,
+    place: Option<Extension<Place>>,
+    Fields(mut given): Fields,
+) -> Result<Response, ApiError> {
+    let asked: Asked = read(given.clone())?;
+    let place = place.map(|Extension(place)| place);
+    let (files, strength) = (asked.files()?, Some(asked.denoising_strength.unwrap_or(STRENGTH)));
+    let fields = asked.image_fields(desk.model(&client))?;
+    let fields = ImageFields { files, strength, place, ..fields };
+    // As there, the answer repeats the request without its images.
+    given.remove("init_images");
+    given.remove("mask");
+    draw(&app, &desk, &client, &asked, given, fields).await
+}
+
+async fn draw(
+    app: &Arc<App>,
+    desk: &Arc<Desk>,
+    client: &Client,
+    asked: &Asked,
+    given: Map<String, Value>,
+    fields: ImageFields,
+) -> Result<Response, ApiError> {
+    let mut drawing = Drawing::begin(app, client, fields, 0, Carried::Base64).await?;
+    let ticket = desk.begin(drawing.id(), client, drawing.spec().request.steps_taken());
     let body = match finish(&mut drawing, &ticket).await {
         Ok(output) => {
             let send = asked.send_images.unwrap_or(true);
@@ -102,7 +141,24 @@ async fn finish(
     }
 }
 
-impl Txt2Img {
+impl Asked {
+    /// The image, and the mask that is white where it is painted anew.
+    fn files(&self) -> Result<Files, ApiError> {
+        let [image] = self.init_images.as_deref().unwrap_or_default() else {
+            let message = "init_images: expected one image, in base64";
+            return Err(ApiError::field("init_images", message));
+        };
+        if self.inpainting_mask_invert.is_some_and(|invert| invert != 0.0) {
+            let message = "inpainting_mask_invert: what is white in the mask is painted anew here; \
+                           invert the mask itself";
+            return Err(ApiError::field("inpainting_mask_invert", message));
+        }
+        let image = from_base64("init_images", image)?.into();
+        let mask = self.mask.as_deref().filter(|mask| !mask.is_empty());
+        let mask = mask.map(|mask| from_base64("mask", mask)).transpose()?.map(Bytes::from);
+        Ok(Files { image: Some(image), mask, is_white: true })
+    }
+
     /// The fields as the other APIs have them; the model is `model` unless they name one.
     fn image_fields(&self, model: Option<String>) -> Result<ImageFields, ApiError> {
         if self.enable_hr == Some(true) {
@@ -240,7 +296,7 @@ mod tests {
 
     fn fields(body: &Value) -> Result<ImageFields, ApiError> {
         let Value::Object(body) = body.clone() else { unreachable!("an object") };
-        read::<Txt2Img>(body)?.image_fields(Some("chosen".to_string()))
+        read::<Asked>(body)?.image_fields(Some("chosen".to_string()))
     }
 
     #[test]
