@@ -1,6 +1,8 @@
 """What schemathesis is told besides the OpenAPI document: how sizes and cache policies are written, which inputs of
 inference go together, and that nobody is in a hurry."""
 
+import base64
+
 import schemathesis
 from hypothesis import strategies as st
 
@@ -29,6 +31,7 @@ forecasts = st.sampled_from(["", "+taylor1", "+taylor2"])
 policies = st.builds("{}{}".format, intervals | probes, forecasts)
 schemathesis.openapi.format("picture-size", st.just("auto") | sizes())
 schemathesis.openapi.format("image-file", st.just(PNG))
+schemathesis.openapi.media_type("image/png", st.just(base64.b64decode(PNG)))
 schemathesis.openapi.format("cache-policy", st.sampled_from(["off", "usual"]) | policies)
 
 

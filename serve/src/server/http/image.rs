@@ -110,6 +110,10 @@ impl ImageFields {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
         }
         let images = self.files()?.decode(settings.limits.max_image)?;
+        if images.is_some() && !settings.tritons.is_empty() {
+            let message = "image: this server has Tritons draw, which draw from text alone";
+            return Err(ApiError::field("image", message));
+        }
         match (self.size.as_deref().filter(|size| *size != "auto"), &images) {
             (Some(size), _) => (request.width, request.height) = width_height(size)?,
             (None, Some(images)) => {

@@ -191,3 +191,25 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
     assert_eq!(decoded.dimensions(), (32, 16));
     assert!(bad.len() < good.len() / 2, "{} and {}", bad.len(), good.len());
 }
+
+#[test]
+fn an_image_is_fitted_and_tritons_take_none() {
+    let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
+    let image = hydit::image::Image { width: 40, height: 33, rgb: vec![200; 3 * 40 * 33] };
+    let file = hydit::image::encode_png(&image, &[]).expect("a PNG");
+    let body =
+        json!({ "prompt": "猫", "image": STANDARD.encode(file), "strength": 0.7, "steps": 10 });
+    let made = ask(&body, &artifacts, &Settings::default()).expect("a request");
+    assert_eq!((made.width, made.height, made.steps_taken()), (32, 32, 7));
+    let wide = {
+        let mut body = body.clone();
+        body["size"] = json!("64x32");
+        ask(&body, &artifacts, &Settings::default()).expect("a request")
+    };
+    assert_eq!((wide.width, wide.height), (64, 32));
+    let tritons = vec!["grpc://localhost:8001".parse().expect("an address")];
+    let refused = ask(&body, &artifacts, &Settings { tritons, ..Settings::default() });
+    let error = refused.expect_err("a refusal");
+    assert_eq!(error.param.as_deref(), Some("image"));
+    assert!(error.message.contains("draw from text alone"), "{}", error.message);
+}
