@@ -36,6 +36,24 @@ write("safetensors", "empty_tensor", safetensors([("a", "F32", [0, 7], 0)]))
 write("safetensors", "header", json.dumps({"a": {"dtype": "F32", "shape": [2, 8], "data_offsets": [0, 64]}}))
 write("safetensors", "lfs_pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1\n")
 
+# A LoRA, as fuzz/src/checkpoint.rs takes it: the header alone, or with a config before it.
+query = "transformer.blocks.0.attn1.to_q"
+pair = {f"{query}.lora_A.weight": ([4, 2], 0, 32), f"{query}.lora_B.weight": ([2, 4], 32, 64)}
+joined = "lora_unet_blocks_0_attn1_Wqkv"
+fused = {f"{joined}.lora_down.weight": ([2, 2], 0, 16), f"{joined}.lora_up.weight": ([6, 2], 16, 64)}
+
+
+def lora(parts, metadata=None):
+    header = {name: {"dtype": "F32", "shape": shape, "data_offsets": [start, end]} for name, (shape, start, end) in parts.items()}
+    return json.dumps({**header, **({"__metadata__": metadata} if metadata else {})})
+
+
+write("lora", "peft", lora(pair))
+write("lora", "kohya", lora(fused))
+write("lora", "metadata", lora(pair, {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})}))
+write("lora", "config", json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 4, "rank_pattern": {"to_q": 4}}) + "\0" + lora(pair))
+write("lora", "file", safetensors([(f"{query}.lora_A.weight", "F16", [2, 2], 8), (f"{query}.lora_B.weight", "BF16", [2, 2], 8)]))
+
 configs = ["transformer", "text_encoder", "text_encoder_2", "vae"]
 for which, folder in enumerate(configs):
     write("config", folder, bytes([which]) + (model / folder / "config.json").read_bytes())

@@ -10,6 +10,7 @@ use hydit_input::file;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::lora::Loras;
 use crate::runtime::watch::Watch;
 use crate::runtime::{Backend, MAX_GRAPH, Provider, RuntimeError, Session};
 use crate::util::hex;
@@ -25,6 +26,8 @@ pub struct Artifacts {
     pub manifest: Manifest,
     /// SHA-256 of the manifest's text: names this export, weights included.
     pub hash: String,
+    /// The LoRAs that requests may name.
+    pub loras: Loras,
 }
 
 impl Artifacts {
@@ -43,7 +46,16 @@ impl Artifacts {
         let manifest = Manifest::from_yaml(&text)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         let hash = hex(&Sha256::digest(text.as_bytes()));
-        Ok(Artifacts { path: path.to_path_buf(), manifest, hash })
+        Ok(Artifacts { path: path.to_path_buf(), manifest, hash, loras: Loras::default() })
+    }
+
+    /// The same with the LoRAs in `folder`, if one is given, for requests to name.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn with_loras(self, folder: Option<&Path>) -> Result<Artifacts> {
+        let loras = folder.map(Loras::new).transpose()?.unwrap_or_default();
+        Ok(Artifacts { loras, ..self })
     }
 
     /// What the manifest says of `graph`.
@@ -105,7 +117,7 @@ impl Artifacts {
 
     /// What the graphs are written for.
     pub fn graph_options(&self) -> GraphOptions {
-        GraphOptions { precision: self.manifest.precision, target: self.manifest.target }
+        self.manifest.graph_options()
     }
 
     /// Checks size and hash of the ONNX files and tokenizers, and the sizes of the weights: all
@@ -178,7 +190,7 @@ impl Artifacts {
 /// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators
 /// of graphs built with `options`, and what to do; `None` where it has.
 pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
-    let GraphOptions { precision, target } = options;
+    let GraphOptions { precision, target, .. } = options;
     match (precision, ort) {
         (Precision::Bf16, None | Some(Provider::Cpu)) => {
             let engine = ort.map_or("tract", |_| "ONNX Runtime's CPU provider");

@@ -66,6 +66,16 @@ pub enum Error {
         /// What it is, and what it may be.
         message: String,
     },
+    /// A LoRA that a request names cannot be used with the model.
+    #[error(
+        "the LoRA {name:?} cannot be used; slots take LoRAs of attention alone, others are merged by hydit-export --lora"
+    )]
+    Lora {
+        /// Its name.
+        name: String,
+        /// What is wrong with its file.
+        source: hydit_lora::Error,
+    },
     /// A prompt cannot be tokenized.
     #[error("cannot tokenize the prompt")]
     Tokenizer(#[source] TokenizerError),

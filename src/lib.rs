@@ -39,6 +39,7 @@ pub mod eval;
 pub mod files;
 pub mod image;
 pub mod init_image;
+pub mod lora;
 pub mod pipeline;
 pub mod request;
 pub mod runtime;

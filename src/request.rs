@@ -11,6 +11,7 @@ use crate::cache::{CachePolicy, Decision, Plan, PolicyInput};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
 use crate::init_image::InitImage;
+use crate::lora::{Chosen, LoraChoice};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in characters, as many as OpenAI's clients may send and some more; the encoders
@@ -60,6 +61,9 @@ pub struct Request {
     /// At which steps the deep core runs, and what stands in for its output at the others.
     #[serde(alias = "cache")]
     pub cache_policy: CachePolicy,
+    /// The LoRAs that change the model for this request; they add up.
+    #[serde(default, alias = "lora", skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraChoice>,
 }
 
 fn one() -> usize {
@@ -89,6 +93,7 @@ impl Request {
             num_images: 1,
             init_image: None,
             cache_policy: CachePolicy::off(),
+            loras: Vec::new(),
         })
     }
 
@@ -133,7 +138,8 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::Request`] with the field, [`Error::Sampler`] for the number of steps,
-    /// [`Error::Policy`] if a file that the cache policy names does not fit.
+    /// [`Error::Policy`] if a file that the cache policy names does not fit, [`Error::Lora`] for the
+    /// file of a LoRA.
     pub fn check(&self, artifacts: &Artifacts) -> Result<CheckedRequest> {
         let manifest = &artifacts.manifest;
         self.check_fields(manifest)?;
@@ -152,8 +158,9 @@ impl Request {
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
         })?;
-        let (request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
-        Ok(CheckedRequest { request, manifest_sha256, sampler, plan })
+        let (mut request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
+        let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
+        Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras })
     }
 
     /// Checks that the model of `manifest` can draw pictures of this size.
@@ -216,6 +223,7 @@ pub struct CheckedRequest {
     manifest_sha256: String,
     sampler: Sampler,
     plan: Plan,
+    loras: Vec<Chosen>,
 }
 
 impl CheckedRequest {
@@ -227,6 +235,11 @@ impl CheckedRequest {
     /// The sampler at its first step.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler
+    }
+
+    /// The LoRAs, read.
+    pub(crate) fn chosen_loras(&self) -> &[Chosen] {
+        &self.loras
     }
 
     /// What the cache policy does.
@@ -348,6 +361,11 @@ impl Parameters {
             request.cache_policy,
             self.version,
         );
+        if !request.loras.is_empty() {
+            let lora = |lora: &LoraChoice| format!("{}:{}", lora.name, lora.weight);
+            let loras: Vec<String> = request.loras.iter().map(lora).collect();
+            text += &format!(", LoRA: {}", loras.join(" "));
+        }
         if let Some(init_image) = &request.init_image {
             text += &format!(", Denoising strength: {}", init_image.strength);
         }

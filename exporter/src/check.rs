@@ -9,13 +9,13 @@ use hydit_input::error_chain;
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Layout};
-use crate::component::Component;
 use crate::error::Result;
 use crate::inspect::scaled;
-use crate::names::Naming;
 use crate::options::Options;
 use crate::report::TensorReport;
 use crate::{graphs, variants};
+use hydit_graphs::Component;
+use hydit_graphs::naming::Naming;
 
 /// What a checkpoint is.
 #[derive(Debug, Serialize)]

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::thread;
 
-use half::{bf16, f16, slice::HalfFloatSliceExt, vec::HalfFloatVecExt};
+use half::{bf16, f16, vec::HalfFloatVecExt};
 use hydit_graphs::{DType, Transform};
+use hydit_input::safetensors::floats;
 use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
@@ -45,12 +46,12 @@ pub(crate) fn convert(
             });
         }
         Transform::Scales => {
-            let values = floats(bytes, stored)?;
+            let values = finite(bytes, stored)?;
             let scales: Vec<f32> = values.chunks(dims[1]).map(scale).collect();
             sink(encode(&scales, dtype)?);
         }
         Transform::Quantize => {
-            let values = floats(bytes, stored)?;
+            let values = finite(bytes, stored)?;
             let quantized: Vec<u8> = values.chunks(dims[1]).flat_map(quantize).collect();
             sink(transpose(&quantized, dims[0], dims[1]));
         }
@@ -121,7 +122,7 @@ fn encoded(bytes: &[u8], from: Dtype, to: DType) -> Result<Cow<'_, [u8]>, ValueE
     if same && all_finite(bytes, to) {
         return Ok(Cow::Borrowed(bytes));
     }
-    encode(&floats(bytes, from)?, to).map(Cow::Owned)
+    encode(&finite(bytes, from)?, to).map(Cow::Owned)
 }
 
 /// Whether no number is infinite or NaN, whose exponents are all ones.
@@ -145,17 +146,8 @@ fn all_finite(bytes: &[u8], dtype: DType) -> bool {
 ///
 /// # Errors
 /// One of them is not finite.
-fn floats(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, ValueError> {
-    let halves = bytes.as_chunks::<2>().0.iter();
-    let values: Vec<f32> = match dtype {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => {
-            let halves: Vec<f16> = halves.map(|b| f16::from_le_bytes(*b)).collect();
-            halves.to_f32_vec()
-        }
-        Dtype::BF16 => halves.map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-        other => unreachable!("{other:?} was refused before"),
-    };
+fn finite(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, ValueError> {
+    let values = floats(bytes, dtype);
     match values.iter().find(|v| !v.is_finite()) {
         Some(value) => Err(ValueError::NotFinite(*value)),
         None => Ok(values),

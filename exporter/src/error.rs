@@ -58,6 +58,9 @@ pub enum Error {
     /// The configs of two components contradict each other.
     #[error("configs disagree: {0}")]
     Disagree(String),
+    /// A LoRA cannot be used.
+    #[error(transparent)]
+    Lora(#[from] hydit_lora::Error),
     /// An option has a value that cannot be used.
     #[error("--{flag}: {message}")]
     Flag {

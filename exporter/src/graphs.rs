@@ -1,24 +1,26 @@
 //! The graphs of an export, built from the configs and written with their weights.
 
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{GraphDef, GraphOptions, Precision, Source, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, t5, vae};
 
 use crate::checkpoint::CheckpointWeights;
-use crate::component::Component;
 use crate::convert::convert;
 use crate::error::Result;
 use crate::options::{Options, Progress};
 use crate::writer::Folder;
+use hydit_graphs::Component;
 
 /// Builds all graphs, by component and in the order in which they run.
 pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
     let (dit, n) = (&config.transformer, options.cache_at_branch);
     let Options { precision, target, .. } = *options;
-    let cut = GraphOptions { precision, target };
+    let cut = GraphOptions { precision, target, lora_slots: options.lora_slots.is_some() };
     let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
     let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);
+    // The conditioner runs on the portable form everywhere.
+    let whole = GraphOptions { target: Target::Portable, ..cut };
     let mut transformer = vec![
-        hunyuan_dit::conditioner(dit, precision),
+        hunyuan_dit::conditioner(dit, whole),
         hunyuan_dit::shallow_encoder(dit, n, cut),
         hunyuan_dit::deep_core(dit, n, cut),
         hunyuan_dit::shallow_decoder(dit, n, cut),

@@ -8,9 +8,9 @@ use hydit_graphs::{DType, GraphDef, Place, Source, Transform};
 use safetensors::Dtype;
 
 use crate::checkpoint::CheckpointWeights;
-use crate::component::Component;
 use crate::convert::convert;
 use crate::error::Result;
+use hydit_graphs::Component;
 
 /// The files that graphs read in place, with their names in the artifact folder.
 #[derive(Default)]

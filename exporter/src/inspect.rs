@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use hydit_graphs::manifest::LoraEntry;
 use hydit_graphs::{Manifest, Sizes, manifest};
 
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub fn table(manifest: &Manifest) -> String {
         grid_width: width / factor / dit.patch_size,
         height: height / factor,
         width: width / factor,
+        rank: 0,
     };
     let mut out = format!(
         "{}: {} blocks of width {}, cut at {}, {}, {} form, opset {} ({})\n\n",
@@ -41,6 +43,13 @@ pub fn table(manifest: &Manifest) -> String {
         manifest.opset,
         manifest.producer,
     );
+    for LoraEntry { file, sha256, weight } in &manifest.loras {
+        let short: String = sha256.chars().take(12).collect();
+        let _ = writeln!(out, "merged: {file}, weight {weight} (sha256 {short}...)\n");
+    }
+    if let Some(rank) = manifest.lora_slots {
+        let _ = writeln!(out, "slots for LoRAs up to rank {rank}\n");
+    }
     let head = ["graph", "parameters", "bytes", "GFLOP*", "inputs and outputs"];
     let mut rows = vec![head.map(str::to_string)];
     for graph in &manifest.graphs {

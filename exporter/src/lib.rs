@@ -32,7 +32,6 @@
 
 pub mod check;
 mod checkpoint;
-mod component;
 mod convert;
 mod error;
 mod files;
@@ -42,7 +41,7 @@ pub mod inspect;
 mod left;
 mod licenses;
 mod lock;
-mod names;
+mod lora;
 mod options;
 mod report;
 mod staging;
@@ -55,16 +54,19 @@ mod writer;
 
 use std::path::Path;
 
+pub use hydit_graphs::Component;
 use hydit_graphs::config::{HunyuanDitConfig, VaeConfig};
+use hydit_graphs::lora::MAX_RANK;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
+pub use hydit_graphs::naming::Naming;
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
 
 use checkpoint::Checkpoint;
 pub use checkpoint::{CheckpointWeights, Layout};
-pub use component::Component;
 pub use error::{Error, Result, ValueError};
 pub use graphs::write_graph;
-pub use names::Naming;
+pub use hydit_lora::Weighted;
+pub use lora::Merged;
 pub use options::{Options, Progress, WeightsPlace};
 pub use report::{TensorReport, first_of};
 pub use writer::Folder;
@@ -106,6 +108,11 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         progress.unused(&unused);
     }
 
+    let loras = lora::read(&options.loras, &graphs, |merged| progress.merging(merged))?;
+    for lora in &loras {
+        weights.iter_mut().for_each(|part| part.merge(&lora.adapter, lora.weight));
+    }
+
     let mut files = in_place::Files::default();
     if options.weights == WeightsPlace::InPlace {
         for ((_, graphs), weights) in graphs.iter_mut().zip(&weights) {
@@ -142,6 +149,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         target: options.target,
         precision: options.precision,
         cache_at_branch: options.cache_at_branch,
+        loras: lora::entries(&loras),
+        lora_slots: options.lora_slots,
         variant,
         model: config,
         graphs: graphs.iter().flat_map(|(_, graphs)| graphs).map(entry).collect(),
@@ -180,9 +189,21 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
                        use --dtype fp32 or fp16, or --weights copy";
         return Err(Error::Flag { flag: "weights", message: message.to_string() });
     }
-    GraphOptions { precision, target }
+    GraphOptions::from((precision, target))
         .check()
         .map_err(|error| Error::Flag { flag: "dtype", message: error.to_string() })?;
+    if let Some(rank) = options.lora_slots {
+        if !(1..=MAX_RANK).contains(&rank) {
+            let message =
+                format!("{rank} is out of range: the largest rank may be 1 to {MAX_RANK}");
+            return Err(Error::Flag { flag: "lora-slots", message });
+        }
+        if options.single {
+            let message = "pipeline.onnx has no inputs for LoRAs: merge them with --lora, or leave \
+                           out --single";
+            return Err(Error::Flag { flag: "lora-slots", message: message.to_string() });
+        }
+    }
     let valid = cfg.cache_branches();
     if valid.contains(&cache_at_branch) {
         return Ok(());

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{
-    Error, Options, Progress, WeightsPlace, check, export, first_of, inspect, synth, triton,
+    Error, Merged, Options, Progress, Weighted, WeightsPlace, check, export, first_of, inspect,
+    synth, triton,
 };
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
@@ -165,6 +166,15 @@ struct Export {
         default_value_t = Target::Portable
     )]
     optimize_for: Target,
+    /// LoRA to merge into the weights, as safetensors or the folder in which PEFT saved it, with its
+    /// weight after a colon if that is not 1; again for each. Layouts of PEFT, diffusers, Kohya and
+    /// Tencent are known.
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    lora: Vec<Weighted>,
+    /// Give the attention layers inputs for LoRAs up to this rank, all of a request together:
+    /// requests then name LoRAs, and each is drawn with its own.
+    #[arg(long, value_name = "RANK")]
+    lora_slots: Option<usize>,
     /// Where the graphs read their weights: in a copy (copy), in the order and type that engines
     /// read; or in the checkpoint's own files (in-place), which are linked into the artifact folder
     /// and take no space there, but are turned at every start.
@@ -326,6 +336,8 @@ fn run(cli: Cli) -> Result<()> {
                 cache_at_branch: flags.cache_at_branch,
                 precision: flags.dtype.precision(flags.optimize_for)?,
                 target: flags.optimize_for,
+                loras: flags.lora,
+                lora_slots: flags.lora_slots,
                 weights: flags.weights.into(),
                 image_to_image: flags.image_to_image,
                 full: flags.full,
@@ -379,9 +391,24 @@ impl Progress for Bar {
             let mebibytes = bytes as f64 / (1 << 20) as f64;
             note(format_args!(
                 "note: {mebibytes:.1} MiB of weights are copied: the checkpoint has them in another \
-                 order"
+                 order, or a LoRA changes them"
             ));
         }
+    }
+
+    fn merging(&mut self, lora: &Merged) {
+        let Merged { path, weight, rank, layers } = lora;
+        let layers: Vec<String> = layers
+            .iter()
+            .map(|(part, changed, all)| {
+                format!("{changed} of {all} layers of the {}", part.folder())
+            })
+            .collect();
+        note(format_args!(
+            "merging {}, weight {weight}, rank {rank}: {}",
+            path.display(),
+            layers.join(", ")
+        ));
     }
 
     fn unused(&mut self, tensors: &[String]) {

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{Precision, Target};
+use hydit_lora::Weighted;
+
+use crate::lora::Merged;
 
 /// The checkpoint to export, and how.
 #[derive(Clone, Debug)]
@@ -25,6 +28,10 @@ pub struct Options {
     pub precision: Precision,
     /// The runtime that the transformer's graphs are built for.
     pub target: Target,
+    /// The LoRAs to merge into the weights: files, or folders of PEFT.
+    pub loras: Vec<Weighted>,
+    /// The largest rank of LoRAs that requests may name; `None` for graphs without slots.
+    pub lora_slots: Option<usize>,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// Whether to write the image encoder too, with which image to image begins.
@@ -49,6 +56,8 @@ impl Options {
             cache_at_branch: 1,
             precision: Precision::Fp32,
             target: Target::Portable,
+            loras: Vec::new(),
+            lora_slots: None,
             weights: WeightsPlace::Copy,
             image_to_image: false,
             full: false,
@@ -80,8 +89,11 @@ pub trait Progress {
     /// Another so many bytes of weights have been written.
     fn wrote(&mut self, _bytes: u64) {}
 
+    /// This LoRA fits the checkpoint, and is about to be merged.
+    fn merging(&mut self, _lora: &Merged) {}
+
     /// So many bytes of weights that shall stay in place had to be copied, because the checkpoint
-    /// has them in another order than graphs read.
+    /// has them in another order than graphs read, or a LoRA changes them.
     fn copied(&mut self, _bytes: u64) {}
 
     /// The checkpoint has these tensors, which no graph uses.

@@ -8,11 +8,7 @@ const SHOWN: usize = 5;
 /// What names of tensors tell of a checkpoint that is not of whole weights in a usual form: a part
 /// of a name, and what to do.
 const CAUSES: [(&str, &str); 9] = [
-    (
-        ".lora_",
-        "a LoRA is in it that is not merged: merge it first, with peft's merge_and_unload() or \
-         diffusers' fuse_lora() and unload_lora_weights()",
-    ),
+    (".lora_", "a LoRA is in it that is not merged: save the LoRA alone, and merge it with --lora"),
     (
         ".base_layer.",
         "it was saved with an adapter around it: merge that first, with peft's merge_and_unload()",

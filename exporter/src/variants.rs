@@ -8,8 +8,8 @@ use hydit_models::{GENERIC, VARIANTS};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
-use crate::names::Naming;
 use crate::options::Options;
+use hydit_graphs::naming::Naming;
 
 /// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
 /// that matches the transformer's config and the `names` of the checkpoint, or else `generic` with

@@ -6,6 +6,7 @@ use hydit_graphs::scheduler::NoiseSchedule;
 use hydit_graphs::variant::Variant;
 use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 use hydit_input::tokenizer::{Fit, PaddedTokenizer};
+use hydit_lora::{Adapter, Layers};
 
 use crate::scratch::FOLDER;
 
@@ -23,6 +24,29 @@ pub fn safetensors(bytes: &[u8]) {
         folder.write("transformer/diffusion_pytorch_model.safetensors", bytes);
         let _ = CheckpointWeights::open(folder.path(), Component::Transformer);
     });
+}
+
+/// A LoRA for a model of one layer, `adapter_config.json` before a NUL, if there is one. What begins
+/// with a brace then is the header of a file with 64 bytes of data.
+pub fn lora(bytes: &[u8]) {
+    let layers = Layers::new([
+        (Component::Transformer, "blocks.0.attn1.to_q.weight", &[2, 2][..]),
+        (Component::Transformer, "blocks.0.attn1.to_k.weight", &[2, 2]),
+        (Component::Transformer, "blocks.0.attn1.to_v.weight", &[2, 2]),
+    ]);
+    let (config, bytes) = match bytes.iter().position(|&byte| byte == 0) {
+        Some(end) if bytes.starts_with(b"{") => {
+            (str::from_utf8(&bytes[..end]).ok(), &bytes[end + 1..])
+        }
+        _ => (None, bytes),
+    };
+    let whole = [&(bytes.len() as u64).to_le_bytes(), bytes, &[0; 64]].concat();
+    let bytes = if bytes.starts_with(b"{") { &whole } else { bytes };
+    if let Ok(adapter) = Adapter::parse(bytes.to_vec(), config, &layers) {
+        for change in &adapter.changes {
+            adapter.add(change, 0.5, &mut [0.0; 4]);
+        }
+    }
 }
 
 /// A file of `torch.save`.

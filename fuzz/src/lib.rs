@@ -23,6 +23,7 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "safetensors", run: checkpoint::safetensors },
+    Target { name: "lora", run: checkpoint::lora },
     Target { name: "pickle", run: checkpoint::pickle },
     Target { name: "config", run: checkpoint::config },
     Target { name: "tokenizer", run: checkpoint::tokenizer },

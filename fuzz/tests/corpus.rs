@@ -78,6 +78,6 @@ macro_rules! corpora {
 }
 
 corpora!(
-    safetensors MUTATIONS, pickle MUTATIONS, config MUTATIONS, tokenizer MUTATIONS, spiece MUTATIONS, manifest MUTATIONS,
+    safetensors MUTATIONS, lora MUTATIONS, pickle MUTATIONS, config MUTATIONS, tokenizer MUTATIONS, spiece MUTATIONS, manifest MUTATIONS,
     schedule MUTATIONS, png MUTATIONS, http FEW, oip FEW
 );

@@ -47,8 +47,19 @@ struct Inner {
     declared: BTreeMap<String, (usize, usize)>,
     /// For a value that was quantized, the values that its quantized form consists of.
     quantized: BTreeMap<usize, [usize; 3]>,
+    /// The slots of layers, by name.
+    slots: BTreeMap<String, Slot>,
     domains: BTreeSet<&'static str>,
     flops: Cost,
+}
+
+/// Where the matrices of a layer's LoRA are.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    index: usize,
+    a: usize,
+    b: usize,
+    rows: usize,
 }
 
 /// A graph that is being built.
@@ -71,7 +82,12 @@ impl Graph {
         Graph { name: name.to_string(), options: options.into(), inner: RefCell::default() }
     }
 
-    /// The precision and the target that the graph is built for.
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the graph is built for.
     pub fn options(&self) -> GraphOptions {
         self.options
     }
@@ -91,6 +107,11 @@ impl Graph {
         let spec = TensorSpec { name: name.to_string(), dtype, shape: shape.to_vec() };
         self.inner.borrow_mut().inputs.push(spec.clone());
         self.value(spec)
+    }
+
+    /// Gives the layer `module` a slot.
+    pub(crate) fn add_slot(&self, module: String, slot: Slot) {
+        self.inner.borrow_mut().slots.insert(module, slot);
     }
 
     /// Declares `var` an output called `name`.
@@ -300,6 +321,20 @@ impl<'g> Var<'g> {
     }
 }
 
+impl Slot {
+    /// The slot with this index on the first axis of `a` and `b`, whose change has `rows`.
+    pub fn new(index: usize, a: Var<'_>, b: Var<'_>, rows: Var<'_>) -> Slot {
+        Slot { index, a: a.id, b: b.id, rows: rows.id }
+    }
+
+    /// Index, `a`, `b` and rows as values of `graph`.
+    pub fn parts(self, graph: &Graph) -> [Var<'_>; 4] {
+        let index = graph.list(&[self.index as i64]);
+        let [a, b, rows] = [self.a, self.b, self.rows].map(|id| Var { graph, id });
+        [index, a, b, rows]
+    }
+}
+
 /// The value of a node's attribute.
 pub(crate) enum Attribute {
     Int(i64),
@@ -368,6 +403,12 @@ impl<'g> Weights<'g> {
     pub fn quantized(&self, name: &str, shape: [usize; 2]) -> (Var<'g>, Var<'g>) {
         let values = self.declare(name, "", &shape, Transform::Quantize, DType::I8);
         (values, self.declare(name, "_scale", &shape, Transform::Scales, DType::F32))
+    }
+
+    /// The slot of the layer `name`, if it has one.
+    pub(crate) fn slot(&self, name: &str) -> Option<Slot> {
+        let module = format!("{}{name}", self.prefix);
+        self.graph.inner.borrow().slots.get(&module).copied()
     }
 
     #[track_caller]

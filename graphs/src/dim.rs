@@ -27,6 +27,8 @@ pub enum Symbol {
     Height,
     /// Width of the latents in a graph without patches (the image decoder).
     Width,
+    /// Rank of the LoRAs in a graph with slots for them.
+    Rank,
 }
 
 /// The size of an axis: `factor * batch^a * grid_height^b * ...`
@@ -165,11 +167,14 @@ pub struct Sizes {
     pub height: usize,
     /// Value of [`Symbol::Width`].
     pub width: usize,
+    /// Value of [`Symbol::Rank`].
+    pub rank: usize,
 }
 
 impl Sizes {
     fn values(&self) -> [u64; Symbol::COUNT] {
-        [self.batch, self.grid_height, self.grid_width, self.height, self.width].map(|v| v as u64)
+        let Sizes { batch, grid_height, grid_width, height, width, rank } = *self;
+        [batch, grid_height, grid_width, height, width, rank].map(|v| v as u64)
     }
 }
 
@@ -267,7 +272,8 @@ mod tests {
             let error = text.trim_end_matches('*').parse::<Dim>().expect_err("a refusal");
             assert!(error.to_string().ends_with("is not a size: it is too large"), "{error}");
         }
-        let sizes = Sizes { batch: 64, grid_height: 4, grid_width: 4, height: 8, width: 8 };
+        let sizes =
+            Sizes { batch: 64, grid_height: 4, grid_width: 4, height: 8, width: 8, rank: 0 };
         let half: Dim = "9223372036854775808".parse().expect("a size");
         assert_eq!(Cost::from_iter([half, half, half]).at(&sizes), u64::MAX);
         let many: Dim = "batch*batch*batch*batch*batch*batch*batch*batch*batch*batch*batch"
@@ -294,7 +300,7 @@ mod tests {
 
     #[test]
     fn cost_is_the_sum_of_its_terms() {
-        let sizes = Sizes { batch: 2, grid_height: 3, grid_width: 5, height: 0, width: 0 };
+        let sizes = Sizes { batch: 2, grid_height: 3, grid_width: 5, height: 0, width: 0, rank: 0 };
         let tokens = Dim::tokens();
         let cost = Cost::from_iter([tokens * 7.into(), tokens * 3.into(), Symbol::Batch.into()]);
         assert_eq!(cost.at(&sizes), 15 * 10 + 2);

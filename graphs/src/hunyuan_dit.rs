@@ -12,6 +12,7 @@ use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
+use crate::lora::stacks;
 use crate::nn::Rope;
 use crate::options::GraphOptions;
 use crate::tensor::DType;
@@ -40,6 +41,9 @@ pub fn conditioner(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> 
         (size, graph.input("style", DType::I64, &[b]))
     });
 
+    if graph.options().lora_slots {
+        graph.declare_slots(&stacks("conditioner", cfg, 1));
+    }
     graph.output("text_states", embedders.text_states(bert, t5, bert_mask.concat(&[t5_mask], 1)));
     graph.output("extra", embedders.extra(t5, style));
     graph.finish()
@@ -58,7 +62,7 @@ pub fn shallow_encoder(
 ) -> GraphDef {
     let graph = Graph::new("shallow-encoder", options);
     let (x, temb) = embed(cfg, &graph);
-    let model = Model::new(cfg, &graph, temb);
+    let model = Model::new(cfg, &graph, n, temb);
     let mut skips = Vec::new();
     model.blocks(0..n, x, &mut skips);
     for (i, skip) in skips.iter().enumerate() {
@@ -77,7 +81,7 @@ pub fn shallow_encoder(
 pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("deep-core", options);
     let x = tokens_input(cfg, &graph, &skip_name(n - 1));
-    let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
+    let model = Model::new(cfg, &graph, n, temb_input(cfg, &graph));
     graph.output("deep", model.blocks(n..cfg.num_layers - n, x, &mut Vec::new()));
     graph.finish()
 }
@@ -96,7 +100,7 @@ pub fn shallow_decoder(
     let graph = Graph::new("shallow-decoder", options);
     let deep = tokens_input(cfg, &graph, "deep");
     let mut skips = (0..n).map(|i| tokens_input(cfg, &graph, &skip_name(i))).collect();
-    let model = Model::new(cfg, &graph, temb_input(cfg, &graph));
+    let model = Model::new(cfg, &graph, n, temb_input(cfg, &graph));
     let x = model.blocks(cfg.num_layers - n..cfg.num_layers, deep, &mut skips);
     graph.output("noise_pred", model.final_layer(x));
     graph.finish()
@@ -107,7 +111,7 @@ pub fn shallow_decoder(
 pub fn full(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("full", options);
     let (x, temb) = embed(cfg, &graph);
-    let model = Model::new(cfg, &graph, temb);
+    let model = Model::new(cfg, &graph, 1, temb);
     let x = model.blocks(0..cfg.num_layers, x, &mut Vec::new());
     graph.output("noise_pred", model.final_layer(x));
     graph.finish()
@@ -149,8 +153,8 @@ struct Model<'c, 'g> {
 }
 
 impl<'c, 'g> Model<'c, 'g> {
-    /// Declares the inputs `text_states`, `cos` and `sin`.
-    fn new(cfg: &'c HunyuanDitConfig, graph: &'g Graph, temb: Var<'g>) -> Model<'c, 'g> {
+    /// Declares the inputs `text_states`, `cos` and `sin`, and the slots of a graph that has them.
+    fn new(cfg: &'c HunyuanDitConfig, graph: &'g Graph, n: usize, temb: Var<'g>) -> Model<'c, 'g> {
         let text_len = (cfg.text_len + cfg.text_len_t5).into();
         let text_shape = [Symbol::Batch.into(), text_len, cfg.cross_attention_dim.into()];
         let text_states = graph.input("text_states", graph.compute(), &text_shape);
@@ -158,6 +162,9 @@ impl<'c, 'g> Model<'c, 'g> {
             [Symbol::GridHeight.into(), Symbol::GridWidth.into(), cfg.attention_head_dim.into()];
         let cos = graph.input("cos", DType::F32, &grid_shape);
         let sin = graph.input("sin", DType::F32, &grid_shape);
+        if graph.options().lora_slots {
+            graph.declare_slots(&stacks(graph.name(), cfg, n));
+        }
         let rope = Rope::new(cos, sin);
         Model { cfg, w: graph.root(), temb: temb.silu(), text_states, grid: cos, rope }
     }

@@ -3,8 +3,9 @@
 
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
+use crate::lora::stacks;
 use crate::manifest::ModelConfig;
-use crate::options::Precision;
+use crate::options::GraphOptions;
 use crate::tensor::{DType, TensorSpec};
 
 /// The graphs that every export has.
@@ -34,11 +35,11 @@ pub(crate) fn interface(
     name: &str,
     model: &ModelConfig,
     n: usize,
-    precision: Precision,
+    options: GraphOptions,
 ) -> Option<Interface> {
     let (dit, bert, t5, vae) =
         (&model.transformer, &model.text_encoder, &model.text_encoder_2, &model.vae);
-    let compute = precision.compute();
+    let compute = options.precision.compute();
     let b = Dim::from(Symbol::Batch);
     let symbol = |symbol: Symbol, factor: usize| Dim::from(factor) * symbol.into();
     let tensor = |name: &str, dtype, shape: &[Dim]| TensorSpec {
@@ -76,7 +77,7 @@ pub(crate) fn interface(
     let cut = [vector("temb")].into_iter().chain(shared);
     let skips = (0..n).map(|i| tokens(&skip_name(i)));
 
-    let (inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>) = match name {
+    let (mut inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>) = match name {
         "text-encoder" => (
             vec![mask("input_ids", dit.text_len), mask("attention_mask", dit.text_len)],
             vec![states("last_hidden_state", dit.text_len, bert.hidden_size)],
@@ -115,5 +116,8 @@ pub(crate) fn interface(
         }
         _ => return None,
     };
+    if options.lora_slots {
+        inputs.extend(stacks(name, dit, n).iter().flat_map(|stack| stack.specs(compute)));
+    }
     Some(Interface { inputs, outputs })
 }

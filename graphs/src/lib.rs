@@ -27,7 +27,7 @@
 //! assert!(weights.contains(&"blocks.1.attn1.to_q.weight"));
 //! assert!(!weights.contains(&"blocks.0.attn1.to_q.weight"));
 //! // Its cost is a polynomial of the free sizes.
-//! let sizes = Sizes { batch: 2, grid_height: 8, grid_width: 8, height: 16, width: 16 };
+//! let sizes = Sizes { batch: 2, grid_height: 8, grid_width: 8, height: 16, width: 16, rank: 0 };
 //! println!("{} MFLOP, {} bytes of ONNX", core.flops.at(&sizes) / 1_000_000, core.encode().len());
 //! ```
 //!
@@ -43,16 +43,19 @@ pub mod bert;
 pub mod blocks;
 mod builder;
 pub mod check;
+mod component;
 pub mod config;
 mod dim;
 mod embedders;
 pub mod hunyuan_dit;
 mod in_place;
 mod interface;
+pub mod lora;
 pub mod manifest;
 pub mod model;
 mod moves;
 mod names;
+pub mod naming;
 mod nn;
 pub mod onnx;
 mod ops;
@@ -67,6 +70,7 @@ pub mod variant;
 mod yaml;
 
 pub use builder::{Graph, GraphDef, Scope, Var, Weights};
+pub use component::Component;
 pub use dim::{Cost, Dim, ParseDimError, Sizes, Symbol};
 pub use in_place::Place;
 pub use manifest::Manifest;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
 use crate::dim::{Cost, Sizes};
 use crate::interface::{GRAPHS, Interface, OPTIONAL, interface};
-use crate::options::{Precision, Target};
+use crate::lora;
+use crate::options::{GraphOptions, Precision, Target};
 use crate::scheduler::NoiseSchedule;
 use crate::tensor::TensorSpec;
 use crate::variant::Variant;
@@ -42,6 +43,12 @@ pub struct Manifest {
     pub precision: Precision,
     /// Number of blocks before the deep core, and after it.
     pub cache_at_branch: usize,
+    /// The LoRAs that are merged into the weights, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraEntry>,
+    /// The largest rank of LoRAs that requests may name; none if the graphs have no [slots](lora).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora_slots: Option<usize>,
     /// How to use the model.
     pub variant: Variant,
     /// The configs of all components.
@@ -52,6 +59,18 @@ pub struct Manifest {
     pub tokenizers: Tokenizers,
     /// Every file of the folder but the manifest, by name.
     pub files: BTreeMap<String, FileEntry>,
+}
+
+/// A LoRA that is merged into the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraEntry {
+    /// Name of the file.
+    pub file: String,
+    /// SHA-256 of the file in 64 hexadecimal digits.
+    pub sha256: String,
+    /// The factor with which it was merged.
+    pub weight: f32,
 }
 
 /// The configs of all components, named as the folders of a diffusers pipeline.
@@ -196,6 +215,12 @@ impl Manifest {
         serde_saphyr::to_string(self).expect("a manifest has a YAML form")
     }
 
+    /// What the graphs are built for.
+    pub fn graph_options(&self) -> GraphOptions {
+        let Manifest { precision, target, lora_slots, .. } = *self;
+        GraphOptions { precision, target, lora_slots: lora_slots.is_some() }
+    }
+
     /// The graph called `name`.
     ///
     /// # Errors
@@ -248,17 +273,22 @@ impl Manifest {
                 return wrong(&format!("tokenizers.{name}.pad_id"), entry.pad_id, expected);
             }
         }
+        if let Some(rank) = self.lora_slots.filter(|rank| !(1..=lora::MAX_RANK).contains(rank)) {
+            return wrong("lora_slots", rank, format!("1 to {}", lora::MAX_RANK));
+        }
+        for (i, LoraEntry { sha256, weight, .. }) in self.loras.iter().enumerate() {
+            check_sha256(&format!("loras[{i}].sha256"), sha256)?;
+            if !weight.is_finite() {
+                return wrong(&format!("loras[{i}].weight"), weight, "a number");
+            }
+        }
         let mut total = 0u64;
         for (name, FileEntry { bytes, sha256 }) in &self.files {
             total = match total.checked_add(*bytes).filter(|total| *total <= MAX_TOTAL) {
                 Some(total) => total,
                 None => return wrong(&format!("files.{name}.bytes"), bytes, "a size of a file"),
             };
-            if sha256.len() != 64 || !sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                let found: String = sha256.chars().take(70).collect();
-                let expected = "64 hexadecimal digits";
-                return wrong(&format!("files.{name}.sha256"), found.escape_debug(), expected);
-            }
+            check_sha256(&format!("files.{name}.sha256"), sha256)?;
         }
         Ok(())
     }
@@ -268,7 +298,8 @@ impl Manifest {
     fn check_graphs(&self) -> Result<(), ManifestError> {
         GRAPHS.iter().try_for_each(|name| self.graph(name).map(drop))?;
         for (i, graph) in self.graphs.iter().enumerate() {
-            let known = interface(&graph.name, &self.model, self.cache_at_branch, self.precision);
+            let (model, n, options) = (&self.model, self.cache_at_branch, self.graph_options());
+            let known = interface(&graph.name, model, n, options);
             let repeated = self.graphs[..i].iter().any(|other| other.name == graph.name);
             let Some(Interface { inputs, outputs }) = known.filter(|_| !repeated) else {
                 let found: String = graph.name.chars().take(60).collect();
@@ -374,6 +405,14 @@ impl ModelConfig {
         }
         Ok(())
     }
+}
+
+fn check_sha256(field: &str, sha256: &str) -> Result<(), ManifestError> {
+    if sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let found: String = sha256.chars().take(70).collect();
+    wrong(field, found.escape_debug(), "64 hexadecimal digits")
 }
 
 fn wrong<T>(field: &str, found: impl Display, expected: impl Display) -> Result<T, ManifestError> {

@@ -121,6 +121,22 @@ impl<'g> Var<'g> {
         self.graph.node("Slice", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
+    /// The first `count` elements of `axis`, or all if there are less, for a `count` `[1]` that is
+    /// computed. They are declared with the shape of the whole, as the pieces of [`Var::split`] are.
+    pub(crate) fn first(self, axis: usize, count: Var<'g>) -> Var<'g> {
+        let [start, axis] = [0, axis as i64].map(|n| Some(self.graph.list(&[n])));
+        let inputs = [Some(self), start, Some(count), axis];
+        self.graph.node("Slice", &inputs, &[], (self.dtype(), self.shape()), FREE.into())
+    }
+
+    /// The size of `axis`, `[1]`.
+    pub(crate) fn size(self, axis: usize) -> Var<'g> {
+        let attributes =
+            [("start", Attribute::Int(axis as i64)), ("end", Attribute::Int(axis as i64 + 1))];
+        let output = (DType::I64, vec![1.into()]);
+        self.graph.node("Shape", &[Some(self)], &attributes, output, FREE.into())
+    }
+
     /// The elements `indices` of `axis`, which is replaced by the shape of `indices`.
     pub fn gather(self, indices: Var<'g>, axis: usize) -> Var<'g> {
         let old = self.shape();

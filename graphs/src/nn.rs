@@ -33,12 +33,19 @@ const STORED: [&str; 16] = [
 ];
 
 impl<'g> Var<'g> {
-    /// `torch.nn.Linear`: `x @ weight^T + bias`.
+    /// `torch.nn.Linear`: `x @ weight^T + bias`, and the change of the layer's slot if it has one.
     #[track_caller]
     pub fn linear(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
         let compute = self.graph.compute();
         let bias = w.pp(name).tensor("bias", &[out], compute);
-        self.linear_no_bias(w, name, out) + bias
+        let product = self.linear_no_bias(w, name, out);
+        match w.slot(name) {
+            Some(slot) => {
+                let _scope = w.pp(name).enter();
+                product + (self.change(slot) + bias)
+            }
+            None => product + bias,
+        }
     }
 
     /// `torch.nn.Linear(bias=False)`.

@@ -56,6 +56,8 @@ pub struct GraphOptions {
     pub precision: Precision,
     /// The runtime that the graph is built for.
     pub target: Target,
+    /// Whether the transformer has [slots](crate::lora) for LoRAs.
+    pub lora_slots: bool,
 }
 
 /// A precision that is useless or impossible on a target. The message says why, and what to use
@@ -147,7 +149,13 @@ impl GraphOptions {
 
 impl From<Precision> for GraphOptions {
     fn from(precision: Precision) -> GraphOptions {
-        GraphOptions { precision, target: Target::Portable }
+        (precision, Target::Portable).into()
+    }
+}
+
+impl From<(Precision, Target)> for GraphOptions {
+    fn from((precision, target): (Precision, Target)) -> GraphOptions {
+        GraphOptions { precision, target, lora_slots: false }
     }
 }
 
@@ -178,7 +186,7 @@ mod tests {
     fn the_usual_precision_of_a_target_can_do_its_work() {
         for &target in Target::ALL {
             let (precision, why) = target.usual_precision();
-            assert_eq!(GraphOptions { precision, target }.check(), Ok(()), "{target}");
+            assert_eq!(GraphOptions::from((precision, target)).check(), Ok(()), "{target}");
             assert!(!why.contains('\n') && !why.ends_with('.'), "{why}");
         }
     }
@@ -189,7 +197,7 @@ mod tests {
         for &precision in Precision::ALL {
             for &target in Target::ALL {
                 let name = format!("{precision} {target}");
-                match (GraphOptions { precision, target }).check() {
+                match GraphOptions::from((precision, target)).check() {
                     Ok(()) => assert!(!refused.contains(&name.as_str()), "{name} is allowed"),
                     Err(error) => {
                         let message = error.to_string();

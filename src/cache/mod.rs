@@ -177,6 +177,11 @@ impl CachePolicy {
         }
     }
 
+    /// Whether it follows a calibration, which was made with the model as it is exported.
+    pub fn is_calibrated(&self) -> bool {
+        matches!(self.rule, Rule::Schedule(_) | Rule::Auto(_))
+    }
+
     /// Whether it decides step by step: its plans are [`Plan::Reactive`].
     pub fn is_reactive(&self) -> bool {
         matches!(self.rule, Rule::Probe(_))

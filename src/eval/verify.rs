@@ -41,7 +41,8 @@ impl Tolerance {
 }
 
 /// Sizes small enough for any model: two rows, a grid that is not square.
-const SIZES: Sizes = Sizes { batch: 2, grid_height: 4, grid_width: 6, height: 8, width: 12 };
+const SIZES: Sizes =
+    Sizes { batch: 2, grid_height: 4, grid_width: 6, height: 8, width: 12, rank: 3 };
 
 /// Tensors of an engine by name: what a graph reads and what it has made.
 #[derive(Default)]
@@ -116,6 +117,10 @@ fn random(
             if spec.name == "cos" { cos } else { sin }
         }
         "timestep" => vec![500.0; elements],
+        // As small as the changes of a LoRA.
+        name if name.starts_with("lora_") => {
+            noise.randn(elements).into_iter().map(|x| 0.05 * x).collect()
+        }
         "image_meta_size" => [1024.0, 1024.0, 64.0, 96.0, 0.0, 0.0].repeat(shape[0]),
         _ => noise.randn(elements),
     };

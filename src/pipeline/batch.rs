@@ -37,10 +37,12 @@ fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
 
 /// Whether `one` and `other` can share calls, each row coming out as it would alone.
 ///
-/// They must be of one size, and neither may decide step by step, since a decision waits for the
+/// They must be of one size and have the same LoRAs, which the graphs read once for all rows of a
+/// call; and neither may decide step by step, since a decision waits for the
 /// request's own shallow encoder.
 pub fn can_batch(manifest: &Manifest, backend: &Backend, one: &Request, other: &Request) -> bool {
     (one.width, one.height) == (other.width, other.height)
+        && one.loras == other.loras
         && !one.cache_policy.is_reactive()
         && !other.cache_policy.is_reactive()
         && rows_mix(manifest, backend, one)

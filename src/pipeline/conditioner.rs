@@ -8,6 +8,7 @@ use hydit_graphs::variant::RopeConvention;
 
 use super::batch::rows_together;
 use super::cost::sizes;
+use super::lora::LoraInputs;
 use super::rope;
 use super::text::{Encoded, PromptEmbeds};
 use crate::artifacts::Artifacts;
@@ -34,6 +35,8 @@ pub(crate) struct Condition {
     pub cos: Rc<Value>,
     /// Sines, of the same shape.
     pub sin: Rc<Value>,
+    /// The LoRAs, the same for all rows: the inputs of graphs with slots have no axis for rows.
+    pub loras: Rc<LoraInputs>,
 }
 
 impl Condition {
@@ -51,6 +54,7 @@ impl Condition {
             extra: Value::stacked(&extra)?,
             cos: parts[0].cos.clone(),
             sin: parts[0].sin.clone(),
+            loras: parts[0].loras.clone(),
         })
     }
 }
@@ -63,7 +67,12 @@ impl Conditioner {
 
     /// One condition for the whole batch `[negative rows, positive rows]`; or where each row runs
     /// [alone](rows_together) one for each text, negative first, which the images share.
-    pub fn run(&mut self, request: &Request, prompt: &PromptEmbeds) -> Result<Vec<Rc<Condition>>> {
+    pub fn run(
+        &mut self,
+        request: &Request,
+        prompt: &PromptEmbeds,
+        loras: &Rc<LoraInputs>,
+    ) -> Result<Vec<Rc<Condition>>> {
         let manifest = &self.artifacts.manifest;
         let sizes = sizes(manifest, request);
         let texts = 0..prompt.bert.shape[0];
@@ -79,9 +88,9 @@ impl Conditioner {
         let _timed = self.backend.timer().start(Stage::Conditioner);
         let mut conditions = Vec::with_capacity(calls.len());
         for rows in calls {
-            let [text_states, extra] = self.condition(request, prompt, &rows)?;
-            let (cos, sin) = (cos.clone(), sin.clone());
-            conditions.push(Rc::new(Condition { text_states, extra, cos, sin }));
+            let [text_states, extra] = self.condition(request, prompt, &rows, loras)?;
+            let (cos, sin, loras) = (cos.clone(), sin.clone(), loras.clone());
+            conditions.push(Rc::new(Condition { text_states, extra, cos, sin, loras }));
         }
         Ok(conditions)
     }
@@ -96,6 +105,7 @@ impl Conditioner {
         request: &Request,
         prompt: &PromptEmbeds,
         rows: &[usize],
+        loras: &LoraInputs,
     ) -> Result<[Value; 2]> {
         let (bert, bert_mask) = self.rows_of(&prompt.bert, rows)?;
         let (t5, t5_mask) = self.rows_of(&prompt.t5, rows)?;
@@ -109,6 +119,7 @@ impl Conditioner {
         if let Some((size, style)) = &style {
             inputs.extend([("image_meta_size", size), ("style", style)]);
         }
+        inputs.extend(loras.of_graph("conditioner"));
         let mut outputs = self.session.run_by_name(&inputs)?;
         Ok([outputs.take("text_states")?, outputs.take("extra")?])
     }

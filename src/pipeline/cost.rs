@@ -18,6 +18,7 @@ pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
         grid_width: width / patch,
         height,
         width,
+        rank: 0,
     }
 }
 

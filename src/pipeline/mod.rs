@@ -10,6 +10,7 @@ pub mod denoise;
 pub mod device_math;
 pub mod first_latents;
 mod guidance;
+pub mod lora;
 pub mod preview;
 pub mod rope;
 pub mod tables;

@@ -75,7 +75,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// from an image.
+    /// from an image or with LoRAs.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -83,6 +83,11 @@ impl Tabulator {
     pub fn tables(&self, request: &CheckedRequest) -> Result<(Vec<Table>, Vec<&'static str>)> {
         let Tabulator { artifacts, tokenizers: [bert, t5] } = self;
         assert!(request.is_for(artifacts), "the request was checked against another model");
+        if !request.loras.is_empty() {
+            let message =
+                "the pipeline in one file has no slots for LoRAs: merge them at the export";
+            return Err(Error::Request { field: "loras", message: message.to_string() });
+        }
         if request.init_image.is_some() {
             let message = "the pipeline in one file draws from text alone".to_string();
             return Err(Error::Request { field: "init_image", message });

@@ -10,6 +10,7 @@ use super::conditioner::{Condition, Conditioner};
 use super::denoise::{DenoiseState, Rows, Step};
 use super::device_math::DeviceMath;
 use super::first_latents::Moments;
+use super::lora::LoraCache;
 use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
 use crate::error::Result;
@@ -22,13 +23,14 @@ use crate::timing::{Stage, Timer};
 const LARGE: usize = 32 << 20;
 
 /// The four graphs of the transformer, and the arithmetic of cache policies. It keeps nothing of a
-/// request.
+/// request but the inputs of its LoRAs, by their content.
 pub struct Transformer {
     conditioner: Conditioner,
     encoder: Session,
     core: Session,
     decoder: Session,
     math: DeviceMath,
+    loras: LoraCache,
     /// Names of the skip connections across the cut, outermost first.
     skips: Vec<String>,
     artifacts: Arc<Artifacts>,
@@ -70,6 +72,7 @@ impl Transformer {
             core: load("deep-core")?,
             decoder,
             math: DeviceMath::new(&artifacts.manifest, backend),
+            loras: LoraCache::default(),
             skips: (0..artifacts.manifest.cache_at_branch).map(skip_name).collect(),
             artifacts: artifacts.clone(),
             backend: backend.clone(),
@@ -96,8 +99,9 @@ impl Transformer {
         assert!(request.is_for(&self.artifacts), "the request was checked against another model");
         assert_eq!(request.init_image.is_some(), moments.is_some(), "an image and its moments");
         self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
-        let conditions = self.conditioner.run(request, prompt)?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
+        let loras = self.loras.get(manifest, backend, request.chosen_loras())?;
+        let conditions = self.conditioner.run(request, prompt, &loras)?;
         let truncated = prompt.truncated.clone();
         DenoiseState::new(backend, manifest, request, truncated, &conditions, moments)
     }
@@ -223,16 +227,18 @@ impl Transformer {
         self.keep_or_give_back(groups);
         let mut shallow = Vec::with_capacity(groups.len());
         for group in groups {
-            let Condition { text_states, extra, cos, sin } = group.condition();
+            let Condition { text_states, extra, cos, sin, loras } = group.condition();
             let (latents, timestep) = (group.latents()?, group.timestep()?);
-            let mut outputs = self.encoder.run_by_name(&[
+            let mut inputs: Vec<(&str, &Value)> = vec![
                 ("latents", &latents),
                 ("timestep", &timestep),
                 ("extra", extra),
                 ("text_states", text_states),
                 ("cos", cos),
                 ("sin", sin),
-            ])?;
+            ];
+            inputs.extend(loras.of_graph("shallow-encoder"));
+            let mut outputs = self.encoder.run_by_name(&inputs)?;
             let mut skips = Vec::with_capacity(self.skips.len());
             for name in &self.skips {
                 skips.push(outputs.take(name)?);
@@ -262,8 +268,9 @@ impl Transformer {
         let last = self.skips.last().expect("the cut leaves a block on each side");
         let mut deep = Vec::with_capacity(groups.len());
         for (group, shallow) in groups.iter().zip(shallow) {
-            let mut inputs = vec![(last.as_str(), shallow.x())];
+            let mut inputs: Vec<(&str, &Value)> = vec![(last, shallow.x())];
             inputs.extend(shared(group.condition(), shallow));
+            inputs.extend(group.condition().loras.of_graph("deep-core"));
             deep.push(self.core.run_single(&inputs)?);
         }
         Ok(deep)
@@ -280,9 +287,10 @@ impl Transformer {
         let _timed = self.timer.start(Stage::Decoder);
         let mut predictions = Vec::with_capacity(groups.len());
         for ((group, shallow), &deep) in groups.iter().zip(shallow).zip(deep) {
-            let mut inputs = vec![("deep", deep)];
+            let mut inputs: Vec<(&str, &Value)> = vec![("deep", deep)];
             inputs.extend(self.skips.iter().map(String::as_str).zip(&shallow.skips));
             inputs.extend(shared(group.condition(), shallow));
+            inputs.extend(group.condition().loras.of_graph("shallow-decoder"));
             predictions.push(self.decoder.run_single(&inputs)?);
         }
         Ok(predictions)

@@ -50,7 +50,8 @@ impl Promise {
         given: impl Iterator<Item = &'a Value>,
         made: &[Value],
     ) -> Result<(), RuntimeError> {
-        let mut sizes = Sizes { batch: 1, grid_height: 1, grid_width: 1, height: 1, width: 1 };
+        let mut sizes =
+            Sizes { batch: 1, grid_height: 1, grid_width: 1, height: 1, width: 1, rank: 1 };
         for (spec, value) in self.inputs.iter().zip(given) {
             for (dim, size) in spec.shape.iter().zip(value.shape()) {
                 match dim.solve(size) {
@@ -59,6 +60,7 @@ impl Promise {
                     Some((Symbol::GridWidth, size)) => sizes.grid_width = size,
                     Some((Symbol::Height, size)) => sizes.height = size,
                     Some((Symbol::Width, size)) => sizes.width = size,
+                    Some((Symbol::Rank, size)) => sizes.rank = size,
                     None => {}
                 }
             }

@@ -184,7 +184,7 @@ fn what_cannot_run_together_does_not_fit() {
     let large = Request { width: 512, height: 512, ..cat.clone() };
     assert!(!rows_mix(pipeline.manifest(), pipeline.backend(), &large));
 
-    let target = GraphOptions { precision: Precision::Int8, target: Target::OrtCpu };
+    let target = GraphOptions::from((Precision::Int8, Target::OrtCpu));
     let int8 = emoji::artifacts_for(target);
     let int8 = emoji::pipeline(&int8, BackendChoice::Ort);
     assert!(!rows_mix(int8.manifest(), int8.backend(), &cat));

@@ -12,6 +12,8 @@ mod finite;
 mod image;
 mod image_to_image;
 mod in_place;
+mod lora;
+mod lora_slots;
 mod made_up;
 mod matmul;
 mod memory;

@@ -93,12 +93,23 @@ fn the_vae_encoder_is_diffusers_encoder() {
     });
 }
 
-/// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors
-/// where the golden has them, so that errors do not add up; else what the graphs before it made.
+/// Every graph of the transformer, with the golden's weights.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
-    let whole =
-        [hunyuan_dit::conditioner(&cfg, Precision::Fp32), hunyuan_dit::full(&cfg, Precision::Fp32)];
+    let exporter = Exporter::of_golden(golden, Component::Transformer, &whole(&cfg));
+    compare_exported(golden, &exporter, alone, worst);
+}
+
+/// The graphs that read all weights of a transformer.
+pub fn whole(cfg: &HunyuanDitConfig) -> [GraphDef; 2] {
+    [hunyuan_dit::conditioner(cfg, Precision::Fp32), hunyuan_dit::full(cfg, Precision::Fp32)]
+}
+
+/// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors
+/// where the golden has them, so that errors do not add up; else what the graphs before it made.
+pub fn compare_exported(golden: &Golden, exporter: &Exporter, alone: bool, worst: &mut Worst) {
+    let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
+    let whole = whole(&cfg);
     let cuts = (1..=3.min(*cfg.cache_branches().end())).map(|n| {
         [
             hunyuan_dit::shallow_encoder(&cfg, n, Precision::Fp32),
@@ -106,7 +117,6 @@ fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
             hunyuan_dit::shallow_decoder(&cfg, n, Precision::Fp32),
         ]
     });
-    let exporter = Exporter::of_golden(golden, Component::Transformer, &whole);
     let whole = (exporter.write("whole", &whole), whole);
     let cuts: Vec<_> =
         cuts.enumerate().map(|(i, cut)| (exporter.write(&format!("cut-{i}"), &cut), cut)).collect();

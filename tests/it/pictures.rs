@@ -71,6 +71,7 @@ impl Reference {
             spacing: spacing_of(pipeline.manifest(), sampler),
             seed: self.seeds[0],
             num_images: self.seeds.len(),
+            loras: Vec::new(),
             init_image: self.init_image(folder),
             cache_policy: match self.cache {
                 None => CachePolicy::off(),

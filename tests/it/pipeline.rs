@@ -83,7 +83,7 @@ fn low_memory_draws_the_same_pictures_one_request_after_another() {
 /// show it.
 #[test]
 fn from_1024_tokens_on_a_picture_does_not_depend_on_those_beside_it() {
-    let target = GraphOptions { precision: Precision::Int8, target: Target::OrtCpu };
+    let target = GraphOptions::from((Precision::Int8, Target::OrtCpu));
     let artifacts = emoji::artifacts_for(target);
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
     let cached =

@@ -57,7 +57,7 @@ fn quality(model: &str, target: GraphOptions) -> (f64, f64, f64) {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let lowest = levels.iter().copied().fold(f64::INFINITY, f64::min);
     let quality = (mean(&levels), lowest, mean(&similarities));
-    let GraphOptions { precision, target } = target;
+    let GraphOptions { precision, target, .. } = target;
     println!(
         "{model} {precision} {target}, {} prompts: PSNR {:.1} dB (lowest {:.1}), SSIM {:.4}",
         levels.len(),
@@ -70,8 +70,7 @@ fn quality(model: &str, target: GraphOptions) -> (f64, f64, f64) {
 
 #[test]
 fn fused_attention_draws_the_same_pictures() {
-    let (_, lowest, _) =
-        quality("emoji", GraphOptions { precision: Precision::Fp32, target: Target::OrtCpu });
+    let (_, lowest, _) = quality("emoji", GraphOptions::from((Precision::Fp32, Target::OrtCpu)));
     assert!(lowest >= 60.0, "{lowest}"); // only roundings of fp32 differ
 }
 
@@ -88,7 +87,7 @@ fn int8_pictures_of_the_deeper_model_stay_close() {
 }
 
 fn int8_stays_close(model: &str, target: Target) {
-    let (mean, _, similarity) = quality(model, GraphOptions { precision: Precision::Int8, target });
+    let (mean, _, similarity) = quality(model, GraphOptions::from((Precision::Int8, target)));
     assert!(mean >= 30.0 && similarity >= 0.97, "{mean} dB, {similarity}");
     assert!(mean < 60.0, "{mean} dB is too good for int8");
 }
@@ -172,8 +171,7 @@ fn an_int8_export_of_v1_2_takes_a_third_of_one_in_fp32() {
 #[test]
 fn fp16_pictures_stay_close() {
     for target in [Target::Portable, Target::OrtCuda] {
-        let (mean, lowest, _) =
-            quality("emoji", GraphOptions { precision: Precision::Fp16, target });
+        let (mean, lowest, _) = quality("emoji", GraphOptions::from((Precision::Fp16, target)));
         assert!(mean >= 50.0 && lowest >= 40.0, "{mean}, {lowest} dB");
         assert!(mean < 80.0, "{mean} dB is too good for fp16");
     }
@@ -181,7 +179,7 @@ fn fp16_pictures_stay_close() {
 
 #[test]
 fn an_engine_without_the_operators_is_refused_by_name() {
-    let target = |precision, target| GraphOptions { precision, target };
+    let target = |precision, target| GraphOptions::from((precision, target));
     for (target, engine, expected) in [
         (
             target(Precision::Int8, Target::OrtCpu),

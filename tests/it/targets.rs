@@ -58,7 +58,7 @@ fn compare(
 ) -> usize {
     let exporter = Exporter::of_golden(golden, component, graphs);
     let path = exporter.write("graphs", graphs);
-    let options = GraphOptions { precision: kind.precision, target };
+    let options = GraphOptions::from((kind.precision, target));
     let backends = engines().iter().map(|&engine| (engine, open(engine)));
     let fit = backends.filter(|(_, backend)| unfit(options, backend.ort_provider()).is_none());
     let mut count = 0;
@@ -93,7 +93,7 @@ fn compare(
 /// Conditioner, encoder, core and decoder in a row; `engines` is how many of a machine without a
 /// GPU run them.
 fn compare_transformers(names: &[&str], target: Target, kind: &Kind, engines: usize) {
-    let options = GraphOptions { precision: kind.precision, target };
+    let options = GraphOptions::from((kind.precision, target));
     let mut worst = Worst::new(format!("{} {:9} ", kind.precision, target.to_string()));
     for name in names {
         let golden = golden::read("transformer", name);
@@ -218,7 +218,7 @@ fn engines_without_the_operators_are_told_and_the_others_run_everything_else() {
                     Precision::Int8 => known && !gpu,
                     _ => known,
                 };
-                let reason = unfit(GraphOptions { precision, target }, engine);
+                let reason = unfit(GraphOptions::from((precision, target)), engine);
                 assert_eq!(
                     reason.is_none(),
                     expected,

@@ -20,6 +20,7 @@ SCRIPTS = [
     "make_pickle.py",  # all but torch-1.6, which needs that version
     "skip_cache.py",  # only checks itself
     "make_pictures.py",
+    "make_lora.py",
     "make_image_to_image.py",
     "make_made_up_pictures.py",  # needs target/release/hydit-export
 ]

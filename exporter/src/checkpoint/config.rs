@@ -7,9 +7,9 @@ use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::scheduler::NoiseSchedule;
 
 use super::{Checkpoint, CheckpointWeights, Layout, infer};
-use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use hydit_graphs::Component;
 
 /// Reads the configs of a checkpoint: each from its own file, or that of the base, or else from
 /// the shapes of the tensors.

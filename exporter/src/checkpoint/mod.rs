@@ -18,10 +18,10 @@ pub use self::places::Layout;
 use self::places::{Places, Source};
 pub use self::tensors::CheckpointWeights;
 pub(crate) use self::tensors::Tensor;
-use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::tokenizer::{self, Tokenizer};
 use crate::weights::{View, WeightsFile, find};
+use hydit_graphs::Component;
 
 /// The names of the tokenizers' folders in diffusers' layout.
 const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];

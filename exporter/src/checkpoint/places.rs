@@ -16,10 +16,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::config::parse;
-use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::weights::is_weights;
+use hydit_graphs::Component;
 
 /// How a checkpoint is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hydit_graphs::GraphDef;
+use hydit_input::safetensors::floats;
+use hydit_lora::{Adapter, Change};
 use safetensors::Dtype;
 
-use crate::component::Component;
 use crate::error::{Error, Result, ValueError};
-use crate::names::{Naming, Rows, anchors};
 use crate::report::TensorReport;
 use crate::weights::{View, WeightsFile, find, width};
+use hydit_graphs::Component;
+use hydit_graphs::naming::{Naming, Rows, anchors};
 
 /// The weights of one component, by the names that its tensors have in diffusers and transformers
 /// today.
@@ -22,6 +24,15 @@ pub struct CheckpointWeights {
     naming: Naming,
     files: Vec<Arc<WeightsFile>>,
     tensors: BTreeMap<String, Stored>,
+    /// What is added to tensors when they are read.
+    merges: BTreeMap<String, Vec<Merge>>,
+}
+
+/// A change of a tensor: that with this index of a LoRA, times the weight.
+struct Merge {
+    adapter: Arc<Adapter>,
+    change: usize,
+    weight: f32,
 }
 
 /// A tensor, put together from views of a file.
@@ -84,11 +95,22 @@ impl CheckpointWeights {
                 }
             }
         }
-        Ok(CheckpointWeights { component, naming, files, tensors })
+        Ok(CheckpointWeights { component, naming, files, tensors, merges: BTreeMap::new() })
+    }
+
+    /// Adds the changes of `adapter` to this component, times `weight`, to its tensors whenever they
+    /// are read.
+    pub fn merge(&mut self, adapter: &Arc<Adapter>, weight: f32) {
+        for (change, Change { component, module, .. }) in adapter.changes.iter().enumerate() {
+            if *component == self.component {
+                let merges = self.merges.entry(format!("{module}.weight")).or_default();
+                merges.push(Merge { adapter: Arc::clone(adapter), change, weight });
+            }
+        }
     }
 
     /// The component that the weights belong to.
-    pub(crate) fn component(&self) -> Component {
+    pub fn component(&self) -> Component {
         self.component
     }
 
@@ -119,21 +141,32 @@ impl CheckpointWeights {
         counts
     }
 
-    /// The tensor `name`, which [`CheckpointWeights::compare`] has found.
+    /// The tensor `name`, which [`CheckpointWeights::compare`] has found, with what LoRAs add to it:
+    /// computed in fp32, and rounded only when it is converted.
     ///
     /// # Panics
     /// If there is no such tensor.
     pub(crate) fn tensor(&self, name: &str) -> Tensor<'_> {
         let stored = &self.tensors[name];
-        Tensor { dtype: stored.dtype, bytes: self.files[stored.file].bytes(&stored.views) }
+        let (dtype, bytes) = (stored.dtype, self.files[stored.file].bytes(&stored.views));
+        let Some(merges) = self.merges.get(name) else { return Tensor { dtype, bytes } };
+        let mut values = floats(&bytes, dtype);
+        for Merge { adapter, change, weight } in merges {
+            adapter.add(&adapter.changes[*change], *weight, &mut values);
+        }
+        let bytes: Vec<[u8; 4]> = values.into_iter().map(f32::to_le_bytes).collect();
+        Tensor { dtype: Dtype::F32, bytes: Cow::Owned(bytes.into_flattened()) }
     }
 
     /// The file of the tensor `name` and the byte where it begins there; `None` where its elements
-    /// do not lie in it row by row.
+    /// do not lie in it row by row, or a LoRA changes them.
     ///
     /// # Errors
     /// It begins where its elements cannot be read.
     pub(crate) fn place(&self, name: &str) -> Result<Option<(&Path, u64)>> {
+        if self.merges.contains_key(name) {
+            return Ok(None);
+        }
         let Stored { file, dtype, views, .. } = &self.tensors[name];
         let (path, [view]) = (&self.files[*file].path, &views[..]) else { return Ok(None) };
         if view.start.is_multiple_of(width(*dtype)) {

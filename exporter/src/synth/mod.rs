@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 
 pub use self::config::{Shape, model};
 pub use self::shards::{Storage, write_weights};
-use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::files::check_folder;
+use hydit_graphs::Component;
 
 /// Writes a checkpoint in diffusers' layout to `out`, a new or empty folder. `model_index.json`,
 /// without which it does not count as a checkpoint, is written last.

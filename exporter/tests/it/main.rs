@@ -11,5 +11,6 @@ mod hostile_files;
 mod hostile_tensors;
 mod in_place;
 mod layouts;
+mod lora;
 mod replace;
 mod triton;

@@ -16,7 +16,7 @@ const WITHOUT_BF16: [&str; 7] =
 
 fn targets(forms: &[Target]) -> Vec<GraphOptions> {
     let all = Precision::ALL.iter().copied().flat_map(|precision| {
-        forms.iter().map(move |&target| GraphOptions { precision, target }).collect::<Vec<_>>()
+        forms.iter().map(move |&target| GraphOptions::from((precision, target))).collect::<Vec<_>>()
     });
     all.filter(|target| target.check().is_ok()).collect()
 }

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CLOSE, CachePolicy, GAP, START};
+use hydit::lora::LoraChoice;
 use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
@@ -198,7 +199,7 @@ pub fn flags_of(request: &Request) -> Vec<OsString> {
     flags.extend(size);
     for (field, value) in fields_of(request) {
         let flag = match field.as_str() {
-            "width" | "height" => continue,
+            "width" | "height" | "loras" => continue,
             "negative_prompt" => "negative".to_string(),
             "steps" => "infer-steps".to_string(),
             "guidance_scale" => "cfg-scale".to_string(),
@@ -225,6 +226,27 @@ fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("expected a number".to_string()),
+    }
+}
+
+/// The LoRAs of a request.
+#[derive(Args)]
+pub struct LoraFlags {
+    /// LoRA to draw with, by its name in --lora-dir, with its weight after a colon if that is not 1;
+    /// again for each. The model must have been exported with --lora-slots.
+    #[arg(long, value_name = "NAME[:WEIGHT]")]
+    lora: Vec<LoraChoice>,
+    /// Folder of LoRAs: NAME.safetensors, or a folder NAME in which PEFT saved one.
+    #[arg(long, value_name = "DIR")]
+    pub lora_dir: Option<PathBuf>,
+}
+
+impl LoraFlags {
+    /// Sets the LoRAs of `request`, if any are named.
+    pub fn set(&self, request: &mut Request) {
+        if !self.lora.is_empty() {
+            request.loras.clone_from(&self.lora);
+        }
     }
 }
 

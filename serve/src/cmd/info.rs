@@ -37,7 +37,9 @@ fn print(above: &str, object: &Value) -> Result<()> {
 
 impl Info {
     pub fn run(self) -> Result<()> {
-        let parameters = serde_json::to_value(read_parameters(&self.png)?)?;
+        // Through text, in which numbers have as many digits as they need.
+        let parameters = serde_json::to_string(&read_parameters(&self.png)?)?;
+        let parameters: Value = serde_json::from_str(&parameters)?;
         if self.json {
             return Ok(say(format_args!("{parameters:#}"))?);
         }

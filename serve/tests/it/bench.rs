@@ -161,7 +161,7 @@ fn two_models_are_named_apart_and_the_second_is_held_against_the_first() {
 
 #[test]
 fn what_cannot_be_measured_is_refused_by_name_and_leaves_nothing() {
-    let target = GraphOptions { precision: Precision::Fp32, target: Target::OrtCpu };
+    let target = GraphOptions::from((Precision::Fp32, Target::OrtCpu));
     let (portable, fused) = (emoji::artifacts(), emoji::artifacts_for(target));
     let (portable, fused) = (plain(&portable), plain(&fused));
     let out = tempfile::tempdir().expect("a folder");

@@ -39,6 +39,34 @@ fn a_prompt_that_is_cut_is_told() {
 }
 
 #[test]
+fn a_picture_with_loras_is_drawn_again_with_the_same_files() {
+    let scratch = Scratch { model: plain(&emoji::slots()).to_string(), ..Scratch::new() };
+    let loras = scratch.folder.path().join("loras");
+    std::fs::create_dir(&loras).expect("a folder");
+    let theirs = hydit_testing::repository().join("tests/reference/lora");
+    let style = loras.join("style.safetensors");
+    std::fs::copy(theirs.join("emoji-style.safetensors"), &style).expect("a copy");
+    let (first, again) = (scratch.file("first.png"), scratch.file("again.png"));
+    let folder = ["--lora-dir", plain(&loras)];
+    let flags = ["--prompt", "猫", "--lora", "style:0.8", "--image-size", "64", "64", "-o", &first];
+    let output = scratch.generate(&[&flags[..], &folder].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = serve(&["info", &first]);
+    assert!(text(&shown.stdout).contains(r#"[{"name":"style","weight":0.8"#), "{shown:?}");
+    let draw_again =
+        || scratch.generate(&[&["--from", &first, "-o", &again][..], &folder].concat());
+    let output = draw_again();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let [first_bytes, again_bytes] =
+        [&first, &again].map(|file| std::fs::read(file).expect("a PNG"));
+    assert!(first_bytes == again_bytes);
+
+    std::fs::copy(theirs.join("emoji-ink.safetensors"), &style).expect("a copy");
+    let told = text(&draw_again().stderr);
+    assert!(told.contains(r#"loras: "style" is another file than the request means"#), "{told}");
+}
+
+#[test]
 fn a_size_snaps_when_asked_to_and_says_so() {
     let scratch = Scratch::new();
     let plan = ["plan", "--model", &scratch.model, "--image-size", "208", "96"];
@@ -212,7 +240,7 @@ fn verify_compares_the_engines_and_doctor_names_them() {
 
 #[test]
 fn verify_names_the_engines_it_leaves_out_and_why() {
-    let target = |precision, target| GraphOptions { precision, target };
+    let target = |precision, target| GraphOptions::from((precision, target));
     let folder = emoji::artifacts_for(target(Precision::Fp16, Target::OrtCuda));
     let verified = serve(&["verify", plain(&folder)]);
     let shown = text(&verified.stdout);

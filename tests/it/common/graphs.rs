@@ -3,11 +3,13 @@
 //! both. TensorRT rounds fp32 to TF32 unless `NVIDIA_TF32_OVERRIDE=0` is set too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions, Session};
 use hydit_export::synth::{Storage, write_weights};
 use hydit_export::{CheckpointWeights, Component, Folder, TensorReport, write_graph};
 use hydit_graphs::GraphDef;
+use hydit_lora::{Adapter, Layers};
 use tempfile::TempDir;
 
 use super::golden::Golden;
@@ -72,6 +74,15 @@ impl Exporter {
         write_weights(&folder, "model", graphs.iter(), &Storage::default()).expect("weights");
         let weights = CheckpointWeights::open(root.path(), component).expect("our own checkpoint");
         Exporter { root, weights }
+    }
+
+    /// Merges a LoRA into what `graphs` read.
+    pub fn merge(&mut self, lora: &Path, weight: f32, graphs: &[GraphDef]) {
+        let component = self.weights.component();
+        let tensors = graphs.iter().flat_map(GraphDef::tensors);
+        let layers = Layers::new(tensors.map(|(name, shape)| (component, name, shape)));
+        let adapter = Adapter::open(lora, &layers).unwrap_or_else(|error| panic!("{error}"));
+        self.weights.merge(&Arc::new(adapter), weight);
     }
 
     /// Writes `graphs` to the folder `name`; returns its path.

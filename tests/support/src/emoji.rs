@@ -25,6 +25,14 @@ pub fn artifacts() -> PathBuf {
     artifacts_for(Precision::Fp32)
 }
 
+/// The largest rank of [`slots`].
+pub const RANK: usize = 8;
+
+/// As [`artifacts`], with slots for LoRAs.
+pub fn slots() -> PathBuf {
+    artifacts_for(GraphOptions { lora_slots: true, ..Precision::Fp32.into() })
+}
+
 /// As [`artifacts`], of another precision or target.
 pub fn artifacts_for(version: impl Into<GraphOptions>) -> PathBuf {
     shared("emoji", 1, version)
@@ -35,7 +43,8 @@ pub fn artifacts_for(version: impl Into<GraphOptions>) -> PathBuf {
 pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> PathBuf {
     let version = version.into();
     let exports = Path::new(env!("OUT_DIR")).join("exports");
-    let name = format!("{model}-{branch}-{}-{}", version.precision, version.target);
+    let slots = if version.lora_slots { "-slots" } else { "" };
+    let name = format!("{model}-{branch}-{}-{}{slots}", version.precision, version.target);
     let folder = exports.join(&name);
     let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is free at last");
@@ -76,6 +85,7 @@ fn options(checkpoint: &Path, out: &Path, branch: usize, version: GraphOptions) 
         cache_at_branch: branch,
         precision: version.precision,
         target: version.target,
+        lora_slots: version.lora_slots.then_some(RANK),
         ..Options::new(checkpoint, out)
     }
 }

@@ -22,7 +22,7 @@ use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use self::measure::{Variant, measure};
 use self::setup::Setup;
 use super::files::{Output, tell};
-use super::flags::ImageFlags;
+use super::flags::{ImageFlags, LoraFlags};
 use crate::choice::choice;
 
 #[derive(Args)]
@@ -41,6 +41,9 @@ pub struct Bench {
     negative: Option<String>,
     #[command(flatten)]
     image: ImageFlags,
+    /// The LoRAs of models with slots; others are measured without.
+    #[command(flatten)]
+    loras: LoraFlags,
     /// Turns of each variant, after one that warms up and is not counted.
     #[arg(long, value_name = "N", default_value = "5")]
     rounds: NonZeroUsize,
@@ -96,9 +99,12 @@ impl Bench {
         setup::check_engines(&engines)?;
         for model in &self.model {
             for options in &engines {
-                let setup = Setup::new(model, options, &self.policy, |manifest| {
+                let setup = Setup::new(model, options, &self.policy, &self.loras, |manifest| {
                     let mut request = Request::new(manifest, &self.prompt)?;
                     self.image.set(&mut request, manifest, self.negative.as_deref())?;
+                    if manifest.lora_slots.is_some() {
+                        self.loras.set(&mut request);
+                    }
                     Ok(request)
                 })?;
                 setups.push(setup);

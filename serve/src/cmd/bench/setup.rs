@@ -15,7 +15,7 @@ use hydit::{CheckedRequest, Pipeline, Request};
 use hydit_graphs::manifest::GraphEntry;
 use hydit_graphs::{Manifest, Sizes};
 
-use crate::cmd::flags::flags_of;
+use crate::cmd::flags::{LoraFlags, flags_of};
 
 /// A model on an engine, with the request that its variants share.
 pub struct Setup {
@@ -26,6 +26,7 @@ pub struct Setup {
     pub engine: String,
     pub threads: usize,
     pub request: Request,
+    lora_dir: Option<PathBuf>,
     /// The request with each policy.
     pub variants: Vec<CheckedRequest>,
 }
@@ -54,9 +55,10 @@ impl Setup {
         model: &Path,
         options: &RuntimeOptions,
         policies: &[CachePolicy],
+        loras: &LoraFlags,
         request: impl FnOnce(&Manifest) -> Result<Request>,
     ) -> Result<Setup> {
-        let artifacts = Artifacts::open(model)?;
+        let artifacts = Artifacts::open(model)?.with_loras(loras.lora_dir.as_deref())?;
         let backend = Backend::open(options)?;
         artifacts.check_engine(&backend)?;
         artifacts.check_code()?;
@@ -77,6 +79,7 @@ impl Setup {
             engine: backend.name(),
             threads: backend.threads(),
             request,
+            lora_dir: loras.lora_dir.clone(),
             variants,
         })
     }
@@ -139,6 +142,12 @@ impl Setup {
         add("--output", path(output));
         add("--backend", options.backend.to_string().into());
         add("--provider", options.provider.to_string().into());
+        for lora in &request.loras {
+            add("--lora", format!("{}:{}", lora.name, lora.weight).into());
+        }
+        if let Some(folder) = &self.lora_dir {
+            add("--lora-dir", path(folder));
+        }
         if let Some(threads) = options.threads {
             add("--threads", threads.to_string().into());
         }

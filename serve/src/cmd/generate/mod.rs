@@ -22,7 +22,7 @@ use hydit_terminal::note;
 use self::pictures::Pictures;
 use self::report::Report;
 use super::files::{read_parameters, tell};
-use super::flags::{EngineFlags, RequestFlags, TritonFlags};
+use super::flags::{EngineFlags, LoraFlags, RequestFlags, TritonFlags};
 use super::init_image::InitFlags;
 use super::progress::Progress;
 use super::prompts;
@@ -49,6 +49,8 @@ pub struct Generate {
     init: InitFlags,
     #[command(flatten)]
     request: RequestFlags,
+    #[command(flatten)]
+    loras: LoraFlags,
     /// Draw without the cache as well: speed-up, PSNR, SSIM and both images side by side.
     #[arg(long)]
     compare: bool,
@@ -69,6 +71,7 @@ impl Generate {
         let from = self.from.as_deref().map(read_parameters).transpose()?;
         let tritons = self.triton.addresses(&self.engine)?;
         let artifacts = Artifacts::open(&self.model)?;
+        let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
         let request = self.resolve(&artifacts, from.as_ref())?;
         let pictures = Pictures::new(&self.output, &request, self.compare)?;
         if !self.no_metadata {
@@ -127,7 +130,14 @@ impl Generate {
         let prompt = prompt.unwrap_or_default();
         let init = self.init.read(from)?;
         let negative = self.negative.as_deref();
-        let request = self.request.request(artifacts, prompt, negative, from, init.as_ref())?;
+        let mut request = self.request.request(artifacts, prompt, negative, from, init.as_ref())?;
+        self.loras.set(&mut request);
+        if !request.loras.is_empty() && request.cache_policy.is_calibrated() {
+            note(format_args!(
+                "note: {} was calibrated without the LoRA: --compare shows what it costs with it",
+                request.cache_policy
+            ));
+        }
         if self.compare && request.cache_policy.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }

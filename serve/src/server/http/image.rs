@@ -29,7 +29,7 @@ use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
-pub const NAMES: [(&str, &str); 8] = [
+pub const NAMES: [(&str, &str); 9] = [
     ("size", "width"),
     ("size", "height"),
     ("steps", "steps"),
@@ -38,6 +38,7 @@ pub const NAMES: [(&str, &str); 8] = [
     ("guidance_scale", "guidance_scale"),
     ("n", "num_images"),
     ("cache", "cache_policy"),
+    ("lora", "loras"),
 ];
 
 /// The largest seed: the largest integer that every JSON reader keeps exactly.
@@ -340,6 +341,11 @@ fn refuse(error: &Error, artifacts: &Artifacts) -> ApiError {
             ApiError::field(api_name(field), message)
         }
         Error::Sampler(error) => ApiError::field("steps", error.to_string()),
+        Error::Lora { name, .. } => {
+            tracing::warn!(error = error_chain(error), "a LoRA cannot be used");
+            let what = "cannot be used with this model; the server's log says why";
+            ApiError::field("lora", format!("lora: {name:?} {what}"))
+        }
         Error::Policy(error) => ApiError::field("cache", told::of_policy(error, &artifacts.path)),
         other => internal(other),
     }

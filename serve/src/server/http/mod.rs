@@ -13,6 +13,7 @@ mod guard;
 mod image;
 mod jobs;
 mod listen;
+mod loras;
 mod models;
 mod observe;
 mod oip;

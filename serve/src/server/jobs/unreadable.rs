@@ -113,6 +113,7 @@ fn blank(id: Uuid) -> JobRecord {
         num_images: 1,
         init_image: None,
         cache_policy: CachePolicy::off(),
+        loras: Vec::new(),
     };
     JobRecord {
         id,

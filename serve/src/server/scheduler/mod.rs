@@ -59,7 +59,7 @@ impl Scheduler {
     pub fn start(settings: &Settings, clock: Clock) -> Result<Arc<Scheduler>, ServeError> {
         let mut models = BTreeMap::new();
         for (name, path) in &settings.models {
-            let artifacts = Artifacts::open(path)?;
+            let artifacts = Artifacts::open(path)?.with_loras(settings.lora_dir.as_deref())?;
             if settings.tritons.is_empty() {
                 artifacts.check_code()?;
             }

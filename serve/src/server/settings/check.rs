@@ -32,6 +32,7 @@ impl Options {
         Ok(Settings {
             aliases: aliases(&self.model_alias, &models).map_err(|why| ("model_alias", why))?,
             models,
+            lora_dir: self.lora_dir,
             listen: self.listen.resolve().map_err(|why| ("listen", why))?,
             grpc_listen: match self.grpc_listen {
                 Some(address) => address.resolve().map_err(|why| ("grpc_listen", why))?,
@@ -107,6 +108,9 @@ impl Settings {
         if let Some((_, folder)) = self.models.iter().find(|(_, folder)| !folder.is_dir()) {
             return refuse("model", &format!("{} is not a directory", folder.display()));
         }
+        if let Some(folder) = self.lora_dir.as_ref().filter(|folder| !folder.is_dir()) {
+            return refuse("lora_dir", &format!("{} is not a directory", folder.display()));
+        }
         if self.data_dir.as_os_str().is_empty() {
             return refuse("data_dir", "expected a folder");
         }
@@ -141,6 +145,7 @@ impl Settings {
                 ("provider", self.runtime.provider != Provider::Cpu),
                 ("workers", self.workers > 1),
                 ("max_memory", self.max_memory.is_some()),
+                ("lora_dir", self.lora_dir.is_some()),
             ];
             if let Some((name, _)) = local.iter().find(|(_, given)| *given) {
                 return refuse(name, "it is for engines in this program, not for --backend triton");

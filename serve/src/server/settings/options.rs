@@ -28,6 +28,15 @@ pub struct Options {
     /// `gpt-image-1=emoji`.
     #[arg(long, env = "HYDIT_MODEL_ALIAS", value_name = "NAME=MODEL", value_delimiter = ',')]
     pub model_alias: Vec<String>,
+    /// Folder of LoRAs that requests may name: NAME.safetensors, or a folder NAME in which PEFT saved
+    /// one. For models exported with --lora-slots.
+    #[arg(
+        long,
+        env = "HYDIT_LORA_DIR",
+        value_parser = PathBufValueParser::new().try_map(utf8),
+        value_name = "DIR"
+    )]
+    pub lora_dir: Option<PathBuf>,
     /// Address or host name, and port, to listen on: on all addresses that a name has. With port 0
     /// the system chooses one.
     #[arg(long, env = "HYDIT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

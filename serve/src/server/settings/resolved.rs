@@ -18,6 +18,8 @@ pub struct Settings {
     pub models: Vec<(String, PathBuf)>,
     /// Other names of models, and those models.
     pub aliases: BTreeMap<String, String>,
+    /// Folder of LoRAs that requests may name.
+    pub lora_dir: Option<PathBuf>,
     /// Addresses to listen on, one at least.
     pub listen: Vec<SocketAddr>,
     /// Addresses to listen on for gRPC; none for no gRPC.

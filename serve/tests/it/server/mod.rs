@@ -18,6 +18,7 @@ mod jobs_kept;
 mod jobs_time;
 mod life;
 mod limits;
+mod loras;
 mod memory;
 mod oip;
 mod private;

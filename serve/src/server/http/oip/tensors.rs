@@ -1,5 +1,6 @@
 //! An image as the Open Inference Protocol sees it: tensors in, tensors out. No HTTP.
 
+use hydit::lora::LoraChoice;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -70,7 +71,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
 }
 
 /// The inputs of every model; only the prompt is required.
-pub const INPUTS: [Declared; 11] = [
+pub const INPUTS: [Declared; 12] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
     one("seed", Datatype::Int64),
@@ -82,6 +83,7 @@ pub const INPUTS: [Declared; 11] = [
     one("cache", Datatype::Bytes),
     one("n", Datatype::Int32),
     one("output_format", Datatype::Bytes),
+    one("lora", Datatype::Bytes),
 ];
 
 /// The outputs of every model: the files of the images, their seeds, and how often the deep core
@@ -143,6 +145,11 @@ pub fn fields(model: &str, inputs: Vec<(&str, Value)>) -> Result<ImageFields, Ap
     if !fields.contains_key("prompt") {
         let message = "the input prompt is missing: say what to draw";
         return Err(ApiError::field("prompt", message));
+    }
+    if let Some(text) = fields.get("lora").and_then(Value::as_str) {
+        let loras: Result<Vec<LoraChoice>, String> = text.split(',').map(str::parse).collect();
+        let loras = loras.map_err(|problem| refuse("lora", &problem))?;
+        fields.insert("lora".to_string(), json!(loras));
     }
     match (fields.remove("width"), fields.remove("height")) {
         (None, None) => {}

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::desk::{Desk, Ticket};
 use super::lists::{KARRAS, sampler, sampler_name, short_hash};
+use super::lora_tags;
 use super::options::{MODEL, chosen};
 use super::png_info::{PARAMETERS, from_base64};
 use crate::server::app::App;
@@ -177,11 +178,14 @@ impl Asked {
             }
         };
         let count = self.batch_size.unwrap_or(1.0) * self.n_iter.unwrap_or(1.0);
+        let taken_out = self.prompt.as_deref().map(lora_tags::taken_out).transpose()?;
+        let (prompt, loras) = taken_out.unzip();
         let mut request = Map::new();
         let mut put = |name: &str, value: Option<Value>| {
             request.extend(value.map(|value| (name.to_string(), value)));
         };
-        put("prompt", self.prompt.clone().map(Value::from));
+        put("prompt", prompt.map(Value::from));
+        put("lora", loras.filter(|loras| !loras.is_empty()).map(|loras| json!(loras)));
         put("negative_prompt", self.negative_prompt.clone().map(Value::from));
         put("seed", self.seed.map(Value::from));
         put("steps", self.steps.map(Value::from));

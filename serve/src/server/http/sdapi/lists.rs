@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::server::app::App;
+use crate::server::http::error::ApiError;
 
 /// A name from before schedulers had names of their own.
 pub const KARRAS: &str = "DPM++ 2M Karras";
@@ -96,6 +97,14 @@ pub async fn models(State(app): State<Arc<App>>) -> Json<Value> {
         })
     };
     Json(app.scheduler.models().iter().map(describe).collect())
+}
+
+/// The LoRAs; all models have the same.
+pub async fn loras(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let names = crate::server::http::loras::names(&app)?.into_iter();
+    let describe =
+        |name: String| json!({ "name": name, "alias": name, "path": name, "metadata": {} });
+    Ok(Json(names.map(describe).collect()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod desk;
 mod draw;
 mod lists;
+mod lora_tags;
 mod options;
 mod png_info;
 
@@ -32,6 +33,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/sdapi/v1/interrupt", post(desk::interrupt))
         .route("/sdapi/v1/options", get(options::get).post(options::set))
         .route("/sdapi/v1/sd-models", get(lists::models))
+        .route("/sdapi/v1/loras", get(lists::loras))
         .route("/sdapi/v1/samplers", get(lists::samplers))
         .route("/sdapi/v1/schedulers", get(lists::schedulers))
         .route("/sdapi/v1/upscalers", get(lists::upscalers))

@@ -54,6 +54,7 @@ pub fn record(client: &str) -> JobRecord {
         num_images: 2,
         init_image: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
+        loras: Vec::new(),
     };
     let spec = JobSpec {
         model: "emoji".to_string(),
@@ -542,6 +543,7 @@ fn a_store_of_an_earlier_version_is_read() {
         num_images: 2,
         init_image: None,
         cache_policy: "N2-1000-0".parse().expect("a policy"),
+        loras: Vec::new(),
     };
     assert_eq!(done.spec.request, request);
     let output = Output { format: Format::Webp, quality: 100, metadata: false };

@@ -29,7 +29,7 @@ impl Component {
     }
 
     /// Whether no one misses the tensor `name` that no graph reads.
-    pub(crate) fn ignores(self, name: &str) -> bool {
+    pub fn ignores(self, name: &str) -> bool {
         let prefixes: &[&str] = match self {
             Component::Vae => &["encoder.", "quant_conv.", "loss."],
             Component::TextEncoder => {

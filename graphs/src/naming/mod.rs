@@ -11,7 +11,7 @@ use crate::component::Component;
 
 /// Which part of a stored tensor becomes one of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub enum Rows {
     /// All of it.
     All,
     /// The rows of one of so many equal parts, counted from 0.
@@ -24,7 +24,7 @@ pub(crate) enum Rows {
 
 /// A name that tensors of a checkpoint begin with, and those that they get in its place. A `*`
 /// stands for a number, the same in all of them.
-pub(crate) struct Rule {
+struct Rule {
     from: &'static str,
     to: &'static [(&'static str, Rows)],
 }
@@ -59,7 +59,7 @@ pub enum Naming {
 
 impl Naming {
     /// Looks at `has`, which tells whether there is a tensor of a name.
-    pub(crate) fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
+    pub fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
         match component {
             Component::Transformer if has(tencent::ANCHOR) => Naming::Tencent,
             Component::Vae if has(ldm::ANCHOR) => Naming::Ldm,
@@ -69,12 +69,7 @@ impl Naming {
 
     /// The names that the tensor `name` of `component` has inside, and its rows of each. `levels`
     /// is the number of levels of an autoencoder.
-    pub(crate) fn current(
-        self,
-        component: Component,
-        name: &str,
-        levels: usize,
-    ) -> Vec<(String, Rows)> {
+    pub fn current(self, component: Component, name: &str, levels: usize) -> Vec<(String, Rows)> {
         match (component, self) {
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
@@ -88,13 +83,33 @@ impl Naming {
 
 /// Names of tensors, one of which every file of `component` has. What stands before it there stands
 /// before all names of the component.
-pub(crate) fn anchors(component: Component) -> &'static [&'static str] {
+pub fn anchors(component: Component) -> &'static [&'static str] {
     match component {
         Component::Transformer => &[tencent::ANCHOR, "pos_embed.proj.weight"],
         Component::TextEncoder => &["embeddings.word_embeddings.weight"],
         Component::TextEncoder2 => &["encoder.block.0.layer.0.SelfAttention.q.weight"],
         Component::Vae => &["decoder.conv_in.weight"],
     }
+}
+
+/// The names under which other libraries have the layer `module` of `component`, each with the rows
+/// of the layer there that are `module`'s: `blocks.3.attn1.to_k` is the second third of
+/// `blocks.3.attn1.Wqkv`.
+pub fn elsewhere(component: Component, module: &str) -> Vec<(String, Rows)> {
+    let tables: &[&[Rule]] = match component {
+        Component::Transformer => &[tencent::RULES, older::TRANSFORMER],
+        Component::TextEncoder | Component::TextEncoder2 | Component::Vae => &[],
+    };
+    let name = format!("{module}.");
+    let rules = tables.iter().flat_map(|rules| rules.iter());
+    let names = rules.flat_map(|Rule { from, to }| {
+        let found = to.iter().filter_map(|(to, rows)| Some((matched(&name, to)?, *rows)));
+        found.map(|((number, rest), rows)| {
+            let name = from.replace('*', number) + rest;
+            (name.trim_end_matches('.').to_string(), rows)
+        })
+    });
+    names.collect()
 }
 
 /// `name`, whose part below `encoder.` or `decoder.` gets the name that `rename` gives it.
@@ -162,6 +177,23 @@ mod tests {
         let names = ["q", "k", "v"].map(|x| format!("blocks.3.attn1.to_{x}.bias"));
         let expected: Vec<_> = names.into_iter().zip(parts).collect();
         assert_eq!(tencent("blocks.3.attn1.Wqkv.bias"), expected);
+    }
+
+    #[test]
+    fn a_layer_is_found_under_its_other_names() {
+        let names = |module| elsewhere(Component::Transformer, module);
+        let name = |name: &str, rows| (name.to_string(), rows);
+        let expected = [
+            name("blocks.12.attn2.kv_proj", Rows::Part(1, 2)),
+            name("blocks.12.attn2.to_kv", Rows::Part(1, 2)),
+        ];
+        assert_eq!(names("blocks.12.attn2.to_v"), expected);
+        assert_eq!(
+            names("norm_out.linear"),
+            [name("final_layer.adaLN_modulation.1", Rows::SwappedHalves)]
+        );
+        assert_eq!(names("time_extra_emb.pooler.q_proj"), [name("pooler.q_proj", Rows::All)]);
+        assert_eq!(names("blocks.30.skip_linear"), []);
     }
 
     #[test]
