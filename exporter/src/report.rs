@@ -8,7 +8,11 @@ const SHOWN: usize = 5;
 /// What names of tensors tell of a checkpoint that is not of whole weights in a usual form: a part
 /// of a name, and what to do.
 const CAUSES: [(&str, &str); 9] = [
-    (".lora_", "a LoRA is in it that is not merged: save the LoRA alone, and merge it with --lora"),
+    (
+        ".lora_",
+        "a LoRA is in it that is not merged: merge it with peft's merge_and_unload(), or save it alone and \
+         give that to --lora",
+    ),
     (
         ".base_layer.",
         "it was saved with an adapter around it: merge that first, with peft's merge_and_unload()",

@@ -109,7 +109,7 @@ fn a_picture_says_how_it_was_made_and_is_drawn_again_from_that() {
         made["core_runs"].as_u64().map(|n| n as usize)
     );
     assert!(made["backend"].as_str().is_some_and(|name| name.starts_with("ONNX Runtime 1.")));
-    assert_eq!(made["stages"].as_array().map(Vec::len), Some(10));
+    assert_eq!(made["stages"].as_array().map(Vec::len), Some(11));
 
     let info = json(&serve(&["info", &first, "--json"]));
     assert_eq!(info["prompt"], "蓝色背景上的猫");
@@ -222,7 +222,7 @@ fn verify_compares_the_engines_and_doctor_names_them() {
     let verified = serve(&["verify", &scratch.model]);
     let shown = text(&verified.stdout);
     assert!(verified.status.success(), "{shown}{}", text(&verified.stderr));
-    assert_eq!(shown.matches(" ok").count(), 7, "{shown}");
+    assert_eq!(shown.matches(" ok").count(), 8, "{shown}");
     assert!(shown.contains("skipped   split against whole"), "{shown}");
 
     // A GPU that was asked for is never replaced by the CPU.
