@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use hydit::Step;
@@ -69,6 +70,8 @@ pub enum JobEvent {
         kind: StepKind,
         /// How often the core has run.
         refreshes: usize,
+        /// What the step took.
+        took: Duration,
     },
     /// What the latents look like.
     Preview {
@@ -151,13 +154,13 @@ impl JobFeed {
         });
     }
 
-    /// A step is done.
-    pub fn step(&self, step: Step) {
+    /// A step is done, which took so long.
+    pub fn step(&self, step: Step, took: Duration) {
         self.change(|state| {
             let kind = StepKind::from(step.decision);
             state.plan.push(kind);
             let refreshes = state.plan.iter().filter(|kind| **kind == StepKind::Refresh).count();
-            state.log(JobEvent::Step { step: step.index + 1, kind, refreshes });
+            state.log(JobEvent::Step { step: step.index + 1, kind, refreshes, took });
         });
     }
 
@@ -238,6 +241,8 @@ mod tests {
     use super::super::store::tests::record;
     use super::*;
 
+    const TOOK: Duration = Duration::from_millis(3);
+
     fn feed() -> JobFeed {
         JobFeed::new(record("ann"), 7)
     }
@@ -262,11 +267,15 @@ mod tests {
             Decision::Reuse(Forecast::new(&[2.0, -1.0]).expect("it sums to 1")),
         ];
         for (index, decision) in plan.into_iter().enumerate() {
-            feed.step(Step { index, total: 4, decision });
+            feed.step(Step { index, total: 4, decision }, TOOK);
         }
         let kinds = [StepKind::Refresh, StepKind::Reuse, StepKind::Refresh, StepKind::Forecast];
-        let step =
-            |step: usize, refreshes| JobEvent::Step { step, kind: kinds[step - 1], refreshes };
+        let step = |step: usize, refreshes| JobEvent::Step {
+            step,
+            kind: kinds[step - 1],
+            refreshes,
+            took: TOOK,
+        };
         let entries = since(&feed, 1);
         let events: Vec<&JobEvent> = entries.iter().map(|entry| &*entry.event).collect();
         assert_eq!(events, [&step(1, 1), &step(2, 1), &step(3, 2), &step(4, 2)]);
@@ -278,7 +287,7 @@ mod tests {
     fn a_job_that_starts_again_goes_on_counting_its_entries() {
         let feed = feed();
         feed.start(5);
-        feed.step(Step { index: 0, total: 2, decision: Decision::Refresh });
+        feed.step(Step { index: 0, total: 2, decision: Decision::Refresh }, TOOK);
         feed.wait_again();
         assert!(!feed.snapshot().running && feed.snapshot().plan.is_empty());
         feed.start(6);
@@ -291,7 +300,7 @@ mod tests {
     fn the_log_does_not_grow_with_previews() {
         let feed = feed();
         for step in 1..=100 {
-            feed.step(Step { index: step - 1, total: 100, decision: Decision::Refresh });
+            feed.step(Step { index: step - 1, total: 100, decision: Decision::Refresh }, TOOK);
             feed.preview(step, vec![vec![0; 50_000]; 2]);
         }
         let entries = since(&feed, 0);

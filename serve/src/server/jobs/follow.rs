@@ -135,7 +135,7 @@ impl Jobs {
                         warn!(job = %id, %error, "its start was not stored");
                     }
                 }
-                Some(TaskEvent::Step(step)) => feed.step(step),
+                Some(TaskEvent::Step { step, took }) => feed.step(step, took),
                 Some(TaskEvent::Preview { steps, images }) => {
                     if let Some(files) = blocking(move || png_files(&images)).await {
                         feed.preview(steps, files);
@@ -261,6 +261,7 @@ fn result(record: &JobRecord, output: &TaskOutput, files: &[Vec<u8>]) -> JobResu
         images: seeds.zip(files).map(|(seed, file)| StoredImage::new(seed, file)).collect(),
         dropped: false,
         plan: output.plan.iter().map(|decision| (*decision).into()).collect(),
+        step_seconds: output.took.iter().map(|took| took.as_micros() as f64 / 1e6).collect(),
         figures: Figures::new(&spec.model, &spec.request, output),
     }
 }

@@ -99,6 +99,9 @@ pub struct JobResult {
     /// What was done at each step.
     #[serde(rename = "marks")]
     pub plan: Vec<StepKind>,
+    /// What each step took; empty in records of earlier versions, and where another machine drew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_seconds: Vec<f64>,
     /// How they were made.
     pub figures: Figures,
 }

@@ -145,6 +145,7 @@ impl One {
         TaskOutput {
             images: drawn.images,
             plan,
+            took: Vec::new(),
             queued: self.begun - self.queued.since,
             drawing,
             truncated: order.truncated.clone(),

@@ -39,7 +39,12 @@ pub enum TaskEvent {
     /// A worker has begun the task.
     Started,
     /// A denoising step is done.
-    Step(Step),
+    Step {
+        /// The step.
+        step: Step,
+        /// Time since the step before, or since the prompts were read.
+        took: Duration,
+    },
     /// What the latents look like, as one small image per picture: a pixel per latent position.
     Preview {
         /// Steps done so far.
@@ -67,6 +72,8 @@ pub struct TaskOutput {
     pub images: Vec<Image>,
     /// The cache policy's decision at each step.
     pub plan: Vec<Decision>,
+    /// What each step took; empty where another machine drew.
+    pub took: Vec<Duration>,
     /// Time from submission until a worker began.
     pub queued: Duration,
     /// Time from then until the images were decoded.

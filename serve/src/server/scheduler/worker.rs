@@ -2,7 +2,7 @@
 //! sends finished images.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hydit::cache::Decision;
 use hydit::error::{Error, Result};
@@ -38,6 +38,10 @@ struct Running {
     begun: Instant,
     token: CancelToken,
     state: DenoiseState,
+    /// When its last step ended.
+    stepped: Instant,
+    /// What each step took.
+    took: Vec<Duration>,
     /// Whole images shown so far.
     partials: usize,
 }
@@ -124,7 +128,8 @@ impl Worker {
                     state.keep_preview();
                 }
                 state.track_drift();
-                Some(Running { queued, begun, token, state, partials: 0 })
+                let (stepped, took) = (Instant::now(), Vec::new());
+                Some(Running { queued, begun, token, state, stepped, took, partials: 0 })
             }
             Err(error) => {
                 self.fail(&token, &error);
@@ -169,7 +174,11 @@ impl Worker {
 
     /// Tells of a step, with previews and whole images on the way where they are wanted.
     fn tell(&self, model: &mut Loaded, running: &mut Running, step: Step) -> Result<()> {
-        let Running { queued, token, state, partials, .. } = running;
+        let Running { queued, token, state, stepped, took, partials, .. } = running;
+        let now = Instant::now();
+        let step_took = now - *stepped;
+        *stepped = now;
+        took.push(step_took);
         metrics::step(step.decision == Decision::Refresh);
         if step.decision == Decision::Refresh {
             state.drifts().for_each(|drift| metrics::drift(f64::from(drift)));
@@ -177,7 +186,7 @@ impl Worker {
         let task = &queued.task;
         let (done, total) = (state.steps_done(), step.total);
         let send = |event| self.shared.in_flight.send(token, event);
-        send(TaskEvent::Step(step));
+        send(TaskEvent::Step { step, took: step_took });
         let due = task.preview_every.is_some_and(|every| done.is_multiple_of(every));
         if due && done < total {
             send(TaskEvent::Preview { steps: done, images: previews(model, state) });
@@ -194,7 +203,7 @@ impl Worker {
     }
 
     fn finish(&self, model: &mut Loaded, running: Running) {
-        let Running { queued, begun, token, state, .. } = running;
+        let Running { queued, begun, token, state, took, .. } = running;
         if token.is_cancelled() {
             return;
         }
@@ -212,6 +221,7 @@ impl Worker {
         let drawn = TaskOutput {
             images,
             plan: state.decisions().to_vec(),
+            took,
             queued: begun - queued.since,
             drawing,
             truncated: state.truncated().to_vec(),

@@ -168,7 +168,7 @@ async fn ends(
     let mut steps = 0;
     while let Some(event) = handle.next().await {
         match event {
-            TaskEvent::Step(step) => {
+            TaskEvent::Step { step, .. } => {
                 assert!(first.is_none_or(|first| step.index == first + steps));
                 steps += 1;
             }

@@ -42,6 +42,11 @@ fn a_job_is_accepted_drawn_fetched_and_forgotten() {
     );
     assert_eq!(drawn["request"]["size"], "192x96");
     assert_eq!(drawn["result"]["hydit"]["seeds"], json!([7, 8]));
+    let took = drawn["result"]["step_seconds"].as_array().expect("a list").iter();
+    let took: Vec<f64> = took.map(|seconds| seconds.as_f64().expect("a number")).collect();
+    assert!(took.len() == 4 && took.iter().all(|&seconds| seconds > 0.0), "{took:?}");
+    let drawing = drawn["result"]["hydit"]["drawing_seconds"].as_f64().expect("a number");
+    assert!(took.iter().sum::<f64>() < drawing, "{took:?} of {drawing}");
     let [created, started, finished] =
         ["created_at", "started_at", "finished_at"].map(|at| drawn[at].as_f64().expect("a time"));
     assert!(created <= started && started <= finished, "{drawn}");
@@ -159,6 +164,8 @@ fn events_tell_of_every_step_as_the_plan_says() {
     }
     let end = &events[events.len() - 1];
     assert_eq!(end.data["job"], job(&server, &name));
+    let took: Vec<Value> = steps.iter().map(|step| step["seconds"].clone()).collect();
+    assert_eq!(end.data["job"]["result"]["step_seconds"], json!(took));
     let marks: Vec<Value> = steps.iter().map(|step| step["mark"].clone()).collect();
     assert_eq!(end.data["job"]["plan"], json!(marks));
 

@@ -93,7 +93,7 @@ async fn of_two_that_are_drawn_together_one_is_cancelled_and_the_other_goes_on()
         scheduler.submit(task("goes", &Request { seed: 1, ..long.clone() })).expect("room");
     let mut seen = 0;
     while seen < 5 {
-        if let TaskEvent::Step(step) = goes.next().await.expect("an event") {
+        if let TaskEvent::Step { step, .. } = goes.next().await.expect("an event") {
             seen = step.index + 1;
         }
     }

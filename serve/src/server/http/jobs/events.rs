@@ -142,13 +142,14 @@ fn entry_event(entry: &FeedEntry, epoch: u64, steps: usize) -> Bytes {
     let id = format!("{epoch}-{}", entry.number);
     let text = entry.text.get_or_init(|| match &*entry.event {
         JobEvent::Started => event("started", Some(&id), &json!({ "steps": steps })),
-        JobEvent::Step { step, kind, refreshes } => {
+        JobEvent::Step { step, kind, refreshes, took } => {
             let data = json!({
                 "step": step,
                 "steps": steps,
                 "refreshed": *kind == StepKind::Refresh,
                 "mark": kind,
                 "core_runs": refreshes,
+                "seconds": took.as_micros() as f64 / 1e6,
             });
             event("step", Some(&id), &data)
         }

@@ -29,6 +29,8 @@ pub struct JobView {
 #[derive(Serialize)]
 struct ResultView {
     pictures: Vec<ImageView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    step_seconds: Vec<f64>,
     hydit: Figures,
 }
 
@@ -130,7 +132,11 @@ fn result_view(record: &JobRecord, result: &JobResult) -> ResultView {
         sha256: image.sha256.clone(),
         kept: !result.dropped,
     });
-    ResultView { pictures: images.collect(), hydit: result.figures.clone() }
+    ResultView {
+        pictures: images.collect(),
+        step_seconds: result.step_seconds.clone(),
+        hydit: result.figures.clone(),
+    }
 }
 
 fn seconds(milliseconds: u64) -> f64 {

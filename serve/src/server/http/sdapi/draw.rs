@@ -132,7 +132,7 @@ async fn finish(
     let mut steps = 0;
     loop {
         match drawing.next().await? {
-            TaskEvent::Step(_) => {
+            TaskEvent::Step { .. } => {
                 steps += 1;
                 ticket.step(steps);
             }

@@ -89,6 +89,7 @@ fn done(files: &[Vec<u8>]) -> JobOutcome {
         images: files.iter().map(|file| StoredImage::new(1, file)).collect(),
         dropped: false,
         plan: vec![StepKind::Refresh, StepKind::Reuse, StepKind::Forecast],
+        step_seconds: vec![0.5, 0.25, 0.25],
         figures: Figures {
             model: "emoji".to_string(),
             seeds: vec![1],
