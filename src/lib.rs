@@ -34,6 +34,7 @@
 
 pub mod artifacts;
 pub mod cache;
+pub mod calibrations;
 pub mod error;
 pub mod eval;
 pub mod files;

@@ -16,9 +16,11 @@ use crate::sampler::{Sampler, SamplerKind, Spacing};
 
 /// Longest prompt in characters, as many as OpenAI's clients may send and some more; the encoders
 /// read 77 and 256 tokens of it.
-const MAX_PROMPT: usize = 4096;
+pub const MAX_PROMPT: usize = 4096;
 /// Largest picture side in pixels.
-const MAX_SIDE: usize = 4096;
+pub const MAX_SIDE: usize = 4096;
+/// Largest guidance scale.
+pub const MAX_GUIDANCE: f32 = 100.0;
 /// Most pictures of one request.
 const MAX_BATCH: usize = 64;
 
@@ -195,7 +197,7 @@ impl Request {
             return refuse("num_images", format!("{}; expected 1 to {MAX_BATCH}", self.num_images));
         }
         for (field, value, most) in [
-            ("guidance_scale", self.guidance_scale, 100.0),
+            ("guidance_scale", self.guidance_scale, MAX_GUIDANCE),
             ("guidance_rescale", self.guidance_rescale, 1.0),
         ] {
             if !(0.0..=most).contains(&value) {

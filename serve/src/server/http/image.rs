@@ -42,7 +42,7 @@ pub const NAMES: [(&str, &str); 9] = [
 ];
 
 /// The largest seed: the largest integer that every JSON reader keeps exactly.
-const MAX_SEED: u64 = (1 << 53) - 1;
+pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Maximum bytes of a cache policy.
 const MAX_CACHE: usize = 64;
 /// Seconds of the shortest deadline.

@@ -3,6 +3,7 @@
 
 mod base64;
 mod body;
+mod capabilities;
 mod discard;
 mod drawing;
 mod error;

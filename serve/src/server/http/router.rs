@@ -15,7 +15,10 @@ use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
-use super::{discard, framing, jobs, loras, models, observe, oip, openai, openapi, ops, sdapi};
+use super::{
+    capabilities, discard, framing, jobs, loras, models, observe, oip, openai, openapi, ops,
+    sdapi,
+};
 use crate::server::app::App;
 use crate::server::settings::Settings;
 
@@ -25,6 +28,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(openai::routes())
         .merge(models::routes())
         .merge(loras::routes())
+        .merge(capabilities::routes())
         .merge(jobs::routes())
         .merge(oip::routes())
         .merge(sdapi::routes())

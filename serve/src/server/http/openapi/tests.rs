@@ -17,10 +17,11 @@ use crate::server::http::router::router;
 use crate::server::settings::ApiKey;
 
 /// The sources of the files that have routes.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("../openai.rs"),
     include_str!("../loras.rs"),
     include_str!("../models.rs"),
+    include_str!("../capabilities.rs"),
     include_str!("../jobs/mod.rs"),
     include_str!("../oip/mod.rs"),
     include_str!("../sdapi/mod.rs"),
