@@ -16,7 +16,7 @@ use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
 use super::{
-    capabilities, discard, framing, jobs, loras, models, observe, oip, openai, openapi, ops,
+    capabilities, discard, framing, jobs, loras, models, observe, oip, openai, openapi, ops, page,
     sdapi,
 };
 use crate::server::app::App;
@@ -33,7 +33,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(oip::routes())
         .merge(sdapi::routes())
         .merge(ops::routes())
-        .merge(openapi::routes(&app.settings));
+        .merge(openapi::routes(&app.settings))
+        .merge(page::routes());
     let Settings { models, aliases, .. } = &app.settings;
     let slashes = Slashes::of(models.iter().map(|(name, _)| name).chain(aliases.keys()));
     let router = guarded(routes, &app.settings).with_state(app);

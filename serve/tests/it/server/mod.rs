@@ -21,6 +21,7 @@ mod limits;
 mod loras;
 mod memory;
 mod oip;
+mod page;
 mod private;
 mod scheduler;
 mod served;

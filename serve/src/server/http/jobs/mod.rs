@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -22,6 +22,7 @@ use self::view::{JobList, JobView};
 use super::body::Place;
 use super::drawing::ImageSpec;
 use super::error::ApiError;
+use super::etag::{etag, has};
 use super::fields::{Fields, read};
 use super::guard::Client;
 use super::image::ImageFields;
@@ -157,16 +158,13 @@ async fn image(
         ApiError::from(JobsError::NoImage { id, index: usize::MAX, why: "it has fewer" })
     })?;
     let (image, output, file) = app.jobs.image(&client, job, index).await?;
-    let etag = format!("\"{}\"", image.sha256);
-    let known = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .any(|tags| tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| tag.trim() == etag)));
+    let etag = etag(&image.sha256);
+    let known = has(&headers, &etag);
     let head = [
         (header::ETAG, etag),
-        (header::CONTENT_TYPE, output.format.media_type().to_string()),
+        (header::CONTENT_TYPE, HeaderValue::from_static(output.format.media_type())),
         // It never changes, but it may be gone.
-        (header::CACHE_CONTROL, "private, no-cache".to_string()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
     ];
     if known {
         return Ok((StatusCode::NOT_MODIFIED, head).into_response());

@@ -1,0 +1,141 @@
+//! The page: the files of `page/`, as they are. It holds no secrets and needs no key; what it asks
+//! for is asked for with one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hydit::util::hex;
+use sha2::{Digest, Sha256};
+
+use super::etag::{etag, has};
+use crate::server::app::App;
+
+/// Nothing but what this server sends runs, is loaded or is asked; no markup is made of texts.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// A file: its path, its media type, its bytes.
+type File = (&'static str, &'static str, &'static str);
+
+/// The file `page/$name`.
+macro_rules! file {
+    ($name:literal, $type:ident) => {
+        (concat!("/page/", $name), $type, include_str!(concat!("page/", $name)))
+    };
+}
+
+const INDEX: File = ("/", HTML, include_str!("page/index.html"));
+const FILES: [File; 23] = [
+    file!("api.js", SCRIPT),
+    file!("compare.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("form.js", SCRIPT),
+    file!("gallery.js", SCRIPT),
+    file!("icon.svg", SVG),
+    file!("jobs.js", SCRIPT),
+    file!("keep.js", SCRIPT),
+    file!("loras.js", SCRIPT),
+    file!("main.js", SCRIPT),
+    file!("measure.js", SCRIPT),
+    file!("orders.js", SCRIPT),
+    file!("page.css", CSS),
+    file!("pictures.js", SCRIPT),
+    file!("plot.js", SCRIPT),
+    file!("png.js", SCRIPT),
+    file!("policy.js", SCRIPT),
+    file!("sizes.js", SCRIPT),
+    file!("stage.js", SCRIPT),
+    file!("strip.js", SCRIPT),
+    file!("words-en.js", SCRIPT),
+    file!("words-zh.js", SCRIPT),
+    file!("words.js", SCRIPT),
+];
+
+/// Whether `path` is that of a file of the page.
+pub fn is_page(path: &str) -> bool {
+    path == INDEX.0 || FILES.iter().any(|(known, ..)| *known == path)
+}
+
+/// The routes of the page.
+pub fn routes() -> Router<Arc<App>> {
+    [INDEX].into_iter().chain(FILES).fold(Router::new(), |router, (path, media, text)| {
+        let etag = etag(&hex(&Sha256::digest(text)));
+        router.route(path, get(async move |headers: HeaderMap| send(&headers, media, text, etag)))
+    })
+}
+
+fn send(
+    headers: &HeaderMap,
+    media: &'static str,
+    text: &'static str,
+    etag: HeaderValue,
+) -> Response {
+    let known = has(headers, &etag);
+    let head = [
+        (header::ETAG, etag),
+        (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
+    ];
+    if known {
+        return (StatusCode::NOT_MODIFIED, head).into_response();
+    }
+    (head, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Bytes that a first visit may take.
+    const WEIGHT: usize = 150_000;
+
+    #[test]
+    fn every_file_of_the_folder_is_sent_and_nothing_of_another_site_is_asked_for() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http/page");
+        let folder = folder.read_dir().expect("the folder");
+        let mut there: BTreeSet<String> = folder
+            .map(|file| file.expect("a file").file_name().into_string().expect("a name"))
+            .map(|name| format!("/page/{name}"))
+            .collect();
+        assert!(there.remove("/page/index.html"));
+        assert_eq!(there, FILES.iter().map(|(path, ..)| path.to_string()).collect());
+        for (path, _, text) in FILES.iter().chain([&INDEX]) {
+            let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+            assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{path}");
+            assert!(!text.contains("style=") && !text.contains("innerHTML"), "{path}");
+        }
+        let weight: usize = FILES.iter().chain([&INDEX]).map(|(.., text)| text.len()).sum();
+        assert!(weight <= WEIGHT, "{weight}");
+    }
+
+    #[test]
+    fn both_languages_have_the_same_words() {
+        let words = |name: &str| {
+            let (.., text) =
+                FILES.iter().find(|(path, ..)| path.ends_with(name)).expect("it is there");
+            let quoted = text.split('"').step_by(2); // what is between the texts
+            let keys = quoted.flat_map(|code| code.split([',', '{', '\n']).map(str::trim));
+            keys.filter_map(|key| key.strip_suffix(':').map(String::from)).collect::<BTreeSet<_>>()
+        };
+        let (en, zh) = (words("words-en.js"), words("words-zh.js"));
+        assert!(en.len() > 100, "{en:?}");
+        assert_eq!(en, zh);
+    }
+}

@@ -1,0 +1,206 @@
+// The form: what the capabilities of the server allow, and nothing else.
+
+import { button, h } from "./dom.js";
+import { draft, keepDraft } from "./keep.js";
+import { Loras } from "./loras.js";
+import { Policy } from "./policy.js";
+import { Sizes } from "./sizes.js";
+import { t } from "./words.js";
+
+/** Previews of an order, about. */
+const PREVIEWS = 10;
+const SEEDS = 2 ** 32;
+
+/** A seed at random. */
+export const anySeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** A labelled control, whose sentence is shown on demand, with room for what is wrong with it. */
+function field(name, control, { id = name, tag = "label" } = {}) {
+  const help = h("p", { id: `${name}-help`, class: "help", hidden: true }, t(`${name}_help`));
+  const wrong = h("p", { id: `${name}-wrong`, class: "wrong", hidden: true });
+  const ask = h("button", { type: "button", class: "ask", "aria-expanded": "false", "aria-controls": help.id,
+    "aria-label": t("help_for", { field: t(name) }), onclick: () => {
+      help.hidden = !help.hidden;
+      ask.setAttribute("aria-expanded", String(!help.hidden));
+    } }, "?");
+  const label = h(tag, tag === "label" ? { for: id } : { id: `${name}-label`, class: "label" }, t(name));
+  return h("div", { class: "field", id: `field-${name}` }, h("div", { class: "head" }, label, ask), help, control, wrong);
+}
+
+const options = (select, names) => select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+const number = (id, attributes) => h("input", { type: "number", id, required: true, ...attributes });
+
+/** The form of the page. `draw` is called with the fields of an order. */
+export class Form {
+  #capabilities;
+  #prompt;
+  #negative;
+  #model = h("select", { id: "model" });
+  #sizes = new Sizes();
+  #steps;
+  #stepsSlider;
+  #guidance;
+  #rescale = number("guidance_rescale", { min: 0, max: 1, step: "any" });
+  #sampler = h("select", { id: "sampler" });
+  #spacing = h("select", { id: "spacing" });
+  #seed;
+  #n;
+  #loras;
+  #policy = new Policy(({ sampler, spacing, steps }) => this.#set({ sampler, spacing, steps, cache: "usual" }));
+
+  constructor(element, capabilities, draw) {
+    const { limits, models } = capabilities;
+    this.#capabilities = capabilities;
+    const text = (id, rows) => h("textarea", { id, rows, maxlength: limits.prompt_characters });
+    this.#prompt = text("prompt", 4);
+    this.#prompt.placeholder = t("prompt_place");
+    this.#negative = text("negative_prompt", 2);
+    this.#steps = number("steps", { min: 1, max: limits.steps, step: 1 });
+    this.#stepsSlider = h("input", { type: "range", min: 1, max: limits.steps, "aria-label": t("steps"),
+      oninput: () => (this.#steps.value = this.#stepsSlider.value) });
+    this.#guidance = number("guidance", { min: 0, max: limits.guidance, step: "any" });
+    this.#n = number("n", { min: 1, max: limits.n, step: 1 });
+    this.#seed = h("input", { type: "number", id: "seed", min: 0, max: limits.seed, step: 1, placeholder: t("seed_place") });
+    this.#loras = new Loras(capabilities.loras);
+    options(this.#model, models.map(({ id }) => id));
+    const dice = h("button", { type: "button", class: "dice", title: t("dice"), "aria-label": t("dice"),
+      onclick: () => this.#set({ seed: anySeed() }) }, "⚄");
+    const settings = h("details", { id: "settings", open: matchMedia("(min-width: 60rem)").matches },
+      h("summary", {}, t("settings")),
+      models.length > 1 && field("model", this.#model),
+      field("size", this.#sizes.element, { tag: "span" }),
+      field("steps", h("div", { class: "pair wide" }, this.#stepsSlider, this.#steps)),
+      field("cache", this.#policy.element),
+      h("div", { class: "two" }, field("sampler", this.#sampler), field("spacing", this.#spacing)),
+      h("div", { class: "two" }, field("guidance", this.#guidance), field("guidance_rescale", this.#rescale)),
+      h("div", { class: "two" }, field("seed", h("div", { class: "pair wide" }, this.#seed, dice)), field("n", this.#n)),
+      capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
+      field("negative_prompt", this.#negative),
+      button(t("reset"), () => this.#defaults(), { class: "plain" }));
+    element.append(field("prompt", this.#prompt),
+      h("div", { class: "draw" }, h("button", { id: "draw", class: "main", type: "submit" }, t("draw")),
+        h("kbd", { "aria-hidden": "true" }, t("draw_keys"))),
+      settings);
+    element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      draw();
+    });
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element.requestSubmit();
+    });
+    element.addEventListener("input", (event) => this.#changed(event.target));
+    const kept = draft();
+    this.#defaults();
+    if (kept) this.fill(kept);
+  }
+
+  get #chosen() {
+    return this.#capabilities.models.find(({ id }) => id === this.#model.value);
+  }
+
+  #changed(target) {
+    if (target === this.#model) this.#defaults();
+    if (target === this.#sampler) this.#set({ spacing: this.#ofSampler().spacing });
+    this.#stepsSlider.value = this.#steps.value;
+    this.#right(target.closest(".field"));
+    this.#settle();
+  }
+
+  #ofSampler() {
+    return this.#chosen.samplers.find(({ name }) => name === this.#sampler.value);
+  }
+
+  #settle() {
+    const [steps, guidance] = [Number(this.#steps.value), Number(this.#guidance.value)];
+    this.#policy.update(this.#chosen, { sampler: this.#sampler.value, spacing: this.#spacing.value, steps, guidance });
+    keepDraft({ ...this.values(), seed: this.#seed.value === "" ? null : Number(this.#seed.value) });
+  }
+
+  #defaults() {
+    const { samplers, defaults, lora_slots } = this.#chosen;
+    document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
+    this.#sizes.offer(this.#chosen, this.#capabilities.limits);
+    options(this.#sampler, samplers.map(({ name }) => name));
+    options(this.#spacing, [...new Set(samplers.flatMap(({ spacings }) => spacings))]);
+    this.#set({ ...defaults, seed: null, lora: [] });
+  }
+
+  #set(values) {
+    const put = (name, control) => {
+      if (values[name] !== undefined) control.value = values[name] ?? "";
+    };
+    put("prompt", this.#prompt);
+    put("negative_prompt", this.#negative);
+    if (values.size) this.#sizes.value = values.size;
+    put("steps", this.#steps);
+    put("steps", this.#stepsSlider);
+    put("guidance", this.#guidance);
+    put("guidance_rescale", this.#rescale);
+    put("sampler", this.#sampler);
+    put("spacing", this.#spacing);
+    put("seed", this.#seed);
+    put("n", this.#n);
+    if (values.lora) this.#loras.value = values.lora;
+    this.#settle();
+    if (values.cache !== undefined) this.#policy.value = values.cache;
+    this.#settle();
+  }
+
+  /** Fills in the fields of an order; those that are not given are as the model's defaults. */
+  fill(request) {
+    const named = (one) => one.id === request.model || one.variant === request.variant;
+    const model = this.#capabilities.models.find(named);
+    if (model) this.#model.value = model.id;
+    this.#defaults();
+    this.#set(request);
+    document.querySelectorAll("#form .field").forEach((one) => this.#right(one));
+    return Boolean(model);
+  }
+
+  /** The fields of an order. What is empty is left to the server, which says what it needs. */
+  values() {
+    const given = (control) => (control.value === "" ? null : Number(control.value));
+    const steps = given(this.#steps);
+    const lora = this.#chosen.lora_slots === null ? [] : this.#loras.value;
+    return {
+      lora: lora.length ? lora : undefined,
+      model: this.#model.value,
+      prompt: this.#prompt.value,
+      negative_prompt: this.#negative.value,
+      size: this.#sizes.value,
+      steps,
+      guidance: given(this.#guidance),
+      guidance_rescale: given(this.#rescale),
+      sampler: this.#sampler.value,
+      spacing: this.#spacing.value,
+      seed: given(this.#seed) ?? anySeed() % SEEDS,
+      n: given(this.#n),
+      cache: this.#policy.value,
+      preview_every: Math.max(1, Math.round((steps ?? 0) / PREVIEWS)),
+    };
+  }
+
+  /** Shows what is wrong with a field, and goes there. Whether the form has that field. */
+  refuse(name, words) {
+    const place = document.getElementById(`field-${name}`);
+    if (!place || place.hidden) return false;
+    place.closest("details")?.setAttribute("open", "");
+    const wrong = place.querySelector(":scope > .wrong");
+    wrong.textContent = words;
+    wrong.hidden = false;
+    const control = place.querySelector("input:not([type=range]), textarea, select");
+    control.setAttribute("aria-invalid", "true");
+    control.setAttribute("aria-describedby", wrong.id);
+    control.focus();
+    return true;
+  }
+
+  #right(place) {
+    const wrong = place?.querySelector(":scope > .wrong");
+    if (!wrong || wrong.hidden) return;
+    wrong.hidden = true;
+    const control = place.querySelector("[aria-invalid]");
+    control?.removeAttribute("aria-invalid");
+    control?.removeAttribute("aria-describedby");
+  }
+}

@@ -1,0 +1,85 @@
+// All pictures that the server keeps for this key, the newest first.
+
+import { button, h } from "./dom.js";
+import { jobs } from "./jobs.js";
+import { isFavourite } from "./keep.js";
+import { show } from "./pictures.js";
+import { t } from "./words.js";
+
+const DAY = 24 * 3600;
+
+/** The gallery; `choose` is called with the id of a job and the number of its picture. */
+export class Gallery {
+  #choose;
+  #search = h("input", { type: "search", id: "search", placeholder: t("search"), "aria-label": t("search"),
+    autocomplete: "off", oninput: () => this.#searched() });
+  #favourites = h("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => {
+    this.#favourites.setAttribute("aria-pressed", String(!this.#only));
+    this.#searched();
+  } }, `♥ ${t("favourites_only")}`);
+  #count = h("p", { class: "quiet", role: "status" });
+  #grid = h("ul", { class: "grid" });
+  #more = button(t("more"), () => jobs.more(), { class: "plain" });
+  #tiles = new Map();
+  #seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
+    this.#seen.unobserve(target);
+    show(target, target.dataset.url).catch(() => target.classList.add("gone"));
+  }), { rootMargin: "300px" });
+
+  constructor(element, { keep }, choose) {
+    this.#choose = choose;
+    const days = Math.floor(keep.seconds / DAY);
+    const kept = days > 1 ? t("kept_days", { days }) : t("kept_for", { hours: Math.round(keep.seconds / 3600) });
+    element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites),
+      this.#count, this.#grid, this.#more, h("p", { class: "quiet" }, kept));
+    for (const name of ["job", "gone"]) jobs.addEventListener(name, () => this.show());
+    this.show();
+  }
+
+  get #only() {
+    return this.#favourites.getAttribute("aria-pressed") === "true";
+  }
+
+  /** What is searched for is searched for in all that the server has. */
+  async #searched() {
+    this.show();
+    while (jobs.hasMore && (this.#search.value || this.#only)) await jobs.more();
+  }
+
+  /** Shows the pictures that fit. */
+  show() {
+    const words = this.#search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    const fits = ({ request }) => words.every((word) => request.prompt.toLocaleLowerCase().includes(word));
+    const done = jobs.list().filter(({ job }) => job.status === "done").map(({ job }) => job);
+    const all = done.flatMap((job) => job.result.pictures.map((picture, index) => ({ job, picture, index })));
+    const found = all.filter(({ job, picture }) => fits(job) && (!this.#only || isFavourite(picture.url)));
+    const tiles = found.map((one) => this.#tile(one));
+    tiles.forEach((tile, i) => this.#grid.children[i] === tile || this.#grid.insertBefore(tile, this.#grid.children[i] ?? null));
+    while (this.#grid.children.length > tiles.length) this.#grid.lastChild.remove();
+    const urls = new Set(all.map(({ picture }) => picture.url));
+    for (const url of this.#tiles.keys()) if (!urls.has(url)) this.#tiles.delete(url);
+    this.#more.hidden = !jobs.hasMore || done.length === 0;
+    const { length } = found;
+    const count = t(length === 1 ? "count_1" : "count", { n: length });
+    this.#count.textContent = all.length === 0 ? t("none_yet") : length === 0 ? t("none_found") : count;
+  }
+
+  #tile({ job, picture, index }) {
+    const known = this.#tiles.get(picture.url);
+    if (known) {
+      known.classList.toggle("favourite", isFavourite(picture.url));
+      return known;
+    }
+    const alt = t("picture_alt", { prompt: job.request.prompt, seed: picture.seed });
+    const image = h("img", { alt: "", "data-url": picture.url });
+    const runs = job.result.hydit.core_runs;
+    const tile = h("li", { class: isFavourite(picture.url) ? "favourite" : "" },
+      h("button", { type: "button", "aria-label": alt, title: job.request.prompt,
+        onclick: () => this.#choose(job.id, index) },
+      picture.kept ? image : h("span", { class: "quiet" }, t("not_kept"))),
+      runs < job.steps && h("span", { class: "badge", "aria-hidden": "true" }, `${runs}/${job.steps}`));
+    if (picture.kept) this.#seen.observe(image);
+    this.#tiles.set(picture.url, tile);
+    return tile;
+  }
+}

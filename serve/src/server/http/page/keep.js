@@ -1,0 +1,60 @@
+// What this browser keeps: the key, favourites, the language; until the tab is closed, what is written in the form.
+
+const PREFIX = "hydit-";
+
+function read(store, name, otherwise) {
+  try {
+    return JSON.parse(store().getItem(PREFIX + name)) ?? otherwise;
+  } catch {
+    return otherwise; // a browser that keeps nothing, or what something else has written
+  }
+}
+
+function write(store, name, value) {
+  try {
+    if (value === null) store().removeItem(PREFIX + name);
+    else store().setItem(PREFIX + name, JSON.stringify(value));
+  } catch {
+    // It is kept until the page is left.
+  }
+}
+
+const local = () => window.localStorage;
+const session = () => window.sessionStorage;
+const text = (value) => (typeof value === "string" ? value : "");
+
+let key = text(read(local, "key", ""));
+
+/** The API key, or nothing. */
+export const apiKey = () => key;
+
+/** Keeps the API key. */
+export function keepApiKey(secret) {
+  key = secret;
+  write(local, "key", secret || null);
+}
+
+/** The language that was chosen, if one was. */
+export const language = () => text(read(local, "language", ""));
+
+/** Keeps the language. */
+export const keepLanguage = (name) => write(local, "language", name);
+
+/** What was written in the form. */
+export const draft = () => read(session, "draft", null);
+
+/** Keeps what is written in the form. */
+export const keepDraft = (values) => write(session, "draft", values);
+
+const listed = read(local, "favourites", []);
+const favourites = new Set(Array.isArray(listed) ? listed.filter((path) => typeof path === "string") : []);
+
+/** Whether the picture of this path is a favourite. */
+export const isFavourite = (path) => favourites.has(path);
+
+/** Makes a picture a favourite, or no favourite any more. */
+export function setFavourite(path, is) {
+  if (is) favourites.add(path);
+  else favourites.delete(path);
+  write(local, "favourites", [...favourites]);
+}
