@@ -12,7 +12,7 @@ const USUAL = 35;
 export class Policy {
   #choice = h("select", { id: "cache" });
   #text = h("input", { type: "text", id: "cache-text", maxlength: 64, spellcheck: "false", autocapitalize: "off" });
-  #own = h("div", { hidden: true }, h("label", { for: "cache-text" }, t("cache_text")), this.#text,
+  #own = h("div", { class: "other", hidden: true }, h("label", { for: "cache-text" }, t("cache_text")), this.#text,
     h("p", { class: "quiet" }, t("cache_text_help")));
   #more = h("div", { class: "curve" });
   #settings = null;
