@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hydit::util::hex;
 use sha2::{Digest, Sha256};
 
+use super::error::ApiError;
 use super::etag::{etag, has};
 use crate::server::app::App;
 
@@ -64,23 +65,26 @@ pub fn is_page(path: &str) -> bool {
     path == INDEX.0 || FILES.iter().any(|(known, ..)| *known == path)
 }
 
-/// The routes of the page.
+/// The routes of the page. Its files share one, so that metrics count them together.
 pub fn routes() -> Router<Arc<App>> {
-    [INDEX].into_iter().chain(FILES).fold(Router::new(), |router, (path, media, text)| {
-        let etag = etag(&hex(&Sha256::digest(text)));
-        router.route(path, get(async move |headers: HeaderMap| send(&headers, media, text, etag)))
-    })
+    let tagged = |file: File| (file, etag(&hex(&Sha256::digest(file.2))));
+    let index = tagged(INDEX);
+    let files = Arc::new(FILES.map(tagged));
+    let index = get(async move |headers: HeaderMap| send(&headers, &index));
+    let file = get(async move |uri: Uri, headers: HeaderMap| {
+        let found = files.iter().find(|((path, ..), _)| *path == uri.path());
+        found.map(|file| send(&headers, file)).ok_or_else(|| {
+            let message = "the page has no such file";
+            ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+        })
+    });
+    Router::new().route(INDEX.0, index).route("/page/{file}", file)
 }
 
-fn send(
-    headers: &HeaderMap,
-    media: &'static str,
-    text: &'static str,
-    etag: HeaderValue,
-) -> Response {
-    let known = has(headers, &etag);
+fn send(headers: &HeaderMap, ((_, media, text), etag): &(File, HeaderValue)) -> Response {
+    let known = has(headers, etag);
     let head = [
-        (header::ETAG, etag),
+        (header::ETAG, etag.clone()),
         (header::CONTENT_TYPE, HeaderValue::from_static(media)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
@@ -93,7 +97,7 @@ fn send(
     if known {
         return (StatusCode::NOT_MODIFIED, head).into_response();
     }
-    (head, text).into_response()
+    (head, *text).into_response()
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ fn the_page_needs_no_key_and_lets_nothing_of_others_run() {
         assert_eq!(get(&server, path, &[]).status, 401, "{path}");
     }
     let bearer = format!("Bearer {KEY}");
+    let missing = get(&server, "/page/nothing.js", &[("authorization", &bearer)]);
+    assert_eq!((missing.status, missing.code().as_str()), (404, "not_found"));
     assert_eq!(get(&server, "/v1/capabilities", &[]).status, 401);
     assert_eq!(get(&server, "/v1/capabilities", &[("authorization", &bearer)]).status, 200);
 }
@@ -96,7 +98,7 @@ fn capabilities_tell_what_can_be_asked_for_and_what_calibrations_expect() {
     });
     assert_eq!(small["samplers"][2], dpmms);
     assert_eq!((&told["loras"], &small["lora_slots"]), (&json!([]), &Value::Null));
-    assert_eq!(small["image_to_image"], json!(false));
+    assert_eq!(small["image_to_image"], json!(true));
     let cost = small["cached_step_cost"].as_f64().expect("a number");
     assert!((0.1..0.3).contains(&cost), "2 of 12 blocks and the final layer: {cost}");
 
