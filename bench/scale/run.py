@@ -66,7 +66,7 @@ def simulate(hosts, load, args, sent, orders, queue):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--front-ms", type=float, default=20.0)
+    parser.add_argument("--front-ms", type=float, default=57.0)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--cores", type=int, default=8)
     parser.add_argument("--network", type=float, default=10.0)
