@@ -38,9 +38,7 @@ impl Output {
         let mut files = Vec::with_capacity(images.len());
         for (index, image) in images.iter().enumerate() {
             let texts = if self.metadata {
-                let mut parameters = request.parameters(artifacts, index, truncated);
-                parameters.request.cache_policy = request.cache_policy.without_folder();
-                parameters.to_texts()
+                texts(artifacts, request, index, truncated)
             } else {
                 Texts::new()
             };
@@ -57,4 +55,17 @@ impl Output {
     pub fn encode_partial(self, image: &Image) -> hydit::Result<Vec<u8>> {
         Ok(encode(image, self.format, self.quality, &[])?)
     }
+}
+
+/// The parameters of the image `index` of `request`, as a PNG has them: without the folders of the
+/// server's own files.
+pub fn texts(
+    artifacts: &Artifacts,
+    request: &Request,
+    index: usize,
+    truncated: &[&'static str],
+) -> Texts {
+    let mut parameters = request.parameters(artifacts, index, truncated);
+    parameters.request.cache_policy = request.cache_policy.without_folder();
+    parameters.to_texts()
 }

@@ -66,6 +66,10 @@ fn a_schedule_of_the_server_is_told_by_its_name_alone() {
     let (_, texts) = decode_png(&png).expect("a PNG");
     assert!(texts.iter().any(|(_, text)| text.contains("schedule:mine.yaml")), "{texts:?}");
 
+    let ask_web_ui = json!({ "prompt": "a cat", "steps": 2 });
+    let web_ui = server.post("/sdapi/v1/txt2img", &ask_web_ui);
+    assert!(web_ui.text().contains("schedule:mine.yaml"), "{}", web_ui.text());
+
     let misfit = ask(3);
     assert_eq!((misfit.status, misfit.json()["error"]["param"].as_str()), (400, Some("cache")));
     assert!(server.wait_for_log("does not fit").contains(folder));
@@ -75,7 +79,8 @@ fn a_schedule_of_the_server_is_told_by_its_name_alone() {
     let document = server.get("/openapi.json").json();
     let field = &document["components"]["schemas"]["JobFields"]["properties"]["cache"];
     assert_eq!(field["default"], Value::Null);
-    for text in [drawn.text(), misfit.text(), job.to_string(), document.to_string()] {
+    for text in [drawn.text(), web_ui.text(), misfit.text(), job.to_string(), document.to_string()]
+    {
         assert!(!text.contains(folder), "{text}");
     }
     assert!(texts.iter().all(|(_, text)| !text.contains(folder)), "{texts:?}");

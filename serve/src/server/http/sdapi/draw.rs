@@ -23,7 +23,8 @@ use crate::server::http::fields::{Fields, read};
 use crate::server::http::guard::Client;
 use crate::server::http::image::ImageFields;
 use crate::server::init_image::Files;
-use crate::server::scheduler::TaskEvent;
+use crate::server::output::texts;
+use crate::server::scheduler::{TaskEvent, TaskOutput};
 
 /// Sides of images are multiples of it.
 const UNIT: f64 = 16.0;
@@ -125,10 +126,7 @@ async fn draw(
 }
 
 /// Waits for the images, and tells the desk of each step.
-async fn finish(
-    drawing: &mut Drawing,
-    ticket: &Ticket,
-) -> Result<Box<crate::server::scheduler::TaskOutput>, ApiError> {
+async fn finish(drawing: &mut Drawing, ticket: &Ticket) -> Result<Box<TaskOutput>, ApiError> {
     let mut steps = 0;
     loop {
         match drawing.next().await? {
@@ -246,7 +244,7 @@ fn answer(
     let truncated: Vec<&'static str> =
         truncated.filter(|name| figures.truncated.iter().any(|cut| cut == name)).collect();
     let infotexts = (0..count).map(|index| {
-        let texts = request.parameters(&spec.artifacts, index, &truncated).to_texts();
+        let texts = texts(&spec.artifacts, request, index, &truncated);
         texts.into_iter().find(|(key, _)| key == PARAMETERS).map_or(String::new(), |(_, text)| text)
     });
     let info = json!({
