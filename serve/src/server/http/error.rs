@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::server::scheduler::{Failure, Refusal};
 use crate::server::text::line;
@@ -63,6 +66,24 @@ impl ApiError {
         let (message, param) = (self.message.clone(), self.param.clone());
         ErrorBody { error: ErrorObject { message, r#type, param, code: self.code } }
     }
+}
+
+/// Gives an error of the paths that are `ours` the body of their API, whichever layer answers.
+pub async fn reshape(
+    request: Request,
+    next: Next,
+    ours: impl FnOnce(&str) -> bool,
+    body: impl FnOnce(&ApiError) -> Value,
+) -> Response {
+    let ours = ours(request.uri().path());
+    let response = next.run(request).await;
+    let Some(error) = response.extensions().get::<ApiError>().filter(|_| ours) else {
+        return response;
+    };
+    let body = Json(body(error)).into_response().into_body();
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, body)
 }
 
 impl From<Refusal> for ApiError {

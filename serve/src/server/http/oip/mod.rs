@@ -28,7 +28,7 @@ use self::answer::Body;
 use self::tensors::{Declared, INPUTS, OUTPUTS, VERSION};
 use self::wire::{InferRequest, JSON_LENGTH, Wanted};
 use super::drawing::{Carried, Drawing, ImageSpec};
-use super::error::ApiError;
+use super::error::{ApiError, reshape};
 use super::guard::Client;
 use super::path::Path;
 use crate::server::app::App;
@@ -49,16 +49,8 @@ pub fn routes() -> Router<Arc<App>> {
 
 /// Gives errors of the protocol's paths the protocol's shape, whichever layer answers.
 pub async fn shape_errors(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let ours = path == "/v2" || path.starts_with("/v2/");
-    let response = next.run(request).await;
-    let Some(error) = response.extensions().get::<ApiError>().filter(|_| ours) else {
-        return response;
-    };
-    let body = Json(json!({ "error": error.message })).into_response().into_body();
-    let (mut head, _) = response.into_parts();
-    head.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(head, body)
+    let ours = |path: &str| path == "/v2" || path.starts_with("/v2/");
+    reshape(request, next, ours, |error| json!({ "error": error.message })).await
 }
 
 async fn server() -> Json<Value> {

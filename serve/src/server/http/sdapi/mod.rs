@@ -12,16 +12,15 @@ mod png_info;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Extension, Request};
-use axum::http::header;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::json;
 
 use self::desk::Desk;
-use super::error::ApiError;
+use super::error::{ApiError, reshape};
 use crate::server::app::App;
 
 /// The routes of the API.
@@ -44,15 +43,7 @@ pub fn routes() -> Router<Arc<App>> {
 
 /// Gives errors of the API's paths the shape that its clients know, whichever layer answers.
 pub async fn shape_errors(request: Request, next: Next) -> Response {
-    let ours = request.uri().path().starts_with("/sdapi/");
-    let response = next.run(request).await;
-    let Some(error) = response.extensions().get::<ApiError>().filter(|_| ours) else {
-        return response;
-    };
-    let ApiError { code, message, .. } = error;
-    let body = json!({ "error": code, "detail": message, "body": "", "errors": message });
-    let body = Json(body).into_response().into_body();
-    let (mut head, _) = response.into_parts();
-    head.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(head, body)
+    let ours = |path: &str| path.starts_with("/sdapi/");
+    let body = |ApiError { code, message, .. }: &ApiError| json!({ "error": code, "detail": message, "body": "", "errors": message });
+    reshape(request, next, ours, body).await
 }
