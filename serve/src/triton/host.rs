@@ -112,6 +112,20 @@ impl Host {
         self.state.lock().models.as_ref().is_ok_and(|models| models.contains_key(export))
     }
 
+    /// Begins a call of its model that has `export`, if it still has it: the model's name, and the life
+    /// that the call is in. [`Host::end`] is to follow.
+    pub fn begin(&self, export: &str) -> Option<(String, u64)> {
+        let mut state = self.state.lock();
+        let model = state.models.as_ref().ok()?.get(export)?.name.clone();
+        state.calls += 1;
+        Some((model, state.lives))
+    }
+
+    /// A call has ended.
+    pub fn end(&self) {
+        self.state.lock().calls -= 1;
+    }
+
     /// The number of its present life.
     pub fn life(&self) -> u64 {
         self.state.lock().lives
@@ -140,12 +154,6 @@ impl Host {
         let waiting = *state.pending.get(&served.name).unwrap_or(&0) as usize;
         let room = state.calls <= served.instances && waiting <= served.instances;
         room.then(|| (state.calls + waiting) as f64 / served.instances as f64)
-    }
-
-    /// Counts a call that begins or has ended.
-    pub fn count(&self, began: bool) {
-        let calls = &mut self.state.lock().calls;
-        *calls = calls.wrapping_add_signed(if began { 1 } else { -1 });
     }
 
     /// Asks it whether it is there, now and then also which of `exports` it has.
@@ -233,11 +241,6 @@ impl Host {
             }
         }
         if models.is_empty() { Err(NO_MODEL.to_string()) } else { Ok(Some(models)) }
-    }
-
-    /// Name of the model that has `export`.
-    pub fn model(&self, export: &str) -> Option<String> {
-        Some(self.state.lock().models.as_ref().ok()?.get(export)?.name.clone())
     }
 
     /// Draws `order` by its model `model`.

@@ -228,11 +228,10 @@ impl Pool {
             let others = || hosts.iter().filter(|host| !refused.contains(&host.address()));
             let loads = others().filter_map(|host| Some((host, host.load(export)?)));
             match loads.min_by(|(_, a), (_, b)| a.total_cmp(b)) {
-                Some((host, _)) => {
-                    host.count(true);
-                    let (model, life) = (host.model(export).unwrap_or_default(), host.life());
-                    Some(Ok(Place { host: host.clone(), model, life, pool: self.clone() }))
-                }
+                // It may have gone away just now: that is a change to come.
+                Some((host, _)) => host.begin(export).map(|(model, life)| {
+                    Ok(Place { host: host.clone(), model, life, pool: self.clone() })
+                }),
                 None if patient || others().any(|host| host.has(export)) => None,
                 None => {
                     let hosts = hosts.iter().map(|h| format!("{}: {}", h.name, h.trouble(export)));
@@ -265,7 +264,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.host.count(false);
+        self.host.end();
         self.pool.changed();
     }
 }
