@@ -73,7 +73,10 @@ def main():
                 with concurrent.futures.ThreadPoolExecutor(ORDERS) as clients:
                     compare(address, servers, clients)
             except BaseException:
-                print((folder / "log").read_text()[-4000:], file=sys.stderr)
+                lines = [line for line in (folder / "log").read_text().splitlines() if "/metrics" not in line]
+                print("hydit-serve:", *lines[-40:], sep="\n", file=sys.stderr)
+                for server in servers:
+                    print(f"{server.address}: {server.state()}", file=sys.stderr)
                 raise
             finally:
                 serve.terminate()

@@ -70,6 +70,12 @@ class TritonServer:
             time.sleep(0.5)
         sys.exit(f"tritonserver did not start:\n{(self.folder / 'log').read_text()[-6000:]}")
 
+    def state(self):
+        """Whether it runs, and the end of its log."""
+        code = self.process.poll()
+        runs = "runs" if code is None else f"has ended with {code}"
+        return f"it {runs}\n{(self.folder / 'log').read_text()[-3000:]}"
+
     def kill(self):
         """Ends it and the processes of its Python models at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
