@@ -153,9 +153,7 @@ impl InitImage {
 impl Pixels {
     /// The image as the encoder reads it: `[3, height, width]` from -1 to 1.
     pub fn planes(&self) -> Vec<f32> {
-        let (pixels, _) = self.image.rgb.as_chunks::<3>();
-        let plane = |channel: usize| pixels.iter().map(move |pixel| pixel[channel]);
-        (0..3).flat_map(plane).map(|value| 2.0 * (f32::from(value) / 255.0) - 1.0).collect()
+        planes(&self.image)
     }
 
     /// Whether each place of the latents is painted anew, where one stands for `factor` x `factor`
@@ -165,6 +163,13 @@ impl Pixels {
         let rows = repaint.chunks(self.image.width).step_by(factor);
         Some(rows.flat_map(|row| row.iter().copied().step_by(factor)).collect())
     }
+}
+
+/// `image` as the image encoder reads it: `[3, height, width]` from -1 to 1.
+pub(crate) fn planes(image: &Image) -> Vec<f32> {
+    let (pixels, _) = image.rgb.as_chunks::<3>();
+    let plane = |channel: usize| pixels.iter().map(move |pixel| pixel[channel]);
+    (0..3).flat_map(plane).map(|value| 2.0 * (f32::from(value) / 255.0) - 1.0).collect()
 }
 
 /// The brightness of each pixel, as Pillow's `convert("L")` gives it.

@@ -35,6 +35,7 @@
 pub mod artifacts;
 pub mod cache;
 pub mod calibrations;
+pub mod control;
 pub mod error;
 pub mod eval;
 pub mod files;
@@ -48,6 +49,7 @@ pub mod sampler;
 pub mod timing;
 pub mod util;
 
+pub use control::Control;
 pub use error::{Error, Result};
 pub use init_image::InitImage;
 pub use pipeline::denoise::Step;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Plan, PolicyInput};
+use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
 use crate::init_image::InitImage;
@@ -60,6 +61,9 @@ pub struct Request {
     /// The image that the pictures are made from, if it is not noise alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_image: Option<InitImage>,
+    /// The ControlNets that steer the pictures, each by an image of its own; they add up.
+    #[serde(default, alias = "control", skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Control>,
     /// At which steps the deep core runs, and what stands in for its output at the others.
     #[serde(alias = "cache")]
     pub cache_policy: CachePolicy,
@@ -94,6 +98,7 @@ impl Request {
             seed: 42,
             num_images: 1,
             init_image: None,
+            controls: Vec::new(),
             cache_policy: CachePolicy::off(),
             loras: Vec::new(),
         })
@@ -148,6 +153,8 @@ impl Request {
         let schedule = &manifest.model.scheduler;
         let mut sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
         let skipped = self.first_step()?;
+        let size = (self.width, self.height);
+        control::check(&self.controls, manifest, size, self.steps - skipped)?;
         if skipped > 0 {
             sampler = sampler.begin_at(skipped);
         }
@@ -367,6 +374,11 @@ impl Parameters {
             let lora = |lora: &LoraChoice| format!("{}:{}", lora.name, lora.weight);
             let loras: Vec<String> = request.loras.iter().map(lora).collect();
             text += &format!(", LoRA: {}", loras.join(" "));
+        }
+        if !request.controls.is_empty() {
+            let control = |control: &Control| format!("{}:{}", control.name, control.weight);
+            let controls: Vec<String> = request.controls.iter().map(control).collect();
+            text += &format!(", ControlNet: {}", controls.join(" "));
         }
         if let Some(init_image) = &request.init_image {
             text += &format!(", Denoising strength: {}", init_image.strength);

@@ -22,6 +22,8 @@ pub enum Stage {
     Conditioner,
     /// The shallow encoder, for all rows.
     Encoder,
+    /// The ControlNets, for all rows: the encoder or the core of one.
+    ControlNets,
     /// What a cache policy computes: the change that it watches, and forecasts.
     Policy,
     /// The deep core, for all rows.
@@ -38,12 +40,13 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order they run, with their names in reports.
-    pub const ALL: [(Stage, &'static str); 11] = [
+    pub const ALL: [(Stage, &'static str); 12] = [
         (Stage::Load, "loading"),
         (Stage::TextEncoders, "text encoders"),
         (Stage::VaeEncoder, "vae encoder"),
         (Stage::Conditioner, "conditioner"),
         (Stage::Encoder, "shallow encoder"),
+        (Stage::ControlNets, "controlnets"),
         (Stage::Policy, "cache policy"),
         (Stage::Core, "deep core"),
         (Stage::Decoder, "shallow decoder"),
@@ -60,6 +63,7 @@ impl Stage {
             Stage::VaeEncoder => "vae-encoder",
             Stage::Conditioner => "conditioner",
             Stage::Encoder => "encoder",
+            Stage::ControlNets => "controlnets",
             Stage::Policy => "policy",
             Stage::Core => "core",
             Stage::Decoder => "decoder",
@@ -112,8 +116,8 @@ impl Timings {
 
     /// The share of the denoising loop spent outside the transformer's graphs, 0 to 1.
     pub fn overhead(&self) -> f64 {
-        let graphs: Duration =
-            [Stage::Encoder, Stage::Core, Stage::Decoder].iter().map(|&s| self.of(s)).sum();
+        let graphs = [Stage::Encoder, Stage::ControlNets, Stage::Core, Stage::Decoder];
+        let graphs: Duration = graphs.iter().map(|&s| self.of(s)).sum();
         1.0 - graphs.as_secs_f64() / self.denoise.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }

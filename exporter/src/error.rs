@@ -75,8 +75,8 @@ pub enum Error {
     /// A tensor has a value that cannot be written.
     #[error("cannot convert tensor `{tensor}` of {component}")]
     Values {
-        /// Folder of the component.
-        component: &'static str,
+        /// Name of the component: its folder in diffusers' layout, and for a ControlNet its own.
+        component: String,
         /// Name of the tensor.
         tensor: String,
         /// What is wrong with the value.

@@ -14,7 +14,8 @@ use hydit_graphs::Component;
 pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
     let (dit, n) = (&config.transformer, options.cache_at_branch);
     let Options { precision, target, .. } = *options;
-    let cut = GraphOptions { precision, target, lora_slots: options.lora_slots.is_some() };
+    let (lora_slots, controls) = (options.lora_slots.is_some(), !options.controls.is_empty());
+    let cut = GraphOptions { precision, target, lora_slots, controls };
     let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
     let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);
     // The conditioner runs on the portable form everywhere.
@@ -30,7 +31,7 @@ pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, 
     }
     let precision = if config.vae.force_upcast { Precision::Fp32 } else { precision };
     let mut vae = vec![vae::vae_decoder(&config.vae, precision)];
-    if options.image_to_image {
+    if options.has_image_encoder() {
         vae.insert(0, vae::vae_encoder(&config.vae, precision));
     }
     vec![

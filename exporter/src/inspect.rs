@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use hydit_graphs::manifest::LoraEntry;
+use hydit_graphs::control;
+use hydit_graphs::manifest::{ControlEntry, LoraEntry};
 use hydit_graphs::{Manifest, Sizes, manifest};
 
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ pub fn table(manifest: &Manifest) -> String {
         grid_width: width / factor / dit.patch_size,
         height: height / factor,
         width: width / factor,
-        rank: 0,
+        ..Sizes::default()
     };
     let mut out = format!(
         "{}: {} blocks of width {}, cut at {}, {}, {} form, opset {} ({})\n\n",
@@ -49,6 +50,10 @@ pub fn table(manifest: &Manifest) -> String {
     }
     if let Some(rank) = manifest.lora_slots {
         let _ = writeln!(out, "slots for LoRAs up to rank {rank}\n");
+    }
+    for ControlEntry { name, config } in &manifest.controls {
+        let blocks = control::count(config);
+        let _ = writeln!(out, "ControlNet {name}: {blocks} blocks\n");
     }
     let head = ["graph", "parameters", "bytes", "GFLOP*", "inputs and outputs"];
     let mut rows = vec![head.map(str::to_string)];

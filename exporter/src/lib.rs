@@ -32,6 +32,7 @@
 
 pub mod check;
 mod checkpoint;
+mod control;
 mod convert;
 mod error;
 mod files;
@@ -63,6 +64,7 @@ use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
 
 use checkpoint::Checkpoint;
 pub use checkpoint::{CheckpointWeights, Layout};
+pub use control::ControlNet;
 pub use error::{Error, Result, ValueError};
 pub use graphs::write_graph;
 pub use hydit_lora::Weighted;
@@ -89,13 +91,15 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let second = checkpoint.tokenizer(1)?;
     second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
 
+    let nets = control::find(options, &config.transformer)?;
     let mut graphs = graphs::build(options, &config);
     let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
         let opened = checkpoint.weights(*component)?;
-        if *component == Component::Vae && options.image_to_image {
-            check_encoder(&config.vae, &opened)?;
+        if *component == Component::Vae && options.has_image_encoder() {
+            let flag = if options.image_to_image { "image-to-image" } else { "control" };
+            check_encoder(&config.vae, &opened, flag)?;
         }
         opened.compare(graphs.iter(), &mut report);
         weights.push(opened);
@@ -103,6 +107,14 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let transformer = weights.iter().find(|part| part.component() == Component::Transformer);
     let naming = transformer.expect("every export has one").naming();
     let variant = variants::choose(options, &config, &checkpoint.names(), naming)?;
+    let mut controls = Vec::with_capacity(nets.len());
+    for net in nets {
+        let built = net.graphs(options);
+        net.weights.compare(built.iter(), &mut report);
+        graphs.push((Component::ControlNet, built));
+        weights.push(net.weights);
+        controls.push(net.entry);
+    }
     let unused = report.check()?;
     if !unused.is_empty() {
         progress.unused(&unused);
@@ -151,6 +163,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         cache_at_branch: options.cache_at_branch,
         loras: lora::entries(&loras),
         lora_slots: options.lora_slots,
+        controls,
         variant,
         model: config,
         graphs: graphs.iter().flat_map(|(_, graphs)| graphs).map(entry).collect(),
@@ -164,9 +177,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
 }
 
 /// Checks that there is an image encoder, and that its graph can be built.
-fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights) -> Result<()> {
+fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights, flag: &'static str) -> Result<()> {
     const FIRST: &str = "encoder.conv_in.weight";
-    let refused = |message| Err(Error::Flag { flag: "image-to-image", message });
+    let refused = |message| Err(Error::Flag { flag, message });
     if let Err(error) = cfg.validate_encoder() {
         return refused(format!("vae/config.json: {error}"));
     }
@@ -176,7 +189,7 @@ fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights) -> Result<()> {
     let file = weights.files().next().map(|file| file.path.display().to_string());
     refused(format!(
         "{} has no image encoder (no tensor `{FIRST}`): put the whole VAE there, or export without \
-         this flag, from text alone",
+         this flag",
         file.unwrap_or_default()
     ))
 }

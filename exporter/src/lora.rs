@@ -45,7 +45,8 @@ pub(crate) fn read(
         let tensors = graphs.iter().flat_map(GraphDef::tensors);
         tensors.map(|(name, shape)| (*component, name, shape))
     });
-    let layers = Layers::new(tensors.filter(|(component, ..)| *component != Component::Vae));
+    let rest = [Component::Vae, Component::ControlNet];
+    let layers = Layers::new(tensors.filter(|(component, ..)| !rest.contains(component)));
     let read = |lora: &Weighted| {
         let path = PathBuf::from(&lora.name);
         if !path.exists() {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{
-    Error, Merged, Options, Progress, Weighted, WeightsPlace, check, export, first_of, inspect,
-    synth, triton,
+    ControlNet, Error, Merged, Options, Progress, Weighted, WeightsPlace, check, export, first_of,
+    inspect, synth, triton,
 };
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
@@ -122,6 +122,9 @@ struct Synth {
     /// Use tiny text encoders and a tiny VAE instead of the released ones.
     #[arg(long)]
     small_text: bool,
+    /// Also write a ControlNet, as the folder controlnet of the checkpoint.
+    #[arg(long)]
+    control: bool,
     /// Element type of the weights.
     #[arg(long, value_enum, default_value_t = SynthDtype::Fp32)]
     dtype: SynthDtype,
@@ -175,6 +178,11 @@ struct Export {
     /// requests then name LoRAs, and each is drawn with its own.
     #[arg(long, value_name = "RANK")]
     lora_slots: Option<usize>,
+    /// ControlNet that requests may name, by the name before the equals sign: the folder of diffusers'
+    /// HunyuanDiT2DControlNetModel, or a file, also Tencent's; again for each. The image encoder is
+    /// written too.
+    #[arg(long, value_name = "NAME=PATH")]
+    control: Vec<ControlNet>,
     /// Where the graphs read their weights: in a copy (copy), in the order and type that engines
     /// read; or in the checkpoint's own files (in-place), which are linked into the artifact folder
     /// and take no space there, but are turned at every start.
@@ -323,7 +331,11 @@ fn run(cli: Cli) -> Result<()> {
             };
             let (dtype, seed) = (flags.dtype.into(), flags.seed);
             let storage = synth::Storage { dtype, seed, ..Default::default() };
-            synth::checkpoint(&synth::model(&flags.variant, &shape)?, &flags.out, &storage)?;
+            let model = synth::model(&flags.variant, &shape)?;
+            synth::checkpoint(&model, &flags.out, &storage)?;
+            if flags.control {
+                synth::control(&model.transformer, &flags.out.join("controlnet"), &storage)?;
+            }
             say(format_args!("wrote {}", flags.out.display()))?;
         }
         (None, Some(flags)) => {
@@ -338,6 +350,7 @@ fn run(cli: Cli) -> Result<()> {
                 target: flags.optimize_for,
                 loras: flags.lora,
                 lora_slots: flags.lora_slots,
+                controls: flags.control,
                 weights: flags.weights.into(),
                 image_to_image: flags.image_to_image,
                 full: flags.full,

@@ -6,6 +6,7 @@ use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{Precision, Target};
 use hydit_lora::Weighted;
 
+use crate::control::ControlNet;
 use crate::lora::Merged;
 
 /// The checkpoint to export, and how.
@@ -32,6 +33,8 @@ pub struct Options {
     pub loras: Vec<Weighted>,
     /// The largest rank of LoRAs that requests may name; `None` for graphs without slots.
     pub lora_slots: Option<usize>,
+    /// The ControlNets that requests may name. They need the image encoder, which is written too.
+    pub controls: Vec<ControlNet>,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// Whether to write the image encoder too, with which image to image begins.
@@ -58,12 +61,18 @@ impl Options {
             target: Target::Portable,
             loras: Vec::new(),
             lora_slots: None,
+            controls: Vec::new(),
             weights: WeightsPlace::Copy,
             image_to_image: false,
             full: false,
             single: false,
             variant: None,
         }
+    }
+
+    /// Whether the image encoder is written.
+    pub(crate) fn has_image_encoder(&self) -> bool {
+        self.image_to_image || !self.controls.is_empty()
     }
 }
 

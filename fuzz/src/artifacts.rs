@@ -19,8 +19,14 @@ static MODEL: LazyLock<Artifacts> =
 pub fn manifest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(manifest) = Manifest::from_yaml(text) else { return };
-    let sizes =
-        Sizes { batch: 2, grid_height: 80, grid_width: 80, height: 160, width: 160, rank: 64 };
+    let sizes = Sizes {
+        batch: 2,
+        grid_height: 80,
+        grid_width: 80,
+        height: 160,
+        width: 160,
+        ..Sizes::default()
+    };
     for graph in &manifest.graphs {
         let _ = manifest.flops(&graph.name, &sizes);
     }

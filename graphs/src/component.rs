@@ -11,10 +11,12 @@ pub enum Component {
     TextEncoder2,
     /// The autoencoder of images.
     Vae,
+    /// A ControlNet beside the transformer. A pipeline has any number of them.
+    ControlNet,
 }
 
 impl Component {
-    /// All components.
+    /// The components that every pipeline has.
     pub const ALL: [Component; 4] =
         [Component::Transformer, Component::TextEncoder, Component::TextEncoder2, Component::Vae];
 
@@ -25,6 +27,7 @@ impl Component {
             Component::TextEncoder => "text_encoder",
             Component::TextEncoder2 => "text_encoder_2",
             Component::Vae => "vae",
+            Component::ControlNet => "controlnet",
         }
     }
 
@@ -36,7 +39,7 @@ impl Component {
                 &["pooler.", "embeddings.position_ids", "cls.", "visual.", "text_projection"]
             }
             Component::TextEncoder2 => &["decoder.", "lm_head.", "logit_scale"],
-            Component::Transformer => &[],
+            Component::Transformer | Component::ControlNet => &[],
         };
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     }

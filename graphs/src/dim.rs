@@ -29,6 +29,8 @@ pub enum Symbol {
     Width,
     /// Rank of the LoRAs in a graph with slots for them.
     Rank,
+    /// Tokens of a control: as many as the image has, or 1 where there is no control.
+    ControlTokens,
 }
 
 /// The size of an axis: `factor * batch^a * grid_height^b * ...`
@@ -155,7 +157,7 @@ pub struct ParseDimError {
 }
 
 /// The values of all symbols, to evaluate a [`Dim`] or a [`Cost`] with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sizes {
     /// Value of [`Symbol::Batch`].
     pub batch: usize,
@@ -169,12 +171,14 @@ pub struct Sizes {
     pub width: usize,
     /// Value of [`Symbol::Rank`].
     pub rank: usize,
+    /// Value of [`Symbol::ControlTokens`].
+    pub control_tokens: usize,
 }
 
 impl Sizes {
     fn values(&self) -> [u64; Symbol::COUNT] {
-        let Sizes { batch, grid_height, grid_width, height, width, rank } = *self;
-        [batch, grid_height, grid_width, height, width, rank].map(|v| v as u64)
+        let Sizes { batch, grid_height, grid_width, height, width, rank, control_tokens } = *self;
+        [batch, grid_height, grid_width, height, width, rank, control_tokens].map(|v| v as u64)
     }
 }
 
@@ -272,8 +276,14 @@ mod tests {
             let error = text.trim_end_matches('*').parse::<Dim>().expect_err("a refusal");
             assert!(error.to_string().ends_with("is not a size: it is too large"), "{error}");
         }
-        let sizes =
-            Sizes { batch: 64, grid_height: 4, grid_width: 4, height: 8, width: 8, rank: 0 };
+        let sizes = Sizes {
+            batch: 64,
+            grid_height: 4,
+            grid_width: 4,
+            height: 8,
+            width: 8,
+            ..Sizes::default()
+        };
         let half: Dim = "9223372036854775808".parse().expect("a size");
         assert_eq!(Cost::from_iter([half, half, half]).at(&sizes), u64::MAX);
         let many: Dim = "batch*batch*batch*batch*batch*batch*batch*batch*batch*batch*batch"
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn cost_is_the_sum_of_its_terms() {
-        let sizes = Sizes { batch: 2, grid_height: 3, grid_width: 5, height: 0, width: 0, rank: 0 };
+        let sizes = Sizes { batch: 2, grid_height: 3, grid_width: 5, ..Sizes::default() };
         let tokens = Dim::tokens();
         let cost = Cost::from_iter([tokens * 7.into(), tokens * 3.into(), Symbol::Batch.into()]);
         assert_eq!(cost.at(&sizes), 15 * 10 + 2);

@@ -6,10 +6,12 @@
 //! `n..depth - n`, the shallow decoder the rest. Long skips go from block `l` to block
 //! `depth - 1 - l`, so the core's own never leave it, and its one output is what the cache keeps.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::builder::{Graph, GraphDef, Var, Weights};
 use crate::config::HunyuanDitConfig;
+use crate::control;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
 use crate::lora::stacks;
@@ -25,8 +27,14 @@ use crate::tensor::DType;
 /// Outputs: `text_states` `[b, text_len + text_len_t5, cross]`, `extra` `[b, hidden]`.
 pub fn conditioner(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("conditioner", options);
+    condition(cfg, &graph);
+    graph.finish()
+}
+
+/// What the [`conditioner`] consists of.
+pub(crate) fn condition(cfg: &HunyuanDitConfig, graph: &Graph) {
     let b = Dim::from(Symbol::Batch);
-    let embedders = Embedders::new(cfg, &graph);
+    let embedders = Embedders::new(cfg, graph);
     let states = |name: &str, len: usize, width: usize| {
         graph.input(name, DType::F32, &[b, len.into(), width.into()])
     };
@@ -46,7 +54,6 @@ pub fn conditioner(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> 
     }
     graph.output("text_states", embedders.text_states(bert, t5, bert_mask.concat(&[t5_mask], 1)));
     graph.output("extra", embedders.extra(t5, style));
-    graph.finish()
 }
 
 /// Builds the shallow encoder: patches, timestep and blocks `0..n`. It runs at every step.
@@ -75,7 +82,8 @@ pub fn shallow_encoder(
 /// Builds the deep core: blocks `n..depth - n`. It runs at refresh steps only.
 ///
 /// Inputs: `skip_{n - 1}`, which is the output of the encoder's last block, `temb`, `text_states`,
-/// `cos`, `sin`, with shapes as for [`shallow_encoder`].
+/// `cos`, `sin`, with shapes as for [`shallow_encoder`]; and the [controls](control) of its own long
+/// skips, in a graph that has them.
 /// Output: `deep` `[b, tokens, hidden]`, the one tensor that is cached. Like the skips it is fp32 in
 /// every precision.
 pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
@@ -90,7 +98,8 @@ pub fn deep_core(cfg: &HunyuanDitConfig, n: usize, options: impl Into<GraphOptio
 /// at every step.
 ///
 /// Inputs: `deep` `[b, tokens, hidden]`, `skip_0` .. `skip_{n - 1}`, `temb`, `text_states`, `cos`,
-/// `sin`, with shapes as for [`shallow_encoder`].
+/// `sin`, with shapes as for [`shallow_encoder`]; and the [controls](control) of these skips, in a
+/// graph that has them.
 /// Output: `noise_pred` `[b, out_channels, p * grid_height, p * grid_width]` in fp32.
 pub fn shallow_decoder(
     cfg: &HunyuanDitConfig,
@@ -107,7 +116,8 @@ pub fn shallow_decoder(
 }
 
 /// Builds encoder, core and decoder as one graph, for comparison and for runs without a cache. It
-/// has the inputs of [`shallow_encoder`] and the output of [`shallow_decoder`].
+/// has the inputs of [`shallow_encoder`], those of its controls, and the output of
+/// [`shallow_decoder`].
 pub fn full(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("full", options);
     let (x, temb) = embed(cfg, &graph);
@@ -122,7 +132,9 @@ pub fn skip_name(i: usize) -> String {
     format!("skip_{i}")
 }
 
-fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
+/// Declares what a step begins with; gives the patches of the latents and the timestep's embedding
+/// with the condition.
+pub(crate) fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
     let b = Dim::from(Symbol::Batch);
     let patch = Dim::from(cfg.patch_size);
     let [height, width] = [Symbol::GridHeight, Symbol::GridWidth].map(|side| patch * side.into());
@@ -133,28 +145,36 @@ fn embed<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
     (embedders.patches(latents).cast(DType::F32), embedders.timestep(timestep) + extra)
 }
 
-fn tokens_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph, name: &str) -> Var<'g> {
+pub(crate) fn tokens_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph, name: &str) -> Var<'g> {
     let shape = [Symbol::Batch.into(), Dim::tokens(), cfg.hidden_size.into()];
     graph.input(name, DType::F32, &shape)
 }
 
-fn temb_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> Var<'g> {
+pub(crate) fn temb_input<'g>(cfg: &HunyuanDitConfig, graph: &'g Graph) -> Var<'g> {
     graph.input("temb", DType::F32, &[Symbol::Batch.into(), cfg.hidden_size.into()])
 }
 
 /// The values and the config that all blocks of one graph share.
-struct Model<'c, 'g> {
-    cfg: &'c HunyuanDitConfig,
-    w: Weights<'g>,
+pub(crate) struct Model<'c, 'g> {
+    pub cfg: &'c HunyuanDitConfig,
+    pub w: Weights<'g>,
     temb: Var<'g>,
     text_states: Var<'g>,
     grid: Var<'g>,
     rope: Rope<'g>,
+    /// What is added to the long skips of blocks, by block.
+    controls: BTreeMap<usize, Var<'g>>,
 }
 
 impl<'c, 'g> Model<'c, 'g> {
-    /// Declares the inputs `text_states`, `cos` and `sin`, and the slots of a graph that has them.
-    fn new(cfg: &'c HunyuanDitConfig, graph: &'g Graph, n: usize, temb: Var<'g>) -> Model<'c, 'g> {
+    /// Declares the inputs `text_states`, `cos` and `sin`, and the controls and the slots of a graph
+    /// that has them.
+    pub fn new(
+        cfg: &'c HunyuanDitConfig,
+        graph: &'g Graph,
+        n: usize,
+        temb: Var<'g>,
+    ) -> Model<'c, 'g> {
         let text_len = (cfg.text_len + cfg.text_len_t5).into();
         let text_shape = [Symbol::Batch.into(), text_len, cfg.cross_attention_dim.into()];
         let text_states = graph.input("text_states", graph.compute(), &text_shape);
@@ -162,18 +182,25 @@ impl<'c, 'g> Model<'c, 'g> {
             [Symbol::GridHeight.into(), Symbol::GridWidth.into(), cfg.attention_head_dim.into()];
         let cos = graph.input("cos", DType::F32, &grid_shape);
         let sin = graph.input("sin", DType::F32, &grid_shape);
+        let controls = control::inputs(graph, cfg, n);
         if graph.options().lora_slots {
             graph.declare_slots(&stacks(graph.name(), cfg, n));
         }
         let rope = Rope::new(cos, sin);
-        Model { cfg, w: graph.root(), temb: temb.silu(), text_states, grid: cos, rope }
+        Model { cfg, w: graph.root(), temb: temb.silu(), text_states, grid: cos, rope, controls }
     }
 
     /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them.
-    fn blocks(&self, range: Range<usize>, mut x: Var<'g>, skips: &mut Vec<Var<'g>>) -> Var<'g> {
+    pub fn blocks(&self, range: Range<usize>, mut x: Var<'g>, skips: &mut Vec<Var<'g>>) -> Var<'g> {
         let half = self.cfg.num_layers / 2;
         for layer in range {
-            let skip = (layer > half).then(|| skips.pop().expect("one skip per block"));
+            let skip = (layer > half).then(|| {
+                let skip = skips.pop().expect("one skip per block");
+                match self.controls.get(&(self.cfg.num_layers - 1 - layer)) {
+                    Some(control) => skip.plus_spread(*control),
+                    None => skip,
+                }
+            });
             x = self.block(&self.w.pp("blocks").pp(layer), x, skip);
             if layer + 1 < half {
                 skips.push(x);

@@ -1,6 +1,8 @@
 //! What each graph of an export reads and makes: the contract between the graphs, and with those who
 //! run them. Written out here, so that it can be checked without building a graph.
 
+use crate::config::HunyuanDitConfig;
+use crate::control::{self, Part, before_name, control_name};
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
 use crate::lora::stacks;
@@ -116,8 +118,56 @@ pub(crate) fn interface(
         }
         _ => return None,
     };
+    if options.controls {
+        let control = |i| tensor(&control_name(i), DType::F32, &control::shape(dit));
+        inputs.extend(control::read_by(name, dit, n).map(control));
+    }
     if options.lora_slots {
         inputs.extend(stacks(name, dit, n).iter().flat_map(|stack| stack.specs(compute)));
     }
     Some(Interface { inputs, outputs })
+}
+
+/// The interface of the graph `part` of a ControlNet with the config `cfg`, beside `model`.
+pub(crate) fn control_interface(
+    part: Part,
+    cfg: &HunyuanDitConfig,
+    model: &ModelConfig,
+    n: usize,
+    options: GraphOptions,
+) -> Interface {
+    let model = ModelConfig { transformer: cfg.clone(), ..model.clone() };
+    let options = GraphOptions { lora_slots: false, controls: false, ..options };
+    let like = |name| interface(name, &model, n, options).expect("a graph of every export");
+    let named =
+        |name: String, shape: &[Dim]| TensorSpec { name, dtype: DType::F32, shape: shape.to_vec() };
+    let b = Dim::from(Symbol::Batch);
+    let tokens = |name: &str| named(name.to_string(), &[b, Dim::tokens(), cfg.hidden_size.into()]);
+    let temb = named("temb".to_string(), &[b, cfg.hidden_size.into()]);
+    let (mut inputs, mut outputs, range) = match part {
+        Part::Conditioner => {
+            let Interface { mut inputs, mut outputs } = like("conditioner");
+            let latents = like("shallow-encoder").inputs.swap_remove(0);
+            inputs.push(TensorSpec { name: "control_latents".to_string(), ..latents });
+            outputs.push(tokens("hint"));
+            return Interface { inputs, outputs };
+        }
+        Part::Encoder => {
+            let mut inputs = like("shallow-encoder").inputs;
+            inputs.insert(3, tokens("hint"));
+            (inputs, Vec::new(), 0..n)
+        }
+        Part::Core => {
+            let mut inputs = like("deep-core").inputs;
+            inputs[0] = tokens("hidden_states");
+            (inputs, Vec::new(), n..control::count(cfg))
+        }
+    };
+    inputs.push(named("conditioning_scale".to_string(), &[b, Dim::ONE, Dim::ONE]));
+    inputs.extend(range.clone().map(|i| named(before_name(i), &control::shape(cfg))));
+    outputs.extend(range.map(|i| tokens(&control_name(i))));
+    if part == Part::Encoder && Part::Core.is_in(cfg, n) {
+        outputs.extend([tokens("hidden_states"), temb]);
+    }
+    Interface { inputs, outputs }
 }

@@ -27,7 +27,7 @@
 //! assert!(weights.contains(&"blocks.1.attn1.to_q.weight"));
 //! assert!(!weights.contains(&"blocks.0.attn1.to_q.weight"));
 //! // Its cost is a polynomial of the free sizes.
-//! let sizes = Sizes { batch: 2, grid_height: 8, grid_width: 8, height: 16, width: 16, rank: 0 };
+//! let sizes = Sizes { batch: 2, grid_height: 8, grid_width: 8, height: 16, width: 16, ..Sizes::default() };
 //! println!("{} MFLOP, {} bytes of ONNX", core.flops.at(&sizes) / 1_000_000, core.encode().len());
 //! ```
 //!
@@ -45,6 +45,7 @@ mod builder;
 pub mod check;
 mod component;
 pub mod config;
+pub mod control;
 mod dim;
 mod embedders;
 pub mod hunyuan_dit;

@@ -8,8 +8,9 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
+use crate::control::{self, Part};
 use crate::dim::{Cost, Sizes};
-use crate::interface::{GRAPHS, Interface, OPTIONAL, interface};
+use crate::interface::{GRAPHS, Interface, OPTIONAL, control_interface, interface};
 use crate::lora;
 use crate::options::{GraphOptions, Precision, Target};
 use crate::scheduler::NoiseSchedule;
@@ -49,6 +50,9 @@ pub struct Manifest {
     /// The largest rank of LoRAs that requests may name; none if the graphs have no [slots](lora).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora_slots: Option<usize>,
+    /// The ControlNets that requests may name; none if the graphs read no [controls](control).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<ControlEntry>,
     /// How to use the model.
     pub variant: Variant,
     /// The configs of all components.
@@ -71,6 +75,24 @@ pub struct LoraEntry {
     pub sha256: String,
     /// The factor with which it was merged.
     pub weight: f32,
+}
+
+/// A ControlNet of the export.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlEntry {
+    /// Its name, by which requests choose it.
+    pub name: String,
+    /// Its config, in the form of the transformer's: `num_layers` is the transformer's.
+    pub config: HunyuanDitConfig,
+}
+
+impl ControlEntry {
+    /// The names of its graphs in an export that is cut at `n`, in the order in which they run.
+    pub fn graphs(&self, n: usize) -> impl Iterator<Item = (Part, String)> {
+        let parts = Part::ALL.into_iter().filter(move |part| part.is_in(&self.config, n));
+        parts.map(|part| (part, part.graph(&self.name)))
+    }
 }
 
 /// The configs of all components, named as the folders of a diffusers pipeline.
@@ -206,6 +228,7 @@ impl Manifest {
         manifest.check_names()?;
         manifest.model.validate()?;
         manifest.check_numbers()?;
+        manifest.check_controls()?;
         manifest.check_graphs()?;
         Ok(manifest)
     }
@@ -217,8 +240,9 @@ impl Manifest {
 
     /// What the graphs are built for.
     pub fn graph_options(&self) -> GraphOptions {
-        let Manifest { precision, target, lora_slots, .. } = *self;
-        GraphOptions { precision, target, lora_slots: lora_slots.is_some() }
+        let Manifest { precision, target, lora_slots, ref controls, .. } = *self;
+        let (lora_slots, controls) = (lora_slots.is_some(), !controls.is_empty());
+        GraphOptions { precision, target, lora_slots, controls }
     }
 
     /// The graph called `name`.
@@ -293,13 +317,50 @@ impl Manifest {
         Ok(())
     }
 
+    /// Checks the ControlNets, and that what they read and make is the transformer's.
+    fn check_controls(&self) -> Result<(), ManifestError> {
+        for (i, ControlEntry { name, config }) in self.controls.iter().enumerate() {
+            let field = |field: &str| format!("controls[{i}].{field}");
+            if let Err(expected) = control::check_name(name) {
+                let found: String = name.chars().take(60).collect();
+                return wrong(&field("name"), found.escape_debug(), expected);
+            }
+            if self.controls[..i].iter().any(|other| other.name == *name) {
+                return wrong(&field("name"), name, "a name of its own");
+            }
+            let part = "controls";
+            config.validate().map_err(|source| ManifestError::Config { part, source })?;
+            if let Some((name, found, expected)) = control::differs(config, &self.model.transformer)
+            {
+                return wrong(&field(name), found, format!("{expected}, as the transformer's"));
+            }
+        }
+        if self.controls.is_empty() || self.has_image_encoder() {
+            return Ok(());
+        }
+        Err(ManifestError::Graph("vae-encoder".to_string()))
+    }
+
+    /// The interface of the graph `name`, if it is one of this export.
+    fn interface(&self, name: &str) -> Option<Interface> {
+        let (model, n, options) = (&self.model, self.cache_at_branch, self.graph_options());
+        interface(name, model, n, options).or_else(|| {
+            let of_net = |entry: &ControlEntry| {
+                let (part, _) = entry.graphs(n).find(|(_, graph)| graph == name)?;
+                Some(control_interface(part, &entry.config, model, n, options))
+            };
+            self.controls.iter().find_map(of_net)
+        })
+    }
+
     /// Checks that all graphs are there, each once and with the inputs and outputs that the configs
     /// give it.
     fn check_graphs(&self) -> Result<(), ManifestError> {
         GRAPHS.iter().try_for_each(|name| self.graph(name).map(drop))?;
+        let nets = self.controls.iter().flat_map(|entry| entry.graphs(self.cache_at_branch));
+        nets.into_iter().try_for_each(|(_, name)| self.graph(&name).map(drop))?;
         for (i, graph) in self.graphs.iter().enumerate() {
-            let (model, n, options) = (&self.model, self.cache_at_branch, self.graph_options());
-            let known = interface(&graph.name, model, n, options);
+            let known = self.interface(&graph.name);
             let repeated = self.graphs[..i].iter().any(|other| other.name == graph.name);
             let Some(Interface { inputs, outputs }) = known.filter(|_| !repeated) else {
                 let found: String = graph.name.chars().take(60).collect();

@@ -28,6 +28,16 @@ impl<'g> Var<'g> {
         self.graph.node(op, &[Some(self), Some(other)], &[], (dtype, shape), Dim::ONE)
     }
 
+    /// The sum with `other`, each of whose axes has at run time as many elements as that of `self`,
+    /// or one.
+    #[track_caller]
+    pub fn plus_spread(self, other: Var<'g>) -> Var<'g> {
+        assert_eq!(self.dtype(), other.dtype(), "Add of two types");
+        assert_eq!(self.rank(), other.rank(), "Add of two ranks");
+        let output = (self.dtype(), self.shape());
+        self.graph.node("Add", &[Some(self), Some(other)], &[], output, Dim::ONE)
+    }
+
     /// The logistic function, `1 / (1 + e^-x)`.
     pub fn sigmoid(self) -> Var<'g> {
         self.unary("Sigmoid", 3)

@@ -58,6 +58,8 @@ pub struct GraphOptions {
     pub target: Target,
     /// Whether the transformer has [slots](crate::lora) for LoRAs.
     pub lora_slots: bool,
+    /// Whether the transformer reads the [controls](crate::control) of ControlNets.
+    pub controls: bool,
 }
 
 /// A precision that is useless or impossible on a target. The message says why, and what to use
@@ -155,7 +157,7 @@ impl From<Precision> for GraphOptions {
 
 impl From<(Precision, Target)> for GraphOptions {
     fn from((precision, target): (Precision, Target)) -> GraphOptions {
-        GraphOptions { precision, target, lora_slots: false }
+        GraphOptions { precision, target, lora_slots: false, controls: false }
     }
 }
 

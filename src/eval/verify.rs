@@ -41,8 +41,15 @@ impl Tolerance {
 }
 
 /// Sizes small enough for any model: two rows, a grid that is not square.
-const SIZES: Sizes =
-    Sizes { batch: 2, grid_height: 4, grid_width: 6, height: 8, width: 12, rank: 3 };
+const SIZES: Sizes = Sizes {
+    batch: 2,
+    grid_height: 4,
+    grid_width: 6,
+    height: 8,
+    width: 12,
+    rank: 3,
+    control_tokens: 24,
+};
 
 /// Tensors of an engine by name: what a graph reads and what it has made.
 #[derive(Default)]

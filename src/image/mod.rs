@@ -3,12 +3,14 @@
 //! [`Image`] is the picture; `file` writes and reads PNG files with text chunks, [`encode`] makes
 //! the files of all formats. [`Decoded`] is an image of strangers, which [`resize`] brings to size.
 
+mod canny;
 mod decode;
 mod encode;
 mod error;
 mod file;
 mod resize;
 
+pub use canny::canny;
 pub use decode::Decoded;
 pub use encode::{Format, encode};
 pub use error::ImageError;

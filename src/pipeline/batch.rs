@@ -10,6 +10,7 @@ use std::rc::Rc;
 use hydit_graphs::{Manifest, Precision, Sizes};
 
 use super::conditioner::Condition;
+use super::control::{Controls, NetCondition};
 use super::cost::sizes;
 use super::denoise::Rows;
 use super::transformer::Shallow;
@@ -38,11 +39,13 @@ fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
 /// Whether `one` and `other` can share calls, each row coming out as it would alone.
 ///
 /// They must be of one size and have the same LoRAs, which the graphs read once for all rows of a
-/// call; and neither may decide step by step, since a decision waits for the
-/// request's own shallow encoder.
+/// call; neither may decide step by step, since a decision waits for the request's own shallow
+/// encoder; and neither may have ControlNets, whose graphs all rows of a call would run through.
 pub fn can_batch(manifest: &Manifest, backend: &Backend, one: &Request, other: &Request) -> bool {
     (one.width, one.height) == (other.width, other.height)
         && one.loras == other.loras
+        && one.controls.is_empty()
+        && other.controls.is_empty()
         && !one.cache_policy.is_reactive()
         && !other.cache_policy.is_reactive()
         && rows_mix(manifest, backend, one)
@@ -110,6 +113,12 @@ impl<'a> RowGroup<'a> {
         &self.condition
     }
 
+    /// The ControlNets that count at this step.
+    pub(crate) fn nets(&self) -> impl Iterator<Item = &NetCondition> {
+        let step = self.rows[0].step;
+        self.condition.nets.iter().filter(move |net| net.steps.contains(&step))
+    }
+
     /// Bytes of the attention scores of one layer with `heads`, where they are a tensor.
     pub(crate) fn score_bytes(&self, heads: usize) -> usize {
         let rows: usize = self.rows.iter().map(|rows| rows.count()).sum();
@@ -160,7 +169,8 @@ impl<'a> RowGroup<'a> {
         let skips = vec![Value::stacked(&x.iter().collect::<Vec<_>>())?];
         let temb = Value::stacked(&temb.iter().collect::<Vec<_>>())?;
         let condition = Rc::new(Condition::stacked(&conditions)?);
-        Ok(Some((RowGroup { rows: chosen, condition }, Shallow { skips, temb })))
+        let shallow = Shallow { skips, temb, controls: Controls::default() };
+        Ok(Some((RowGroup { rows: chosen, condition }, shallow)))
     }
 
     /// `value`, of all rows of the group, as one value for each member.

@@ -3,23 +3,30 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hydit_graphs::Manifest;
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::control::Part;
+use hydit_graphs::manifest::ControlEntry;
 use hydit_graphs::variant::RopeConvention;
+use hydit_graphs::{Manifest, Sizes};
 
 use super::batch::rows_together;
+use super::control::{NetCondition, Nets};
 use super::cost::sizes;
+use super::images::EncodedImages;
 use super::lora::LoraInputs;
 use super::rope;
 use super::text::{Encoded, PromptEmbeds};
 use crate::artifacts::Artifacts;
 use crate::error::Result;
 use crate::request::Request;
-use crate::runtime::{Backend, Session, Value};
+use crate::runtime::{Backend, Outputs, Session, Value};
 use crate::timing::Stage;
 
-/// The conditioner graph.
+/// The conditioner graph of the transformer, or of a ControlNet.
 pub(crate) struct Conditioner {
     session: Session,
+    /// Whether it reads size and style.
+    styled: bool,
     artifacts: Arc<Artifacts>,
     backend: Backend,
 }
@@ -37,6 +44,11 @@ pub(crate) struct Condition {
     pub sin: Rc<Value>,
     /// The LoRAs, the same for all rows: the inputs of graphs with slots have no axis for rows.
     pub loras: Rc<LoraInputs>,
+    /// The ControlNets of the request.
+    pub nets: Vec<NetCondition>,
+    /// `[rows, 1, hidden]`: zeros, which stand for the controls where no ControlNet counts; `None`,
+    /// of an export without ControlNets.
+    pub no_control: Option<Rc<Value>>,
 }
 
 impl Condition {
@@ -45,24 +57,48 @@ impl Condition {
         self.extra.shape()[0]
     }
 
-    /// One condition for the rows of all `parts`, which are of one size.
+    /// One condition for the rows of all `parts`, which are of one size and without ControlNets.
     pub fn stacked(parts: &[Rc<Condition>]) -> Result<Condition> {
         let states: Vec<&Value> = parts.iter().map(|part| &part.text_states).collect();
         let extra: Vec<&Value> = parts.iter().map(|part| &part.extra).collect();
+        let zeros: Vec<&Value> =
+            parts.iter().filter_map(|part| part.no_control.as_deref()).collect();
+        let no_control = if zeros.is_empty() { None } else { Some(Value::stacked(&zeros)?) };
         Ok(Condition {
             text_states: Value::stacked(&states)?,
             extra: Value::stacked(&extra)?,
             cos: parts[0].cos.clone(),
             sin: parts[0].sin.clone(),
             loras: parts[0].loras.clone(),
+            nets: Vec::new(),
+            no_control: no_control.map(Rc::new),
         })
     }
 }
 
 impl Conditioner {
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Conditioner> {
-        let session = artifacts.load_seldom("conditioner", backend)?;
-        Ok(Conditioner { session, artifacts: artifacts.clone(), backend: backend.clone() })
+        Conditioner::open("conditioner", &artifacts.manifest.model.transformer, artifacts, backend)
+    }
+
+    /// That of a ControlNet.
+    pub fn of_net(
+        net: &ControlEntry,
+        artifacts: &Arc<Artifacts>,
+        backend: &Backend,
+    ) -> Result<Conditioner> {
+        Conditioner::open(&Part::Conditioner.graph(&net.name), &net.config, artifacts, backend)
+    }
+
+    fn open(
+        graph: &str,
+        config: &HunyuanDitConfig,
+        artifacts: &Arc<Artifacts>,
+        backend: &Backend,
+    ) -> Result<Conditioner> {
+        let session = artifacts.load_seldom(graph, backend)?;
+        let styled = config.use_style_cond_and_image_meta_size;
+        Ok(Conditioner { session, styled, artifacts: artifacts.clone(), backend: backend.clone() })
     }
 
     /// One condition for the whole batch `[negative rows, positive rows]`; or where each row runs
@@ -72,8 +108,11 @@ impl Conditioner {
         request: &Request,
         prompt: &PromptEmbeds,
         loras: &Rc<LoraInputs>,
+        images: &EncodedImages,
+        nets: &mut Nets,
     ) -> Result<Vec<Rc<Condition>>> {
-        let manifest = &self.artifacts.manifest;
+        let artifacts = self.artifacts.clone();
+        let manifest = &artifacts.manifest;
         let sizes = sizes(manifest, request);
         let texts = 0..prompt.bert.shape[0];
         let calls: Vec<Vec<usize>> = match rows_together(self.backend.provider(), &sizes) {
@@ -88,9 +127,53 @@ impl Conditioner {
         let _timed = self.backend.timer().start(Stage::Conditioner);
         let mut conditions = Vec::with_capacity(calls.len());
         for rows in calls {
-            let [text_states, extra] = self.condition(request, prompt, &rows, loras)?;
+            let loras_here = loras.of_graph("conditioner").collect();
+            let mut outputs = self.condition(request, prompt, &rows, loras_here)?;
+            let [text_states, extra] = [outputs.take("text_states")?, outputs.take("extra")?];
+            drop(outputs);
+            let no_control = if manifest.controls.is_empty() {
+                None
+            } else {
+                let hidden = manifest.model.transformer.hidden_size;
+                let zeros = vec![0.0; rows.len() * hidden];
+                Some(self.table(&[rows.len(), 1, hidden], &zeros)?)
+            };
+            let nets = self.nets(request, prompt, &rows, &sizes, images, nets)?;
             let (cos, sin, loras) = (cos.clone(), sin.clone(), loras.clone());
-            conditions.push(Rc::new(Condition { text_states, extra, cos, sin, loras }));
+            let condition = Condition { text_states, extra, cos, sin, loras, nets, no_control };
+            conditions.push(Rc::new(condition));
+        }
+        Ok(conditions)
+    }
+
+    /// What the ControlNets of `request` read at every step of one call.
+    fn nets(
+        &self,
+        request: &Request,
+        prompt: &PromptEmbeds,
+        rows: &[usize],
+        sizes: &Sizes,
+        images: &EncodedImages,
+        nets: &mut Nets,
+    ) -> Result<Vec<NetCondition>> {
+        let channels = self.artifacts.manifest.model.transformer.in_channels;
+        let shape = [rows.len(), channels, sizes.height, sizes.width];
+        let mut conditions = Vec::with_capacity(request.controls.len());
+        for (control, latents) in request.controls.iter().zip(&images.controls) {
+            let latents = self.backend.tensor_f32(&shape, &latents.repeat(rows.len()))?;
+            let more = vec![("control_latents", &latents)];
+            let conditioner = nets.conditioner(&control.name);
+            let mut outputs = conditioner.condition(request, prompt, rows, more)?;
+            let scales = vec![control.weight; rows.len()];
+            let scale = self.backend.tensor_f32(&[rows.len(), 1, 1], &scales)?;
+            conditions.push(NetCondition {
+                name: control.name.clone(),
+                steps: control.steps(request.steps_taken()),
+                text_states: outputs.take("text_states")?,
+                extra: outputs.take("extra")?,
+                hint: outputs.take("hint")?,
+                scale: self.backend.to_device(scale)?,
+            });
         }
         Ok(conditions)
     }
@@ -99,14 +182,14 @@ impl Conditioner {
         Ok(Rc::new(self.backend.to_device(self.backend.tensor_f32(shape, numbers)?)?))
     }
 
-    /// `text_states` and `extra` of one call, whose rows are `rows` of `prompt`.
-    fn condition(
-        &mut self,
+    /// The outputs of one call, whose rows are `rows` of `prompt`, and which reads `more` besides.
+    fn condition<'a>(
+        &'a mut self,
         request: &Request,
         prompt: &PromptEmbeds,
         rows: &[usize],
-        loras: &LoraInputs,
-    ) -> Result<[Value; 2]> {
+        more: Vec<(&str, &Value)>,
+    ) -> Result<Outputs<'a>> {
         let (bert, bert_mask) = self.rows_of(&prompt.bert, rows)?;
         let (t5, t5_mask) = self.rows_of(&prompt.t5, rows)?;
         let mut inputs = vec![
@@ -119,9 +202,8 @@ impl Conditioner {
         if let Some((size, style)) = &style {
             inputs.extend([("image_meta_size", size), ("style", style)]);
         }
-        inputs.extend(loras.of_graph("conditioner"));
-        let mut outputs = self.session.run_by_name(&inputs)?;
-        Ok([outputs.take("text_states")?, outputs.take("extra")?])
+        inputs.extend(more);
+        Ok(self.session.run_by_name(&inputs)?)
     }
 
     /// States `[rows, length, width]` and mask `[rows, length]` of some `rows` of `encoded`.
@@ -136,28 +218,32 @@ impl Conditioner {
     }
 
     fn style(&self, request: &Request, rows: usize) -> Result<Option<(Value, Value)>> {
-        let Some((size, style)) = style(&self.artifacts.manifest, request, rows) else {
+        if !self.styled {
             return Ok(None);
-        };
+        }
+        let (size, style) = style_of(&self.artifacts.manifest, request, rows);
         let size = self.backend.tensor_f32(&[rows, 6], &size)?;
         Ok(Some((size, self.backend.tensor_i64(&[rows], &style)?)))
     }
 }
 
-/// The size and style conditions of models up to v1.1, `[rows, 6]` and `[rows]`: size trained on,
-/// size wanted in the reference's order, crop; and style 0.
+/// The size and style conditions of a model that has them: [`style_of`].
 pub(crate) fn style(
     manifest: &Manifest,
     request: &Request,
     rows: usize,
 ) -> Option<(Vec<f32>, Vec<i64>)> {
-    if !manifest.model.transformer.use_style_cond_and_image_meta_size {
-        return None;
-    }
+    let styled = manifest.model.transformer.use_style_cond_and_image_meta_size;
+    styled.then(|| style_of(manifest, request, rows))
+}
+
+/// The size and style conditions of models up to v1.1, `[rows, 6]` and `[rows]`: size trained on,
+/// size wanted in the reference's order, crop; and style 0.
+fn style_of(manifest: &Manifest, request: &Request, rows: usize) -> (Vec<f32>, Vec<i64>) {
     let (height, width) = (request.height as f32, request.width as f32);
     let [first, second] = match manifest.variant.rope_convention {
         RopeConvention::Diffusers => [height, width],
         RopeConvention::Tencent => [width, height],
     };
-    Some(([1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows), vec![0; rows]))
+    ([1024.0, 1024.0, first, second, 0.0, 0.0].repeat(rows), vec![0; rows])
 }

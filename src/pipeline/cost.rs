@@ -1,5 +1,6 @@
 //! How large the tensors of a request are, and what its steps cost.
 
+use hydit_graphs::control::Part;
 use hydit_graphs::{Manifest, Sizes};
 
 use crate::cache::{Decision, speed_up};
@@ -18,7 +19,7 @@ pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
         grid_width: width / patch,
         height,
         width,
-        rank: 0,
+        ..Sizes::default()
     }
 }
 
@@ -32,12 +33,21 @@ pub struct StepCosts {
 }
 
 impl StepCosts {
-    /// The costs of the steps of `request` on the model of `manifest`.
+    /// The costs of the steps of `request` on the model of `manifest`. A ControlNet that counts for a
+    /// share of the steps costs that share at each.
     pub fn of(manifest: &Manifest, request: &Request) -> StepCosts {
         let sizes = sizes(manifest, request);
-        let cached =
+        let mut cached =
             manifest.flops("shallow-encoder", &sizes) + manifest.flops("shallow-decoder", &sizes);
-        StepCosts { full: cached + manifest.flops("deep-core", &sizes), cached }
+        let mut core = manifest.flops("deep-core", &sizes);
+        let steps = request.steps_taken();
+        for control in &request.controls {
+            let share = control.steps(steps).len() as f64 / steps.max(1) as f64;
+            let of = |part: Part| share * manifest.flops(&part.graph(&control.name), &sizes);
+            cached += of(Part::Encoder);
+            core += of(Part::Core);
+        }
+        StepCosts { full: cached + core, cached }
     }
 
     /// How many times faster than an uncached loop `plan` can be.

@@ -72,6 +72,8 @@ pub struct Rows {
     pub(crate) latents: Value,
     /// `[rows]`, likewise.
     pub(crate) timestep: Value,
+    /// Index of the step under way.
+    pub(crate) step: usize,
     /// What the step under way does.
     pub(crate) decision: Decision,
     /// How many outputs of the deep core the plan needs.
@@ -128,6 +130,7 @@ impl DenoiseState {
                 condition: conditions[i * count * conditions.len() / sizes.batch].clone(),
                 latents: backend.tensor_f32(&shape, latents)?,
                 timestep: backend.tensor_f32(&[count], &vec![0.0; count])?,
+                step: 0,
                 decision: Decision::Refresh,
                 keeps: request.plan().keeps(),
                 kept: VecDeque::new(),
@@ -239,6 +242,7 @@ impl DenoiseState {
             rows.latents.write_f32(latents)?;
             rows.timestep.write_f32(&vec![timestep; rows.count()])?;
             rows.forecast = None;
+            rows.step = sampler.step;
             if let Plan::Planned(decisions) = plan {
                 rows.decision = decisions[sampler.step];
             }

@@ -5,11 +5,13 @@
 pub mod batch;
 pub mod component;
 mod conditioner;
+mod control;
 pub mod cost;
 pub mod denoise;
 pub mod device_math;
 pub mod first_latents;
 mod guidance;
+pub mod images;
 pub mod lora;
 pub mod preview;
 pub mod rope;
@@ -27,6 +29,7 @@ use self::component::{Component, Loaded};
 use self::cost::sizes;
 use self::denoise::{DenoiseState, Denoised, Step};
 use self::first_latents::Moments;
+use self::images::EncodedImages;
 use self::text::TextEncoders;
 use self::transformer::Transformer;
 use crate::artifacts::Artifacts;
@@ -120,9 +123,9 @@ impl Pipeline {
         let timer = self.backend.timer();
         timer.record();
         let prompt = self.text_encoders()?.encode(request)?;
-        let moments = self.encode(request)?;
+        let images = self.encode(request)?;
         let mut transformer = self.transformer()?;
-        let mut state = transformer.begin(request, &prompt, moments.as_ref())?;
+        let mut state = transformer.begin(request, &prompt, &images)?;
         let began = Instant::now();
         while !state.is_done() {
             on_step(transformer.step(&mut state)?);
@@ -143,8 +146,8 @@ impl Pipeline {
     /// What the backend says.
     pub fn begin(&mut self, request: &CheckedRequest) -> Result<DenoiseState> {
         let prompt = self.text_encoders()?.encode(request)?;
-        let moments = self.encode(request)?;
-        self.transformer()?.begin(request, &prompt, moments.as_ref())
+        let images = self.encode(request)?;
+        self.transformer()?.begin(request, &prompt, &images)
     }
 
     /// The text encoders, loaded now on a [low-memory](Backend::low_memory) backend.
@@ -163,27 +166,44 @@ impl Pipeline {
         self.transformer.load(&self.artifacts, &self.backend)
     }
 
-    /// The distribution of the latents of the image that `request` is made from; `None` if it has
-    /// none.
+    /// The latents of the images that `request` brings along: the one that it is made from, and those
+    /// of its ControlNets.
     ///
     /// # Errors
     /// When a value is not finite, or what the backend says.
-    pub fn encode(&mut self, request: &CheckedRequest) -> Result<Option<Moments>> {
-        let Some(init_image) = &request.init_image else { return Ok(None) };
-        let pixels = init_image.pixels();
-        let mut encoder = self.vae_encoder.load(&self.artifacts, &self.backend)?;
-        let shape = [1, 3, request.height, request.width];
-        let image = self.backend.tensor_f32(&shape, &pixels.planes())?;
-        let timed = self.backend.timer().start(Stage::VaeEncoder);
-        let moments = encoder.run_single(&[("image", &image)])?;
-        drop(timed);
-        let values = moments.read_f32()?.to_vec();
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(Error::NotEncoded);
+    pub fn encode(&mut self, request: &CheckedRequest) -> Result<EncodedImages> {
+        let Request { init_image, controls, .. } = &**request;
+        let mut images = EncodedImages::default();
+        if init_image.is_none() && controls.is_empty() {
+            return Ok(images);
         }
         let vae = &self.artifacts.manifest.model.vae;
-        let repaint = pixels.repaint_latents(vae.factor());
-        Ok(Some(Moments::new(values, vae.scaling_factor, repaint)))
+        let shape = [1, 3, request.height, request.width];
+        let mut encoder = self.vae_encoder.load(&self.artifacts, &self.backend)?;
+        let mut encode = |planes: &[f32]| -> Result<Vec<f32>> {
+            let image = self.backend.tensor_f32(&shape, planes)?;
+            let timed = self.backend.timer().start(Stage::VaeEncoder);
+            let moments = encoder.run_single(&[("image", &image)])?;
+            drop(timed);
+            let values = moments.read_f32()?.to_vec();
+            match values.iter().all(|value| value.is_finite()) {
+                true => Ok(values),
+                false => Err(Error::NotEncoded),
+            }
+        };
+        if let Some(init_image) = init_image {
+            let pixels = init_image.pixels();
+            let repaint = pixels.repaint_latents(vae.factor());
+            let values = encode(&pixels.planes())?;
+            images.init = Some(Moments::new(values, vae.scaling_factor, repaint));
+        }
+        for control in controls {
+            let mut means = encode(&control.planes())?;
+            means.truncate(means.len() / 2);
+            means.iter_mut().for_each(|mean| *mean *= vae.scaling_factor);
+            images.controls.push(means);
+        }
+        Ok(images)
     }
 
     /// The images of clean `latents`, `[images, channels, h, w]`, of the size of `request`.

@@ -75,7 +75,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// from an image or with LoRAs.
+    /// from an image, with LoRAs or with ControlNets.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -87,6 +87,10 @@ impl Tabulator {
             let message =
                 "the pipeline in one file has no slots for LoRAs: merge them at the export";
             return Err(Error::Request { field: "loras", message: message.to_string() });
+        }
+        if !request.controls.is_empty() {
+            let message = "the pipeline in one file has no inputs for ControlNets".to_string();
+            return Err(Error::Request { field: "controls", message });
         }
         if request.init_image.is_some() {
             let message = "the pipeline in one file draws from text alone".to_string();

@@ -7,9 +7,10 @@ use hydit_graphs::hunyuan_dit::skip_name;
 
 use super::batch::{RowGroup, Stacked};
 use super::conditioner::{Condition, Conditioner};
+use super::control::{Controls, Nets};
 use super::denoise::{DenoiseState, Rows, Step};
 use super::device_math::DeviceMath;
-use super::first_latents::Moments;
+use super::images::EncodedImages;
 use super::lora::LoraCache;
 use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
@@ -30,6 +31,7 @@ pub struct Transformer {
     core: Session,
     decoder: Session,
     math: DeviceMath,
+    nets: Nets,
     loras: LoraCache,
     /// Names of the skip connections across the cut, outermost first.
     skips: Vec<String>,
@@ -44,6 +46,8 @@ pub struct Shallow {
     pub(crate) skips: Vec<Value>,
     /// `[rows, hidden]`, the timestep's embedding and the condition.
     pub(crate) temb: Value,
+    /// What the ControlNets that count make of the rows.
+    pub(crate) controls: Controls,
 }
 
 impl Shallow {
@@ -72,6 +76,7 @@ impl Transformer {
             core: load("deep-core")?,
             decoder,
             math: DeviceMath::new(&artifacts.manifest, backend),
+            nets: Nets::new(artifacts, backend),
             loras: LoraCache::default(),
             skips: (0..artifacts.manifest.cache_at_branch).map(skip_name).collect(),
             artifacts: artifacts.clone(),
@@ -80,30 +85,33 @@ impl Transformer {
         })
     }
 
-    /// Takes `request`, whose prompts are encoded in `prompt` and whose image in `moments`, to its
-    /// first step.
+    /// Takes `request`, whose prompts are encoded in `prompt` and whose `images` are, to its first
+    /// step.
     ///
     /// # Errors
-    /// When a graph fails, or one that the request's cache policy needs does not load.
+    /// When a graph fails, or one that the request's cache policy or its ControlNets need does not
+    /// load.
     ///
     /// # Panics
-    /// When the request was checked against another model, or has an image and there are no
-    /// `moments`.
+    /// When the request was checked against another model, or `images` are not those that it has.
     #[track_caller]
     pub fn begin(
         &mut self,
         request: &CheckedRequest,
         prompt: &PromptEmbeds,
-        moments: Option<&Moments>,
+        images: &EncodedImages,
     ) -> Result<DenoiseState> {
         assert!(request.is_for(&self.artifacts), "the request was checked against another model");
-        assert_eq!(request.init_image.is_some(), moments.is_some(), "an image and its moments");
+        let EncodedImages { init, controls } = images;
+        assert_eq!(request.init_image.is_some(), init.is_some(), "an image and its moments");
+        assert_eq!(request.controls.len(), controls.len(), "images of ControlNets");
+        self.nets.prepare(request)?;
         self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
         let loras = self.loras.get(manifest, backend, request.chosen_loras())?;
-        let conditions = self.conditioner.run(request, prompt, &loras)?;
+        let conditions = self.conditioner.run(request, prompt, &loras, images, &mut self.nets)?;
         let truncated = prompt.truncated.clone();
-        DenoiseState::new(backend, manifest, request, truncated, &conditions, moments)
+        DenoiseState::new(backend, manifest, request, truncated, &conditions, init.as_ref())
     }
 
     /// Takes `state`, which is not done, one step on.
@@ -223,11 +231,10 @@ impl Transformer {
     /// Runs the shallow encoder for each group, on the latents and timesteps that were
     /// [written](DenoiseState::write_inputs) into its rows.
     pub(crate) fn encode(&mut self, groups: &[RowGroup<'_>]) -> Result<Vec<Shallow>> {
-        let _timed = self.timer.start(Stage::Encoder);
         self.keep_or_give_back(groups);
         let mut shallow = Vec::with_capacity(groups.len());
         for group in groups {
-            let Condition { text_states, extra, cos, sin, loras } = group.condition();
+            let Condition { text_states, extra, cos, sin, loras, .. } = group.condition();
             let (latents, timestep) = (group.latents()?, group.timestep()?);
             let mut inputs: Vec<(&str, &Value)> = vec![
                 ("latents", &latents),
@@ -238,12 +245,16 @@ impl Transformer {
                 ("sin", sin),
             ];
             inputs.extend(loras.of_graph("shallow-encoder"));
+            let timed = self.timer.start(Stage::Encoder);
             let mut outputs = self.encoder.run_by_name(&inputs)?;
             let mut skips = Vec::with_capacity(self.skips.len());
             for name in &self.skips {
                 skips.push(outputs.take(name)?);
             }
-            shallow.push(Shallow { skips, temb: outputs.take("temb")? });
+            let temb = outputs.take("temb")?;
+            drop(timed);
+            let controls = self.nets.encode(group, &latents, &timestep)?;
+            shallow.push(Shallow { skips, temb, controls });
         }
         Ok(shallow)
     }
@@ -256,6 +267,7 @@ impl Transformer {
         for graph in [&mut self.encoder, &mut self.core, &mut self.decoder] {
             graph.set_gives_back(gives_back);
         }
+        self.nets.set_gives_back(gives_back);
     }
 
     /// Runs the deep core for each group: `[rows, tokens, hidden]`. Keeps nothing.
@@ -264,13 +276,15 @@ impl Transformer {
         groups: &[RowGroup<'_>],
         shallow: &[Shallow],
     ) -> Result<Vec<Value>> {
-        let _timed = self.timer.start(Stage::Core);
         let last = self.skips.last().expect("the cut leaves a block on each side");
         let mut deep = Vec::with_capacity(groups.len());
         for (group, shallow) in groups.iter().zip(shallow) {
+            let controls = self.nets.core(group, &shallow.controls)?;
             let mut inputs: Vec<(&str, &Value)> = vec![(last, shallow.x())];
             inputs.extend(shared(group.condition(), shallow));
+            inputs.extend(controls.iter().map(|(name, control)| (name.as_str(), &**control)));
             inputs.extend(group.condition().loras.of_graph("deep-core"));
+            let _timed = self.timer.start(Stage::Core);
             deep.push(self.core.run_single(&inputs)?);
         }
         Ok(deep)
@@ -290,6 +304,9 @@ impl Transformer {
             let mut inputs: Vec<(&str, &Value)> = vec![("deep", deep)];
             inputs.extend(self.skips.iter().map(String::as_str).zip(&shallow.skips));
             inputs.extend(shared(group.condition(), shallow));
+            let none = group.condition().no_control.as_deref();
+            let controls: Vec<_> = shallow.controls.of_decoder(self.skips.len(), none).collect();
+            inputs.extend(controls.iter().map(|(name, control)| (name.as_str(), *control)));
             inputs.extend(group.condition().loras.of_graph("shallow-decoder"));
             predictions.push(self.decoder.run_single(&inputs)?);
         }

@@ -50,8 +50,14 @@ impl Promise {
         given: impl Iterator<Item = &'a Value>,
         made: &[Value],
     ) -> Result<(), RuntimeError> {
-        let mut sizes =
-            Sizes { batch: 1, grid_height: 1, grid_width: 1, height: 1, width: 1, rank: 1 };
+        let mut sizes = Sizes {
+            batch: 1,
+            grid_height: 1,
+            grid_width: 1,
+            height: 1,
+            width: 1,
+            ..Sizes::default()
+        };
         for (spec, value) in self.inputs.iter().zip(given) {
             for (dim, size) in spec.shape.iter().zip(value.shape()) {
                 match dim.solve(size) {
@@ -60,7 +66,8 @@ impl Promise {
                     Some((Symbol::GridWidth, size)) => sizes.grid_width = size,
                     Some((Symbol::Height, size)) => sizes.height = size,
                     Some((Symbol::Width, size)) => sizes.width = size,
-                    Some((Symbol::Rank, size)) => sizes.rank = size,
+                    // No output has them.
+                    Some((Symbol::Rank | Symbol::ControlTokens, _)) => {}
                     None => {}
                 }
             }

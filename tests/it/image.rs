@@ -64,6 +64,7 @@ fn parameters() -> Parameters {
         init_image: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
         loras: vec!["style:0.8".parse().expect("a LoRA")],
+        controls: Vec::new(),
     };
     Parameters {
         request,

@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod calibrate;
 mod common;
+mod control;
 mod corpus;
 mod cut;
 mod finite;

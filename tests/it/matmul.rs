@@ -7,7 +7,8 @@ use hydit_testing::emoji;
 
 #[test]
 fn the_product_runs_in_every_precision_on_both_engines() {
-    let sizes = Sizes { batch: 2, grid_height: 1, grid_width: 3, height: 2, width: 6, rank: 0 };
+    let sizes =
+        Sizes { batch: 2, grid_height: 1, grid_width: 3, height: 2, width: 6, ..Sizes::default() };
     assert_eq!(Probe::shape(&sizes), [6, 2048, 2048]);
     for engine in [BackendChoice::Ort, BackendChoice::Tract] {
         let backend = emoji::backend(engine);

@@ -72,6 +72,7 @@ impl Reference {
             seed: self.seeds[0],
             num_images: self.seeds.len(),
             loras: Vec::new(),
+            controls: Vec::new(),
             init_image: self.init_image(folder),
             cache_policy: match self.cache {
                 None => CachePolicy::off(),

@@ -78,7 +78,8 @@ fn naive(mut graph: GraphDef) -> GraphDef {
 
 /// Inputs of the size that activations have.
 fn inputs(graph: &GraphDef) -> Tensors {
-    let sizes = Sizes { batch: 2, grid_height: 4, grid_width: 4, height: 8, width: 8, rank: 0 };
+    let sizes =
+        Sizes { batch: 2, grid_height: 4, grid_width: 4, height: 8, width: 8, ..Sizes::default() };
     let value = |name: &str, shape: &[Dim]| -> Tensor {
         let shape: Vec<usize> = shape.iter().map(|dim| dim.at(&sizes) as usize).collect();
         match name {

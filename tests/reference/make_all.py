@@ -22,6 +22,8 @@ SCRIPTS = [
     "make_pictures.py",
     "make_lora.py",
     "make_image_to_image.py",
+    "make_control.py",
+    "make_canny.py",
     "make_made_up_pictures.py",  # needs target/release/hydit-export
 ]
 

@@ -4,6 +4,7 @@
     comfyui.safetensors        ComfyUI's single file, as the script in ComfyUI's pull request 4102 makes it
     mp_rank_00_model_states.pt the transformer as DeepSpeed saves it: under `module`, among other things
     fused.safetensors          the transformer after diffusers' fuse_qkv_projections
+    controlnet.pt              a ControlNet for it, by the names of Tencent's modules/controlnet.py
 
 All weights are synthetic (synthetic.py) and fp16. Names are changed here by hand, the other way round than
 diffusers' convert_hunyuandit_to_diffusers.py and its conversions of image decoders, and not by a table of hydit's.
@@ -12,7 +13,7 @@ diffusers' convert_hunyuandit_to_diffusers.py and its conversions of image decod
 import struct
 
 import torch
-from diffusers import AutoencoderKL, HunyuanDiT2DModel
+from diffusers import AutoencoderKL, HunyuanDiT2DControlNetModel, HunyuanDiT2DModel
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
@@ -47,7 +48,7 @@ def weights(module) -> dict[str, torch.Tensor]:
 
 
 def tencent(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The transformer by the names of Tencent's modules/models.py."""
+    """The transformer or a ControlNet by the names of Tencent's modules."""
     ours, theirs = dict(ours), {}
 
     def move(new: str, *old: str, join=torch.cat):
@@ -83,11 +84,15 @@ def tencent(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     move("extra_embedder.0", "time_extra_emb.extra_embedder.linear_1")
     move("extra_embedder.2", "time_extra_emb.extra_embedder.linear_2")
     move("final_layer.linear", "proj_out")
-    for end in ("weight", "bias"):
+    move("before_proj", "input_block")
+    for i in range(TRANSFORMER["num_layers"] // 2 - 1):
+        move(f"after_proj_list.{i}", f"controlnet_blocks.{i}")
+    for end in ("weight", "bias") if "norm_out.linear.weight" in ours else ():
         scale, shift = ours.pop(f"norm_out.linear.{end}").chunk(2)
         theirs[f"final_layer.adaLN_modulation.1.{end}"] = torch.cat([shift, scale])
-    style = ours.pop("time_extra_emb.style_embedder.weight")
-    theirs["style_embedder.weight"] = torch.cat([style, -style])  # only the first row is used
+    if "time_extra_emb.style_embedder.weight" in ours:
+        style = ours.pop("time_extra_emb.style_embedder.weight")
+        theirs["style_embedder.weight"] = torch.cat([style, -style])  # only the first row is used
     theirs["pooler.positional_embedding"] = ours.pop("time_extra_emb.pooler.positional_embedding")
     theirs["text_embedding_padding"] = ours.pop("text_embedding_padding")
     assert not ours, sorted(ours)
@@ -159,6 +164,11 @@ def main():
 
     deepspeed = {"module": hydit, "global_steps": 3, "skipped_steps": 0, "ds_version": "0.14.4", "lr_scheduler": None}
     torch.save(deepspeed, OUT / "mp_rank_00_model_states.pt")
+
+    own = {name: value for name, value in TRANSFORMER.items() if name not in ("num_layers", "learn_sigma", "norm_type")}
+    own["use_style_cond_and_image_meta_size"] = False  # a large matrix less
+    control = HunyuanDiT2DControlNetModel(**own, transformer_num_layers=TRANSFORMER["num_layers"])
+    torch.save(tencent(weights(control)), OUT / "controlnet.pt")
 
     fused = HunyuanDiT2DModel(**TRANSFORMER)
     synthetic.fill(fused)

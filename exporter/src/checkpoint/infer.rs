@@ -1,6 +1,7 @@
 //! Configs from the shapes of tensors, for files that come without any. What shapes do not tell is
 //! as in the published models, which all share it.
 
+use hydit_graphs::Component;
 use hydit_graphs::config::{BertConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
 
@@ -19,6 +20,9 @@ fn side(weights: &CheckpointWeights, name: &str, axis: usize) -> Result<usize> {
 fn refused(weights: &CheckpointWeights, message: String) -> Error {
     let path = weights.files().next().map(|file| file.path.clone()).unwrap_or_default();
     let folder = weights.component().folder();
+    if weights.component() == Component::ControlNet {
+        return Error::content(path)(format!("{folder}: {message}"));
+    }
     let way_out = "put its config.json beside it, or give a checkpoint that has one with --base";
     Error::content(path)(format!("{folder} without config.json: {message}; {way_out}"))
 }
@@ -61,6 +65,37 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<HunyuanDitConfi
         pooled_projection_dim: side(weights, "time_extra_emb.pooler.c_proj.weight", 0)?,
         use_style_cond_and_image_meta_size: style,
         ..HunyuanDitConfig::default()
+    };
+    config.validate().map_err(|error| refused(weights, error.to_string()))?;
+    Ok(config)
+}
+
+/// The config of a ControlNet that shall stand beside `transformer`, whose shapes it has but for
+/// what lies within it alone.
+pub(crate) fn control(
+    weights: &CheckpointWeights,
+    transformer: &HunyuanDitConfig,
+) -> Result<HunyuanDitConfig> {
+    let hidden_size = side(weights, "pos_embed.proj.weight", 0)?;
+    let attention_head_dim = side(weights, "blocks.0.attn1.norm_q.weight", 0)?;
+    if hidden_size == 0 || attention_head_dim == 0 {
+        return Err(refused(weights, "its tensors have no elements".to_string()));
+    }
+    let rows = side(weights, "blocks.0.ff.net.0.proj.weight", 0)?;
+    let style = weights.shape("time_extra_emb.style_embedder.weight").is_some();
+    let config = HunyuanDitConfig {
+        num_layers: 2 * (count(weights, "controlnet_blocks.*.weight") + 1),
+        hidden_size,
+        num_attention_heads: hidden_size / attention_head_dim,
+        attention_head_dim,
+        mlp_ratio: ratio(rows, hidden_size),
+        patch_size: side(weights, "pos_embed.proj.weight", 2)?,
+        in_channels: side(weights, "pos_embed.proj.weight", 1)?,
+        cross_attention_dim: side(weights, "blocks.0.attn2.to_k.weight", 1)?,
+        cross_attention_dim_t5: side(weights, "text_embedder.linear_1.weight", 1)?,
+        pooled_projection_dim: side(weights, "time_extra_emb.pooler.c_proj.weight", 0)?,
+        use_style_cond_and_image_meta_size: style,
+        ..transformer.clone()
     };
     config.validate().map_err(|error| refused(weights, error.to_string()))?;
     Ok(config)

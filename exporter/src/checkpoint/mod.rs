@@ -1,7 +1,7 @@
 //! A checkpoint in any of the layouts that people have: where each of its parts comes from.
 
 mod config;
-mod infer;
+pub(crate) mod infer;
 mod places;
 mod tensors;
 
@@ -56,7 +56,8 @@ impl Checkpoint {
         if self.places[place].layout != Layout::File {
             return Ok(());
         }
-        for component in Component::ALL {
+        let components: Vec<Component> = self.places[place].weights.keys().copied().collect();
+        for component in components {
             let Some(Source::File(path)) = self.places[place].weights.get(&component).cloned()
             else {
                 continue;

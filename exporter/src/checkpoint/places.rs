@@ -122,7 +122,7 @@ impl Places {
         let folder = path.parent().unwrap_or(Path::new("."));
         Places {
             path: path.to_path_buf(),
-            weights: Component::ALL.map(|component| (component, source.clone())).into(),
+            weights: components().map(|component| (component, source.clone())).collect(),
             ..Places::empty(Layout::File, folder)
         }
     }
@@ -133,7 +133,7 @@ impl Places {
             check_class(&index)?;
         }
         let mut places = Places::empty(Layout::Diffusers, root);
-        for component in Component::ALL {
+        for component in components() {
             places.take(component, root.join(component.folder()));
         }
         places.tokenizers = ["tokenizer", "tokenizer_2"].map(|name| folder(root.join(name)));
@@ -164,12 +164,14 @@ impl Places {
         let component = match config["_class_name"].as_str() {
             Some("HunyuanDiT2DModel") => Component::Transformer,
             Some("AutoencoderKL") => Component::Vae,
+            Some("HunyuanDiT2DControlNetModel") => Component::ControlNet,
             _ => match config["model_type"].as_str() {
                 Some("bert") => Component::TextEncoder,
                 Some("t5" | "mt5" | "umt5") => Component::TextEncoder2,
                 _ => {
                     let message = "it tells of no part of a Hunyuan-DiT: expected `_class_name` \
-                                   HunyuanDiT2DModel or AutoencoderKL, or `model_type` bert or mt5";
+                                   HunyuanDiT2DModel, HunyuanDiT2DControlNetModel or AutoencoderKL, \
+                                   or `model_type` bert or mt5";
                     return Err(Error::content(path)(message));
                 }
             },
@@ -190,6 +192,11 @@ impl Places {
         }
         self.weights.insert(component, Source::Folder(folder));
     }
+}
+
+/// The components that may be at one place.
+fn components() -> impl Iterator<Item = Component> {
+    Component::ALL.into_iter().chain([Component::ControlNet])
 }
 
 fn folder(path: PathBuf) -> Option<PathBuf> {

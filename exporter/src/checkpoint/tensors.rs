@@ -21,6 +21,8 @@ use hydit_graphs::naming::{Naming, Rows, anchors};
 /// today.
 pub struct CheckpointWeights {
     component: Component,
+    /// What messages call it.
+    name: String,
     naming: Naming,
     files: Vec<Arc<WeightsFile>>,
     tensors: BTreeMap<String, Stored>,
@@ -95,7 +97,13 @@ impl CheckpointWeights {
                 }
             }
         }
-        Ok(CheckpointWeights { component, naming, files, tensors, merges: BTreeMap::new() })
+        let (name, merges) = (component.folder().to_string(), BTreeMap::new());
+        Ok(CheckpointWeights { component, name, naming, files, tensors, merges })
+    }
+
+    /// The same, called `name` in messages: there may be several of one component.
+    pub(crate) fn called(self, name: String) -> CheckpointWeights {
+        CheckpointWeights { name, ..self }
     }
 
     /// Adds the changes of `adapter` to this component, times `weight`, to its tensors whenever they
@@ -181,11 +189,7 @@ impl CheckpointWeights {
 
     /// Turns what is wrong with a value of the tensor `name` into an error that names both.
     pub(crate) fn values(&self, name: &str) -> impl FnOnce(ValueError) -> Error {
-        |source| Error::Values {
-            component: self.component.folder(),
-            tensor: name.to_string(),
-            source,
-        }
+        |source| Error::Values { component: self.name.clone(), tensor: name.to_string(), source }
     }
 
     /// Gives the memory of the tensor `name` back.
@@ -202,7 +206,7 @@ impl CheckpointWeights {
         report: &mut TensorReport,
     ) {
         let declared: BTreeMap<&str, &[usize]> = graphs.flat_map(GraphDef::tensors).collect();
-        let folder = self.component.folder();
+        let folder = &self.name;
         for (name, dims) in &declared {
             let Some(Stored { dtype, shape, .. }) = self.tensors.get(*name) else {
                 report.missing.push(format!("{folder}: {name} {dims:?}"));

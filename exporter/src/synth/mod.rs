@@ -12,6 +12,8 @@ mod tokenizers;
 use std::fs;
 use std::path::Path;
 
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::control::{self, Part};
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 use serde::Serialize;
@@ -77,6 +79,34 @@ pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result
     let tokenizer = folder(out, "tokenizer_2")?.join("tokenizer.json");
     write(&tokenizer, tokenizers::unigram(text_encoder_2.vocab_size))?;
     write(&out.join("model_index.json"), index())
+}
+
+/// Writes a ControlNet for transformers with the config `transformer` to the folder `out`, in
+/// diffusers' layout.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn control(transformer: &HunyuanDitConfig, out: &Path, storage: &Storage) -> Result<()> {
+    let plain = Precision::Fp32;
+    let build = |part| match part {
+        Part::Conditioner => control::conditioner("", transformer, plain),
+        Part::Encoder => control::encoder("", transformer, 1, plain),
+        Part::Core => control::core("", transformer, 1, plain),
+    };
+    let parts = Part::ALL.into_iter().filter(|part| part.is_in(transformer, 1));
+    let graphs: Vec<GraphDef> = parts.map(build).collect();
+    write_weights(out, "diffusion_pytorch_model", graphs.iter(), storage)?;
+    let about = json!({
+        "_class_name": "HunyuanDiT2DControlNetModel",
+        "conditioning_channels": 3,
+        "transformer_num_layers": transformer.num_layers,
+    });
+    let mut config = described(transformer, about);
+    if let Value::Object(fields) = &mut config {
+        fields
+            .retain(|name, _| !["num_layers", "learn_sigma", "norm_type"].contains(&name.as_str()));
+    }
+    write(&out.join("config.json"), config)
 }
 
 fn folder(out: &Path, name: &str) -> Result<std::path::PathBuf> {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cli;
+mod control;
 mod corpus;
 mod export;
 mod field;

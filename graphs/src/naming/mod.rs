@@ -61,7 +61,9 @@ impl Naming {
     /// Looks at `has`, which tells whether there is a tensor of a name.
     pub fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
         match component {
-            Component::Transformer if has(tencent::ANCHOR) => Naming::Tencent,
+            Component::Transformer | Component::ControlNet if has(tencent::ANCHOR) => {
+                Naming::Tencent
+            }
             Component::Vae if has(ldm::ANCHOR) => Naming::Ldm,
             _ => Naming::Diffusers,
         }
@@ -73,7 +75,9 @@ impl Naming {
         match (component, self) {
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
-            (Component::Transformer, _) => renamed(name, older::TRANSFORMER),
+            (Component::Transformer | Component::ControlNet, _) => {
+                renamed(name, older::TRANSFORMER)
+            }
             (Component::TextEncoder, _) => vec![(older::bert(name), Rows::All)],
             (Component::TextEncoder2, _) => renamed(name, older::T5),
             (Component::Vae, _) => below(name, |name| only(renamed(name, older::VAE))),
@@ -86,6 +90,7 @@ impl Naming {
 pub fn anchors(component: Component) -> &'static [&'static str] {
     match component {
         Component::Transformer => &[tencent::ANCHOR, "pos_embed.proj.weight"],
+        Component::ControlNet => &["before_proj.weight", "input_block.weight"],
         Component::TextEncoder => &["embeddings.word_embeddings.weight"],
         Component::TextEncoder2 => &["encoder.block.0.layer.0.SelfAttention.q.weight"],
         Component::Vae => &["decoder.conv_in.weight"],
@@ -98,7 +103,7 @@ pub fn anchors(component: Component) -> &'static [&'static str] {
 pub fn elsewhere(component: Component, module: &str) -> Vec<(String, Rows)> {
     let tables: &[&[Rule]] = match component {
         Component::Transformer => &[tencent::RULES, older::TRANSFORMER],
-        Component::TextEncoder | Component::TextEncoder2 | Component::Vae => &[],
+        _ => &[],
     };
     let name = format!("{module}.");
     let rules = tables.iter().flat_map(|rules| rules.iter());
@@ -167,6 +172,15 @@ mod tests {
         assert_eq!(tencent("blocks.7.norm3.bias"), alone("blocks.7.norm2.bias"));
         let halves = [("norm_out.linear.bias".to_string(), Rows::SwappedHalves)];
         assert_eq!(tencent("final_layer.adaLN_modulation.1.bias"), halves);
+    }
+
+    #[test]
+    fn tencents_names_of_a_controlnet() {
+        let current = |name| Naming::Tencent.current(Component::ControlNet, name, 0);
+        assert_eq!(current("before_proj.bias"), alone("input_block.bias"));
+        let control = alone("controlnet_blocks.17.weight");
+        assert_eq!(current("after_proj_list.17.weight"), control);
+        assert_eq!(current("blocks.7.norm2.weight"), alone("blocks.7.norm3.weight"));
     }
 
     #[test]

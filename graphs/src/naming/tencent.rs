@@ -36,4 +36,7 @@ pub(super) const RULES: &[Rule] = &[
     // Shift and scale there, scale and shift in diffusers.
     moved("final_layer.adaLN_modulation.1.", &[("norm_out.linear.", SwappedHalves)]),
     moved("final_layer.linear.", &[("proj_out.", All)]),
+    // Those of a ControlNet.
+    moved("before_proj.", &[("input_block.", All)]),
+    moved("after_proj_list.*.", &[("controlnet_blocks.*.", All)]),
 ];

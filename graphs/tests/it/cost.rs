@@ -5,8 +5,15 @@ use hydit_graphs::{GraphDef, Precision, Sizes, hunyuan_dit};
 
 use crate::models::released;
 
-const SIZES: Sizes =
-    Sizes { batch: 1, grid_height: 64, grid_width: 64, height: 128, width: 128, rank: 0 };
+const SIZES: Sizes = Sizes {
+    batch: 1,
+    grid_height: 64,
+    grid_width: 64,
+    height: 128,
+    width: 128,
+    rank: 0,
+    control_tokens: 0,
+};
 
 fn cost(graph: &GraphDef) -> f64 {
     graph.flops.at(&SIZES) as f64

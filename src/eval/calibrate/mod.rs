@@ -27,6 +27,7 @@ use super::statistics::relative_error;
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
 use crate::pipeline::denoise::DenoiseState;
+use crate::pipeline::images::EncodedImages;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{CheckedRequest, Request};
 
@@ -89,7 +90,7 @@ pub fn calibrate(
         tell(i, format!("learning from prompt {} of {}", i + 1, learn.len()));
         let prompt = pipeline.text_encoders()?.encode(request)?;
         let mut transformer = pipeline.transformer()?;
-        let first = transformer.begin(request, &prompt, None)?;
+        let first = transformer.begin(request, &prompt, &EncodedImages::default())?;
         state.record.add(&mut transformer, first)?;
         drop(transformer);
         state.recorded = i + 1;
@@ -189,7 +190,7 @@ fn best<'a>(
     let mut transformer = pipeline.transformer()?;
     let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
     for (request, prompt) in requests.iter().zip(&prompts) {
-        let mut state = transformer.begin(request, prompt, None)?;
+        let mut state = transformer.begin(request, prompt, &EncodedImages::default())?;
         state.keep_outputs(KEPT);
         states.push(state);
     }

@@ -69,9 +69,15 @@ impl Exporter {
 
     /// Synthetic weights for all that `graphs` declare.
     pub fn synthetic(component: Component, graphs: &[GraphDef]) -> Exporter {
+        Exporter::of_seed(component, graphs, 0)
+    }
+
+    /// Synthetic weights of another seed.
+    pub fn of_seed(component: Component, graphs: &[GraphDef], seed: u64) -> Exporter {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join(component.folder());
-        write_weights(&folder, "model", graphs.iter(), &Storage::default()).expect("weights");
+        let storage = Storage { seed, ..Storage::default() };
+        write_weights(&folder, "model", graphs.iter(), &storage).expect("weights");
         let weights = CheckpointWeights::open(root.path(), component).expect("our own checkpoint");
         Exporter { root, weights }
     }

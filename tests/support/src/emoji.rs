@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::{CheckedRequest, Pipeline, Request, Step};
-use hydit_export::{Options, Progress};
+use hydit_export::synth::{self, Storage};
+use hydit_export::{ControlNet, Options, Progress};
+use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::{GraphOptions, Manifest, Precision};
 use tempfile::TempDir;
 
@@ -33,6 +35,30 @@ pub fn slots() -> PathBuf {
     artifacts_for(GraphOptions { lora_slots: true, ..Precision::Fp32.into() })
 }
 
+/// As [`artifacts`], cut at `branch`, with the ControlNets `edges` and `shade` of
+/// `tests/reference/make_control.py`.
+pub fn controlled(branch: usize) -> PathBuf {
+    shared("emoji", branch, GraphOptions { controls: true, ..Precision::Fp32.into() })
+}
+
+/// The ControlNets of [`controlled`], made in `folder`.
+fn nets(folder: &Path) -> Vec<ControlNet> {
+    let text = fs::read_to_string(checkpoint().join("transformer/config.json"));
+    let edges = HunyuanDitConfig::from_json(&text.expect("a config")).expect("a config");
+    let shade = HunyuanDitConfig {
+        mlp_ratio: 2.0,
+        use_style_cond_and_image_meta_size: true,
+        ..edges.clone()
+    };
+    let net = |(name, config, seed): (&str, &HunyuanDitConfig, u64)| {
+        let path = folder.join(name);
+        let storage = Storage { seed, ..Storage::default() };
+        synth::control(config, &path, &storage).expect("a net");
+        ControlNet { name: name.to_string(), path }
+    };
+    [("edges", &edges, 1), ("shade", &shade, 2)].map(net).into()
+}
+
 /// As [`artifacts`], of another precision or target.
 pub fn artifacts_for(version: impl Into<GraphOptions>) -> PathBuf {
     shared("emoji", 1, version)
@@ -44,14 +70,18 @@ pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> P
     let version = version.into();
     let exports = Path::new(env!("OUT_DIR")).join("exports");
     let slots = if version.lora_slots { "-slots" } else { "" };
-    let name = format!("{model}-{branch}-{}-{}{slots}", version.precision, version.target);
+    let controls = if version.controls { "-controls" } else { "" };
+    let name =
+        format!("{model}-{branch}-{}-{}{slots}{controls}", version.precision, version.target);
     let folder = exports.join(&name);
     let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is free at last");
     if !folder.exists() {
         let partial = tempfile::tempdir_in(&exports).expect("a folder");
+        let place = tempfile::tempdir().expect("a folder");
         let options = Options {
             image_to_image: true,
+            controls: if version.controls { nets(place.path()) } else { Vec::new() },
             ..options(&models().join(model), partial.path(), branch, version)
         };
         hydit_export::export(&options, &mut AllUsed).expect("it exports");

@@ -21,6 +21,7 @@ use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 
 use self::measure::{Variant, measure};
 use self::setup::Setup;
+use super::control::ControlFlags;
 use super::files::{Output, tell};
 use super::flags::{ImageFlags, LoraFlags};
 use crate::choice::choice;
@@ -44,6 +45,9 @@ pub struct Bench {
     /// The LoRAs of models with slots; others are measured without.
     #[command(flatten)]
     loras: LoraFlags,
+    /// The ControlNets of models that have them; others are measured without.
+    #[command(flatten)]
+    controls: ControlFlags,
     /// Turns of each variant, after one that warms up and is not counted.
     #[arg(long, value_name = "N", default_value = "5")]
     rounds: NonZeroUsize,
@@ -96,14 +100,20 @@ impl Bench {
     fn setups(&self) -> Result<Vec<Setup>> {
         let mut setups = Vec::new();
         let engines = self.engines();
+        let controls = self.controls.read(None)?;
         setup::check_engines(&engines)?;
         for model in &self.model {
             for options in &engines {
-                let setup = Setup::new(model, options, &self.policy, &self.loras, |manifest| {
+                let (loras, choices) = (&self.loras, self.controls.choices());
+                let setup = Setup::new(model, options, &self.policy, loras, choices, |manifest| {
                     let mut request = Request::new(manifest, &self.prompt)?;
                     self.image.set(&mut request, manifest, self.negative.as_deref())?;
                     if manifest.lora_slots.is_some() {
                         self.loras.set(&mut request);
+                    }
+                    if !manifest.controls.is_empty() {
+                        request.check_size(manifest)?;
+                        controls.set(&mut request);
                     }
                     Ok(request)
                 })?;

@@ -15,6 +15,7 @@ use hydit::{CheckedRequest, Pipeline, Request};
 use hydit_graphs::manifest::GraphEntry;
 use hydit_graphs::{Manifest, Sizes};
 
+use crate::cmd::control::ControlChoice;
 use crate::cmd::flags::{LoraFlags, flags_of};
 
 /// A model on an engine, with the request that its variants share.
@@ -27,6 +28,7 @@ pub struct Setup {
     pub threads: usize,
     pub request: Request,
     lora_dir: Option<PathBuf>,
+    controls: Vec<ControlChoice>,
     /// The request with each policy.
     pub variants: Vec<CheckedRequest>,
 }
@@ -56,6 +58,7 @@ impl Setup {
         options: &RuntimeOptions,
         policies: &[CachePolicy],
         loras: &LoraFlags,
+        controls: &[ControlChoice],
         request: impl FnOnce(&Manifest) -> Result<Request>,
     ) -> Result<Setup> {
         let artifacts = Artifacts::open(model)?.with_loras(loras.lora_dir.as_deref())?;
@@ -80,6 +83,7 @@ impl Setup {
             threads: backend.threads(),
             request,
             lora_dir: loras.lora_dir.clone(),
+            controls: controls.to_vec(),
             variants,
         })
     }
@@ -101,8 +105,16 @@ impl Setup {
     /// Bytes of the weights that the pipeline loads.
     pub fn weights(&self) -> u64 {
         let Manifest { graphs, files, .. } = self.manifest();
-        let unused = ["full", "vae-encoder"]; // what is measured is drawn from text alone
-        let loaded = graphs.iter().filter(|graph| !unused.contains(&graph.name.as_str()));
+        let controls = &self.request.controls;
+        let used = |graph: &&GraphEntry| match graph.name.as_str() {
+            "full" => false,
+            "vae-encoder" => !controls.is_empty(),
+            name => match name.strip_prefix("control-").and_then(|name| name.rsplit_once('-')) {
+                Some((net, _)) => controls.iter().any(|control| control.name == net),
+                None => true,
+            },
+        };
+        let loaded = graphs.iter().filter(used);
         let weights: BTreeSet<&String> = loaded.flat_map(GraphEntry::weights).collect();
         weights.into_iter().map(|name| files[name].bytes).sum()
     }
@@ -122,6 +134,8 @@ impl Setup {
             Stage::Decoder => (&["shallow-decoder"], sizes.batch),
             Stage::VaeEncoder => (&["vae-encoder"], 1), // picture by picture
             Stage::Vae => (&["vae-decoder"], 1),
+            // Each net has two graphs of its own.
+            Stage::ControlNets => return None,
             Stage::Load | Stage::Policy | Stage::Sampler | Stage::Png => return None,
         };
         let sizes = Sizes { batch, ..sizes };
@@ -144,6 +158,11 @@ impl Setup {
         add("--provider", options.provider.to_string().into());
         for lora in &request.loras {
             add("--lora", format!("{}:{}", lora.name, lora.weight).into());
+        }
+        if !request.controls.is_empty() {
+            for control in &self.controls {
+                add("--control", control.to_string().into());
+            }
         }
         if let Some(folder) = &self.lora_dir {
             add("--lora-dir", path(folder));

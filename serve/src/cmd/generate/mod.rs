@@ -21,6 +21,7 @@ use hydit_terminal::note;
 
 use self::pictures::Pictures;
 use self::report::Report;
+use super::control::ControlFlags;
 use super::files::{read_parameters, tell};
 use super::flags::{EngineFlags, LoraFlags, RequestFlags, TritonFlags};
 use super::init_image::InitFlags;
@@ -47,6 +48,8 @@ pub struct Generate {
     output: PathBuf,
     #[command(flatten)]
     init: InitFlags,
+    #[command(flatten)]
+    controls: ControlFlags,
     #[command(flatten)]
     request: RequestFlags,
     #[command(flatten)]
@@ -129,14 +132,20 @@ impl Generate {
         let prompt = self.prompt.as_deref().or(from.map(|from| from.request.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();
         let init = self.init.read(from)?;
+        let controls = self.controls.read(from)?;
         let negative = self.negative.as_deref();
         let mut request = self.request.request(artifacts, prompt, negative, from, init.as_ref())?;
         self.loras.set(&mut request);
-        if !request.loras.is_empty() && request.cache_policy.is_calibrated() {
-            note(format_args!(
-                "note: {} was calibrated without the LoRA: --compare shows what it costs with it",
-                request.cache_policy
-            ));
+        controls.set(&mut request);
+        for (what, is_asked) in
+            [("LoRA", !request.loras.is_empty()), ("ControlNet", !request.controls.is_empty())]
+        {
+            if is_asked && request.cache_policy.is_calibrated() {
+                note(format_args!(
+                    "note: {} was calibrated without the {what}: --compare shows what it costs with it",
+                    request.cache_policy
+                ));
+            }
         }
         if self.compare && request.cache_policy.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");

@@ -114,6 +114,7 @@ fn blank(id: Uuid) -> JobRecord {
         init_image: None,
         cache_policy: CachePolicy::off(),
         loras: Vec::new(),
+        controls: Vec::new(),
     };
     JobRecord {
         id,

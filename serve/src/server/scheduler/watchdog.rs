@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hydit::timing::{Observer, Stage};
+use hydit_graphs::control::Part;
 use hydit_graphs::{Manifest, Sizes};
 use parking_lot::Mutex;
 
@@ -16,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Longest time that one look counts, twice what is usual between two of them.
 pub const COUNTED: Duration = Duration::from_millis(100);
 
-/// The graphs that each stage runs.
+/// The graphs that each stage runs, but for ControlNets, of which the largest graph counts.
 const GRAPHS: [(Stage, &[&str]); 7] = [
     (Stage::TextEncoders, &["text-encoder", "text-encoder-2"]),
     (Stage::VaeEncoder, &["vae-encoder"]),
@@ -60,6 +61,10 @@ impl Watchdog {
             let flops = graphs.iter().map(|graph| manifest.flops(graph, sizes));
             (stage.label(), flops.sum())
         });
+        let nets = manifest.controls.iter().flat_map(|net| net.graphs(manifest.cache_at_branch));
+        let steps = nets.filter(|(part, _)| *part != Part::Conditioner);
+        let net = steps.map(|(_, graph)| manifest.flops(&graph, sizes)).fold(0.0, f64::max);
+        let costs = costs.chain([(Stage::ControlNets.label(), net)]);
         let mut state = self.0.lock();
         state.model = model.to_string();
         state.costs = costs.collect();

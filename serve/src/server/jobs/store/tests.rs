@@ -55,6 +55,7 @@ pub fn record(client: &str) -> JobRecord {
         init_image: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
         loras: Vec::new(),
+        controls: Vec::new(),
     };
     let spec = JobSpec {
         model: "emoji".to_string(),
@@ -545,6 +546,7 @@ fn a_store_of_an_earlier_version_is_read() {
         init_image: None,
         cache_policy: "N2-1000-0".parse().expect("a policy"),
         loras: Vec::new(),
+        controls: Vec::new(),
     };
     assert_eq!(done.spec.request, request);
     let output = Output { format: Format::Webp, quality: 100, metadata: false };
