@@ -1,12 +1,14 @@
 //! The files of images that come with a request, and what a picture is made from.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use hydit::image::{Decoded, ImageError};
 use hydit::init_image::{InitImage, Mask};
 use hydit::util::error_chain;
 use hydit_graphs::Manifest;
+
+use super::control::FIELD;
 
 /// Files that a request has brought along.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,14 @@ pub struct Files {
     pub mask: Option<Bytes>,
     /// Whether the mask is white there as well.
     pub is_white: bool,
+    /// The images of ControlNets, in the order of these.
+    pub controls: Vec<Bytes>,
+}
+
+/// To be held while an image is decoded: one of the most pixels takes half a gigabyte.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is wrong with a file.
@@ -37,19 +47,30 @@ pub struct InitImages {
 }
 
 impl Files {
-    /// The files, the image first.
+    /// The files: the image, the mask, those of ControlNets.
     pub fn bytes(&self) -> Vec<Bytes> {
-        self.image.iter().chain(&self.mask).cloned().collect()
+        self.image.iter().chain(&self.mask).chain(&self.controls).cloned().collect()
     }
 
-    /// Decodes them; `None` if there is no image. One request at a time: an image of the most pixels
-    /// takes half a gigabyte.
+    /// Checks that they have no more than `most` bytes together.
     ///
     /// # Errors
-    /// They have more than `most` bytes together, a file is no image that is read, or there is a mask
-    /// that says nothing.
-    pub fn decode(&self, most: usize) -> Result<Option<InitImages>, FileError> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    /// They have more.
+    pub fn check_bytes(&self, most: usize) -> Result<(), FileError> {
+        let bytes = self.bytes().iter().map(Bytes::len).sum::<usize>();
+        if bytes <= most {
+            return Ok(());
+        }
+        let field = if self.image.is_some() { "image" } else { FIELD };
+        let message = format!("{bytes} bytes, all files together; at most {most} are taken");
+        Err(FileError { field, message })
+    }
+
+    /// Decodes the image and the mask; `None` if there is no image.
+    ///
+    /// # Errors
+    /// A file is no image that is read, or there is a mask that says nothing.
+    pub fn decode(&self) -> Result<Option<InitImages>, FileError> {
         let refuse = |field, message: String| Err(FileError { field, message });
         let Some(image) = &self.image else {
             return match self.mask {
@@ -57,14 +78,7 @@ impl Files {
                 None => Ok(None),
             };
         };
-        let bytes = self.bytes().iter().map(Bytes::len).sum::<usize>();
-        if bytes > most {
-            return refuse(
-                "image",
-                format!("{bytes} bytes, with the mask; at most {most} are taken"),
-            );
-        }
-        let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = one_at_a_time();
         let told =
             |field| move |error: ImageError| FileError { field, message: error_chain(&error) };
         let image = Decoded::new(image).map_err(told("image"))?;

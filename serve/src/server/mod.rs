@@ -7,6 +7,7 @@
 
 mod app;
 mod clock;
+mod control;
 mod error;
 mod figures;
 mod http;

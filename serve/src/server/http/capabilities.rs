@@ -25,7 +25,7 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 10] = [
+const FEATURES: [&str; 11] = [
     "jobs",
     "events",
     "previews",
@@ -36,6 +36,7 @@ const FEATURES: [&str; 10] = [
     "image",
     "mask",
     "lora",
+    "control",
 ];
 
 /// The route of the capabilities.
@@ -87,6 +88,8 @@ struct Model {
     samplers: Vec<Sampler>,
     /// Whether pictures can be made from images.
     image_to_image: bool,
+    /// The names of its ControlNets.
+    controls: Vec<String>,
     /// The ranks that the LoRAs of a request may have together, if they may name any.
     lora_slots: Option<usize>,
     /// Cost of a step that does not run the core, as a share of one that does, by FLOPs.
@@ -201,6 +204,7 @@ impl Model {
             size_multiple: manifest.picture_unit(),
             samplers: samplers.collect(),
             image_to_image: manifest.has_image_encoder(),
+            controls: manifest.controls.iter().map(|net| net.name.clone()).collect(),
             lora_slots: manifest.lora_slots,
             cached_step_cost: cached / full,
             calibrations: calibrations(artifacts)

@@ -4,10 +4,12 @@
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{StatusCode, header};
+use hydit::control::MOST;
 use serde_json::{Map, Value};
 
 use super::body::Place;
 use super::error::ApiError;
+use crate::server::control::FIELD;
 use crate::server::init_image::Files;
 
 /// Fields that are numbers or truth values. All others are texts, whatever they look like.
@@ -81,6 +83,14 @@ impl Form {
             };
             Err(ApiError::field(name.trim_end_matches("[]"), message))
         };
+        if matches!(name.as_str(), "control_image" | "control_image[]") {
+            if self.files.controls.len() >= MOST {
+                let message = format!("control_image: at most {MOST} are taken");
+                return Err(ApiError::field("control_image", message));
+            }
+            self.files.controls.push(bytes);
+            return Ok(());
+        }
         let file = match name.as_str() {
             "image" | "image[]" => &mut self.files.image,
             "mask" => &mut self.files.mask,
@@ -104,6 +114,9 @@ impl Form {
 
 /// What the text of the field `name` is in JSON.
 fn value(name: &str, text: String) -> Value {
+    if name == FIELD {
+        return serde_json::from_str(&text).unwrap_or(Value::String(text));
+    }
     if !VALUES.contains(&name) {
         return Value::String(text);
     }

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
+use hydit::control::MOST;
 use hydit::error::Error;
 use hydit::image::Format;
 use hydit::request::{CheckedRequest, Request, spacing_of};
@@ -22,6 +23,7 @@ use super::body::Place;
 use super::error::ApiError;
 use super::fields::{read, unknown};
 use crate::seed;
+use crate::server::control::{ControlField, FIELD};
 use crate::server::init_image::{FileError, Files};
 use crate::server::output::Output;
 use crate::server::settings::Settings;
@@ -29,7 +31,7 @@ use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
-pub const NAMES: [(&str, &str); 9] = [
+pub const NAMES: [(&str, &str); 10] = [
     ("size", "width"),
     ("size", "height"),
     ("steps", "steps"),
@@ -39,6 +41,7 @@ pub const NAMES: [(&str, &str); 9] = [
     ("n", "num_images"),
     ("cache", "cache_policy"),
     ("lora", "loras"),
+    (FIELD, "controls"),
 ];
 
 /// The largest seed: the largest integer that every JSON reader keeps exactly.
@@ -73,6 +76,8 @@ pub struct ImageFields {
     pub image: Option<String>,
     /// File of an image that is transparent where that is painted anew, in base64.
     pub mask: Option<String>,
+    /// The ControlNets.
+    pub control: Option<Vec<ControlField>>,
     /// The files of a form; those in base64 are not among them.
     #[serde(skip)]
     pub files: Files,
@@ -110,10 +115,16 @@ impl ImageFields {
         if given("sampler") && !given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
         }
-        let images = self.files()?.decode(settings.limits.max_image)?;
-        if images.is_some() && !settings.tritons.is_empty() {
-            let message = "image: this server has Tritons draw, which draw from text alone";
-            return Err(ApiError::field("image", message));
+        let files = self.files()?;
+        files.check_bytes(settings.limits.max_image)?;
+        let images = files.decode()?;
+        for (field, is_there) in [("image", images.is_some()), (FIELD, !files.controls.is_empty())]
+        {
+            if is_there && !settings.tritons.is_empty() {
+                let message =
+                    format!("{field}: this server has Tritons draw, which draw from text alone");
+                return Err(ApiError::field(field, message));
+            }
         }
         match (self.size.as_deref().filter(|size| *size != "auto"), &images) {
             (Some(size), _) => (request.width, request.height) = width_height(size)?,
@@ -131,6 +142,9 @@ impl ImageFields {
             let message = "strength: there is no image to change";
             return Err(ApiError::field("strength", message));
         }
+        for (control, file) in self.control.iter().flatten().zip(&files.controls) {
+            request.controls.push(control.fit(file, size)?);
+        }
         request.cache_policy = self.policy(artifacts, settings, &request)?;
         request.check(artifacts).map_err(|error| refuse(&error, artifacts))
     }
@@ -140,9 +154,6 @@ impl ImageFields {
     /// # Errors
     /// 400 that names the field.
     pub fn files(&self) -> Result<Files, ApiError> {
-        if self.image.is_none() && self.mask.is_none() {
-            return Ok(self.files.clone());
-        }
         let decode = |name: &str, text: &Option<String>| {
             let Some(text) = text else { return Ok(None) };
             STANDARD.decode(text).map(|file| Some(file.into())).map_err(|_| {
@@ -150,8 +161,30 @@ impl ImageFields {
                 ApiError::field(name, message)
             })
         };
-        let (image, mask) = (decode("image", &self.image)?, decode("mask", &self.mask)?);
-        Ok(Files { image, mask, is_white: false })
+        let mut files = self.files.clone();
+        if self.image.is_some() || self.mask.is_some() {
+            files.image = decode("image", &self.image)?;
+            files.mask = decode("mask", &self.mask)?;
+            files.is_white = false;
+        }
+        let nets = self.control.as_deref().unwrap_or_default();
+        if nets.len() > MOST {
+            let message = format!("{FIELD}: {} ControlNets; at most {MOST}", nets.len());
+            return Err(ApiError::field(FIELD, message));
+        }
+        for net in nets {
+            files.controls.extend(decode(FIELD, &net.image)?);
+        }
+        if files.controls.len() != nets.len() {
+            let message = format!(
+                "{FIELD}: {} ControlNets and {} images; expected one for each, in base64 as its image, \
+                 or all as the files control_image of a form",
+                nets.len(),
+                files.controls.len()
+            );
+            return Err(ApiError::field(FIELD, message));
+        }
+        Ok(files)
     }
 
     /// The fields put over `defaults`.

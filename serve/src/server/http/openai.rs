@@ -177,7 +177,7 @@ async fn edit(
 ) -> Result<Response, ApiError> {
     let names =
         EventNames { partial: "image_edit.partial_image", completed: "image_edit.completed" };
-    if files.image.is_none() {
+    if files.image.is_none() && files.controls.is_empty() {
         return Err(ApiError::field("image", "image is missing: send the file to change"));
     }
     draw(&app, &client, fields, files, place, names).await

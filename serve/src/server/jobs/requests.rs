@@ -33,7 +33,7 @@ pub enum Watch {
 
 impl Jobs {
     /// Accepts a job, which is on the disk when this returns. `request` is that of `spec`, and `files`
-    /// are those of the image that it is made from, and of the mask. With an
+    /// are those of the image that it is made from, of the mask, and of its ControlNets. With an
     /// idempotency key that was used before, returns the job of then, and `false`.
     ///
     /// # Errors

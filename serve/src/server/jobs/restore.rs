@@ -4,12 +4,13 @@ use std::fmt::Display;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hydit::{CheckedRequest, InitImage, Request};
+use hydit::{CheckedRequest, Request};
 use tracing::{error, info, warn};
 
 use super::error::JobsError;
 use super::record::JobRecord;
 use super::shared::Jobs;
+use crate::server::control::ControlField;
 use crate::server::init_image::Files;
 use crate::server::told::Told;
 
@@ -63,8 +64,8 @@ impl Jobs {
             return Err(("model_changed", message));
         }
         let mut request = spec.request.clone();
-        if let Some(known) = &request.init_image {
-            request.init_image = Some(self.init_image(record, known)?);
+        if request.init_image.is_some() || !request.controls.is_empty() {
+            self.read_images(record, &mut request)?;
         }
         request.check(artifacts).map_err(|error| {
             let Told { code, message } = Told::of(&error, &record.id.to_string());
@@ -72,26 +73,46 @@ impl Jobs {
         })
     }
 
-    /// The image that the job `record` is made from, of which its request has what is `known`.
-    fn init_image(
+    /// Gives `request`, which is that of the job `record` and knows its images by their hashes, the
+    /// images.
+    fn read_images(
         &self,
         record: &JobRecord,
-        known: &InitImage,
-    ) -> Result<InitImage, (&'static str, String)> {
+        request: &mut Request,
+    ) -> Result<(), (&'static str, String)> {
         let gone = |why: &dyn Display| {
-            error!(job = %record.id, %why, "the image of a job cannot be read");
-            let message = "the image that it is made from cannot be read any more: send it again";
+            error!(job = %record.id, %why, "an image of a job cannot be read");
+            let message = "an image that it was sent with cannot be read any more: send it again";
             ("image_gone", message.to_string())
         };
-        let files = self.store.inputs(record.id).map_err(|error| gone(&error))?;
-        let mut files = files.into_iter();
-        let files = Files { image: files.next(), mask: files.next(), is_white: false };
-        let images = files.decode(usize::MAX).map_err(|error| gone(&error))?;
-        let Request { width, height, .. } = record.spec.request;
-        let images = images.ok_or_else(|| gone(&"it is not there"))?;
-        let read = images.fit(Some(known.strength), (width, height));
-        let same = read.sha256 == known.sha256 && read.mask_sha256 == known.mask_sha256;
-        if same { Ok(read) } else { Err(gone(&"it is another")) }
+        let absent = || gone(&"it is not there");
+        let another = || gone(&"it is another");
+        let size = (request.width, request.height);
+        let stored = self.store.inputs(record.id).map_err(|error| gone(&error))?;
+        let mut stored = stored.into_iter();
+        if let Some(known) = &mut request.init_image {
+            let image = Some(stored.next().ok_or_else(absent)?);
+            let mask = match known.mask_sha256 {
+                Some(_) => Some(stored.next().ok_or_else(absent)?),
+                None => None,
+            };
+            let files = Files { image, mask, ..Files::default() };
+            let images = files.decode().map_err(|error| gone(&error))?.ok_or_else(absent)?;
+            let read = images.fit(Some(known.strength), size);
+            if read.sha256 != known.sha256 || read.mask_sha256 != known.mask_sha256 {
+                return Err(another());
+            }
+            *known = read;
+        }
+        for known in &mut request.controls {
+            let file = stored.next().ok_or_else(absent)?;
+            let read = ControlField::of(known).fit(&file, size).map_err(|error| gone(&error))?;
+            if read.sha256 != known.sha256 {
+                return Err(another());
+            }
+            *known = read;
+        }
+        Ok(())
     }
 }
 

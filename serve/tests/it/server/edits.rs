@@ -30,7 +30,7 @@ fn mask() -> Vec<u8> {
 }
 
 /// Posts a form of texts and files.
-fn edit(server: &Server, texts: &[(&str, &str)], files: &[(&str, &[u8])]) -> Answer {
+pub fn edit(server: &Server, texts: &[(&str, &str)], files: &[(&str, &[u8])]) -> Answer {
     let mut body = Vec::new();
     let mut part = |name: &str, more: &str, content: &[u8]| {
         let head = format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n");

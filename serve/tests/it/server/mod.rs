@@ -7,6 +7,7 @@ mod place;
 
 mod api;
 mod cancel;
+mod control;
 mod edits;
 mod faults;
 mod full_disk;

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::controlnet::{SCRIPTS, units};
 use super::desk::{Desk, Ticket};
 use super::lists::{KARRAS, sampler, sampler_name, short_hash};
 use super::lora_tags;
@@ -57,6 +58,7 @@ struct Asked {
     mask: Option<String>,
     inpainting_mask_invert: Option<f64>,
     denoising_strength: Option<f64>,
+    alwayson_scripts: Option<Map<String, Value>>,
     /// Of our own.
     cache: Option<String>,
 }
@@ -74,10 +76,12 @@ pub async fn from_text(
     State(app): State<Arc<App>>,
     Extension(desk): Extension<Arc<Desk>>,
     Extension(client): Extension<Client>,
+    place: Option<Extension<Place>>,
     Fields(given): Fields,
 ) -> Result<Response, ApiError> {
     let asked: Asked = read(given.clone())?;
-    let fields = asked.image_fields(desk.model(&client))?;
+    let place = place.map(|Extension(place)| place);
+    let fields = ImageFields { place, ..asked.image_fields(desk.model(&client))? };
     draw(&app, &desk, &client, &asked, given, fields).await
 }
 
@@ -91,10 +95,10 @@ pub async fn from_image(
 ) -> Result<Response, ApiError> {
     let asked: Asked = read(given.clone())?;
     let place = place.map(|Extension(place)| place);
-    let (files, strength) = (asked.files()?, Some(asked.denoising_strength.unwrap_or(STRENGTH)));
+    let strength = Some(asked.denoising_strength.unwrap_or(STRENGTH));
     let fields = asked.image_fields(desk.model(&client))?;
+    let files = Files { controls: fields.files.controls.clone(), ..asked.files()? };
     let fields = ImageFields { files, strength, place, ..fields };
-    // As there, the answer repeats the request without its images.
     given.remove("init_images");
     given.remove("mask");
     draw(&app, &desk, &client, &asked, given, fields).await
@@ -105,9 +109,13 @@ async fn draw(
     desk: &Arc<Desk>,
     client: &Client,
     asked: &Asked,
-    given: Map<String, Value>,
+    mut given: Map<String, Value>,
     fields: ImageFields,
 ) -> Result<Response, ApiError> {
+    // As there, the answer repeats the request without its images.
+    if !fields.files.controls.is_empty() {
+        given.remove(SCRIPTS);
+    }
     let mut drawing = Drawing::begin(app, client, fields, 0, Carried::Base64).await?;
     let ticket = desk.begin(drawing.id(), client, drawing.spec().request.steps_taken());
     let body = match finish(&mut drawing, &ticket).await {
@@ -155,7 +163,7 @@ impl Asked {
         let image = from_base64("init_images", image)?.into();
         let mask = self.mask.as_deref().filter(|mask| !mask.is_empty());
         let mask = mask.map(|mask| from_base64("mask", mask)).transpose()?.map(Bytes::from);
-        Ok(Files { image: Some(image), mask, is_white: true })
+        Ok(Files { image: Some(image), mask, is_white: true, controls: Vec::new() })
     }
 
     /// The fields as the other APIs have them; the model is `model` unless they name one.
@@ -190,7 +198,11 @@ impl Asked {
         put("guidance", self.cfg_scale.map(Value::from));
         put("n", Some(Value::from(count)));
         put("sampler", self.sampler()?.map(Value::from));
+        let nets = self.alwayson_scripts.as_ref().map(units).transpose()?.unwrap_or_default();
+        let (nets, controls): (Vec<_>, Vec<_>) = nets.into_iter().unzip();
         Ok(ImageFields {
+            control: Some(nets),
+            files: Files { controls, ..Files::default() },
             model: chosen(named)?.or(model),
             size,
             cache: self.cache.clone(),

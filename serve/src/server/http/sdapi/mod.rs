@@ -3,6 +3,7 @@
 //!
 //! As there, fields that are not known are ignored; unlike there, a value that cannot be had is refused.
 
+mod controlnet;
 mod desk;
 mod draw;
 mod lists;
