@@ -63,7 +63,7 @@ impl Stage {
             Stage::VaeEncoder => "vae-encoder",
             Stage::Conditioner => "conditioner",
             Stage::Encoder => "encoder",
-            Stage::ControlNets => "controlnets",
+            Stage::ControlNets => "control-nets",
             Stage::Policy => "policy",
             Stage::Core => "core",
             Stage::Decoder => "decoder",

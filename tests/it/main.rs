@@ -7,6 +7,7 @@ mod cache;
 mod calibrate;
 mod common;
 mod control;
+mod control_forms;
 mod corpus;
 mod cut;
 mod finite;

@@ -12,7 +12,8 @@ The pictures are models/emoji with one or two such nets (edges: seed 1; shade: s
 size conditions, which the model itself does not have), drawn by HunyuanDiTControlNetPipeline with one difference: nets read the
 mean of the image encoder's distribution, where the pipeline takes a sample by torch's global generator, which no seed of a
 request decides. The script prints how far pictures of two such samples are from each other and from the mean's.
-`start` and `end` are those of StableDiffusionControlNetPipeline, which this pipeline does not have.
+`start` and `end` are those of StableDiffusionControlNetPipeline, which this pipeline does not have. `cache` is that of
+skip_cache.py.
 """
 
 from contextlib import nullcontext
@@ -30,6 +31,7 @@ import synthetic
 from make_pictures import load, set_sampler
 from make_rope import rotary_tables
 from make_transformers import config, input_specs
+from skip_cache import SkipCache
 
 torch.set_num_threads(2)
 FOLDER = golden.HERE / "control"
@@ -49,9 +51,17 @@ PICTURES = {
     "ddim-10-rocket-96x160-part": dict(
         sampler="ddim", prompt=ROCKET, controls=[dict(SHADE, weight=0.25, start=0.2, end=0.7)], height=96, width=160
     ),
+    "ddim-12-cat-N3": dict(
+        sampler="ddim", prompt=CAT, controls=[dict(EDGES, weight=0.35), dict(SHADE, weight=0.3)], steps=12,
+        cache=dict(gap=3, start=900, close=50, branch=1),
+    ),
+    "ddim-12-rocket-N2-branch2": dict(
+        sampler="ddim", prompt=ROCKET, controls=[dict(SHADE, weight=0.3)], steps=12,
+        cache=dict(gap=2, start=900, close=50, branch=2),
+    ),
     "dpmms-10-cat-unguided": dict(sampler="dpmms", prompt=CAT, controls=[dict(EDGES, weight=0.25)], guidance_scale=1.0),
 }
-DEFAULTS = dict(steps=10, seeds=[42], guidance_scale=5.0, height=128, width=128)
+DEFAULTS = dict(steps=10, seeds=[42], guidance_scale=5.0, height=128, width=128, cache=None)
 
 
 def fill(module, seed):
@@ -132,7 +142,8 @@ def draw(pipe, nets, options, mean=True):
     drawing.set_progress_bar_config(disable=True)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in options["seeds"]]
     mode = lambda self, generator=None: self.mode()
-    with mock.patch.object(DiagonalGaussianDistribution, "sample", mode) if mean else nullcontext():
+    cached = SkipCache(pipe.transformer, **options["cache"]) if options["cache"] else nullcontext()
+    with cached, mock.patch.object(DiagonalGaussianDistribution, "sample", mode) if mean else nullcontext():
         return drawing(
             prompt=options["prompt"],
             negative_prompt="",

@@ -1,7 +1,7 @@
 //! The counted cost of Hunyuan-DiT v1.2 at 1024x1024 against what pencil and paper say.
 
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::{GraphDef, Precision, Sizes, hunyuan_dit};
+use hydit_graphs::{GraphDef, Precision, Sizes, control, hunyuan_dit};
 
 use crate::models::released;
 
@@ -78,4 +78,18 @@ fn the_conditioner_runs_once_and_costs_next_to_nothing() {
     let share = cost(&hunyuan_dit::conditioner(&released(), Precision::Fp32))
         / cost(&hunyuan_dit::full(&released(), Precision::Fp32));
     assert!(share < 0.002, "{share}");
+}
+
+#[test]
+fn a_net_costs_half_a_step_more_whether_the_step_is_cached_or_not() {
+    let (cfg, f32) = (released(), Precision::Fp32);
+    let [encoder, core, decoder] = cut(&cfg, 1);
+    let net = [control::encoder("net", &cfg, 1, f32), control::core("net", &cfg, 1, f32)];
+    let [net_encoder, net_core] = net.map(|graph| cost(&graph));
+    let cached = net_encoder / (encoder + decoder);
+    let full = (net_encoder + net_core) / (encoder + core + decoder);
+    println!("a net adds {full:.3} of a step and {cached:.3} of a cached one");
+    // 19 of 40 blocks without skip connections; 1 of 2, where there are no core and no final layer.
+    assert!((0.45..0.50).contains(&full), "{full}");
+    assert!((0.45..0.52).contains(&cached), "{cached}");
 }

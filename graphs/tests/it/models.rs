@@ -1,7 +1,7 @@
 //! Small models of every kind, and the released one.
 
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{GraphDef, GraphOptions, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, GraphOptions, bert, control, hunyuan_dit, t5, vae};
 
 /// Hunyuan-DiT v1.2.
 pub fn released() -> HunyuanDitConfig {
@@ -60,6 +60,10 @@ pub fn graphs(target: impl Into<GraphOptions>) -> Vec<GraphDef> {
             hunyuan_dit::deep_core(&cfg, 2, target),
             hunyuan_dit::shallow_decoder(&cfg, 2, target),
             hunyuan_dit::full(&cfg, target),
+            control::conditioner("net", &cfg, precision),
+            control::encoder("net", &cfg, 1, target),
+            control::core("net", &cfg, 1, target),
+            hunyuan_dit::full(&cfg, GraphOptions { controls: true, ..target }),
         ]);
     }
     graphs

@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod calibrate;
 mod cli;
+mod control;
 mod hostile;
 mod init_image;
 mod outputs;

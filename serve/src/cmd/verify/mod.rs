@@ -111,8 +111,10 @@ fn check_files(artifacts: &Artifacts) -> Result<()> {
 /// Runs every graph with random inputs on each engine; gives the number of graphs on which the
 /// engines differ too much.
 fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
+    let names = artifacts.manifest.graphs.iter().map(|graph| graph.name.len());
+    let width = names.max().unwrap_or(0).max(16);
     say(format_args!(
-        "\n{:16} {:>12} {:>12}  relative L2 error between the engines",
+        "\n{:width$} {:>12} {:>12}  relative L2 error between the engines",
         "graph", "load", "run"
     ))?;
     let mut failures = 0;
@@ -137,7 +139,7 @@ fn graphs(artifacts: &Artifacts, engines: &[Backend]) -> Result<usize> {
         let good = error <= Tolerance::of(artifacts.manifest.precision).engines;
         failures += usize::from(!good);
         let verdict = if good { "ok" } else { "TOO LARGE" };
-        say(format_args!("{:16} {}  {error:.1e} {verdict}", graph.name, times.join("  ")))?;
+        say(format_args!("{:width$} {}  {error:.1e} {verdict}", graph.name, times.join("  ")))?;
     }
     Ok(failures)
 }

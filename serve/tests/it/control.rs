@@ -1,0 +1,82 @@
+//! Pictures with ControlNets, on the command line.
+
+use std::fs;
+
+use hydit_testing::{emoji, repository};
+use serde_json::Value;
+
+use crate::program::{Scratch, plain, serve, text};
+
+fn reference(name: &str) -> String {
+    plain(&repository().join("tests/reference/control").join(name)).to_string()
+}
+
+/// Runs `generate` with the model `model`; what it has written to standard output and error.
+fn make(model: &str, out: &str, more: &[&str]) -> Result<String, String> {
+    let model = ["generate", "--model", model, "--backend", "ort", "--json", "-o", out];
+    let output = serve(&[&model[..], more].concat());
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(text(&output.stderr)),
+    }
+}
+
+const FOX: [&str; 4] = ["--prompt", "a fox", "--infer-steps", "6"];
+
+#[test]
+fn a_picture_with_a_net_says_so_and_is_drawn_again_from_it() {
+    let scratch = Scratch::new();
+    let model = plain(&emoji::controlled(1)).to_string();
+    let [first, again] = ["first.png", "again.png"].map(|name| scratch.file(name));
+    let control = format!("edges={}:0.25:0-0.7", reference("canny-emoji-photo.png"));
+    let with = ["--control", &control, "--control-preprocess", "canny"];
+    let report = make(&model, &first, &[&FOX[..], &with].concat()).expect("it draws");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let told = &report["parameters"]["controls"][0];
+    assert_eq!((told["weight"].as_f64(), told["end"].as_f64()), (Some(0.25), Some(0.7)));
+    assert_eq!((&told["name"], &told["preprocess"]), (&"edges".into(), &"canny".into()));
+    let mut stages = report["stages"].as_array().expect("stages").iter();
+    let nets = stages.find(|stage| stage["stage"] == "control-nets").expect("a stage");
+    assert_eq!(nets["calls"], 2 * 4, "encoder and core at 4 of 6 steps");
+
+    let shown = text(&serve(&["info", &first]).stdout);
+    assert!(shown.contains("edges") && shown.contains("canny"), "{shown}");
+    let refused = make(&model, &again, &["--from", &first]).expect_err("a refusal");
+    assert!(refused.contains("with the ControlNet edges") && refused.contains("--control"));
+    make(&model, &again, &[&["--from", &first][..], &with].concat()).expect("it draws");
+    assert!(fs::read(&first).expect("a file") == fs::read(&again).expect("a file"));
+}
+
+#[test]
+fn what_cannot_be_drawn_with_a_net_is_refused_in_a_line() {
+    let scratch = Scratch::new();
+    let model = plain(&emoji::controlled(1)).to_string();
+    let out = scratch.file("out.png");
+    let edges = |end: &str| format!("edges={}{end}", reference("edges.png"));
+    let readme = format!("edges={}", plain(&repository().join("README.md")));
+    let pose = format!("pose={}", reference("edges.png"));
+    let refused = |model: &str, more: &[&str]| {
+        let refused = make(model, &out, &[&FOX[..], more].concat()).expect_err("a refusal");
+        assert!(!fs::exists(&out).expect("readable"), "{refused}");
+        refused
+    };
+    for (more, words) in [
+        (&["--control", &readme][..], "README.md: not a PNG, JPEG or WebP image"),
+        (&["--control", "edges=none.png"], "--control: none.png: "),
+        (&["--control", &pose], "there is no ControlNet \"pose\"; there is edges, shade"),
+        (&["--control", &edges(":11")], "edges: weight 11; expected 0 to 10"),
+        (&["--control", &edges(":1:0.7-0.2")], "the start below the end"),
+        (
+            &["--control", &edges(""), "--control-preprocess", "shade=canny"],
+            "--control-preprocess: there is no --control shade",
+        ),
+    ] {
+        let refused = refused(&model, more);
+        let last = refused.trim_end().lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: ") && last.contains(words), "{refused}");
+    }
+    let told = refused(&scratch.model, &["--control", &edges("")]);
+    assert!(told.contains("exported without ControlNets"), "{told}");
+    let told = refused(&model, &["--control", "edges"]);
+    assert!(told.contains("expected NAME=FILE"), "{told}");
+}
