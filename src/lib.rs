@@ -40,6 +40,7 @@ pub mod error;
 pub mod eval;
 pub mod files;
 pub mod image;
+pub mod image_prompt;
 pub mod init_image;
 pub mod lora;
 pub mod pipeline;
@@ -51,6 +52,7 @@ pub mod util;
 
 pub use control::Control;
 pub use error::{Error, Result};
+pub use image_prompt::ImagePrompt;
 pub use init_image::InitImage;
 pub use pipeline::denoise::Step;
 pub use pipeline::{Generated, Pipeline};

@@ -1,6 +1,7 @@
 //! LoRAs that requests name: a folder of files, read when they are asked for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -52,6 +53,14 @@ impl FromStr for LoraChoice {
     fn from_str(text: &str) -> std::result::Result<LoraChoice, String> {
         let Weighted { name, weight } = text.parse()?;
         Ok(LoraChoice { name, weight, sha256: None })
+    }
+}
+
+/// `name:weight`, or `name` alone where the weight is 1.
+impl fmt::Display for LoraChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.weight == 1.0 { Ok(()) } else { write!(f, ":{}", self.weight) }
     }
 }
 

@@ -7,10 +7,11 @@ use hydit_graphs::variant::Variant;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
-use crate::cache::{CachePolicy, Decision, Plan, PolicyInput};
+use crate::cache::{CachePolicy, Decision, Plan, PolicyInput, Schedules};
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::image::{ImageError, Texts};
+use crate::image_prompt::ImagePrompt;
 use crate::init_image::InitImage;
 use crate::lora::{Chosen, LoraChoice};
 use crate::sampler::{Sampler, SamplerKind, Spacing};
@@ -64,6 +65,9 @@ pub struct Request {
     /// The ControlNets that steer the pictures, each by an image of its own; they add up.
     #[serde(default, alias = "control", skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
+    /// The image that is a prompt beside the text, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_prompt: Option<ImagePrompt>,
     /// At which steps the deep core runs, and what stands in for its output at the others.
     #[serde(alias = "cache")]
     pub cache_policy: CachePolicy,
@@ -99,6 +103,7 @@ impl Request {
             num_images: 1,
             init_image: None,
             controls: Vec::new(),
+            image_prompt: None,
             cache_policy: CachePolicy::off(),
             loras: Vec::new(),
         })
@@ -158,7 +163,20 @@ impl Request {
         if skipped > 0 {
             sampler = sampler.begin_at(skipped);
         }
-        let plan = self.cache_policy.plan(&PolicyInput {
+        let plan = self.cache_policy.plan(&self.policy_input(artifacts, &sampler, skipped))?;
+        let (mut request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
+        let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
+        Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras })
+    }
+
+    /// What its cache policy may know, with its `sampler` at the first step that is taken.
+    fn policy_input<'a>(
+        &self,
+        artifacts: &'a Artifacts,
+        sampler: &'a Sampler,
+        skipped: usize,
+    ) -> PolicyInput<'a> {
+        PolicyInput {
             timesteps: sampler.timesteps(),
             skipped,
             sampler: self.sampler,
@@ -166,10 +184,7 @@ impl Request {
             guidance_scale: self.guidance_scale,
             folder: &artifacts.path,
             manifest_sha256: &artifacts.hash,
-        })?;
-        let (mut request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
-        let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
-        Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras })
+        }
     }
 
     /// Checks that the model of `manifest` can draw pictures of this size.
@@ -213,6 +228,9 @@ impl Request {
         }
         if let Some(init_image) = &self.init_image {
             init_image.check(manifest, (self.width, self.height))?;
+        }
+        if let Some(image_prompt) = &self.image_prompt {
+            image_prompt.check(manifest)?;
         }
         if self.seed.checked_add(self.num_images as u64 - 1).is_none() {
             return refuse("seed", format!("{} + num_images passes 2^64", self.seed));
@@ -263,6 +281,17 @@ impl CheckedRequest {
     pub fn planned(&self) -> Result<&[Decision]> {
         let reactive = || Error::Reactive { policy: self.cache_policy.to_string() };
         self.plan.planned().ok_or_else(reactive)
+    }
+
+    /// The calibration that its cache policy follows, if it follows one, in the folder of
+    /// `artifacts`, which it was checked against.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] when the file has changed.
+    pub fn calibration(&self, artifacts: &Artifacts) -> Result<Option<Schedules>> {
+        let skipped = self.steps - self.steps_taken();
+        let input = self.policy_input(artifacts, &self.sampler, skipped);
+        Ok(self.cache_policy.calibration(&input)?)
     }
 
     /// The same request of another prompt.
@@ -379,6 +408,10 @@ impl Parameters {
             let control = |control: &Control| format!("{}:{}", control.name, control.weight);
             let controls: Vec<String> = request.controls.iter().map(control).collect();
             text += &format!(", ControlNet: {}", controls.join(" "));
+        }
+        if let Some(ImagePrompt { weight, sha256, .. }) = &request.image_prompt {
+            let short = sha256.get(..10).unwrap_or(sha256);
+            text += &format!(", Image prompt: {short}:{weight}");
         }
         if let Some(init_image) = &request.init_image {
             text += &format!(", Denoising strength: {}", init_image.strength);

@@ -16,7 +16,9 @@ pub enum Stage {
     Load,
     /// Both text encoders and tokenizers.
     TextEncoders,
-    /// The image encoder, for one image.
+    /// The encoder of image prompts, for one image.
+    ImageEncoder,
+    /// The encoder of the image that a picture is made from.
     VaeEncoder,
     /// The conditioner, for all rows.
     Conditioner,
@@ -40,9 +42,10 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order they run, with their names in reports.
-    pub const ALL: [(Stage, &'static str); 12] = [
+    pub const ALL: [(Stage, &'static str); 13] = [
         (Stage::Load, "loading"),
         (Stage::TextEncoders, "text encoders"),
+        (Stage::ImageEncoder, "image encoder"),
         (Stage::VaeEncoder, "vae encoder"),
         (Stage::Conditioner, "conditioner"),
         (Stage::Encoder, "shallow encoder"),
@@ -60,6 +63,7 @@ impl Stage {
         match self {
             Stage::Load => "load",
             Stage::TextEncoders => "text-encoders",
+            Stage::ImageEncoder => "image-encoder",
             Stage::VaeEncoder => "vae-encoder",
             Stage::Conditioner => "conditioner",
             Stage::Encoder => "encoder",

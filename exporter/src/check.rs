@@ -3,9 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::lora::stacks;
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision};
 use hydit_input::error_chain;
+use hydit_lora::{Adapter, Change, Layers, MOST_UNFIT};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Layout};
@@ -13,7 +16,7 @@ use crate::error::Result;
 use crate::inspect::scaled;
 use crate::options::Options;
 use crate::report::TensorReport;
-use crate::{graphs, variants};
+use crate::{graphs, lora, variants};
 use hydit_graphs::Component;
 use hydit_graphs::naming::Naming;
 
@@ -34,8 +37,37 @@ pub struct Summary {
     pub missing: Vec<String>,
     /// What else keeps it from being exported, one line each.
     pub problems: Vec<String>,
+    /// The LoRAs that were named, beside the layers of the checkpoint; none where that cannot be
+    /// exported.
+    pub loras: Vec<Lora>,
     /// The bytes of an export, by number format.
     pub exports: Vec<Weight>,
+}
+
+/// What a LoRA would change.
+#[derive(Debug, Serialize)]
+pub struct Lora {
+    /// The path that was given.
+    pub file: String,
+    /// The largest rank of its changes.
+    pub rank: usize,
+    /// The components that it changes.
+    pub changes: Vec<Changes>,
+    /// Whether all that it changes has slots, so that requests can choose it.
+    pub fits_slots: bool,
+    /// What changes no layer of the checkpoint, a line for each of the first 20 layers of the file.
+    pub unfit: Vec<String>,
+}
+
+/// How much of a component a LoRA changes.
+#[derive(Debug, Serialize)]
+pub struct Changes {
+    /// Its name in diffusers' layout.
+    pub component: &'static str,
+    /// Number of layers that are changed.
+    pub layers: usize,
+    /// Number of all its layers.
+    pub of: usize,
 }
 
 /// What the configs say.
@@ -97,8 +129,12 @@ pub fn check(options: &Options) -> Result<Summary> {
         parts: Vec::new(),
         missing: checkpoint.absent().into_iter().map(str::to_string).collect(),
         problems: Vec::new(),
+        loras: Vec::new(),
         exports: Vec::new(),
     };
+    for lora in &options.loras {
+        lora::check_there(Path::new(&lora.name))?;
+    }
     let mut weights = Vec::new();
     for component in Component::ALL.into_iter().filter(|part| checkpoint.has(*part)) {
         match checkpoint.weights(component) {
@@ -134,10 +170,15 @@ pub fn check(options: &Options) -> Result<Summary> {
         }
     }
     let mut report = TensorReport::default();
-    for (component, graphs) in graphs::build(options, &config) {
-        if let Some(found) = weights.iter().find(|found| found.component() == component) {
+    let graphs = graphs::build(options, &config, None);
+    for (component, graphs) in &graphs {
+        if let Some(found) = weights.iter().find(|found| found.component() == *component) {
             found.compare(graphs.iter(), &mut report);
         }
+    }
+    let layers = lora::layers(&graphs);
+    for lora in &options.loras {
+        summary.loras.push(check_lora(&lora.name, &layers, &config.transformer)?);
     }
     if let Err(report) = report.check() {
         summary.problems.push(report.to_string());
@@ -152,6 +193,27 @@ pub fn check(options: &Options) -> Result<Summary> {
     }
     summary.exports = Precision::ALL.iter().map(|&dtype| weight(options, &config, dtype)).collect();
     Ok(summary)
+}
+
+/// Holds the LoRA at `path` against the `layers` of the checkpoint.
+fn check_lora(path: &str, layers: &Layers, transformer: &HunyuanDitConfig) -> Result<Lora> {
+    let (adapter, unfit) = Adapter::survey(Path::new(path), layers)?;
+    let slots: Vec<String> = ["conditioner", "full"]
+        .iter()
+        .flat_map(|graph| stacks(graph, transformer, 1))
+        .flat_map(|stack| stack.modules)
+        .collect();
+    let has_slot = |change: &Change| slots.contains(&change.module);
+    let changes = lora::changed(&adapter, layers).into_iter();
+    Ok(Lora {
+        file: path.to_string(),
+        rank: adapter.rank(),
+        changes: changes
+            .map(|(part, layers, of)| Changes { component: part.folder(), layers, of })
+            .collect(),
+        fits_slots: unfit.is_empty() && adapter.changes.iter().all(has_slot),
+        unfit,
+    })
 }
 
 fn part(weights: &crate::CheckpointWeights) -> Part {
@@ -169,7 +231,7 @@ fn part(weights: &crate::CheckpointWeights) -> Part {
 
 fn weight(options: &Options, config: &ModelConfig, precision: Precision) -> Weight {
     let options = Options { precision, ..options.clone() };
-    let graphs = graphs::build(&options, config);
+    let graphs = graphs::build(&options, config, None);
     let end = |graph: &GraphDef| graph.layout().last().map(|(_, end)| end.offset + end.length);
     let ends = graphs.iter().flat_map(|(_, graphs)| graphs).filter_map(end);
     Weight { dtype: precision, bytes: ends.sum() }
@@ -219,6 +281,10 @@ impl Summary {
         for problem in &self.problems {
             let _ = writeln!(out, "\nproblem: {problem}");
         }
+        for lora in &self.loras {
+            out.push('\n');
+            out += &lora.text();
+        }
         if self.is_whole() {
             out.push_str("\nAn export weighs, with --dtype\n");
             for Weight { dtype, bytes } in &self.exports {
@@ -262,6 +328,34 @@ impl Summary {
         let draw = draw(&out);
         let out = quoted(&out.to_string_lossy());
         format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
+    }
+}
+
+impl Lora {
+    /// Some lines for people.
+    fn text(&self) -> String {
+        let Lora { file, rank, changes, fits_slots, unfit } = self;
+        let changes: Vec<String> = changes
+            .iter()
+            .map(|Changes { component, layers, of }| {
+                format!("{layers} of {of} layers of the {component}")
+            })
+            .collect();
+        let changes =
+            if changes.is_empty() { "nothing here".to_string() } else { changes.join(", ") };
+        let mut out = format!("{file}: rank {rank}, changes {changes}\n");
+        for line in unfit {
+            let _ = writeln!(out, "  fits nowhere: {line}");
+        }
+        if unfit.len() == MOST_UNFIT {
+            out += "  and nothing was looked at behind that\n";
+        }
+        out += match (unfit.is_empty(), fits_slots) {
+            (false, _) => "  is of another model, or of layers that cannot be changed\n",
+            (true, true) => "  can be merged (--lora), or chosen by requests (--lora-slots)\n",
+            (true, false) => "  can be merged (--lora); requests cannot choose it\n",
+        };
+        out
     }
 }
 

@@ -1,7 +1,10 @@
 //! The graphs of an export, built from the configs and written with their weights.
 
+use hydit_graphs::config::IpAdapterConfig;
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::{GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{
+    GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, t5, vae,
+};
 
 use crate::checkpoint::CheckpointWeights;
 use crate::convert::convert;
@@ -11,11 +14,20 @@ use crate::writer::Folder;
 use hydit_graphs::Component;
 
 /// Builds all graphs, by component and in the order in which they run.
-pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, Vec<GraphDef>)> {
+pub(crate) fn build(
+    options: &Options,
+    config: &ModelConfig,
+    ip_adapter: Option<&IpAdapterConfig>,
+) -> Vec<(Component, Vec<GraphDef>)> {
     let (dit, n) = (&config.transformer, options.cache_at_branch);
     let Options { precision, target, .. } = *options;
-    let (lora_slots, controls) = (options.lora_slots.is_some(), !options.controls.is_empty());
-    let cut = GraphOptions { precision, target, lora_slots, controls };
+    let cut = GraphOptions {
+        precision,
+        target,
+        lora_slots: options.lora_slots.is_some(),
+        controls: !options.controls.is_empty(),
+        ip_adapter: ip_adapter.is_some(),
+    };
     let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
     let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);
     // The conditioner runs on the portable form everywhere.
@@ -29,17 +41,21 @@ pub(crate) fn build(options: &Options, config: &ModelConfig) -> Vec<(Component, 
     if options.full {
         transformer.push(hunyuan_dit::full(dit, cut));
     }
+    let image_encoder = ip_adapter.map(|config| {
+        let graph = image_encoder::image_encoder(config, dit.cross_attention_dim, precision);
+        (Component::ImageEncoder, vec![graph])
+    });
     let precision = if config.vae.force_upcast { Precision::Fp32 } else { precision };
     let mut vae = vec![vae::vae_decoder(&config.vae, precision)];
     if options.has_image_encoder() {
         vae.insert(0, vae::vae_encoder(&config.vae, precision));
     }
-    vec![
+    let texts = [
         (Component::TextEncoder, vec![text_encoder]),
         (Component::TextEncoder2, vec![text_encoder_2]),
-        (Component::Transformer, transformer),
-        (Component::Vae, vae),
-    ]
+    ];
+    let pictures = [(Component::Transformer, transformer), (Component::Vae, vae)];
+    texts.into_iter().chain(image_encoder).chain(pictures).collect()
 }
 
 /// Writes the ONNX file of `graph` and the data file beside it. `weights` must have every tensor

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use hydit_graphs::config::{ClipVisionConfig, IpAdapterConfig};
 use hydit_graphs::control;
 use hydit_graphs::manifest::{ControlEntry, LoraEntry};
 use hydit_graphs::{Manifest, Sizes, manifest};
@@ -31,6 +32,7 @@ pub fn table(manifest: &Manifest) -> String {
         grid_width: width / factor / dit.patch_size,
         height: height / factor,
         width: width / factor,
+        image_tokens: 1,
         ..Sizes::default()
     };
     let mut out = format!(
@@ -54,6 +56,14 @@ pub fn table(manifest: &Manifest) -> String {
     for ControlEntry { name, config } in &manifest.controls {
         let blocks = control::count(config);
         let _ = writeln!(out, "ControlNet {name}: {blocks} blocks\n");
+    }
+    if let Some(IpAdapterConfig { image_tokens, image_encoder, .. }) = &manifest.ip_adapter {
+        let ClipVisionConfig { num_hidden_layers, hidden_size, .. } = image_encoder;
+        let _ = writeln!(
+            out,
+            "image prompts of {image_tokens} tokens, by an encoder of {num_hidden_layers} layers of \
+             width {hidden_size}\n"
+        );
     }
     let head = ["graph", "parameters", "bytes", "GFLOP*", "inputs and outputs"];
     let mut rows = vec![head.map(str::to_string)];

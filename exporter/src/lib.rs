@@ -62,7 +62,7 @@ use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 pub use hydit_graphs::naming::Naming;
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
 
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, IpAdapter};
 pub use checkpoint::{CheckpointWeights, Layout};
 pub use control::ControlNet;
 pub use error::{Error, Result, ValueError};
@@ -92,11 +92,16 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
 
     let nets = control::find(options, &config.transformer)?;
-    let mut graphs = graphs::build(options, &config);
+    let ip_adapter = IpAdapter::find(options, &config.transformer)?;
+    let image_prompts = ip_adapter.as_ref().map(|found| &found.config);
+    let mut graphs = graphs::build(options, &config, image_prompts);
     let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
-        let opened = checkpoint.weights(*component)?;
+        let opened = match &ip_adapter {
+            Some(found) => found.weights(*component, &checkpoint)?,
+            None => checkpoint.weights(*component)?,
+        };
         if *component == Component::Vae && options.has_image_encoder() {
             let flag = if options.image_to_image { "image-to-image" } else { "control" };
             check_encoder(&config.vae, &opened, flag)?;
@@ -152,7 +157,9 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
         text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
     };
-    licenses::copy(checkpoint.roots(), &mut folder)?;
+    let roots = checkpoint.roots().zip(["", "base-"]);
+    let adapter = ip_adapter.iter().map(|found| (found.root.as_path(), "ip-adapter-"));
+    licenses::copy(roots.chain(adapter), &mut folder)?;
 
     let manifest = Manifest {
         schema: manifest::SCHEMA,
@@ -164,6 +171,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         loras: lora::entries(&loras),
         lora_slots: options.lora_slots,
         controls,
+        ip_adapter: ip_adapter.map(|found| found.config),
         variant,
         model: config,
         graphs: graphs.iter().flat_map(|(_, graphs)| graphs).map(entry).collect(),
@@ -216,6 +224,10 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
                            out --single";
             return Err(Error::Flag { flag: "lora-slots", message: message.to_string() });
         }
+    }
+    if options.single && options.ip_adapter.is_some() {
+        let message = "pipeline.onnx has no inputs for image prompts: leave out --single";
+        return Err(Error::Flag { flag: "ip-adapter", message: message.to_string() });
     }
     let valid = cfg.cache_branches();
     if valid.contains(&cache_at_branch) {

@@ -11,10 +11,13 @@ use crate::writer::Folder;
 /// The largest licence that is copied; real ones have some 20 KiB.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Copies the licence and notice files of the checkpoint and of its base, which are the first and
-/// the second of `roots`, and says that their weights were converted.
-pub(crate) fn copy<'a>(roots: impl Iterator<Item = &'a Path>, folder: &mut Folder) -> Result<()> {
-    for (root, prefix) in roots.zip(["", "base-"]) {
+/// Copies the licence and notice files of `roots`, each with its prefix before their names, and says
+/// that the weights there were converted.
+pub(crate) fn copy<'a>(
+    roots: impl Iterator<Item = (&'a Path, &'static str)>,
+    folder: &mut Folder,
+) -> Result<()> {
+    for (root, prefix) in roots {
         copy_from(root, prefix, folder)?;
     }
     let notice = concat!(

@@ -41,29 +41,45 @@ pub(crate) fn read(
     if loras.is_empty() {
         return Ok(Vec::new());
     }
-    let tensors = graphs.iter().flat_map(|(component, graphs)| {
-        let tensors = graphs.iter().flat_map(GraphDef::tensors);
-        tensors.map(|(name, shape)| (*component, name, shape))
-    });
-    let rest = [Component::Vae, Component::ControlNet];
-    let layers = Layers::new(tensors.filter(|(component, ..)| !rest.contains(component)));
+    let layers = layers(graphs);
     let read = |lora: &Weighted| {
         let path = PathBuf::from(&lora.name);
-        if !path.exists() {
-            let hint = "expected a LoRA as safetensors, or the folder in which PEFT saved one";
-            return Err(Error::Missing { path, hint: hint.to_string() });
-        }
+        check_there(&path)?;
         let adapter = Arc::new(Adapter::open(&path, &layers)?);
-        let changed = Component::ALL.map(|c| (c, adapter.count(c), layers.count(c)));
         told(&Merged {
             path: path.clone(),
             weight: lora.weight,
             rank: adapter.rank(),
-            layers: changed.into_iter().filter(|(_, changed, _)| *changed > 0).collect(),
+            layers: changed(&adapter, &layers),
         });
         Ok(Lora { adapter, weight: lora.weight, path })
     };
     loras.iter().map(read).collect()
+}
+
+/// The layers that LoRAs can change.
+pub(crate) fn layers(graphs: &[(Component, Vec<GraphDef>)]) -> Layers {
+    let tensors = graphs.iter().flat_map(|(component, graphs)| {
+        let tensors = graphs.iter().flat_map(GraphDef::tensors);
+        tensors.map(|(name, shape)| (*component, name, shape))
+    });
+    let fixed = [Component::Vae, Component::ImageEncoder, Component::ControlNet];
+    Layers::new(tensors.filter(|(component, ..)| !fixed.contains(component)))
+}
+
+/// The components that `adapter` changes: the layers that are changed, and all that there are.
+pub(crate) fn changed(adapter: &Adapter, layers: &Layers) -> Vec<(Component, usize, usize)> {
+    let counts = Component::ALL.map(|c| (c, adapter.count(c), layers.count(c)));
+    counts.into_iter().filter(|(_, changed, _)| *changed > 0).collect()
+}
+
+/// Checks that something is at `path`.
+pub(crate) fn check_there(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let hint = "expected a LoRA as safetensors, or the folder in which PEFT saved one";
+    Err(Error::Missing { path: path.to_path_buf(), hint: hint.to_string() })
 }
 
 /// What the manifest has of `loras`.

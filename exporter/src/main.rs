@@ -56,6 +56,10 @@ struct Check {
     /// Which files of weights to take where several are there, as for an export.
     #[arg(long, value_name = "NAME")]
     weights_variant: Option<String>,
+    /// LoRA to hold against the checkpoint: what it changes, and what of it fits nowhere; again for
+    /// each.
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    lora: Vec<Weighted>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -125,6 +129,9 @@ struct Synth {
     /// Also write a ControlNet, as the folder controlnet of the checkpoint.
     #[arg(long)]
     control: bool,
+    /// Also write an IP-Adapter and its image encoder, which is tiny with --small-text.
+    #[arg(long)]
+    ip_adapter: bool,
     /// Element type of the weights.
     #[arg(long, value_enum, default_value_t = SynthDtype::Fp32)]
     dtype: SynthDtype,
@@ -183,6 +190,14 @@ struct Export {
     /// written too.
     #[arg(long, value_name = "NAME=PATH")]
     control: Vec<ControlNet>,
+    /// IP-Adapter by which requests may have an image prompt: its file, such as Tencent's ipa.pt, or a
+    /// folder with it.
+    #[arg(long, value_name = "PATH")]
+    ip_adapter: Option<PathBuf>,
+    /// Image encoder of --ip-adapter: a folder in which transformers saved a CLIP, or a file such as
+    /// Tencent's clip_img_encoder.pt; by default the one beside the adapter.
+    #[arg(long, value_name = "PATH")]
+    image_encoder: Option<PathBuf>,
     /// Where the graphs read their weights: in a copy (copy), in the order and type that engines
     /// read; or in the checkpoint's own files (in-place), which are linked into the artifact folder
     /// and take no space there, but are turned at every start.
@@ -292,6 +307,7 @@ fn run(cli: Cli) -> Result<()> {
             let options = Options {
                 base: flags.base,
                 weights_variant: flags.weights_variant,
+                loras: flags.lora,
                 ..Options::new(flags.checkpoint, "")
             };
             let summary = check::check(&options)?;
@@ -300,6 +316,9 @@ fn run(cli: Cli) -> Result<()> {
                 false => say(summary.text().trim_end())?,
             }
             ensure!(summary.is_whole(), "{} cannot be exported as it is", summary.checkpoint);
+            if let Some(lora) = summary.loras.iter().find(|lora| !lora.unfit.is_empty()) {
+                bail!("{} does not fit {}", lora.file, summary.checkpoint);
+            }
         }
         (Some(Command::Inspect { dir }), _) => {
             say(inspect::table(&inspect::read(&dir)?))?;
@@ -332,7 +351,13 @@ fn run(cli: Cli) -> Result<()> {
             let (dtype, seed) = (flags.dtype.into(), flags.seed);
             let storage = synth::Storage { dtype, seed, ..Default::default() };
             let model = synth::model(&flags.variant, &shape)?;
-            synth::checkpoint(&model, &flags.out, &storage)?;
+            match flags.ip_adapter {
+                true => {
+                    let small = flags.small_text;
+                    synth::checkpoint_with_ip_adapter(&model, small, &flags.out, &storage)?;
+                }
+                false => synth::checkpoint(&model, &flags.out, &storage)?,
+            }
             if flags.control {
                 synth::control(&model.transformer, &flags.out.join("controlnet"), &storage)?;
             }
@@ -351,6 +376,8 @@ fn run(cli: Cli) -> Result<()> {
                 loras: flags.lora,
                 lora_slots: flags.lora_slots,
                 controls: flags.control,
+                ip_adapter: flags.ip_adapter,
+                image_encoder: flags.image_encoder,
                 weights: flags.weights.into(),
                 image_to_image: flags.image_to_image,
                 full: flags.full,

@@ -35,6 +35,10 @@ pub struct Options {
     pub lora_slots: Option<usize>,
     /// The ControlNets that requests may name. They need the image encoder, which is written too.
     pub controls: Vec<ControlNet>,
+    /// The IP-Adapter by which requests may have image prompts: its file, or a folder with it.
+    pub ip_adapter: Option<PathBuf>,
+    /// The image encoder of the IP-Adapter, a folder or a file; `None` for that beside it.
+    pub image_encoder: Option<PathBuf>,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// Whether to write the image encoder too, with which image to image begins.
@@ -62,6 +66,8 @@ impl Options {
             loras: Vec::new(),
             lora_slots: None,
             controls: Vec::new(),
+            ip_adapter: None,
+            image_encoder: None,
             weights: WeightsPlace::Copy,
             image_to_image: false,
             full: false,

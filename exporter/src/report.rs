@@ -21,7 +21,7 @@ const CAUSES: [(&str, &str); 9] = [
     ("after_proj_list.", "it is a ControlNet, and not the transformer itself"),
     (
         "ip_adapter",
-        "an IP-Adapter is in it, which is not supported: take the transformer without it",
+        "an IP-Adapter is in it: give that to --ip-adapter, and the transformer without it here",
     ),
     (".SCB", "it is quantized by bitsandbytes: take the checkpoint in half precision"),
     (".quant_map", "it is quantized by bitsandbytes: take the checkpoint in half precision"),

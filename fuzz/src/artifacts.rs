@@ -25,6 +25,7 @@ pub fn manifest(bytes: &[u8]) {
         grid_width: 80,
         height: 160,
         width: 160,
+        image_tokens: 8,
         ..Sizes::default()
     };
     for graph in &manifest.graphs {

@@ -13,6 +13,10 @@ pub enum Component {
     Vae,
     /// A ControlNet beside the transformer. A pipeline has any number of them.
     ControlNet,
+    /// The encoder of image prompts, which an IP-Adapter needs.
+    ImageEncoder,
+    /// What an IP-Adapter adds to the transformer and puts behind the encoder of image prompts.
+    IpAdapter,
 }
 
 impl Component {
@@ -28,6 +32,8 @@ impl Component {
             Component::TextEncoder2 => "text_encoder_2",
             Component::Vae => "vae",
             Component::ControlNet => "controlnet",
+            Component::ImageEncoder => "image_encoder",
+            Component::IpAdapter => "ip_adapter",
         }
     }
 
@@ -39,7 +45,14 @@ impl Component {
                 &["pooler.", "embeddings.position_ids", "cls.", "visual.", "text_projection"]
             }
             Component::TextEncoder2 => &["decoder.", "lm_head.", "logit_scale"],
-            Component::Transformer | Component::ControlNet => &[],
+            Component::ImageEncoder => &[
+                "text_model.",
+                "text_projection",
+                "logit_scale",
+                "bert.",
+                "vision_model.embeddings.position_ids",
+            ],
+            Component::Transformer | Component::ControlNet | Component::IpAdapter => &[],
         };
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     }

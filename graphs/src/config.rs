@@ -1,7 +1,11 @@
 //! The `config.json` of each component, as diffusers and transformers write it: what the graphs are
 //! functions of. A config is parsed from text and checked before a graph is built.
 
+mod ip_adapter;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::ip_adapter::{Activation, ClipVisionConfig, ImageProcessor, IpAdapterConfig};
 
 /// Heads of the attention that pools the prompt, fixed in both references.
 pub(crate) const POOLER_HEADS: usize = 8;

@@ -31,6 +31,8 @@ pub enum Symbol {
     Rank,
     /// Tokens of a control: as many as the image has, or 1 where there is no control.
     ControlTokens,
+    /// Number of tokens of an image prompt; 1 without one.
+    ImageTokens,
 }
 
 /// The size of an axis: `factor * batch^a * grid_height^b * ...`
@@ -173,12 +175,16 @@ pub struct Sizes {
     pub rank: usize,
     /// Value of [`Symbol::ControlTokens`].
     pub control_tokens: usize,
+    /// Value of [`Symbol::ImageTokens`].
+    pub image_tokens: usize,
 }
 
 impl Sizes {
     fn values(&self) -> [u64; Symbol::COUNT] {
-        let Sizes { batch, grid_height, grid_width, height, width, rank, control_tokens } = *self;
-        [batch, grid_height, grid_width, height, width, rank, control_tokens].map(|v| v as u64)
+        let Sizes { batch, grid_height, grid_width, height, width, rank, .. } = *self;
+        let Sizes { control_tokens, image_tokens, .. } = *self;
+        [batch, grid_height, grid_width, height, width, rank, control_tokens, image_tokens]
+            .map(|v| v as u64)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::HunyuanDitConfig;
 use crate::control;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, Embedders};
+use crate::ip_adapter::ImagePrompt;
 use crate::lora::stacks;
 use crate::nn::Rope;
 use crate::options::GraphOptions;
@@ -164,11 +165,12 @@ pub(crate) struct Model<'c, 'g> {
     rope: Rope<'g>,
     /// What is added to the long skips of blocks, by block.
     controls: BTreeMap<usize, Var<'g>>,
+    image: Option<ImagePrompt<'g>>,
 }
 
 impl<'c, 'g> Model<'c, 'g> {
-    /// Declares the inputs `text_states`, `cos` and `sin`, and the controls and the slots of a graph
-    /// that has them.
+    /// Declares the inputs `text_states`, `cos` and `sin`, and the controls, the image prompt and
+    /// the slots of a graph that has them.
     pub fn new(
         cfg: &'c HunyuanDitConfig,
         graph: &'g Graph,
@@ -183,11 +185,13 @@ impl<'c, 'g> Model<'c, 'g> {
         let cos = graph.input("cos", DType::F32, &grid_shape);
         let sin = graph.input("sin", DType::F32, &grid_shape);
         let controls = control::inputs(graph, cfg, n);
+        let image = graph.options().ip_adapter.then(|| ImagePrompt::new(cfg, graph));
         if graph.options().lora_slots {
             graph.declare_slots(&stacks(graph.name(), cfg, n));
         }
         let rope = Rope::new(cos, sin);
-        Model { cfg, w: graph.root(), temb: temb.silu(), text_states, grid: cos, rope, controls }
+        let (w, temb) = (graph.root(), temb.silu());
+        Model { cfg, w, temb, text_states, grid: cos, rope, controls, image }
     }
 
     /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them.
@@ -235,8 +239,8 @@ impl<'c, 'g> Model<'c, 'g> {
         x + ff.gelu("tanh").linear(w, "ff.net.2", d).cast(wide)
     }
 
-    /// `HunyuanAttnProcessor2_0`: attends to `text`, or else to `x` itself. `q` and `k` stay in
-    /// fp32 from their norm through the rotary embedding.
+    /// `HunyuanAttnProcessor2_0`: attends to `text` and the image prompt, or else to `x` itself. `q`
+    /// and `k` stay in fp32 from their norm through the rotary embedding.
     fn attention(&self, w: &Weights<'g>, x: Var<'g>, text: Option<Var<'g>>) -> Var<'g> {
         let _scope = w.enter();
         let [d, heads] = [self.cfg.hidden_size, self.cfg.num_attention_heads];
@@ -249,7 +253,12 @@ impl<'c, 'g> Model<'c, 'g> {
         // Text has no position in the image.
         let k = if text.is_none() { self.rope.rotate(k) } else { k };
         let scale = 1.0 / (self.cfg.attention_head_dim as f32).sqrt();
-        q.attend(k, v, scale, None).join_heads().linear(w, "to_out.0", d)
+        let attended = q.attend(k, v, scale, None);
+        let attended = match self.image {
+            Some(image) if text.is_some() => attended + image.attended(w, q, heads, scale),
+            _ => attended,
+        };
+        attended.join_heads().linear(w, "to_out.0", d)
     }
 
     /// `AdaLayerNormContinuous`, `proj_out`, unpatchify: `[b, tokens, hidden]` to latents' shape.

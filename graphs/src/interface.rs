@@ -1,10 +1,11 @@
 //! What each graph of an export reads and makes: the contract between the graphs, and with those who
 //! run them. Written out here, so that it can be checked without building a graph.
 
-use crate::config::HunyuanDitConfig;
+use crate::config::{HunyuanDitConfig, IpAdapterConfig};
 use crate::control::{self, Part, before_name, control_name};
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
+use crate::ip_adapter;
 use crate::lora::stacks;
 use crate::manifest::ModelConfig;
 use crate::options::GraphOptions;
@@ -22,7 +23,7 @@ pub(crate) const GRAPHS: [&str; 7] = [
 ];
 
 /// The graphs that an export has if it was asked for them.
-pub(crate) const OPTIONAL: [&str; 2] = ["full", "vae-encoder"];
+pub(crate) const OPTIONAL: [&str; 3] = ["full", "image-encoder", "vae-encoder"];
 
 /// Inputs and outputs of a graph, in their order.
 #[derive(Debug, PartialEq)]
@@ -38,6 +39,7 @@ pub(crate) fn interface(
     model: &ModelConfig,
     n: usize,
     options: GraphOptions,
+    ip_adapter: Option<&IpAdapterConfig>,
 ) -> Option<Interface> {
     let (dit, bert, t5, vae) =
         (&model.transformer, &model.text_encoder, &model.text_encoder_2, &model.vae);
@@ -71,7 +73,8 @@ pub(crate) fn interface(
     let grid = [Symbol::GridHeight.into(), Symbol::GridWidth.into(), dit.attention_head_dim.into()];
     let shared = [text_states.clone()]
         .into_iter()
-        .chain(["cos", "sin"].map(|name| tensor(name, DType::F32, &grid)));
+        .chain(["cos", "sin"].map(|name| tensor(name, DType::F32, &grid)))
+        .chain(ip_adapter.into_iter().flat_map(|_| ip_adapter::inputs(dit, compute)));
     let embedded = [latents("latents", dit.in_channels), tensor("timestep", DType::F32, &[b])]
         .into_iter()
         .chain([vector("extra")])
@@ -110,6 +113,16 @@ pub(crate) fn interface(
             vec![latents("noise_pred", dit.out_channels())],
         ),
         "full" => (embedded.collect(), vec![latents("noise_pred", dit.out_channels())]),
+        "image-encoder" => {
+            let IpAdapterConfig { image_tokens, image_encoder, .. } = ip_adapter?;
+            let side = image_encoder.image_size;
+            let pixels = [1, 3, side, side].map(Dim::from);
+            let states = [2, *image_tokens, dit.cross_attention_dim].map(Dim::from);
+            (
+                vec![tensor("pixel_values", DType::F32, &pixels)],
+                vec![tensor("image_states", DType::F32, &states)],
+            )
+        }
         "vae-encoder" => {
             (vec![image(vae.in_channels)], vec![pixels("moments", 2 * vae.latent_channels, 1)])
         }
@@ -138,7 +151,7 @@ pub(crate) fn control_interface(
 ) -> Interface {
     let model = ModelConfig { transformer: cfg.clone(), ..model.clone() };
     let options = GraphOptions { lora_slots: false, controls: false, ..options };
-    let like = |name| interface(name, &model, n, options).expect("a graph of every export");
+    let like = |name| interface(name, &model, n, options, None).expect("a graph of every export");
     let named =
         |name: String, shape: &[Dim]| TensorSpec { name, dtype: DType::F32, shape: shape.to_vec() };
     let b = Dim::from(Symbol::Batch);

@@ -9,14 +9,11 @@
 use crate::builder::{Graph, Slot, Var};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
+use crate::moves::MANY;
 use crate::tensor::{DType, TensorSpec};
 
 /// The largest rank that slots may be made for.
 pub const MAX_RANK: usize = 1024;
-
-/// More rows than any tensor has: images have at most 65,536 tokens. Times the largest rank it is
-/// still a 32-bit integer.
-const MANY: i64 = 1 << 20;
 
 /// Layers of one shape with slots, in the order of the first axis of the two inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BertConfig, ConfigError, HunyuanDitConfig, T5Config, VaeConfig};
+use crate::config::{
+    BertConfig, ConfigError, HunyuanDitConfig, IpAdapterConfig, T5Config, VaeConfig,
+};
 use crate::control::{self, Part};
 use crate::dim::{Cost, Sizes};
 use crate::interface::{GRAPHS, Interface, OPTIONAL, control_interface, interface};
@@ -53,6 +55,9 @@ pub struct Manifest {
     /// The ControlNets that requests may name; none if the graphs read no [controls](control).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlEntry>,
+    /// What image prompts need; none if requests can have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_adapter: Option<IpAdapterConfig>,
     /// How to use the model.
     pub variant: Variant,
     /// The configs of all components.
@@ -240,9 +245,13 @@ impl Manifest {
 
     /// What the graphs are built for.
     pub fn graph_options(&self) -> GraphOptions {
-        let Manifest { precision, target, lora_slots, ref controls, .. } = *self;
-        let (lora_slots, controls) = (lora_slots.is_some(), !controls.is_empty());
-        GraphOptions { precision, target, lora_slots, controls }
+        GraphOptions {
+            precision: self.precision,
+            target: self.target,
+            lora_slots: self.lora_slots.is_some(),
+            controls: !self.controls.is_empty(),
+            ip_adapter: self.ip_adapter.is_some(),
+        }
     }
 
     /// The graph called `name`.
@@ -300,6 +309,10 @@ impl Manifest {
         if let Some(rank) = self.lora_slots.filter(|rank| !(1..=lora::MAX_RANK).contains(rank)) {
             return wrong("lora_slots", rank, format!("1 to {}", lora::MAX_RANK));
         }
+        if let Some(ip_adapter) = &self.ip_adapter {
+            let part = "ip_adapter";
+            ip_adapter.validate().map_err(|source| ManifestError::Config { part, source })?;
+        }
         for (i, LoraEntry { sha256, weight, .. }) in self.loras.iter().enumerate() {
             check_sha256(&format!("loras[{i}].sha256"), sha256)?;
             if !weight.is_finite() {
@@ -344,7 +357,7 @@ impl Manifest {
     /// The interface of the graph `name`, if it is one of this export.
     fn interface(&self, name: &str) -> Option<Interface> {
         let (model, n, options) = (&self.model, self.cache_at_branch, self.graph_options());
-        interface(name, model, n, options).or_else(|| {
+        interface(name, model, n, options, self.ip_adapter.as_ref()).or_else(|| {
             let of_net = |entry: &ControlEntry| {
                 let (part, _) = entry.graphs(n).find(|(_, graph)| graph == name)?;
                 Some(control_interface(part, &entry.config, model, n, options))
@@ -356,7 +369,8 @@ impl Manifest {
     /// Checks that all graphs are there, each once and with the inputs and outputs that the configs
     /// give it.
     fn check_graphs(&self) -> Result<(), ManifestError> {
-        GRAPHS.iter().try_for_each(|name| self.graph(name).map(drop))?;
+        let image_encoder = self.ip_adapter.iter().map(|_| &"image-encoder");
+        GRAPHS.iter().chain(image_encoder).try_for_each(|name| self.graph(name).map(drop))?;
         let nets = self.controls.iter().flat_map(|entry| entry.graphs(self.cache_at_branch));
         nets.into_iter().try_for_each(|(_, name)| self.graph(&name).map(drop))?;
         for (i, graph) in self.graphs.iter().enumerate() {

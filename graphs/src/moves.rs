@@ -5,6 +5,10 @@ use crate::dim::Dim;
 use crate::ops::FREE;
 use crate::tensor::DType;
 
+/// More rows than any tensor has: images have at most 65,536 tokens. Times the largest rank of a LoRA
+/// it is still a 32-bit integer.
+pub(crate) const MANY: i64 = 1 << 20;
+
 impl<'g> Var<'g> {
     /// Puts the axes into the order `axes`.
     pub fn transpose<const N: usize>(self, axes: [usize; N]) -> Var<'g> {

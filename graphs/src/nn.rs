@@ -7,13 +7,22 @@ use crate::tensor::DType;
 
 /// The linear layers of a block that are 8-bit in an int8 graph. What stays in fp32 is small
 /// (embedders, the shift of `norm1`, the final layer) or reads a single row.
-const QUANTIZED: [&str; 7] =
-    ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "skip_linear"];
+const QUANTIZED: [&str; 9] = [
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_k_ip",
+    "to_v_ip",
+    "to_out.0",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "skip_linear",
+];
 
-/// Linear layers and tables of the text encoders that are stored in fewer bits in an int8 graph, and
+/// Linear layers and tables of the encoders of prompts that are stored in fewer bits in an int8 graph, and
 /// computed with in fp32. They are the larger half of the released models and run once per prompt.
 /// Their activations have outliers, which a scale per tensor would not survive.
-const STORED: [&str; 16] = [
+const STORED: [&str; 22] = [
     "shared",
     "q",
     "k",
@@ -30,6 +39,12 @@ const STORED: [&str; 16] = [
     "attention.output.dense",
     "intermediate.dense",
     "output.dense",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.out_proj",
+    "mlp.fc1",
+    "mlp.fc2",
 ];
 
 impl<'g> Var<'g> {
@@ -131,11 +146,38 @@ impl<'g> Var<'g> {
         kernel: usize,
         stride: usize,
     ) -> Var<'g> {
-        let _scope = w.pp(name).enter();
+        self.convolved(w, name, [out, kernel, stride], |w, wide| w.tensor("bias", &[out], wide))
+    }
+
+    /// [`Var::conv2d`] without a bias.
+    #[track_caller]
+    pub fn conv2d_no_bias(
+        self,
+        w: &Weights<'g>,
+        name: &str,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Var<'g> {
+        self.convolved(w, name, [out, kernel, stride], |w, wide| {
+            w.graph.floats(&format!("zeros.{out}"), &[out], &vec![0.0; out]).cast(wide)
+        })
+    }
+
+    #[track_caller]
+    fn convolved(
+        self,
+        w: &Weights<'g>,
+        name: &str,
+        [out, kernel, stride]: [usize; 3],
+        bias: impl FnOnce(&Weights<'g>, DType) -> Var<'g>,
+    ) -> Var<'g> {
+        let w = w.pp(name);
+        let _scope = w.enter();
         let wide = self.graph.options().precision.for_convolutions().compute();
         let channels = self.shape()[1].known().expect("channels are known");
-        let weight = w.pp(name).tensor("weight", &[out, channels, kernel, kernel], wide);
-        let bias = w.pp(name).tensor("bias", &[out], wide);
+        let weight = w.tensor("weight", &[out, channels, kernel, kernel], wide);
+        let bias = bias(&w, wide);
         self.cast(wide).conv(weight, bias, stride).cast(self.graph.compute())
     }
 
@@ -166,6 +208,12 @@ impl<'g> Var<'g> {
         let split = if fused(self) { self } else { self.transpose([0, 2, 1, 3]) };
         let heads = split.shape()[2].known().expect("the number of heads is known");
         split.reshape([0, 0, (heads * self.width()) as i64])
+    }
+
+    /// The first `count` queries of what [`Var::split_heads`] has made, for a `count` `[1]` that is
+    /// computed: all, or the first alone. They are declared as all.
+    pub(crate) fn first_queries(self, count: Var<'g>) -> Var<'g> {
+        self.first(if fused(self) { 1 } else { 2 }, count)
     }
 
     /// Attention, `softmax(scale * q @ k^T + bias) @ v` with `q = self`, in the element type of

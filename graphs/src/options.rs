@@ -60,6 +60,8 @@ pub struct GraphOptions {
     pub lora_slots: bool,
     /// Whether the transformer reads the [controls](crate::control) of ControlNets.
     pub controls: bool,
+    /// Whether the transformer reads image prompts by an [IP-Adapter](crate::ip_adapter).
+    pub ip_adapter: bool,
 }
 
 /// A precision that is useless or impossible on a target. The message says why, and what to use
@@ -157,7 +159,7 @@ impl From<Precision> for GraphOptions {
 
 impl From<(Precision, Target)> for GraphOptions {
     fn from((precision, target): (Precision, Target)) -> GraphOptions {
-        GraphOptions { precision, target, lora_slots: false, controls: false }
+        GraphOptions { precision, target, lora_slots: false, controls: false, ip_adapter: false }
     }
 }
 

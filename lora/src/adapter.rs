@@ -20,6 +20,9 @@ const MAX_BYTES: u64 = 4 << 30;
 /// The most bytes of an `adapter_config.json`.
 const MAX_CONFIG: u64 = 1 << 20;
 
+/// The most layers that [`Adapter::survey`] tells of.
+pub const MOST_UNFIT: usize = 20;
+
 /// The name that PEFT gives the file.
 const PEFT_FILE: &str = "adapter_model.safetensors";
 
@@ -69,7 +72,24 @@ impl Adapter {
     /// A file cannot be read, is damaged or no LoRA, or changes something that `layers` does not
     /// have.
     pub fn open(path: &Path, layers: &Layers) -> Result<Adapter> {
-        let path: PathBuf = if path.is_dir() { path.join(PEFT_FILE) } else { path.to_path_buf() };
+        let (adapter, unfit) = Adapter::read(path, layers, 1)?;
+        match unfit.into_iter().next() {
+            None => Ok(adapter),
+            Some(problem) => Err(Error::Content { path: file_of(path), problem }),
+        }
+    }
+
+    /// As [`Adapter::open`], with what does not fit `layers` apart: a line for each of the first
+    /// [`MOST_UNFIT`] layers, behind which nothing is looked at.
+    ///
+    /// # Errors
+    /// A file cannot be read, is damaged or no LoRA.
+    pub fn survey(path: &Path, layers: &Layers) -> Result<(Adapter, Vec<String>)> {
+        Adapter::read(path, layers, MOST_UNFIT)
+    }
+
+    fn read(path: &Path, layers: &Layers, most: usize) -> Result<(Adapter, Vec<String>)> {
+        let path = file_of(path);
         let reading = |path: &Path| {
             let path = path.to_path_buf();
             |source| Error::Read { path, source }
@@ -81,7 +101,7 @@ impl Adapter {
             true => Some(file::read_text(&config, MAX_CONFIG).map_err(reading(&config))?),
             false => None,
         };
-        Adapter::parse(bytes, config.as_deref(), layers).map_err(content)
+        Adapter::fitting(bytes, config.as_deref(), layers, most).map_err(content)
     }
 
     /// Reads the LoRA in the `bytes` of a safetensors file, with the text of an
@@ -94,6 +114,17 @@ impl Adapter {
         config: Option<&str>,
         layers: &Layers,
     ) -> std::result::Result<Adapter, String> {
+        let (adapter, unfit) = Adapter::fitting(bytes, config, layers, 1)?;
+        unfit.into_iter().next().map_or(Ok(adapter), Err)
+    }
+
+    /// The changes that fit `layers`, and why the others do not, of which there are `most`.
+    fn fitting(
+        bytes: Vec<u8>,
+        config: Option<&str>,
+        layers: &Layers,
+        most: usize,
+    ) -> std::result::Result<(Adapter, Vec<String>), String> {
         if bytes.starts_with(b"PK") {
             return Err("it is an archive of torch.save: store it again as safetensors".to_string());
         }
@@ -108,18 +139,23 @@ impl Adapter {
         if groups.is_empty() {
             return Err("it has no tensors".to_string());
         }
-        let mut changes = Vec::new();
+        let (mut changes, mut unfit) = (Vec::new(), Vec::new());
         for ((component, _), group) in &groups {
+            if unfit.len() == most {
+                break;
+            }
             // Such as a text encoder's pooler, which pictures do not need.
             if component.is_some_and(|part| part.ignores(&format!("{}.", group.layer))) {
                 continue;
             }
-            let found = changes_of(&bytes, *component, group, layers, &scales)?;
-            changes.extend(found);
+            match changes_of(&bytes, *component, group, layers, &scales) {
+                Ok(found) => changes.extend(found),
+                Err(problem) => unfit.push(problem),
+            }
         }
         changes.sort_by(|a: &Change, b| (a.component, &a.module).cmp(&(b.component, &b.module)));
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Adapter { changes, sha256, bytes })
+        Ok((Adapter { changes, sha256, bytes }, unfit))
     }
 
     /// The largest rank of a change.
@@ -158,6 +194,7 @@ impl Adapter {
                 let (first, second) = all.split_at(all.len() / 2);
                 [second, first].concat()
             }
+            Rows::Transposed => unreachable!("no library transposes a layer that LoRAs change"),
         }
     }
 
@@ -294,6 +331,11 @@ fn check_values(bytes: &[u8], name: &str, stored: &Stored) -> std::result::Resul
 
 fn values(bytes: &[u8], stored: &Stored) -> Vec<f32> {
     floats(&bytes[stored.bytes.clone()], stored.dtype)
+}
+
+/// The file of the LoRA at `path`, which may be the folder in which PEFT saved it.
+fn file_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(PEFT_FILE) } else { path.to_path_buf() }
 }
 
 /// Whether PEFT saved the file, by its name or that of its tensors.

@@ -38,7 +38,7 @@ mod layers;
 mod named;
 mod scale;
 
-pub use adapter::{Adapter, Change};
+pub use adapter::{Adapter, Change, MOST_UNFIT};
 pub use error::{Error, Result};
 pub use layers::Layers;
 pub use named::Weighted;

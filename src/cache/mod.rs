@@ -177,9 +177,19 @@ impl CachePolicy {
         }
     }
 
-    /// Whether it follows a calibration, which was made with the model as it is exported.
-    pub fn is_calibrated(&self) -> bool {
-        matches!(self.rule, Rule::Schedule(_) | Rule::Auto(_))
+    /// The calibration that it follows, if it follows one.
+    ///
+    /// # Errors
+    /// When the file does not fit the request.
+    pub fn calibration(&self, input: &PolicyInput<'_>) -> Result<Option<Schedules>, PolicyError> {
+        let PolicyInput { folder, sampler, spacing, .. } = *input;
+        let path = match &self.rule {
+            Rule::Auto(_) => calibration_file(folder, sampler, spacing, input.steps()),
+            Rule::Schedule(rule) => rule.path().to_path_buf(),
+            Rule::Off | Rule::Interval(_) | Rule::Probe(_) => return Ok(None),
+        };
+        let found = Schedules::read(&path, input);
+        found.map(Some).map_err(|message| PolicyError { policy: self.to_string(), message })
     }
 
     /// Whether it decides step by step: its plans are [`Plan::Reactive`].

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::parse::number;
 use super::{Decision, Forecast, PolicyInput};
+use crate::lora::LoraChoice;
 use crate::sampler::{SamplerKind, Spacing};
 
 /// The largest file of schedules that is read; one of 50 steps has some 10 KiB.
@@ -32,6 +33,9 @@ pub struct Schedules {
     pub steps: usize,
     /// The guidance scale they were made with: with more, `auto:<quality>` does not hold.
     pub guidance_scale: Option<f32>,
+    /// The LoRAs of the pictures that they were found and measured on.
+    #[serde(default)]
+    pub loras: Vec<LoraChoice>,
     /// What they were made with, for people.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
@@ -130,6 +134,10 @@ impl Schedules {
         field("spacing", self.spacing.map(|spacing| spacing.to_string()));
         field("steps", Some(self.steps.to_string()));
         field("guidance_scale", self.guidance_scale.map(|scale| scale.to_string()));
+        let loras = Some(&self.loras).filter(|loras| !loras.is_empty());
+        // As text, in which numbers have as many digits as they need.
+        let text = |loras| serde_json::to_string(loras).expect("names and numbers are valid JSON");
+        field("loras", loras.map(text));
         let line = |(name, value): (&String, &String)| format!("  {name}: {}\n", json!(value));
         out += "made_with:\n";
         out.extend(self.made_with.iter().map(line));

@@ -49,6 +49,7 @@ const SIZES: Sizes = Sizes {
     width: 12,
     rank: 3,
     control_tokens: 24,
+    image_tokens: 5,
 };
 
 /// Tensors of an engine by name: what a graph reads and what it has made.

@@ -39,13 +39,15 @@ fn rows_apart(provider: Provider, sizes: &Sizes) -> bool {
 /// Whether `one` and `other` can share calls, each row coming out as it would alone.
 ///
 /// They must be of one size and have the same LoRAs, which the graphs read once for all rows of a
-/// call; neither may decide step by step, since a decision waits for the request's own shallow
-/// encoder; and neither may have ControlNets, whose graphs all rows of a call would run through.
+/// call; both must have image prompts, or else the one without would pay for what the other attends
+/// to; neither may decide step by step, since a decision waits for the request's own shallow encoder;
+/// and neither may have ControlNets, whose graphs all rows of a call would run through.
 pub fn can_batch(manifest: &Manifest, backend: &Backend, one: &Request, other: &Request) -> bool {
     (one.width, one.height) == (other.width, other.height)
         && one.loras == other.loras
         && one.controls.is_empty()
         && other.controls.is_empty()
+        && one.image_prompt.is_some() == other.image_prompt.is_some()
         && !one.cache_policy.is_reactive()
         && !other.cache_policy.is_reactive()
         && rows_mix(manifest, backend, one)

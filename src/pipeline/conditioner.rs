@@ -12,6 +12,7 @@ use hydit_graphs::{Manifest, Sizes};
 use super::batch::rows_together;
 use super::control::{NetCondition, Nets};
 use super::cost::sizes;
+use super::image_prompt::ImageInputs;
 use super::images::EncodedImages;
 use super::lora::LoraInputs;
 use super::rope;
@@ -42,6 +43,8 @@ pub(crate) struct Condition {
     pub cos: Rc<Value>,
     /// Sines, of the same shape.
     pub sin: Rc<Value>,
+    /// The image prompts of the rows, where the graphs read some.
+    pub image: Option<ImageInputs>,
     /// The LoRAs, the same for all rows: the inputs of graphs with slots have no axis for rows.
     pub loras: Rc<LoraInputs>,
     /// The ControlNets of the request.
@@ -52,6 +55,16 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
+    /// What the graph `graph` of a step reads of image prompts and LoRAs, names and values.
+    pub fn adapters(&self, graph: &str) -> Vec<(&str, &Value)> {
+        let mut inputs = Vec::new();
+        if let Some(image) = &self.image {
+            inputs.extend(image.inputs());
+        }
+        inputs.extend(self.loras.of_graph(graph));
+        inputs
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.extra.shape()[0]
@@ -64,11 +77,16 @@ impl Condition {
         let zeros: Vec<&Value> =
             parts.iter().filter_map(|part| part.no_control.as_deref()).collect();
         let no_control = if zeros.is_empty() { None } else { Some(Value::stacked(&zeros)?) };
+        let image = match &parts[0].image {
+            Some(_) => Some(ImageInputs::stacked(parts.iter().flat_map(|part| &part.image))?),
+            None => None,
+        };
         Ok(Condition {
             text_states: Value::stacked(&states)?,
             extra: Value::stacked(&extra)?,
             cos: parts[0].cos.clone(),
             sin: parts[0].sin.clone(),
+            image,
             loras: parts[0].loras.clone(),
             nets: Vec::new(),
             no_control: no_control.map(Rc::new),
@@ -139,9 +157,21 @@ impl Conditioner {
                 Some(self.table(&[rows.len(), 1, hidden], &zeros)?)
             };
             let nets = self.nets(request, prompt, &rows, &sizes, images, nets)?;
+            let negative: Vec<bool> =
+                rows.iter().map(|text| request.guided() && *text == 0).collect();
+            let image = prompt.image.as_ref();
+            let image = ImageInputs::new(manifest, &self.backend, image, &negative)?;
             let (cos, sin, loras) = (cos.clone(), sin.clone(), loras.clone());
-            let condition = Condition { text_states, extra, cos, sin, loras, nets, no_control };
-            conditions.push(Rc::new(condition));
+            conditions.push(Rc::new(Condition {
+                text_states,
+                extra,
+                cos,
+                sin,
+                image,
+                loras,
+                nets,
+                no_control,
+            }));
         }
         Ok(conditions)
     }

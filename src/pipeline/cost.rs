@@ -19,6 +19,10 @@ pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
         grid_width: width / patch,
         height,
         width,
+        image_tokens: match (&manifest.ip_adapter, &request.image_prompt) {
+            (Some(config), Some(_)) => config.image_tokens,
+            _ => 1,
+        },
         ..Sizes::default()
     }
 }

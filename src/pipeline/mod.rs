@@ -11,6 +11,7 @@ pub mod denoise;
 pub mod device_math;
 pub mod first_latents;
 mod guidance;
+mod image_prompt;
 pub mod images;
 pub mod lora;
 pub mod preview;
@@ -29,8 +30,9 @@ use self::component::{Component, Loaded};
 use self::cost::sizes;
 use self::denoise::{DenoiseState, Denoised, Step};
 use self::first_latents::Moments;
+use self::image_prompt::ImageEmbeds;
 use self::images::EncodedImages;
-use self::text::TextEncoders;
+use self::text::{PromptEmbeds, TextEncoders};
 use self::transformer::Transformer;
 use crate::artifacts::Artifacts;
 use crate::cache::Decision;
@@ -46,6 +48,7 @@ pub struct Pipeline {
     artifacts: Arc<Artifacts>,
     backend: Backend,
     text: Component<TextEncoders>,
+    image_encoder: Component<Session>,
     transformer: Component<Transformer>,
     vae_encoder: Component<Session>,
     vae: Component<Session>,
@@ -90,9 +93,10 @@ impl Pipeline {
         artifacts.check_code()?;
         let text = Component::new(TextEncoders::load, &artifacts, &backend)?;
         let transformer = Component::new(Transformer::load, &artifacts, &backend)?;
+        let image_encoder = Component::later(image_prompt::load);
         let vae_encoder = Component::later(load_vae_encoder);
         let vae = Component::new(load_vae, &artifacts, &backend)?;
-        Ok(Pipeline { artifacts, backend, text, transformer, vae_encoder, vae })
+        Ok(Pipeline { artifacts, backend, text, image_encoder, transformer, vae_encoder, vae })
     }
 
     /// What the model is.
@@ -122,7 +126,7 @@ impl Pipeline {
     ) -> Result<Generated> {
         let timer = self.backend.timer();
         timer.record();
-        let prompt = self.text_encoders()?.encode(request)?;
+        let prompt = self.encode_prompt(request)?;
         let images = self.encode(request)?;
         let mut transformer = self.transformer()?;
         let mut state = transformer.begin(request, &prompt, &images)?;
@@ -145,9 +149,24 @@ impl Pipeline {
     /// # Errors
     /// What the backend says.
     pub fn begin(&mut self, request: &CheckedRequest) -> Result<DenoiseState> {
-        let prompt = self.text_encoders()?.encode(request)?;
+        let prompt = self.encode_prompt(request)?;
         let images = self.encode(request)?;
         self.transformer()?.begin(request, &prompt, &images)
+    }
+
+    /// The prompts of `request`, texts and image, as the transformer reads them.
+    ///
+    /// # Errors
+    /// When a number is not finite, or what the backend says.
+    pub fn encode_prompt(&mut self, request: &CheckedRequest) -> Result<PromptEmbeds> {
+        let mut prompt = self.text_encoders()?.encode(request)?;
+        if request.image_prompt.is_some() {
+            let Pipeline { artifacts, backend, image_encoder, .. } = self;
+            let mut encoder = image_encoder.load(artifacts, backend)?;
+            let image = ImageEmbeds::encode(&artifacts.manifest, backend, &mut encoder, request)?;
+            prompt.image = Some(image);
+        }
+        Ok(prompt)
     }
 
     /// The text encoders, loaded now on a [low-memory](Backend::low_memory) backend.

@@ -96,6 +96,10 @@ impl Tabulator {
             let message = "the pipeline in one file draws from text alone".to_string();
             return Err(Error::Request { field: "init_image", message });
         }
+        if request.image_prompt.is_some() {
+            let message = "the pipeline in one file draws from text alone".to_string();
+            return Err(Error::Request { field: "image_prompt", message });
+        }
         let plan = request.planned()?;
         let manifest = &artifacts.manifest;
         let dit = &manifest.model.transformer;

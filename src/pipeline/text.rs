@@ -7,6 +7,7 @@ use hydit_graphs::manifest::TokenizerEntry;
 use hydit_input::file;
 use hydit_input::tokenizer::{Fit, MAX_BYTES, PaddedTokenizer, Tokens};
 
+use super::image_prompt::ImageEmbeds;
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::request::Request;
@@ -25,6 +26,8 @@ pub struct TextEncoders {
 pub struct PromptEmbeds {
     pub(crate) bert: Encoded,
     pub(crate) t5: Encoded,
+    /// The image prompt, if there is one.
+    pub(crate) image: Option<ImageEmbeds>,
     /// The prompts that were longer than an encoder reads: `negative_prompt`, `prompt`.
     pub(crate) truncated: Vec<&'static str>,
 }
@@ -61,7 +64,7 @@ impl TextEncoders {
         })
     }
 
-    /// Encodes the prompts of `request`; the negative one only if it counts.
+    /// Encodes the texts of `request`; the negative one only if it counts.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], or what the backend says.
@@ -78,7 +81,7 @@ impl TextEncoders {
         let fields = read.iter().zip(truncated);
         let truncated = fields.filter(|(_, truncated)| *truncated).map(|((field, _), _)| *field);
         let truncated = truncated.collect();
-        Ok(PromptEmbeds { bert, t5, truncated })
+        Ok(PromptEmbeds { bert, t5, image: None, truncated })
     }
 }
 

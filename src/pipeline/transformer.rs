@@ -93,7 +93,8 @@ impl Transformer {
     /// load.
     ///
     /// # Panics
-    /// When the request was checked against another model, or `images` are not those that it has.
+    /// When the request was checked against another model, `images` are not those that it has, or its
+    /// image prompt is not in `prompt`.
     #[track_caller]
     pub fn begin(
         &mut self,
@@ -105,6 +106,7 @@ impl Transformer {
         let EncodedImages { init, controls } = images;
         assert_eq!(request.init_image.is_some(), init.is_some(), "an image and its moments");
         assert_eq!(request.controls.len(), controls.len(), "images of ControlNets");
+        assert_eq!(request.image_prompt.is_some(), prompt.image.is_some(), "an image prompt");
         self.nets.prepare(request)?;
         self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
@@ -234,7 +236,8 @@ impl Transformer {
         self.keep_or_give_back(groups);
         let mut shallow = Vec::with_capacity(groups.len());
         for group in groups {
-            let Condition { text_states, extra, cos, sin, loras, .. } = group.condition();
+            let condition = group.condition();
+            let Condition { text_states, extra, cos, sin, .. } = condition;
             let (latents, timestep) = (group.latents()?, group.timestep()?);
             let mut inputs: Vec<(&str, &Value)> = vec![
                 ("latents", &latents),
@@ -244,7 +247,7 @@ impl Transformer {
                 ("cos", cos),
                 ("sin", sin),
             ];
-            inputs.extend(loras.of_graph("shallow-encoder"));
+            inputs.extend(condition.adapters("shallow-encoder"));
             let timed = self.timer.start(Stage::Encoder);
             let mut outputs = self.encoder.run_by_name(&inputs)?;
             let mut skips = Vec::with_capacity(self.skips.len());
@@ -283,7 +286,7 @@ impl Transformer {
             let mut inputs: Vec<(&str, &Value)> = vec![(last, shallow.x())];
             inputs.extend(shared(group.condition(), shallow));
             inputs.extend(controls.iter().map(|(name, control)| (name.as_str(), &**control)));
-            inputs.extend(group.condition().loras.of_graph("deep-core"));
+            inputs.extend(group.condition().adapters("deep-core"));
             let _timed = self.timer.start(Stage::Core);
             deep.push(self.core.run_single(&inputs)?);
         }
@@ -307,7 +310,7 @@ impl Transformer {
             let none = group.condition().no_control.as_deref();
             let controls: Vec<_> = shallow.controls.of_decoder(self.skips.len(), none).collect();
             inputs.extend(controls.iter().map(|(name, control)| (name.as_str(), *control)));
-            inputs.extend(group.condition().loras.of_graph("shallow-decoder"));
+            inputs.extend(group.condition().adapters("shallow-decoder"));
             predictions.push(self.decoder.run_single(&inputs)?);
         }
         Ok(predictions)

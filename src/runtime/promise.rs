@@ -67,7 +67,7 @@ impl Promise {
                     Some((Symbol::Height, size)) => sizes.height = size,
                     Some((Symbol::Width, size)) => sizes.width = size,
                     // No output has them.
-                    Some((Symbol::Rank | Symbol::ControlTokens, _)) => {}
+                    Some((Symbol::Rank | Symbol::ControlTokens | Symbol::ImageTokens, _)) => {}
                     None => {}
                 }
             }

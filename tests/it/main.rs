@@ -12,6 +12,7 @@ mod corpus;
 mod cut;
 mod finite;
 mod image;
+mod image_prompt;
 mod image_to_image;
 mod in_place;
 mod lora;

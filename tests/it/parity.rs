@@ -11,7 +11,7 @@ use std::path::Path;
 use hydit::runtime::BackendChoice;
 use hydit_export::Component;
 use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
-use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
+use hydit_graphs::{GraphDef, GraphOptions, Precision, bert, hunyuan_dit, t5, vae};
 
 use crate::common::golden::{self, Golden};
 use crate::common::graphs::{Exporter, engines, load, open, run};
@@ -38,7 +38,7 @@ fn check(
 }
 
 /// The whole of a graph's inputs and outputs against the golden's.
-fn compare(goldens: &[Golden], component: Component, build: impl Fn(&Golden) -> GraphDef) {
+pub fn compare(goldens: &[Golden], component: Component, build: impl Fn(&Golden) -> GraphDef) {
     let mut worst = Worst::new("");
     for golden in goldens {
         let graphs = [build(golden)];
@@ -96,25 +96,34 @@ fn the_vae_encoder_is_diffusers_encoder() {
 /// Every graph of the transformer, with the golden's weights.
 fn compare_transformer(golden: &Golden, alone: bool, worst: &mut Worst) {
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
-    let exporter = Exporter::of_golden(golden, Component::Transformer, &whole(&cfg));
-    compare_exported(golden, &exporter, alone, worst);
+    let version = GraphOptions::from(Precision::Fp32);
+    let exporter = Exporter::of_golden(golden, Component::Transformer, &whole(&cfg, version));
+    compare_exported(golden, &exporter, version, alone, worst);
 }
 
 /// The graphs that read all weights of a transformer.
-pub fn whole(cfg: &HunyuanDitConfig) -> [GraphDef; 2] {
-    [hunyuan_dit::conditioner(cfg, Precision::Fp32), hunyuan_dit::full(cfg, Precision::Fp32)]
+pub fn whole(cfg: &HunyuanDitConfig, version: impl Into<GraphOptions>) -> [GraphDef; 2] {
+    let version = version.into();
+    [hunyuan_dit::conditioner(cfg, version), hunyuan_dit::full(cfg, version)]
 }
 
 /// Runs conditioner, encoder, core and decoder. `alone`: each is given the reference's tensors
 /// where the golden has them, so that errors do not add up; else what the graphs before it made.
-pub fn compare_exported(golden: &Golden, exporter: &Exporter, alone: bool, worst: &mut Worst) {
+pub fn compare_exported(
+    golden: &Golden,
+    exporter: &Exporter,
+    version: impl Into<GraphOptions>,
+    alone: bool,
+    worst: &mut Worst,
+) {
+    let version = version.into();
     let cfg = HunyuanDitConfig::from_json(&golden.config).expect("a config");
-    let whole = whole(&cfg);
+    let whole = whole(&cfg, version);
     let cuts = (1..=3.min(*cfg.cache_branches().end())).map(|n| {
         [
-            hunyuan_dit::shallow_encoder(&cfg, n, Precision::Fp32),
-            hunyuan_dit::deep_core(&cfg, n, Precision::Fp32),
-            hunyuan_dit::shallow_decoder(&cfg, n, Precision::Fp32),
+            hunyuan_dit::shallow_encoder(&cfg, n, version),
+            hunyuan_dit::deep_core(&cfg, n, version),
+            hunyuan_dit::shallow_decoder(&cfg, n, version),
         ]
     });
     let whole = (exporter.write("whole", &whole), whole);

@@ -74,6 +74,7 @@ impl Reference {
             loras: Vec::new(),
             controls: Vec::new(),
             init_image: self.init_image(folder),
+            image_prompt: None,
             cache_policy: match self.cache {
                 None => CachePolicy::off(),
                 Some(Cache { gap, start, close, .. }) => CachePolicy::interval(gap, start, close),

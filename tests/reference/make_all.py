@@ -25,6 +25,7 @@ SCRIPTS = [
     "make_control.py",
     "make_canny.py",
     "make_made_up_pictures.py",  # needs target/release/hydit-export
+    "make_ip_adapter.py",  # likewise
 ]
 
 for script in SCRIPTS:

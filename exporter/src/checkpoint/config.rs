@@ -62,7 +62,7 @@ fn transformer(checkpoint: &Checkpoint) -> Result<HunyuanDitConfig> {
     }
 }
 
-fn from_file<T, E>(
+pub(super) fn from_file<T, E>(
     path: &Path,
     from_text: impl FnOnce(&str) -> std::result::Result<T, E>,
 ) -> Result<T>

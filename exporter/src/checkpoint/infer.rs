@@ -2,7 +2,9 @@
 //! as in the published models, which all share it.
 
 use hydit_graphs::Component;
-use hydit_graphs::config::{BertConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig};
+use hydit_graphs::config::{
+    Activation, BertConfig, ClipVisionConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig,
+};
 use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
 
 use super::tensors::CheckpointWeights;
@@ -23,12 +25,15 @@ fn refused(weights: &CheckpointWeights, message: String) -> Error {
     if weights.component() == Component::ControlNet {
         return Error::content(path)(format!("{folder}: {message}"));
     }
-    let way_out = "put its config.json beside it, or give a checkpoint that has one with --base";
+    let way_out = match weights.component() {
+        Component::ImageEncoder => "put its config.json beside it",
+        _ => "put its config.json beside it, or give a checkpoint that has one with --base",
+    };
     Error::content(path)(format!("{folder} without config.json: {message}; {way_out}"))
 }
 
 /// How many tensors there are of a name with a number in the place of `*`, counted from 0.
-fn count(weights: &CheckpointWeights, name: &str) -> usize {
+pub(super) fn count(weights: &CheckpointWeights, name: &str) -> usize {
     (0..512).take_while(|i| weights.shape(&name.replace('*', &i.to_string())).is_some()).count()
 }
 
@@ -185,6 +190,29 @@ pub(super) fn vae(weights: &CheckpointWeights) -> Result<VaeConfig> {
         latents_mean: None,
         latents_std: None,
         block_out_channels: widths,
+    };
+    config.validate().map_err(|error| refused(weights, error.to_string()))?;
+    Ok(config)
+}
+
+/// The config of an image encoder, in OpenAI's names or transformers'. Heads are 64 wide there, and 80
+/// in the huge one, which is 1280 wide.
+pub(super) fn image_encoder(weights: &CheckpointWeights) -> Result<ClipVisionConfig> {
+    let model = |name: &str, axis| side(weights, &format!("vision_model.{name}"), axis);
+    let hidden_size = model("embeddings.patch_embedding.weight", 0)?;
+    let patch_size = model("embeddings.patch_embedding.weight", 2)?;
+    let positions = model("embeddings.position_embedding.weight", 0)?;
+    let head = if hidden_size == 1280 { 80 } else { hidden_size.clamp(1, 64) };
+    let config = ClipVisionConfig {
+        hidden_size,
+        intermediate_size: model("encoder.layers.0.mlp.fc1.weight", 0)?,
+        num_hidden_layers: count(weights, "vision_model.encoder.layers.*.layer_norm1.weight"),
+        num_attention_heads: hidden_size / head,
+        image_size: positions.saturating_sub(1).isqrt().saturating_mul(patch_size),
+        patch_size,
+        projection_dim: side(weights, "visual_projection.weight", 0)?,
+        layer_norm_eps: 1e-5,
+        hidden_act: Activation::QuickGelu,
     };
     config.validate().map_err(|error| refused(weights, error.to_string()))?;
     Ok(config)

@@ -2,6 +2,7 @@
 
 mod config;
 pub(crate) mod infer;
+mod ip_adapter;
 mod places;
 mod tensors;
 
@@ -14,6 +15,7 @@ use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::manifest::ModelConfig;
 use safetensors::Dtype;
 
+pub(crate) use self::ip_adapter::IpAdapter;
 pub use self::places::Layout;
 use self::places::{Places, Source};
 pub use self::tensors::CheckpointWeights;

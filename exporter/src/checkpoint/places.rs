@@ -243,7 +243,7 @@ fn snapshot(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The files of weights that lie in `folder` itself.
-fn files_of_weights(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files_of_weights(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::reading(folder))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<PathBuf> = paths.filter(|path| is_weights(path)).collect();

@@ -19,6 +19,7 @@ use hydit_graphs::naming::{Naming, Rows, anchors};
 
 /// The weights of one component, by the names that its tensors have in diffusers and transformers
 /// today.
+#[derive(Clone)]
 pub struct CheckpointWeights {
     component: Component,
     /// What messages call it.
@@ -31,6 +32,7 @@ pub struct CheckpointWeights {
 }
 
 /// A change of a tensor: that with this index of a LoRA, times the weight.
+#[derive(Clone)]
 struct Merge {
     adapter: Arc<Adapter>,
     change: usize,
@@ -38,6 +40,7 @@ struct Merge {
 }
 
 /// A tensor, put together from views of a file.
+#[derive(Clone)]
 struct Stored {
     file: usize,
     dtype: Dtype,
@@ -104,6 +107,16 @@ impl CheckpointWeights {
     /// The same, called `name` in messages: there may be several of one component.
     pub(crate) fn called(self, name: String) -> CheckpointWeights {
         CheckpointWeights { name, ..self }
+    }
+
+    /// Takes over those tensors of `other` whose names are `wanted`.
+    pub(crate) fn take(&mut self, other: &CheckpointWeights, wanted: impl Fn(&str) -> bool) {
+        let before = self.files.len();
+        self.files.extend(other.files.iter().cloned());
+        for (name, stored) in other.tensors.iter().filter(|(name, _)| wanted(name)) {
+            let stored = Stored { file: before + stored.file, ..stored.clone() };
+            self.tensors.insert(name.clone(), stored);
+        }
     }
 
     /// Adds the changes of `adapter` to this component, times `weight`, to its tensors whenever they
@@ -260,6 +273,10 @@ fn stored(file: usize, view: &View, name: &str, rows: Rows) -> std::result::Resu
         Rows::SwappedHalves => vec![part(1, 2)?, part(0, 2)?],
         Rows::First if count == 0 => return Err(format!("is {:?}: it has no row", view.shape)),
         Rows::First => vec![view.rows(0..1)],
+        Rows::Transposed if view.shape.len() != 2 => {
+            return Err(format!("is {:?}: expected a matrix", view.shape));
+        }
+        Rows::Transposed => vec![view.transposed()],
     };
     if name.contains("coder.mid_block.attentions.") {
         // Convolutions of 1x1 in the latent-diffusion code.

@@ -5,6 +5,7 @@
 //! models. Only what a graph can read is written (BERT without its pooler).
 
 mod config;
+mod ip_adapter;
 pub mod rule;
 mod shards;
 mod tokenizers;
@@ -107,6 +108,21 @@ pub fn control(transformer: &HunyuanDitConfig, out: &Path, storage: &Storage) ->
             .retain(|name, _| !["num_layers", "learn_sigma", "norm_type"].contains(&name.as_str()));
     }
     write(&out.join("config.json"), config)
+}
+
+/// As [`checkpoint`], with an IP-Adapter in the folders `ip_adapter` and `image_encoder`, whose encoder
+/// is tiny if it shall be `small`.
+///
+/// # Errors
+/// As [`checkpoint`].
+pub fn checkpoint_with_ip_adapter(
+    config: &ModelConfig,
+    small: bool,
+    out: &Path,
+    storage: &Storage,
+) -> Result<()> {
+    checkpoint(config, out, storage)?;
+    ip_adapter::ip_adapter(&config.transformer, small, out, storage)
 }
 
 fn folder(out: &Path, name: &str) -> Result<std::path::PathBuf> {

@@ -47,10 +47,19 @@ pub fn write_weights<'a>(
     graphs: impl Iterator<Item = &'a GraphDef>,
     storage: &Storage,
 ) -> Result<()> {
-    fs::create_dir_all(folder).map_err(Error::writing(folder))?;
     let declared = graphs.flat_map(GraphDef::tensors);
-    let tensors: BTreeMap<String, Vec<usize>> =
-        declared.map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
+    let tensors = declared.map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
+    write_tensors(folder, stem, tensors, storage)
+}
+
+/// As [`write_weights`], of `tensors` by their names, with their shapes.
+pub(super) fn write_tensors(
+    folder: &Path,
+    stem: &str,
+    tensors: BTreeMap<String, Vec<usize>>,
+    storage: &Storage,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::writing(folder))?;
     let size = storage.dtype.size() as u64;
     let bytes = |dims: &[usize]| dims.iter().map(|&n| n as u64).product::<u64>() * size;
 

@@ -14,6 +14,9 @@ use crate::files::read_text;
 /// Variants that Tencent's names have before the ending, most wanted first.
 const TENCENT: [&str; 3] = ["ema", "module", "distill"];
 
+/// What Tencent's code has beside the transformer, which is no transformer.
+const IP_ADAPTER: &str = "ipa.pt";
+
 /// The files of weights of a component.
 pub(crate) struct Found {
     /// One file, or all shards.
@@ -99,6 +102,9 @@ pub(crate) fn find(folder: &Path, asked: Option<&str>) -> Result<Found> {
 
 /// What a file is by its name; `None` for a shard and for what is no weights.
 fn candidate(name: String) -> Option<Candidate> {
+    if name == IP_ADAPTER {
+        return None;
+    }
     let mut parts: Vec<&str> = name.split('.').collect();
     let ending = parts.iter().rposition(|part| ENDINGS.contains(part))?;
     let safetensors = parts[ending] == "safetensors";
@@ -206,6 +212,7 @@ mod tests {
                 None,
                 "pytorch_model_ema.pt ema",
             ),
+            (&["ipa.pt", "pytorch_model_ema.pt"], None, "pytorch_model_ema.pt ema"),
             (&["pytorch_model_distill.pt"], None, "pytorch_model_distill.pt distill"),
             (
                 &["pytorch_model_module.pt", "pytorch_model_ema.pt"],

@@ -46,6 +46,14 @@ impl View {
         self
     }
 
+    /// The same with its axes the other way round.
+    pub fn transposed(&self) -> View {
+        let mut view = self.clone();
+        view.shape.reverse();
+        view.strides.reverse();
+        view
+    }
+
     /// Number of elements.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
@@ -114,7 +122,7 @@ mod tests {
         let rows = View::rows_of(Dtype::U8, vec![2, 3, 4], 0);
         assert_eq!(rows.strides, [12, 4, 1]);
         assert!(matches!(gather(&file, from_ref(&rows)), Cow::Borrowed(bytes) if bytes == file));
-        let turned = View { shape: vec![4, 6], strides: vec![1, 4], ..rows.clone() };
+        let turned = View { shape: vec![6, 4], strides: vec![4, 1], ..rows.clone() }.transposed();
         let expected: Vec<u8> = (0..4).flat_map(|i| (0..6).map(move |j| i + 4 * j)).collect();
         assert_eq!(*gather(&file, from_ref(&turned)), expected);
         assert_eq!(*gather(&file, &[turned.rows(1..3)]), expected[6..18]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hydit_export::{Merged, Options, Progress, Weighted, export};
+use hydit_export::{Merged, Options, Progress, Weighted, check, export};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -87,6 +87,48 @@ fn a_lora_is_told_recorded_and_added() {
     for (before, after) in before.iter().zip(weight(&place.out())) {
         assert!((after - before - 0.8 * 0.5 * 0.25).abs() < 1e-6, "{before} {after}");
     }
+}
+
+#[test]
+fn check_tells_what_a_lora_changes_and_what_of_it_fits_nowhere() {
+    let place = Place::new();
+    let file = place.path().join("style.safetensors");
+    let lora = |tensors: &Tensors| {
+        write_tensors(&file, tensors);
+        let mut summary = check::check(&options(&place, &file, 1.0)).expect("a summary");
+        assert!(summary.is_whole(), "{:?}", summary.problems);
+        let text = summary.text();
+        (summary.loras.remove(0), text)
+    };
+    let (good_one, text) = lora(&good());
+    assert_eq!((good_one.rank, good_one.unfit.len(), good_one.fits_slots), (2, 0, true));
+    let [changes] = &good_one.changes[..] else { panic!("{good_one:?}") };
+    assert_eq!((changes.component, changes.layers), ("transformer", 1));
+    assert!(text.contains("style.safetensors: rank 2, changes 1 of "), "{text}");
+    assert!(text.contains("can be merged (--lora), or chosen by requests (--lora-slots)"));
+
+    let mut wide = good();
+    wide.insert(A.replace("attn1.to_q", "ff.net.2"), tensor(&[1, 69], 1.0));
+    wide.insert(B.replace("attn1.to_q", "ff.net.2"), tensor(&[16, 1], 1.0));
+    let (wide, text) = lora(&wide);
+    assert_eq!((wide.unfit.clone(), wide.fits_slots), (Vec::<String>::new(), false), "{wide:?}");
+    assert!(text.contains("requests cannot choose it"), "{text}");
+
+    let mut foreign = good();
+    for name in [A, B] {
+        let shape = foreign[name].clone();
+        foreign.insert(name.replace("blocks.1", "blocks.99"), shape.clone());
+        foreign.insert(name.replace("to_q", "to_x"), shape);
+    }
+    let (foreign, text) = lora(&foreign);
+    let [first, second] = &foreign.unfit[..] else { panic!("{:?}", foreign.unfit) };
+    assert!(first.contains("attn1.to_x") && second.contains("blocks.99"), "{:?}", foreign.unfit);
+    assert_eq!((foreign.changes[0].layers, foreign.fits_slots), (1, false));
+    assert!(text.contains("fits nowhere: tensor "), "{text}");
+
+    let missing = options(&place, &place.path().join("none"), 1.0);
+    let told = message(&check::check(&missing).expect_err("a refusal"));
+    assert!(told.contains("none: not found; expected a LoRA"), "{told}");
 }
 
 #[test]

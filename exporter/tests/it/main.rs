@@ -11,6 +11,7 @@ mod hostile_configs;
 mod hostile_files;
 mod hostile_tensors;
 mod in_place;
+mod ip_adapter;
 mod layouts;
 mod lora;
 mod replace;

@@ -3,6 +3,7 @@
 
 mod ldm;
 mod older;
+mod openai;
 mod tencent;
 
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub enum Rows {
     SwappedHalves,
     /// The first row.
     First,
+    /// All of a matrix, whose rows are columns.
+    Transposed,
 }
 
 /// A name that tensors of a checkpoint begin with, and those that they get in its place. A `*`
@@ -55,6 +58,8 @@ pub enum Naming {
     Tencent,
     /// Those of the latent-diffusion code, for autoencoders of images.
     Ldm,
+    /// Those of OpenAI's CLIP, for encoders of image prompts.
+    OpenAi,
 }
 
 impl Naming {
@@ -65,6 +70,8 @@ impl Naming {
                 Naming::Tencent
             }
             Component::Vae if has(ldm::ANCHOR) => Naming::Ldm,
+            Component::ImageEncoder if has(openai::ANCHOR) => Naming::OpenAi,
+            Component::IpAdapter => Naming::Tencent,
             _ => Naming::Diffusers,
         }
     }
@@ -73,7 +80,9 @@ impl Naming {
     /// is the number of levels of an autoencoder.
     pub fn current(self, component: Component, name: &str, levels: usize) -> Vec<(String, Rows)> {
         match (component, self) {
+            (Component::IpAdapter, _) => renamed(name, tencent::IP_ADAPTER),
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
+            (_, Naming::OpenAi) => renamed(name, openai::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
             (Component::Transformer | Component::ControlNet, _) => {
                 renamed(name, older::TRANSFORMER)
@@ -81,6 +90,7 @@ impl Naming {
             (Component::TextEncoder, _) => vec![(older::bert(name), Rows::All)],
             (Component::TextEncoder2, _) => renamed(name, older::T5),
             (Component::Vae, _) => below(name, |name| only(renamed(name, older::VAE))),
+            (Component::ImageEncoder, _) => vec![(name.to_string(), Rows::All)],
         }
     }
 }
@@ -94,6 +104,8 @@ pub fn anchors(component: Component) -> &'static [&'static str] {
         Component::TextEncoder => &["embeddings.word_embeddings.weight"],
         Component::TextEncoder2 => &["encoder.block.0.layer.0.SelfAttention.q.weight"],
         Component::Vae => &["decoder.conv_in.weight"],
+        Component::ImageEncoder => &[openai::ANCHOR, "vision_model.embeddings.class_embedding"],
+        Component::IpAdapter => &[tencent::IP_ADAPTER_ANCHOR],
     }
 }
 
@@ -208,6 +220,26 @@ mod tests {
         );
         assert_eq!(names("time_extra_emb.pooler.q_proj"), [name("pooler.q_proj", Rows::All)]);
         assert_eq!(names("blocks.30.skip_linear"), []);
+    }
+
+    #[test]
+    fn what_joins_keys_and_values_of_an_image_prompt_is_parted() {
+        let current = |name: &str| Naming::Tencent.current(Component::IpAdapter, name, 0);
+        let part = |name: &str, i| (format!("blocks.7.attn2.{name}.bias"), Rows::Part(i, 2));
+        assert_eq!(
+            current("blocks.7.attn2.kv_proj_ip_adapter.bias"),
+            [part("to_k_ip", 0), part("to_v_ip", 1)]
+        );
+        let current = |name: &str| Naming::OpenAi.current(Component::ImageEncoder, name, 0);
+        let layer = "vision_model.encoder.layers.31.self_attn";
+        let parts = ["q", "k", "v"].into_iter().enumerate();
+        let parts = parts.map(|(i, x)| (format!("{layer}.{x}_proj.weight"), Rows::Part(i, 3)));
+        assert_eq!(
+            current("visual.transformer.resblocks.31.attn.in_proj_weight"),
+            parts.collect::<Vec<_>>()
+        );
+        let matrix = [("visual_projection.weight".to_string(), Rows::Transposed)];
+        assert_eq!(current("visual.proj"), matrix);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tencent's names of the transformer, in which its own code, ComfyUI and trainers store it. The
 //! rules are those of diffusers' `convert_hunyuandit_to_diffusers.py`.
 
-use super::Rows::{All, First, SwappedHalves};
+use super::Rows::{All, First, Part, SwappedHalves};
 use super::{KV, QKV, Rule, moved};
 
 /// A tensor that every transformer with these names has.
@@ -39,4 +39,18 @@ pub(super) const RULES: &[Rule] = &[
     // Those of a ControlNet.
     moved("before_proj.", &[("input_block.", All)]),
     moved("after_proj_list.*.", &[("controlnet_blocks.*.", All)]),
+];
+
+/// A tensor that every IP-Adapter has.
+pub(super) const IP_ADAPTER_ANCHOR: &str = "blocks.0.attn2.k_norm_ip_adapter.weight";
+
+/// The names of an IP-Adapter, and those that diffusers gives to such parts of other models.
+pub(super) const IP_ADAPTER: &[Rule] = &[
+    moved(
+        "blocks.*.attn2.kv_proj_ip_adapter.",
+        &[("blocks.*.attn2.to_k_ip.", Part(0, 2)), ("blocks.*.attn2.to_v_ip.", Part(1, 2))],
+    ),
+    moved("blocks.*.attn2.k_norm_ip_adapter.", &[("blocks.*.attn2.norm_k_ip.", All)]),
+    moved("ip_adapter_clip_len_trans_block.", &[("image_projection.image_embeds.", All)]),
+    moved("ip_adapter_img_norm_cond.", &[("image_projection.norm.", All)]),
 ];

@@ -13,6 +13,7 @@ const SIZES: Sizes = Sizes {
     width: 128,
     rank: 0,
     control_tokens: 0,
+    image_tokens: 1,
 };
 
 fn cost(graph: &GraphDef) -> f64 {

@@ -13,7 +13,7 @@ use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
 use super::files::{Output, tell};
-use super::flags::{EngineFlags, ImageFlags};
+use super::flags::{EngineFlags, ImageFlags, LoraFlags};
 use super::progress::Turns;
 use super::prompts;
 
@@ -37,6 +37,8 @@ pub struct Calibrate {
     negative: Option<String>,
     #[command(flatten)]
     image: ImageFlags,
+    #[command(flatten)]
+    loras: LoraFlags,
     /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
@@ -51,6 +53,7 @@ pub struct Calibrate {
 impl Calibrate {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
+        let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
         let prompts = prompts::read(&self.prompts)?;
         let settings = self.settings(&artifacts, prompts)?;
         let Request { sampler, spacing, steps, .. } = settings.request;
@@ -84,7 +87,9 @@ impl Calibrate {
         let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, "")?;
         self.image.set(&mut request, manifest, self.negative.as_deref())?;
+        self.loras.set(&mut request);
         let checked = request.check(artifacts)?;
+        request.loras.clone_from(&checked.loras); // with the hashes of their files
         let steps = request.steps;
         if learn.len() < 2 {
             bail!("{}: expected 2 prompts or more, a line each", self.prompts.display());
@@ -127,6 +132,7 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         spacing: Some(request.spacing),
         steps: request.steps,
         guidance_scale: Some(request.guidance_scale),
+        loras: request.loras.clone(),
         made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
         schedules,
     }

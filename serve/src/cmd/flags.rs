@@ -199,7 +199,7 @@ pub fn flags_of(request: &Request) -> Vec<OsString> {
     flags.extend(size);
     for (field, value) in fields_of(request) {
         let flag = match field.as_str() {
-            "width" | "height" | "loras" | "controls" => continue,
+            "width" | "height" | "loras" | "controls" | "image_prompt" => continue,
             "negative_prompt" => "negative".to_string(),
             "steps" => "infer-steps".to_string(),
             "guidance_scale" => "cfg-scale".to_string(),

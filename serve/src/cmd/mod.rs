@@ -1,15 +1,18 @@
 //! The command line: a file or a folder for each subcommand, beside what several of them share.
 //!
-//! Shared are `flags` (what to draw, and on what), `init_image`, `control`, `files`, `prompts`, `progress` and `markdown`.
+//! Shared are `flags` (what to draw, and on what), `init_image`, `control`, `image_prompt`, `calibrated`,
+//! `files`, `prompts`, `progress` and `markdown`.
 //! No subcommand uses another.
 
 mod bench;
 mod calibrate;
+mod calibrated;
 mod control;
 mod doctor;
 mod files;
 mod flags;
 mod generate;
+mod image_prompt;
 mod info;
 mod init_image;
 mod markdown;

@@ -14,8 +14,9 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
+use super::calibrated::tell_differences;
 use super::files::Output;
-use super::flags::RequestFlags;
+use super::flags::{LoraFlags, RequestFlags};
 use super::init_image::InitFiles;
 use super::progress::mark;
 use super::prompts;
@@ -27,6 +28,8 @@ pub struct Plan {
     model: PathBuf,
     #[command(flatten)]
     request: RequestFlags,
+    #[command(flatten)]
+    loras: LoraFlags,
     /// The plan of a picture that is made from an image: the share of the steps that is taken.
     #[arg(long, value_name = "SHARE", conflicts_with = "tensors")]
     strength: Option<f64>,
@@ -52,15 +55,19 @@ pub struct Plan {
 
 impl Plan {
     pub fn run(self) -> Result<()> {
-        let artifacts = Arc::new(Artifacts::open(&self.model)?);
+        let artifacts = Artifacts::open(&self.model)?;
+        let artifacts = Arc::new(artifacts.with_loras(self.loras.lora_dir.as_deref())?);
         let manifest = &artifacts.manifest;
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
         let prompt = self.prompt.as_deref().unwrap_or_default();
         let negative = self.negative.as_deref();
         let init = self.strength.map(InitFiles::any);
-        let request = self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
+        let mut request =
+            self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
+        self.loras.set(&mut request);
         let request = request.check(&artifacts)?;
+        tell_differences(&request, &artifacts)?;
         let timesteps = request.sampler().timesteps();
         let plan = request.planned()?;
         if let Some(file) = tensors {

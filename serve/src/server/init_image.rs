@@ -21,6 +21,8 @@ pub struct Files {
     pub is_white: bool,
     /// The images of ControlNets, in the order of these.
     pub controls: Vec<Bytes>,
+    /// The image beside the prompt.
+    pub image_prompt: Option<Bytes>,
 }
 
 /// To be held while an image is decoded: one of the most pixels takes half a gigabyte.
@@ -40,6 +42,15 @@ pub struct FileError {
 }
 
 /// The images of a request, decoded.
+#[derive(Default)]
+pub struct Images {
+    /// What a picture is made from.
+    pub init: Option<InitImages>,
+    /// The image beside the prompt.
+    pub prompt: Option<Decoded>,
+}
+
+/// What a picture is made from, decoded.
 pub struct InitImages {
     image: Decoded,
     mask: Option<Decoded>,
@@ -47,9 +58,10 @@ pub struct InitImages {
 }
 
 impl Files {
-    /// The files: the image, the mask, those of ControlNets.
+    /// The files: the image, the mask, those of ControlNets, that of the prompt.
     pub fn bytes(&self) -> Vec<Bytes> {
-        self.image.iter().chain(&self.mask).chain(&self.controls).cloned().collect()
+        let made_from = self.image.iter().chain(&self.mask);
+        made_from.chain(&self.controls).chain(&self.image_prompt).cloned().collect()
     }
 
     /// Checks that they have no more than `most` bytes together.
@@ -61,34 +73,36 @@ impl Files {
         if bytes <= most {
             return Ok(());
         }
-        let field = if self.image.is_some() { "image" } else { FIELD };
+        let field = match (&self.image, &self.image_prompt) {
+            (Some(_), _) => "image",
+            (None, Some(_)) => "image_prompt",
+            (None, None) => FIELD,
+        };
         let message = format!("{bytes} bytes, all files together; at most {most} are taken");
         Err(FileError { field, message })
     }
 
-    /// Decodes the image and the mask; `None` if there is no image.
+    /// Decodes what a picture is made from, and the image beside the prompt.
     ///
     /// # Errors
     /// A file is no image that is read, or there is a mask that says nothing.
-    pub fn decode(&self) -> Result<Option<InitImages>, FileError> {
+    pub fn decode(&self) -> Result<Images, FileError> {
         let refuse = |field, message: String| Err(FileError { field, message });
-        let Some(image) = &self.image else {
-            return match self.mask {
-                Some(_) => refuse("mask", "there is no image to paint in".to_string()),
-                None => Ok(None),
-            };
-        };
+        if self.image.is_none() && self.mask.is_some() {
+            return refuse("mask", "there is no image to paint in".to_string());
+        }
         let _one_at_a_time = one_at_a_time();
-        let told =
-            |field| move |error: ImageError| FileError { field, message: error_chain(&error) };
-        let image = Decoded::new(image).map_err(told("image"))?;
-        let mask = self.mask.as_ref().map(|mask| Decoded::new(mask)).transpose();
-        let mask = mask.map_err(told("mask"))?;
+        let decoded = |field, file: &Option<Bytes>| {
+            let told = |error: ImageError| FileError { field, message: error_chain(&error) };
+            file.as_ref().map(|file| Decoded::new(file).map_err(told)).transpose()
+        };
+        let (image, mask) = (decoded("image", &self.image)?, decoded("mask", &self.mask)?);
         if mask.as_ref().is_some_and(|mask| !self.is_white && !mask.has_alpha()) {
             let why = "it has no transparency, which says what is painted anew";
             return refuse("mask", why.to_string());
         }
-        Ok(Some(InitImages { image, mask, is_white: self.is_white }))
+        let init = image.map(|image| InitImages { image, mask, is_white: self.is_white });
+        Ok(Images { init, prompt: decoded("image_prompt", &self.image_prompt)? })
     }
 }
 

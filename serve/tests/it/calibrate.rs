@@ -85,3 +85,50 @@ fn what_cannot_be_calibrated_is_told() {
     let steps = refused("a cat\na dog\n", &["--infer-steps", "5"]);
     assert!(steps.contains("--infer-steps: 5 steps are too few"), "{steps}");
 }
+
+#[test]
+fn a_calibration_knows_its_loras_and_others_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [loras, prompts, made, sheet] =
+        ["loras", "prompts.txt", "style.yaml", "sheet.svg"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&loras).expect("a folder");
+    let style = hydit_testing::repository().join("tests/reference/lora/emoji-style.safetensors");
+    std::fs::copy(style, loras.join("style.safetensors")).expect("a copy");
+    std::fs::write(&prompts, "a cat\na dog\n").expect("it is written");
+    let (made, sheet, slots) = (plain(&made), plain(&sheet), emoji::slots());
+    let shared = [
+        &["--model", plain(&slots), "--sampler", "ddim", "--infer-steps", "6"][..],
+        &["--image-size", "64", "64", "--lora-dir", plain(&loras)],
+    ]
+    .concat();
+    let engine = ["--backend", "ort"];
+    let style = ["--lora", "style:0.8"];
+    let of = |command: &[&str], more: &[&[&str]]| {
+        let output = serve(&[command, &shared[..], &more.concat()[..]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    };
+    let calibrate = ["calibrate", "--prompts", plain(&prompts), "--runs", "3", "-o", made];
+    of(&calibrate, &[&style, &engine]);
+    let yaml = std::fs::read_to_string(made).expect("a calibration");
+    assert!(yaml.contains(r#"loras: [{"name":"style","weight":0.8,"sha256":""#), "{yaml}");
+
+    let policy = format!("schedule:{made}");
+    let policy = ["--cache-policy", &policy];
+    let words = "was calibrated with the LoRA style:0.8, and this is drawn with no LoRA";
+    let picture = plain(folder.path()).to_string() + "/cat.png";
+    let generate = ["generate", "--prompt", "a cat", "-o", &picture];
+    let other = ["--lora", "style"];
+    for (command, engine) in [(&generate[..], &engine[..]), (&["plan"], &[])] {
+        let same = of(command, &[&policy, &style, engine]);
+        assert!(!text(&same.stderr).contains("was calibrated"), "{}", text(&same.stderr));
+        let none = of(command, &[&policy, engine]);
+        assert!(text(&none.stderr).contains(words), "{}", text(&none.stderr));
+        let other = text(&of(command, &[&policy, &other, engine]).stderr);
+        assert!(other.contains("and this is drawn with the LoRA style: generate"), "{other}");
+    }
+    let judged = ["sheet", "--prompt", "a cat", "--policy", "N2", "--json", "-o", sheet];
+    let judged = of(&judged, &[&style, &engine]);
+    let judged: Value = serde_json::from_slice(&judged.stdout).expect("JSON");
+    assert!(judged["model"].as_str().expect("a name").ends_with(" + style:0.8"), "{judged}");
+}

@@ -6,6 +6,7 @@ mod calibrate;
 mod cli;
 mod control;
 mod hostile;
+mod image_prompt;
 mod init_image;
 mod outputs;
 mod printing;

@@ -3,6 +3,7 @@
 pub mod emoji;
 pub mod hostile;
 pub mod loud;
+pub mod made_up;
 pub mod process;
 pub mod protobuf;
 

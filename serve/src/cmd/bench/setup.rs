@@ -107,7 +107,7 @@ impl Setup {
         let Manifest { graphs, files, .. } = self.manifest();
         let controls = &self.request.controls;
         let used = |graph: &&GraphEntry| match graph.name.as_str() {
-            "full" => false,
+            "full" | "image-encoder" => false,
             "vae-encoder" => !controls.is_empty(),
             name => match name.strip_prefix("control-").and_then(|name| name.rsplit_once('-')) {
                 Some((net, _)) => controls.iter().any(|control| control.name == net),
@@ -132,7 +132,8 @@ impl Setup {
             Stage::Encoder => (&["shallow-encoder"], sizes.batch),
             Stage::Core => (&["deep-core"], sizes.batch),
             Stage::Decoder => (&["shallow-decoder"], sizes.batch),
-            Stage::VaeEncoder => (&["vae-encoder"], 1), // picture by picture
+            Stage::ImageEncoder => (&["image-encoder"], 1), // picture by picture
+            Stage::VaeEncoder => (&["vae-encoder"], 1),
             Stage::Vae => (&["vae-decoder"], 1),
             // Each net has two graphs of its own.
             Stage::ControlNets => return None,

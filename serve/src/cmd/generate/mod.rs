@@ -21,9 +21,11 @@ use hydit_terminal::note;
 
 use self::pictures::Pictures;
 use self::report::Report;
+use super::calibrated::tell_differences;
 use super::control::ControlFlags;
 use super::files::{read_parameters, tell};
 use super::flags::{EngineFlags, LoraFlags, RequestFlags, TritonFlags};
+use super::image_prompt::ImagePromptFlags;
 use super::init_image::InitFlags;
 use super::progress::Progress;
 use super::prompts;
@@ -50,6 +52,8 @@ pub struct Generate {
     init: InitFlags,
     #[command(flatten)]
     controls: ControlFlags,
+    #[command(flatten)]
+    image_prompt: ImagePromptFlags,
     #[command(flatten)]
     request: RequestFlags,
     #[command(flatten)]
@@ -135,22 +139,15 @@ impl Generate {
         let controls = self.controls.read(from)?;
         let negative = self.negative.as_deref();
         let mut request = self.request.request(artifacts, prompt, negative, from, init.as_ref())?;
+        request.image_prompt = self.image_prompt.read(&artifacts.manifest, from)?;
         self.loras.set(&mut request);
         controls.set(&mut request);
-        for (what, is_asked) in
-            [("LoRA", !request.loras.is_empty()), ("ControlNet", !request.controls.is_empty())]
-        {
-            if is_asked && request.cache_policy.is_calibrated() {
-                note(format_args!(
-                    "note: {} was calibrated without the {what}: --compare shows what it costs with it",
-                    request.cache_policy
-                ));
-            }
-        }
         if self.compare && request.cache_policy.is_off() {
             bail!("--compare needs a cache to compare: add --use-cache or --cache-policy");
         }
-        Ok(request.check(artifacts)?)
+        let request = request.check(artifacts)?;
+        tell_differences(&request, artifacts)?;
+        Ok(request)
     }
 
     /// Writes a file for each image, and tells how long each took.

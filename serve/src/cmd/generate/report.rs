@@ -78,13 +78,17 @@ impl Report<'_> {
     }
 }
 
-/// The seeds of `request` and its plan, two lines; three where it is made from an image.
+/// The seeds of `request` and its plan, two lines; one more for each image that it is made with.
 pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
     let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
     let Request { seed, num_images, ref cache_policy, .. } = *request;
     let last = seed + num_images as u64 - 1;
     let seeds = if last == seed { String::new() } else { format!(" to {last}") };
     let (runs, steps) = (refreshes(plan), plan.len());
+    let prompt = match &request.image_prompt {
+        Some(image_prompt) => format!("image     prompt, weight {}\n", image_prompt.weight),
+        None => String::new(),
+    };
     let part = match &request.init_image {
         Some(init_image) => format!(
             "image     strength {}: the last {steps} of {} steps\n",
@@ -93,7 +97,7 @@ pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
         None => String::new(),
     };
     format!(
-        "seed      {seed}{seeds}\n{part}\
+        "seed      {seed}{seeds}\n{prompt}{part}\
          plan      {marks}  {cache_policy}, {runs} of {steps} steps ran the deep core\n"
     )
 }

@@ -33,8 +33,9 @@ use self::page::page;
 use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
+use super::calibrated::tell_differences;
 use super::files::{Output, tell};
-use super::flags::{EngineFlags, ImageFlags};
+use super::flags::{EngineFlags, ImageFlags, LoraFlags};
 use super::prompts;
 
 #[derive(Args)]
@@ -59,6 +60,8 @@ pub struct Sheet {
     control: Vec<usize>,
     #[command(flatten)]
     image: ImageFlags,
+    #[command(flatten)]
+    loras: LoraFlags,
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
@@ -81,7 +84,7 @@ pub struct Sheet {
 
 /// What was judged.
 struct Report {
-    /// The name of the model's variant.
+    /// The name of the model's variant, and the LoRAs.
     model: String,
     /// What is asked with each prompt.
     request: Request,
@@ -130,8 +133,10 @@ impl Sheet {
             None => self.prompt.clone(),
         };
         let artifacts = Artifacts::open(&self.model)?;
+        let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
         let mut request = Request::new(&artifacts.manifest, "")?;
         self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
+        self.loras.set(&mut request);
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
@@ -140,7 +145,8 @@ impl Sheet {
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let (samples, shown) =
             judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
-        let model = pipeline.manifest().variant.name.clone();
+        let mut model = pipeline.manifest().variant.name.clone();
+        model.extend(request.loras.iter().map(|lora| format!(" + {lora}")));
         let report = Report { model, request, prompts, contenders, samples, shown };
         write(&files, &report)?;
         let means =
@@ -273,6 +279,12 @@ fn check_requests(
     prompts: &[String],
     contenders: &[Contender],
 ) -> Result<Trial> {
+    for contender in contenders {
+        if let Contender::Policy(policy) = contender {
+            let request = Request { cache_policy: policy.clone(), ..request.clone() };
+            tell_differences(&request.check(artifacts)?, artifacts)?;
+        }
+    }
     let request = request.check(artifacts)?;
     let trial = Trial::new(artifacts, &request, contenders)?;
     prompts::check(prompts, "prompt", &request)?;

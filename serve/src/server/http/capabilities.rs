@@ -10,6 +10,7 @@ use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Measured, Schedule, Schedules};
 use hydit::calibrations::{Calibration, calibrations};
+use hydit::lora::LoraChoice;
 use hydit::pipeline::cost::StepCosts;
 use hydit::request::{MAX_GUIDANCE, MAX_PROMPT, MAX_SIDE, spacing_of};
 use hydit::sampler::{SamplerKind, Spacing};
@@ -90,6 +91,8 @@ struct Model {
     image_to_image: bool,
     /// The names of its ControlNets.
     controls: Vec<String>,
+    /// Whether an image may be a prompt beside the text.
+    image_prompt: bool,
     /// The ranks that the LoRAs of a request may have together, if they may name any.
     lora_slots: Option<usize>,
     /// Cost of a step that does not run the core, as a share of one that does, by FLOPs.
@@ -127,6 +130,8 @@ struct Measurements {
     steps: usize,
     /// With more guidance `auto:<quality>dB` is refused.
     guidance: Option<f32>,
+    /// The LoRAs that it was made with, each as `name:weight`.
+    loras: Vec<String>,
     schedules: Vec<Quality>,
     /// Why it cannot be used.
     error: Option<String>,
@@ -205,6 +210,7 @@ impl Model {
             samplers: samplers.collect(),
             image_to_image: manifest.has_image_encoder(),
             controls: manifest.controls.iter().map(|net| net.name.clone()).collect(),
+            image_prompt: manifest.ip_adapter.is_some(),
             lora_slots: manifest.lora_slots,
             cached_step_cost: cached / full,
             calibrations: calibrations(artifacts)
@@ -234,6 +240,8 @@ impl Measurements {
             Err(error) => (None, Some(told::of_policy(&error, &artifacts.path))),
         };
         let guidance = found.as_ref().and_then(|found| found.guidance_scale);
+        let loras =
+            found.iter().flat_map(|found| &found.loras).map(LoraChoice::to_string).collect();
         let measured = |Schedule { refresh, measured, .. }: Schedule| {
             let Measured { psnr, psnr_p10, ssim, .. } = measured?;
             Some(Quality { core_runs: refresh.len(), psnr, psnr_p10, ssim })
@@ -241,6 +249,6 @@ impl Measurements {
         let schedules = found.map(|Schedules { schedules, .. }| schedules).unwrap_or_default();
         let mut schedules: Vec<Quality> = schedules.into_iter().filter_map(measured).collect();
         schedules.sort_by_key(|quality| quality.core_runs);
-        Measurements { sampler, spacing, steps, guidance, schedules, error }
+        Measurements { sampler, spacing, steps, guidance, loras, schedules, error }
     }
 }

@@ -13,7 +13,7 @@ use crate::server::control::FIELD;
 use crate::server::init_image::Files;
 
 /// Fields that are numbers or truth values. All others are texts, whatever they look like.
-pub const VALUES: [&str; 14] = [
+pub const VALUES: [&str; 15] = [
     "n",
     "seed",
     "steps",
@@ -22,6 +22,7 @@ pub const VALUES: [&str; 14] = [
     "guidance_scale",
     "guidance_rescale",
     "strength",
+    "image_prompt_weight",
     "output_compression",
     "metadata",
     "deadline",
@@ -94,6 +95,7 @@ impl Form {
         let file = match name.as_str() {
             "image" | "image[]" => &mut self.files.image,
             "mask" => &mut self.files.mask,
+            "image_prompt" => &mut self.files.image_prompt,
             _ => {
                 let Ok(text) = String::from_utf8(bytes.to_vec()) else {
                     return Err(ApiError::field(&name, format!("{name}: not text in UTF-8")));

@@ -14,6 +14,7 @@ use hydit::cache::CachePolicy;
 use hydit::control::MOST;
 use hydit::error::Error;
 use hydit::image::Format;
+use hydit::image_prompt::{self, ImagePrompt};
 use hydit::request::{CheckedRequest, Request, spacing_of};
 use hydit::util::error_chain;
 use serde::Deserialize;
@@ -24,7 +25,7 @@ use super::error::ApiError;
 use super::fields::{read, unknown};
 use crate::seed;
 use crate::server::control::{ControlField, FIELD};
-use crate::server::init_image::{FileError, Files};
+use crate::server::init_image::{FileError, Files, Images};
 use crate::server::output::Output;
 use crate::server::settings::Settings;
 use crate::server::told;
@@ -78,6 +79,10 @@ pub struct ImageFields {
     pub mask: Option<String>,
     /// The ControlNets.
     pub control: Option<Vec<ControlField>>,
+    /// File of the image beside the prompt, in base64.
+    pub image_prompt: Option<String>,
+    /// The weight of that.
+    pub image_prompt_weight: Option<f32>,
     /// The files of a form; those in base64 are not among them.
     #[serde(skip)]
     pub files: Files,
@@ -117,15 +122,21 @@ impl ImageFields {
         }
         let files = self.files()?;
         files.check_bytes(settings.limits.max_image)?;
-        let images = files.decode()?;
-        for (field, is_there) in [("image", images.is_some()), (FIELD, !files.controls.is_empty())]
-        {
+        for (field, is_there) in [
+            ("image", files.image.is_some()),
+            ("image_prompt", files.image_prompt.is_some()),
+            (FIELD, !files.controls.is_empty()),
+        ] {
             if is_there && !settings.tritons.is_empty() {
                 let message =
                     format!("{field}: this server has Tritons draw, which draw from text alone");
                 return Err(ApiError::field(field, message));
             }
         }
+        if files.image_prompt.is_some() {
+            ImagePrompt::check_model(&artifacts.manifest).map_err(|e| refuse(&e, artifacts))?;
+        }
+        let Images { init: images, prompt } = files.decode()?;
         match (self.size.as_deref().filter(|size| *size != "auto"), &images) {
             (Some(size), _) => (request.width, request.height) = width_height(size)?,
             (None, Some(images)) => {
@@ -144,6 +155,15 @@ impl ImageFields {
         }
         for (control, file) in self.control.iter().flatten().zip(&files.controls) {
             request.controls.push(control.fit(file, size)?);
+        }
+        if prompt.is_none() && self.image_prompt_weight.is_some() {
+            let message = "image_prompt_weight: there is no image_prompt";
+            return Err(ApiError::field("image_prompt_weight", message));
+        }
+        if let Some(image) = prompt {
+            let weight = self.image_prompt_weight.unwrap_or(image_prompt::WEIGHT);
+            let prompt = ImagePrompt::new(&artifacts.manifest, &image, weight);
+            request.image_prompt = Some(prompt.map_err(|error| refuse(&error, artifacts))?);
         }
         request.cache_policy = self.policy(artifacts, settings, &request)?;
         request.check(artifacts).map_err(|error| refuse(&error, artifacts))
@@ -166,6 +186,9 @@ impl ImageFields {
             files.image = decode("image", &self.image)?;
             files.mask = decode("mask", &self.mask)?;
             files.is_white = false;
+        }
+        if let Some(image) = decode("image_prompt", &self.image_prompt)? {
+            files.image_prompt = Some(image);
         }
         let nets = self.control.as_deref().unwrap_or_default();
         if nets.len() > MOST {

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hydit::{CheckedRequest, Request};
+use hydit::artifacts::Artifacts;
+use hydit::{CheckedRequest, ImagePrompt, Request};
 use tracing::{error, info, warn};
 
 use super::error::JobsError;
@@ -64,8 +65,9 @@ impl Jobs {
             return Err(("model_changed", message));
         }
         let mut request = spec.request.clone();
-        if request.init_image.is_some() || !request.controls.is_empty() {
-            self.read_images(record, &mut request)?;
+        let has_images = request.init_image.is_some() || request.image_prompt.is_some();
+        if has_images || !request.controls.is_empty() {
+            self.read_images(record, artifacts, &mut request)?;
         }
         request.check(artifacts).map_err(|error| {
             let Told { code, message } = Told::of(&error, &record.id.to_string());
@@ -78,6 +80,7 @@ impl Jobs {
     fn read_images(
         &self,
         record: &JobRecord,
+        artifacts: &Artifacts,
         request: &mut Request,
     ) -> Result<(), (&'static str, String)> {
         let gone = |why: &dyn Display| {
@@ -97,8 +100,8 @@ impl Jobs {
                 None => None,
             };
             let files = Files { image, mask, ..Files::default() };
-            let images = files.decode().map_err(|error| gone(&error))?.ok_or_else(absent)?;
-            let read = images.fit(Some(known.strength), size);
+            let images = files.decode().map_err(|error| gone(&error))?.init;
+            let read = images.ok_or_else(absent)?.fit(Some(known.strength), size);
             if read.sha256 != known.sha256 || read.mask_sha256 != known.mask_sha256 {
                 return Err(another());
             }
@@ -107,6 +110,18 @@ impl Jobs {
         for known in &mut request.controls {
             let file = stored.next().ok_or_else(absent)?;
             let read = ControlField::of(known).fit(&file, size).map_err(|error| gone(&error))?;
+            if read.sha256 != known.sha256 {
+                return Err(another());
+            }
+            *known = read;
+        }
+        if let Some(known) = &mut request.image_prompt {
+            let image_prompt = Some(stored.next().ok_or_else(absent)?);
+            let files = Files { image_prompt, ..Files::default() };
+            let image = files.decode().map_err(|error| gone(&error))?.prompt;
+            let image = image.ok_or_else(absent)?;
+            let read = ImagePrompt::new(&artifacts.manifest, &image, known.weight);
+            let read = read.map_err(|error| gone(&error))?;
             if read.sha256 != known.sha256 {
                 return Err(another());
             }

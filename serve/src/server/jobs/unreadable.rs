@@ -112,6 +112,7 @@ fn blank(id: Uuid) -> JobRecord {
         seed: 0,
         num_images: 1,
         init_image: None,
+        image_prompt: None,
         cache_policy: CachePolicy::off(),
         loras: Vec::new(),
         controls: Vec::new(),

@@ -18,8 +18,9 @@ const GRACE: Duration = Duration::from_secs(2);
 pub const COUNTED: Duration = Duration::from_millis(100);
 
 /// The graphs that each stage runs, but for ControlNets, of which the largest graph counts.
-const GRAPHS: [(Stage, &[&str]); 7] = [
+const GRAPHS: [(Stage, &[&str]); 8] = [
     (Stage::TextEncoders, &["text-encoder", "text-encoder-2"]),
+    (Stage::ImageEncoder, &["image-encoder"]),
     (Stage::VaeEncoder, &["vae-encoder"]),
     (Stage::Conditioner, &["conditioner"]),
     (Stage::Encoder, &["shallow-encoder"]),

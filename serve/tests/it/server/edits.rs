@@ -45,7 +45,7 @@ pub fn edit(server: &Server, texts: &[(&str, &str)], files: &[(&str, &[u8])]) ->
     Answer::of(request.send(&body[..]).expect("it answers"))
 }
 
-fn drawn(answer: &Answer) -> Vec<u8> {
+pub fn drawn(answer: &Answer) -> Vec<u8> {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let text = answer.json()["data"][0]["b64_json"].as_str().expect("an image").to_string();
     STANDARD.decode(text).expect("base64")

@@ -1,6 +1,7 @@
 //! The server: what clients see of it, how it lives and ends, and what it survives.
 
 mod harness;
+mod image_prompts;
 mod in_process;
 mod job_client;
 mod place;

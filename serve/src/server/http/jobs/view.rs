@@ -101,7 +101,9 @@ fn request_view(record: &JobRecord) -> Map<String, Value> {
     let init_image = &request.init_image;
     let request = &Request { cache_policy, init_image: None, ..request.clone() };
     let text = serde_json::to_string(request).expect("strings and numbers are valid JSON");
-    let fields: Map<String, Value> = serde_json::from_str(&text).expect("it was written as JSON");
+    let mut fields: Map<String, Value> =
+        serde_json::from_str(&text).expect("it was written as JSON");
+    let image_prompt = fields.remove("image_prompt");
     let mut view = Map::new();
     view.insert("model".to_string(), json!(model));
     view.extend(fields.into_iter().map(|(field, value)| (api_name(&field).to_string(), value)));
@@ -113,6 +115,10 @@ fn request_view(record: &JobRecord) -> Map<String, Value> {
         view.insert("strength".to_string(), json!(strength));
         view.insert("image".to_string(), json!(sha256));
         view.insert("mask".to_string(), json!(mask_sha256));
+    }
+    if let Some(image_prompt) = image_prompt {
+        view.insert("image_prompt".to_string(), image_prompt["sha256"].clone());
+        view.insert("image_prompt_weight".to_string(), image_prompt["weight"].clone());
     }
     view.insert("size".to_string(), json!(format!("{}x{}", request.width, request.height)));
     view.insert("n".to_string(), json!(request.num_images));

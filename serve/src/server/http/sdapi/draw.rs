@@ -163,7 +163,7 @@ impl Asked {
         let image = from_base64("init_images", image)?.into();
         let mask = self.mask.as_deref().filter(|mask| !mask.is_empty());
         let mask = mask.map(|mask| from_base64("mask", mask)).transpose()?.map(Bytes::from);
-        Ok(Files { image: Some(image), mask, is_white: true, controls: Vec::new() })
+        Ok(Files { image: Some(image), mask, is_white: true, ..Files::default() })
     }
 
     /// The fields as the other APIs have them; the model is `model` unless they name one.
