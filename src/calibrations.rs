@@ -40,10 +40,10 @@ pub fn calibrations(artifacts: &Artifacts) -> Vec<Calibration> {
 /// What a file of this name calibrates. Only the name that `auto` looks for counts.
 fn parse(name: &str) -> Option<(SamplerKind, Spacing, usize)> {
     let parts = name.strip_prefix("calibration-")?.strip_suffix(".yaml")?;
-    let mut parts = parts.split('-');
-    let sampler = parts.next()?.parse().ok()?;
-    let spacing = parts.next()?.parse().ok()?;
-    let steps = parts.next()?.parse().ok()?;
+    let (parts, steps) = parts.rsplit_once('-')?;
+    let (sampler, spacing) = parts.rsplit_once('-')?;
+    let (sampler, spacing) = (sampler.parse().ok()?, spacing.parse().ok()?);
+    let steps = steps.parse().ok()?;
     let own = calibration_file(Path::new(""), sampler, spacing, steps);
     (own == Path::new(name)).then_some((sampler, spacing, steps))
 }
@@ -80,12 +80,14 @@ mod tests {
     fn only_the_names_that_auto_looks_for_are_calibrations() {
         let dpmms = (SamplerKind::Dpmms, Spacing::Linspace, 25);
         assert_eq!(parse("calibration-dpmms-linspace-25.yaml"), Some(dpmms));
+        let euler = (SamplerKind::EulerAncestral, Spacing::Trailing, 8);
+        assert_eq!(parse("calibration-euler-ancestral-trailing-8.yaml"), Some(euler));
         for name in [
             "calibration-dpmms-linspace-025.yaml",
             "calibration-dpmms-linspace-+25.yaml",
             "calibration-dpmms-linspace-25-2.yaml",
             "calibration-dpmms-linspace-25.yml",
-            "calibration-euler-linspace-25.yaml",
+            "calibration-heun-linspace-25.yaml",
             "calibration-dpmms-linspace.yaml",
             "manifest.yaml",
         ] {

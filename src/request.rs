@@ -14,7 +14,7 @@ use crate::image::{ImageError, Texts};
 use crate::image_prompt::ImagePrompt;
 use crate::init_image::InitImage;
 use crate::lora::{Chosen, LoraChoice};
-use crate::sampler::{Sampler, SamplerKind, Spacing};
+use crate::sampler::{Sampler, SamplerError, SamplerKind, Spacing};
 
 /// Longest prompt in characters, as many as OpenAI's clients may send and some more; the encoders
 /// read 77 and 256 tokens of it.
@@ -88,7 +88,7 @@ impl Request {
     /// The model's defaults, for `prompt`.
     pub fn new(manifest: &Manifest, prompt: &str) -> Result<Request> {
         let Variant { defaults, .. } = &manifest.variant;
-        let sampler = defaults.sampler.parse()?;
+        let sampler = defaults.sampler.parse().map_err(SamplerError::from)?;
         Ok(Request {
             prompt: prompt.to_string(),
             negative_prompt: defaults.negative_prompt.clone(),
@@ -328,15 +328,9 @@ fn check_prompt(field: &'static str, text: &str) -> Result<()> {
     Err(Error::Request { field, message })
 }
 
-/// Spacing of `sampler`: the variant's, else the checkpoint's.
+/// Spacing of `sampler`: the variant's, else the sampler's own, else the checkpoint's.
 pub fn spacing_of(manifest: &Manifest, sampler: SamplerKind) -> Spacing {
-    let spacing = &manifest.variant.spacing;
-    let of_variant = match sampler {
-        SamplerKind::Ddpm => spacing.ddpm,
-        SamplerKind::Ddim => spacing.ddim,
-        SamplerKind::Dpmms => spacing.dpmms,
-    };
-    of_variant.unwrap_or(manifest.model.scheduler.timestep_spacing)
+    manifest.variant.spacing_of(&manifest.model.scheduler, sampler)
 }
 
 /// How a picture was made, kept in its PNG so that it can be made again: everything that decides a

@@ -46,7 +46,7 @@ pub fn manifest(bytes: &[u8]) {
 pub fn schedule(bytes: &[u8]) {
     FOLDER.with(|folder| {
         let path = folder.write("schedule.yaml", bytes);
-        let timesteps: Vec<u32> = (0..25).rev().map(|step| 40 * step).collect();
+        let timesteps: Vec<f32> = (0..25u8).rev().map(|step| 40.0 * f32::from(step)).collect();
         let input = PolicyInput {
             timesteps: &timesteps,
             skipped: 0,

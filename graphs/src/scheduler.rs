@@ -34,11 +34,19 @@ pub enum Spacing {
     Linspace,
     /// Multiples of a stride, counted downwards from the last training timestep.
     Trailing,
+    /// Noise levels of Karras et al. (arXiv 2206.00364, equation 5) over the range of the training, and the
+    /// timesteps that have them: diffusers' `use_karras_sigmas`.
+    Karras,
 }
 
 impl Spacing {
     /// All spacings.
     pub const ALL: &[Spacing] = Spacing::VARIANTS;
+
+    /// Whether it is a `timestep_spacing`, with which a scheduler config can ask for it.
+    fn is_of_config(self) -> bool {
+        self != Spacing::Karras
+    }
 }
 
 /// How the betas are spread between `beta_start` and `beta_end`.
@@ -116,11 +124,19 @@ impl NoiseSchedule {
     /// The first field that is out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let NoiseSchedule { num_train_timesteps, beta_start, beta_end, steps_offset, .. } = *self;
+        let timestep_spacing = self.timestep_spacing;
         range("num_train_timesteps", num_train_timesteps, 2, 100_000)?;
         for (name, beta) in [("beta_start", beta_start), ("beta_end", beta_end)] {
             if !(beta > 0.0 && beta < 1.0) {
                 return field(name, beta, "expected a number above 0 and below 1");
             }
+        }
+        if !timestep_spacing.is_of_config() {
+            return field(
+                "timestep_spacing",
+                timestep_spacing,
+                "expected leading, linspace or trailing",
+            );
         }
         range("steps_offset", steps_offset as usize, 0, 1000)
     }
@@ -189,7 +205,10 @@ fn check(field: &str, value: &Value) -> (bool, &'static str) {
         }
         "beta_schedule" => (is::<BetaSchedule>(value), "linear or scaled_linear"),
         "prediction_type" => (is::<PredictionType>(value), "epsilon or v_prediction"),
-        "timestep_spacing" => (is::<Spacing>(value), "leading, linspace or trailing"),
+        "timestep_spacing" => (
+            Spacing::deserialize(value).is_ok_and(Spacing::is_of_config),
+            "leading, linspace or trailing",
+        ),
         "steps_offset" => (value.as_u64().is_some_and(|n| n <= 1000), "0 to 1000"),
         "set_alpha_to_one" => (value.is_boolean(), "true or false"),
         "trained_betas" => (value.is_null(), "null"),

@@ -1,12 +1,16 @@
 //! How to use a model, which a checkpoint itself does not say. The variants are the YAML files of
 //! the crate `hydit-models`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::config::{ConfigError, HunyuanDitConfig, field, range};
 use crate::manifest::ModelConfig;
-use crate::scheduler::Spacing;
-use crate::timesteps::timesteps;
+use crate::sampler::SamplerKind;
+use crate::scheduler::{NoiseSchedule, Spacing};
+use crate::timesteps::NoiseLevels;
 use crate::yaml::{YamlError, parse_yaml};
 
 /// The largest side of an image in pixels.
@@ -59,7 +63,7 @@ pub struct MatchRule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
-    /// Name of the sampler: `ddpm`, `ddim` or `dpmms`.
+    /// Name of the sampler, a [`SamplerKind`].
     pub sampler: String,
     /// Number of denoising steps.
     #[serde(rename = "infer_steps")]
@@ -77,20 +81,9 @@ pub struct Defaults {
     pub negative_prompt: String,
 }
 
-/// Timestep spacing by sampler; the scheduler config decides for a sampler without one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpacingBySampler {
-    /// Spacing of `ddpm`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ddpm: Option<Spacing>,
-    /// Spacing of `ddim`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ddim: Option<Spacing>,
-    /// Spacing of `dpmms`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dpmms: Option<Spacing>,
-}
+/// Timestep spacing by sampler; for a sampler without one its
+/// [own](SamplerKind::own_spacing), else the scheduler config's.
+pub type SpacingBySampler = BTreeMap<SamplerKind, Spacing>;
 
 /// The reference implementation to follow where the two differ: in the rotary positions of
 /// non-square images, and in the size condition of models up to v1.1. The positions are up to 0.125
@@ -141,21 +134,21 @@ impl Variant {
             return field("name", name.escape_debug(), why);
         }
         let Defaults { sampler, steps, image_size, negative_prompt, .. } = &self.defaults;
-        let SpacingBySampler { ddpm, ddim, dpmms } = self.spacing;
-        let spacing = match sampler.as_str() {
-            "ddpm" => ddpm,
-            "ddim" => ddim,
-            "dpmms" => dpmms,
-            _ => {
-                let name = sampler.chars().take(MAX_NAME).collect::<String>();
-                let why = "expected ddpm, ddim or dpmms";
-                return field("defaults.sampler", name.escape_debug(), why);
-            }
+        let Ok(kind) = sampler.parse::<SamplerKind>() else {
+            let name = sampler.chars().take(MAX_NAME).collect::<String>();
+            let known: Vec<&str> = SamplerKind::VARIANTS.iter().map(|&kind| kind.into()).collect();
+            let why = format!("expected one of {}", known.join(", "));
+            return field("defaults.sampler", name.escape_debug(), why);
         };
         let schedule = &config.scheduler;
-        let spacing = spacing.unwrap_or(schedule.timestep_spacing);
+        for (kind, spacing) in &self.spacing {
+            if !kind.spacings().contains(spacing) {
+                return field("spacing", spacing, format!("it is none of {kind}"));
+            }
+        }
+        let spacing = self.spacing_of(schedule, kind);
         range("defaults.infer_steps", *steps, 1, schedule.num_train_timesteps)?;
-        if timesteps(schedule, spacing, *steps, sampler == "dpmms").is_none() {
+        if NoiseLevels::new(schedule, kind, spacing, *steps).is_none() {
             let why =
                 format!("{sampler} with {spacing} spacing has not so many different timesteps");
             return field("defaults.infer_steps", steps, why);
@@ -181,6 +174,12 @@ impl Variant {
         }
         range("sizes (number)", self.sizes.len(), 0, 1000)?;
         self.sizes.iter().flatten().try_for_each(|side| range("sizes", *side, 1, 1 << 16))
+    }
+
+    /// The spacing of a sampler where a request says none, with a checkpoint of `schedule`.
+    pub fn spacing_of(&self, schedule: &NoiseSchedule, kind: SamplerKind) -> Spacing {
+        let of_variant = self.spacing.get(&kind).copied();
+        of_variant.or(kind.own_spacing()).unwrap_or(schedule.timestep_spacing)
     }
 
     /// The size among those that the model was trained for, `[height, width]`, whose shape is nearest

@@ -41,12 +41,12 @@ impl Interval {
     /// Quirks of the reference, kept: steps at `start` or above count too, so the phase below
     /// depends on how many there were; the count returns to 0 after *each* step at `close` or
     /// below, so the first of those may still be a reuse and all later ones refresh.
-    pub fn plan(&self, timesteps: &[u32]) -> Vec<Decision> {
+    pub fn plan(&self, timesteps: &[f32]) -> Vec<Decision> {
         let mut count = 0u32;
         let mut plan = Vec::with_capacity(timesteps.len());
-        for &t in timesteps {
-            let refresh = count % self.gap == 0 || t >= self.start;
-            count = if t <= self.close { 0 } else { count + 1 };
+        for t in timesteps.iter().copied().map(f64::from) {
+            let refresh = count % self.gap == 0 || t >= f64::from(self.start);
+            count = if t <= f64::from(self.close) { 0 } else { count + 1 };
             plan.push(if refresh { Decision::Refresh } else { Decision::Reuse(Forecast::LAST) });
         }
         plan

@@ -74,7 +74,7 @@ const SYNTAX: [&str; 5] = [
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'a> {
     /// The timesteps visited, descending.
-    pub timesteps: &'a [u32],
+    pub timesteps: &'a [f32],
     /// How many of the sampler's steps come before these and are left out, as where a picture is
     /// made from an image.
     pub skipped: usize,

@@ -11,7 +11,7 @@ pub(super) fn order(digits: &str) -> Option<usize> {
 }
 
 /// `plan`, its reuses forecast by a polynomial of `order` in the timestep.
-pub(super) fn forecast(plan: Plan, order: usize, timesteps: &[u32]) -> Plan {
+pub(super) fn forecast(plan: Plan, order: usize, timesteps: &[f32]) -> Plan {
     let mut series = Series::new(order, timesteps);
     match plan {
         Plan::Planned(plan) => {
@@ -32,7 +32,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    fn new(order: usize, timesteps: &[u32]) -> Series {
+    fn new(order: usize, timesteps: &[f32]) -> Series {
         let timesteps = timesteps.iter().copied().map(f64::from).collect();
         Series { order, timesteps, refreshed: Vec::new() }
     }

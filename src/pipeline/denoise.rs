@@ -93,7 +93,7 @@ pub struct Rows {
 /// What the denoising loop has made of a request.
 pub(crate) struct Denoised {
     pub latents: Vec<f32>,
-    pub timesteps: Vec<u32>,
+    pub timesteps: Vec<f32>,
     pub decisions: Vec<Decision>,
     pub truncated: Vec<&'static str>,
     pub deep_on_host: bool,
@@ -162,7 +162,7 @@ impl DenoiseState {
     }
 
     /// The timesteps of all steps, descending.
-    pub fn timesteps(&self) -> &[u32] {
+    pub fn timesteps(&self) -> &[f32] {
         self.sampler.sampler.timesteps()
     }
 
@@ -233,10 +233,11 @@ impl DenoiseState {
     /// Gives the rows what they read at the next step. Comes before the shallow encoder.
     pub(crate) fn write_inputs(&mut self) -> Result<()> {
         let DenoiseState { plan, rows, sampler, input, .. } = self;
-        let timestep = sampler.sampler.timesteps()[sampler.step] as f32;
-        input
-            .chunks_mut(sampler.latents.len())
-            .for_each(|half| half.copy_from_slice(&sampler.latents));
+        let timestep = sampler.sampler.timesteps()[sampler.step];
+        for half in input.chunks_mut(sampler.latents.len()) {
+            half.copy_from_slice(&sampler.latents);
+            sampler.sampler.scale_model_input(sampler.step, half);
+        }
         let size = input.len() / rows.len();
         for (rows, latents) in rows.iter_mut().zip(input.chunks(size)) {
             rows.latents.write_f32(latents)?;

@@ -67,8 +67,8 @@ impl First {
         noise: &mut [TorchGenerator],
     ) -> First {
         let Some(moments) = moments else {
-            let latents = noise.iter_mut().flat_map(|g| g.randn(size)).collect();
-            return First { latents, outside: None };
+            let drawn: Vec<f32> = noise.iter_mut().flat_map(|g| g.randn(size)).collect();
+            return First { latents: alone(sampler, &drawn), outside: None };
         };
         let (mut clean, mut drawn) = (Vec::new(), Vec::new());
         for generator in noise {
@@ -77,13 +77,18 @@ impl First {
         }
         let whole = request.init_image.as_ref().is_some_and(|image| image.strength == 1.0);
         let latents = match moments.repaint {
-            Some(_) if whole => drawn.clone(), // nothing is left of the image inside
+            Some(_) if whole => alone(sampler, &drawn), // nothing is left of the image inside
             _ => sampler.noised(0, &clean, &drawn),
         };
         let outside = moments.repaint.clone();
         let outside = outside.map(|repaint| Outside { clean, noise: drawn, repaint });
         First { latents, outside }
     }
+}
+
+/// Latents that are `noise` alone.
+fn alone(sampler: &Sampler, noise: &[f32]) -> Vec<f32> {
+    noise.iter().map(|z| z * sampler.init_noise_sigma()).collect()
 }
 
 impl Outside {

@@ -62,7 +62,7 @@ pub struct Generated {
     /// The clean latents `[images, channels, h, w]`, before the image decoder's scale.
     pub latents: Vec<f32>,
     /// The timesteps visited.
-    pub timesteps: Vec<u32>,
+    pub timesteps: Vec<f32>,
     /// What was done at each timestep.
     pub plan: Vec<Decision>,
     /// Where the time went.

@@ -134,12 +134,18 @@ impl Tabulator {
         let image = shape[1..].iter().product();
         let mut draw = || generators.iter_mut().flat_map(|g| g.randn(image)).collect::<Vec<f32>>();
         table("latents", &shape, Numbers::F32(draw()));
+        let mut first = [request.sampler().init_noise_sigma()];
+        request.sampler().scale_model_input(0, &mut first);
+        table("init_noise_sigma", &[1], Numbers::F32(first.to_vec()));
         let coefficients = request.sampler().coefficients();
-        let draws = coefficients.iter().any(|row| row[6] != 0.0);
+        let draws = coefficients.iter().any(|[.., noise]| *noise != 0.0);
         let noise: Vec<f32> = match draws {
             true => coefficients
                 .iter()
-                .flat_map(|row| if row[6] == 0.0 { vec![0.0; images * image] } else { draw() })
+                .flat_map(|&[.., noise]| match noise {
+                    0.0 => vec![0.0; images * image],
+                    _ => draw(),
+                })
                 .collect(),
             false => vec![0.0; images * image],
         };
@@ -148,8 +154,8 @@ impl Tabulator {
         let (cos, sin) = rope::tables(grid[0], grid[1], grid[2], manifest.variant.rope_convention);
         table("cos", &grid, Numbers::F32(cos));
         table("sin", &grid, Numbers::F32(sin));
-        let timesteps = request.sampler().timesteps().iter().map(|&t| t as f32).collect();
-        table("timesteps", &[steps], Numbers::F32(timesteps));
+        let timesteps = request.sampler().timesteps();
+        table("timesteps", &[steps], Numbers::F32(timesteps.to_vec()));
         let refresh = plan.iter().map(|decision| *decision == Decision::Refresh).collect();
         table("refresh", &[steps], Numbers::Bool(refresh));
         let stand_ins = plan.iter().flat_map(stand_in).collect();

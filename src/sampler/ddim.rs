@@ -1,7 +1,7 @@
 //! `DDIMScheduler.step` of diffusers (`scheduling_ddim.py`): Denoising Diffusion Implicit Models,
 //! arXiv 2010.02502, formulas (12) and (16).
 
-use super::{NoiseSchedule, PredictionType, add_noise};
+use super::{Level, NoiseSchedule, PredictionType, add_noise};
 use crate::sampler::TorchGenerator;
 
 /// The coefficients of every step, float32 in diffusers' order of operations.
@@ -15,9 +15,7 @@ pub(super) struct Ddim {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// sqrt(a) and sqrt(1 - a) at this timestep.
-    alpha: f32,
-    sigma: f32,
+    level: Level,
     /// The weights of x0 and of the predicted noise.
     x0: f32,
     direction: f32,
@@ -26,20 +24,19 @@ struct Step {
 }
 
 impl Ddim {
-    pub(super) fn new(schedule: &NoiseSchedule, timesteps: &[u32], eta: f32) -> Self {
+    pub fn new(schedule: &NoiseSchedule, timesteps: &[f32], eta: f32) -> Self {
         let table = schedule.alphas_cumprod();
         // The next noise level is one whole stride below, whatever the next timestep is.
         let stride = schedule.num_train_timesteps / timesteps.len();
         let last = if schedule.set_alpha_to_one { 1.0 } else { table[0] };
-        let step = |&t: &u32| {
+        let step = |&t: &f32| {
             let a = table[t as usize];
             let a_prev = (t as usize).checked_sub(stride).map_or(last, |t| table[t]);
             let b = 1.0 - a;
             let variance = ((1.0 - a_prev) / b) * (1.0 - a / a_prev);
             let noise = eta * variance.sqrt();
             Step {
-                alpha: a.sqrt(),
-                sigma: b.sqrt(),
+                level: Level::of_product(a),
                 x0: a_prev.sqrt(),
                 direction: (1.0 - a_prev - noise * noise).sqrt(),
                 noise,
@@ -50,24 +47,27 @@ impl Ddim {
     }
 
     /// Leaves out the first steps.
-    pub(super) fn begin_at(&mut self, first: usize) {
+    pub fn begin_at(&mut self, first: usize) {
         self.steps.drain(..first);
     }
 
-    /// For each step the factors of latents, clean latents, output, clean latents before and noise.
-    pub(super) fn next(&self) -> Vec<[f32; 5]> {
+    /// For each step the factors of latents, clean latents, output, clean latents before and before
+    /// that, and noise.
+    pub fn next(&self) -> Vec<[f32; 6]> {
         let next = |s: &Step| {
             let [x, output] = match self.prediction {
-                PredictionType::VPrediction => [s.direction * s.sigma, s.direction * s.alpha],
+                PredictionType::VPrediction => {
+                    [s.direction * s.level.sigma, s.direction * s.level.alpha]
+                }
                 PredictionType::Epsilon => [0.0, s.direction],
             };
-            [x, s.x0, output, 0.0, s.noise]
+            [x, s.x0, output, 0.0, 0.0, s.noise]
         };
         self.steps.iter().map(next).collect()
     }
 
     #[track_caller]
-    pub(super) fn step(
+    pub fn step(
         &self,
         index: usize,
         model_output: &[f32],
@@ -75,15 +75,16 @@ impl Ddim {
         noise: &mut [TorchGenerator],
     ) {
         let s = self.steps[index];
+        let Level { alpha, sigma } = s.level;
         let pairs = latents.iter_mut().zip(model_output);
         match self.prediction {
             PredictionType::VPrediction => pairs.for_each(|(x, v)| {
-                let x0 = s.alpha * *x - s.sigma * v;
-                let eps = s.alpha * v + s.sigma * *x;
+                let x0 = alpha * *x - sigma * v;
+                let eps = alpha * v + sigma * *x;
                 *x = s.x0 * x0 + s.direction * eps;
             }),
             PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
-                let x0 = (*x - s.sigma * eps) / s.alpha;
+                let x0 = (*x - sigma * eps) / alpha;
                 *x = s.x0 * x0 + s.direction * eps;
             }),
         }

@@ -1,7 +1,7 @@
 //! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small`: Denoising
 //! Diffusion Probabilistic Models, arXiv 2006.11239, formulas (6), (7) and (15).
 
-use super::{NoiseSchedule, PredictionType, add_noise};
+use super::{Level, NoiseSchedule, PredictionType, add_noise};
 use crate::sampler::TorchGenerator;
 
 /// The coefficients of every step, float32 in diffusers' order of operations.
@@ -13,9 +13,7 @@ pub(super) struct Ddpm {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// sqrt(a) and sqrt(1 - a) at this timestep.
-    alpha: f32,
-    sigma: f32,
+    level: Level,
     /// The weights of x0 and of the present latents in the mean.
     x0: f32,
     x: f32,
@@ -24,9 +22,9 @@ struct Step {
 }
 
 impl Ddpm {
-    pub(super) fn new(schedule: &NoiseSchedule, timesteps: &[u32]) -> Self {
+    pub fn new(schedule: &NoiseSchedule, timesteps: &[f32]) -> Self {
         let table = schedule.alphas_cumprod();
-        let step = |(i, &t): (usize, &u32)| {
+        let step = |(i, &t): (usize, &f32)| {
             let a = table[t as usize];
             let a_prev = timesteps.get(i + 1).map_or(1.0, |&t| table[t as usize]);
             let (b, b_prev) = (1.0 - a, 1.0 - a_prev);
@@ -34,11 +32,10 @@ impl Ddpm {
             let current_beta = 1.0 - current_alpha;
             let variance = (b_prev / b * current_beta).max(1e-20);
             Step {
-                alpha: a.sqrt(),
-                sigma: b.sqrt(),
+                level: Level::of_product(a),
                 x0: a_prev.sqrt() * current_beta / b,
                 x: current_alpha.sqrt() * b_prev / b,
-                noise: (t > 0).then(|| variance.sqrt()),
+                noise: (t > 0.0).then(|| variance.sqrt()),
             }
         };
         let steps = timesteps.iter().enumerate().map(step).collect();
@@ -46,17 +43,18 @@ impl Ddpm {
     }
 
     /// Leaves out the first steps.
-    pub(super) fn begin_at(&mut self, first: usize) {
+    pub fn begin_at(&mut self, first: usize) {
         self.steps.drain(..first);
     }
 
-    /// For each step the factors of latents, clean latents, output, clean latents before and noise.
-    pub(super) fn next(&self) -> Vec<[f32; 5]> {
-        self.steps.iter().map(|s| [s.x, s.x0, 0.0, 0.0, s.noise.unwrap_or_default()]).collect()
+    /// For each step the factors of latents, clean latents, output, clean latents before and before
+    /// that, and noise.
+    pub fn next(&self) -> Vec<[f32; 6]> {
+        self.steps.iter().map(|s| [s.x, s.x0, 0.0, 0.0, 0.0, s.noise.unwrap_or_default()]).collect()
     }
 
     #[track_caller]
-    pub(super) fn step(
+    pub fn step(
         &self,
         index: usize,
         model_output: &[f32],
@@ -64,14 +62,15 @@ impl Ddpm {
         noise: &mut [TorchGenerator],
     ) {
         let s = self.steps[index];
+        let Level { alpha, sigma } = s.level;
         let pairs = latents.iter_mut().zip(model_output);
         match self.prediction {
             PredictionType::VPrediction => pairs.for_each(|(x, v)| {
-                let x0 = s.alpha * *x - s.sigma * v;
+                let x0 = alpha * *x - sigma * v;
                 *x = s.x0 * x0 + s.x * *x;
             }),
             PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
-                let x0 = (*x - s.sigma * eps) / s.alpha;
+                let x0 = (*x - sigma * eps) / alpha;
                 *x = s.x0 * x0 + s.x * *x;
             }),
         }

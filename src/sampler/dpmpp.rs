@@ -1,7 +1,8 @@
 //! `DPMSolverMultistepScheduler.step` of diffusers (`scheduling_dpmsolver_multistep.py`) with
 //! `dpmsolver++`, order 2, `midpoint` and a final sigma of zero: DPM-Solver++, arXiv 2211.01095.
 
-use super::{NoiseSchedule, PredictionType};
+use super::level::exp;
+use super::{Level, PredictionType};
 
 /// The coefficients of every step, and the x0 predicted at the step before.
 #[derive(Clone, Debug)]
@@ -16,9 +17,7 @@ pub(super) struct Dpmpp {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// alpha and sigma at this timestep, alpha^2 + sigma^2 = 1.
-    alpha: f32,
-    sigma: f32,
+    level: Level,
     /// The weights of the present latents and of x0.
     x: f32,
     x0: f32,
@@ -27,74 +26,55 @@ struct Step {
     slope: Option<f32>,
 }
 
-/// alpha, sigma and half the logarithm of the signal to noise ratio.
-#[derive(Clone, Copy)]
-struct Level {
-    alpha: f32,
-    sigma: f32,
-    lambda: f32,
-}
-
-impl Level {
-    /// `_sigma_to_alpha_sigma_t`; `sigma` here is the ratio sqrt((1 - a) / a).
-    fn new(sigma: f32) -> Self {
-        let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
-        let sigma = sigma * alpha;
-        Self { alpha, sigma, lambda: ln(alpha) - ln(sigma) }
-    }
-}
-
 impl Dpmpp {
-    pub(super) fn new(schedule: &NoiseSchedule, timesteps: &[u32]) -> Self {
-        let table = schedule.alphas_cumprod();
-        let sigmas = timesteps.iter().map(|&t| {
-            let a = table[t as usize];
-            ((1.0 - a) / a).sqrt()
-        });
-        let levels: Vec<Level> = sigmas.chain([0.0]).map(Level::new).collect();
+    /// Of the noise levels `sigmas` of all steps and that at the end.
+    pub fn new(prediction: PredictionType, sigmas: &[f32]) -> Dpmpp {
+        let levels: Vec<Level> = sigmas.iter().map(|&sigma| Level::of_ratio(sigma)).collect();
+        let count = sigmas.len() - 1;
         let step = |i: usize| {
             let (now, then) = (levels[i], levels[i + 1]);
-            let h = then.lambda - now.lambda;
-            let inner = i > 0 && i + 1 < timesteps.len();
+            let h = then.lambda() - now.lambda();
+            let inner = i > 0 && i + 1 < count;
             Step {
-                alpha: now.alpha,
-                sigma: now.sigma,
+                level: now,
                 x: then.sigma / now.sigma,
                 x0: then.alpha * (exp(-h) - 1.0),
-                slope: inner.then(|| 1.0 / ((now.lambda - levels[i - 1].lambda) / h)),
+                slope: inner.then(|| 1.0 / ((now.lambda() - levels[i - 1].lambda()) / h)),
             }
         };
-        let steps = (0..timesteps.len()).map(step).collect();
-        Self { prediction: schedule.prediction_type, steps, previous: Vec::new(), next: 0 }
+        let steps = (0..count).map(step).collect();
+        Dpmpp { prediction, steps, previous: Vec::new(), next: 0 }
     }
 
     /// Leaves out the first steps: the one that is the first then has none before it.
-    pub(super) fn begin_at(&mut self, first: usize) {
+    pub fn begin_at(&mut self, first: usize) {
         self.steps.drain(..first);
         self.steps[0].slope = None;
     }
 
-    /// For each step the factors of latents, clean latents, output, clean latents before and noise.
-    pub(super) fn next(&self) -> Vec<[f32; 5]> {
+    /// For each step the factors of latents, clean latents, output, clean latents before and before
+    /// that, and noise.
+    pub fn next(&self) -> Vec<[f32; 6]> {
         let next = |s: &Step| {
             let bend = 0.5 * s.x0 * s.slope.unwrap_or_default();
-            [s.x, -s.x0 - bend, 0.0, bend, 0.0]
+            [s.x, -s.x0 - bend, 0.0, bend, 0.0, 0.0]
         };
         self.steps.iter().map(next).collect()
     }
 
     #[track_caller]
-    pub(super) fn step(&mut self, index: usize, model_output: &[f32], latents: &mut [f32]) {
+    pub fn step(&mut self, index: usize, model_output: &[f32], latents: &mut [f32]) {
         assert_eq!(index, self.next, "dpmms remembers the step before: steps go in order");
         self.next += 1;
         self.previous.resize(latents.len(), 0.0);
         let s = self.steps[index];
+        let Level { alpha, sigma } = s.level;
         match self.prediction {
             PredictionType::VPrediction => {
-                self.update(s, model_output, latents, |x, v| s.alpha * x - s.sigma * v);
+                self.update(s, model_output, latents, |x, v| alpha * x - sigma * v);
             }
             PredictionType::Epsilon => {
-                self.update(s, model_output, latents, |x, eps| (x - s.sigma * eps) / s.alpha);
+                self.update(s, model_output, latents, |x, eps| (x - sigma * eps) / alpha);
             }
         }
     }
@@ -122,14 +102,4 @@ impl Dpmpp {
             }),
         }
     }
-}
-
-/// The float32 nearest to the logarithm; torch's is within one unit in the last place of it.
-fn ln(x: f32) -> f32 {
-    f64::from(x).ln() as f32
-}
-
-/// The float32 nearest to the exponential; torch's is within one unit in the last place of it.
-fn exp(x: f32) -> f32 {
-    f64::from(x).exp() as f32
 }

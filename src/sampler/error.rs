@@ -1,7 +1,8 @@
 //! What can be wrong with a sampler's inputs.
 
+use hydit_graphs::UnknownName;
+
 use super::{SamplerKind, Spacing};
-use crate::util::UnknownName;
 
 /// Why a sampler or its noise schedule cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,14 @@ pub enum SamplerError {
         /// `num_train_timesteps` of the schedule.
         max: usize,
     },
+    /// The sampler has no such spacing.
+    #[error("{spacing} is no spacing of the {kind} sampler: take {}", join(.kind.spacings()))]
+    Spacing {
+        /// The sampler.
+        kind: SamplerKind,
+        /// What was asked for.
+        spacing: Spacing,
+    },
     /// Eta makes no sense for this sampler.
     #[error("eta is {eta} with the {kind} sampler: it must be 0, or 0 to 1 with ddim")]
     Eta {
@@ -40,4 +49,8 @@ pub enum SamplerError {
     /// The name is none of the samplers'.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
+}
+
+fn join(spacings: &[Spacing]) -> String {
+    spacings.iter().map(Spacing::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -3,61 +3,41 @@
 //!
 //! `Sampler` is made per request. It is plain float32 arithmetic on the host, in the order of
 //! operations of diffusers' schedulers, so that a trajectory has the bits of the reference. One
-//! file per sampler ([`SamplerKind`]); the choice of timesteps is that of [`timesteps`].
+//! file per sampler ([`SamplerKind`]); the choice of timesteps is that of [`NoiseLevels`].
 
 mod ddim;
 mod ddpm;
 mod dpmpp;
 mod error;
+mod euler;
+mod lcm;
+mod level;
 mod torch_rng;
+mod unipc;
 
 use hydit_graphs::single::COEFFICIENTS;
-use hydit_graphs::timesteps::timesteps;
-use serde::{Deserialize, Serialize};
+use hydit_graphs::timesteps::NoiseLevels;
 
-use crate::util::UnknownName;
+use self::level::Level;
 pub use error::SamplerError;
+pub use hydit_graphs::sampler::SamplerKind;
 pub use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
 pub use torch_rng::TorchGenerator;
 
-/// The sampler, by the names of Tencent's `--sampler`.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumMessage,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-#[strum(parse_err_ty = SamplerError, parse_err_fn = unknown_sampler)]
-pub enum SamplerKind {
-    /// diffusers' `DDPMScheduler`: ancestral, fresh noise at every step.
-    Ddpm,
-    /// diffusers' `DDIMScheduler`: deterministic unless eta is raised.
-    Ddim,
-    /// diffusers' `DPMSolverMultistepScheduler`: DPM-Solver++ of order 2, midpoint; good from about
-    /// 15 steps.
-    Dpmms,
-}
-
 /// One request's sampler: the timesteps, and what it remembers between steps.
+///
+/// Latents of `euler` and `euler-ancestral` are as large as their noise is: they begin as noise of
+/// [another size](Sampler::init_noise_sigma), and the model reads them
+/// [scaled](Sampler::scale_model_input). Those of the others always have the size that it reads.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     kind: SamplerKind,
-    timesteps: Vec<u32>,
+    timesteps: Vec<f32>,
     method: Method,
     prediction: PredictionType,
-    /// sqrt(a) and sqrt(1 - a) of every step.
-    levels: Vec<[f32; 2]>,
+    init_noise_sigma: f32,
+    /// Those of every step.
+    levels: Vec<Level>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,14 +45,17 @@ enum Method {
     Ddpm(ddpm::Ddpm),
     Ddim(ddim::Ddim),
     Dpmms(dpmpp::Dpmpp),
+    UniPc(unipc::UniPc),
+    Euler(euler::Euler),
+    Lcm(lcm::Lcm),
 }
 
 impl Sampler {
     /// A sampler of `steps` steps; `ddim` with eta 0.
     ///
     /// # Errors
-    /// When `steps` is 0, above the number of training timesteps, or when the spacing gives a timestep twice or one
-    /// that was never trained (a handful of step counts next to the maximum).
+    /// When `steps` is 0, above the number of training timesteps, or when the spacing is none of the sampler's, gives
+    /// a timestep twice or one that was never trained (a handful of step counts next to the maximum).
     pub fn new(
         kind: SamplerKind,
         schedule: &NoiseSchedule,
@@ -101,17 +84,43 @@ impl Sampler {
         if steps == 0 || steps > max {
             return Err(SamplerError::Steps { steps, max });
         }
-        let timesteps = timesteps(schedule, spacing, steps, kind == SamplerKind::Dpmms)
+        if !kind.spacings().contains(&spacing) {
+            return Err(SamplerError::Spacing { kind, spacing });
+        }
+        let NoiseLevels { timesteps, sigmas } = NoiseLevels::new(schedule, kind, spacing, steps)
             .ok_or(SamplerError::Timesteps { kind, spacing, steps, max })?;
-        let method = match kind {
-            SamplerKind::Ddpm => Method::Ddpm(ddpm::Ddpm::new(schedule, &timesteps)),
-            SamplerKind::Ddim => Method::Ddim(ddim::Ddim::new(schedule, &timesteps, eta)),
-            SamplerKind::Dpmms => Method::Dpmms(dpmpp::Dpmpp::new(schedule, &timesteps)),
+        let prediction = schedule.prediction_type;
+        let by_ratio = || sigmas[..steps].iter().map(|&sigma| Level::of_ratio(sigma)).collect();
+        let by_product = || {
+            let table = schedule.alphas_cumprod();
+            timesteps.iter().map(|&t| Level::of_product(table[t as usize])).collect()
         };
-        let table = schedule.alphas_cumprod();
-        let level = |&t: &u32| [table[t as usize].sqrt(), (1.0 - table[t as usize]).sqrt()];
-        let levels = timesteps.iter().map(level).collect();
-        Ok(Self { kind, timesteps, method, prediction: schedule.prediction_type, levels })
+        let mut init_noise_sigma = 1.0;
+        let (method, levels) = match kind {
+            SamplerKind::Ddpm => {
+                (Method::Ddpm(ddpm::Ddpm::new(schedule, &timesteps)), by_product())
+            }
+            SamplerKind::Ddim => {
+                (Method::Ddim(ddim::Ddim::new(schedule, &timesteps, eta)), by_product())
+            }
+            SamplerKind::Lcm => (Method::Lcm(lcm::Lcm::new(schedule, &timesteps)), by_product()),
+            SamplerKind::Dpmms => {
+                (Method::Dpmms(dpmpp::Dpmpp::new(prediction, &sigmas)), by_ratio())
+            }
+            SamplerKind::UniPc => {
+                let levels = by_ratio();
+                (Method::UniPc(unipc::UniPc::new(prediction, sigmas)), levels)
+            }
+            SamplerKind::Euler | SamplerKind::EulerAncestral => {
+                let euler =
+                    euler::Euler::new(prediction, &sigmas, kind == SamplerKind::EulerAncestral);
+                // What diffusers takes for an image of zeros, and for one of deviation 1.
+                init_noise_sigma =
+                    if spacing == Spacing::Leading { euler.scale(0) } else { sigmas[0] };
+                (Method::Euler(euler), by_ratio())
+            }
+        };
+        Ok(Self { kind, timesteps, method, prediction, init_noise_sigma, levels })
     }
 
     /// The sampler of a run that begins at step `first`: the steps before it are left out, and it
@@ -128,6 +137,9 @@ impl Sampler {
             Method::Ddpm(ddpm) => ddpm.begin_at(first),
             Method::Ddim(ddim) => ddim.begin_at(first),
             Method::Dpmms(dpmpp) => dpmpp.begin_at(first),
+            Method::UniPc(unipc) => unipc.begin_at(first),
+            Method::Euler(euler) => euler.begin_at(first),
+            Method::Lcm(lcm) => lcm.begin_at(first),
         }
         self
     }
@@ -137,9 +149,27 @@ impl Sampler {
         self.kind
     }
 
-    /// The training timesteps visited, in order, each larger than the next.
-    pub fn timesteps(&self) -> &[u32] {
+    /// The timesteps visited, descending. They are whole numbers but for `euler` and `euler-ancestral`; with
+    /// [`Spacing::Karras`] neighbours can be equal.
+    pub fn timesteps(&self) -> &[f32] {
         &self.timesteps
+    }
+
+    /// What the noise that a run begins with is multiplied with.
+    pub fn init_noise_sigma(&self) -> f32 {
+        self.init_noise_sigma
+    }
+
+    /// Makes `latents` at `timesteps()[index]` what the model reads, in place.
+    ///
+    /// # Panics
+    /// When there is no such step.
+    #[track_caller]
+    pub fn scale_model_input(&self, index: usize, latents: &mut [f32]) {
+        if let Method::Euler(euler) = &self.method {
+            let scale = euler.scale(index);
+            latents.iter_mut().for_each(|x| *x /= scale);
+        }
     }
 
     /// What clean latents `model_output` means at `timesteps()[index]`, all laid out as `latents`:
@@ -149,12 +179,16 @@ impl Sampler {
     /// When there is no such step.
     #[track_caller]
     pub fn clean(&self, index: usize, model_output: &[f32], latents: &[f32]) -> Vec<f32> {
-        let [alpha, sigma] = self.levels[index];
-        let clean = |(x, out): (&f32, &f32)| match self.prediction {
-            PredictionType::VPrediction => alpha * x - sigma * out,
-            PredictionType::Epsilon => (x - sigma * out) / alpha,
-        };
-        latents.iter().zip(model_output).map(clean).collect()
+        let Level { alpha, sigma } = self.levels[index];
+        let mut clean = latents.to_vec();
+        self.scale_model_input(index, &mut clean);
+        for (x, out) in clean.iter_mut().zip(model_output) {
+            *x = match self.prediction {
+                PredictionType::VPrediction => alpha * *x - sigma * out,
+                PredictionType::Epsilon => (*x - sigma * out) / alpha,
+            };
+        }
+        clean
     }
 
     /// `clean` latents with as much of `noise` as there is at `timesteps()[index]`: `add_noise` of
@@ -164,28 +198,36 @@ impl Sampler {
     /// When there is no such step.
     #[track_caller]
     pub fn noised(&self, index: usize, clean: &[f32], noise: &[f32]) -> Vec<f32> {
-        let [alpha, sigma] = self.levels[index];
-        clean.iter().zip(noise).map(|(x, z)| alpha * x + sigma * z).collect()
+        let pairs = clean.iter().zip(noise);
+        if let Method::Euler(euler) = &self.method {
+            return pairs.map(|(x, z)| euler.noised(index, *x, *z)).collect();
+        }
+        let Level { alpha, sigma } = self.levels[index];
+        pairs.map(|(x, z)| alpha * x + sigma * z).collect()
     }
 
-    /// The factors of every step, for those who take the steps themselves. With `k` those of a step,
-    /// the clean latents are `k[0]` times the latents plus `k[1]` times the model's output; the next
-    /// latents are `k[2]` times the latents, plus `k[3]` times the clean ones, `k[4]` times the
-    /// output, `k[5]` times the clean ones of the step before and `k[6]` times fresh noise.
+    /// The factors of every step, for those who take the steps themselves, with latents of the size
+    /// that the model reads. With `k` those of a step, the clean latents are `k[0]` times the latents
+    /// plus `k[1]` times the model's output; the next latents are `k[2]` times the latents, plus `k[3]`
+    /// times the clean ones, `k[4]` times the output, `k[5]` times the clean ones of the step before,
+    /// `k[6]` times those of the step before that and `k[7]` times fresh noise.
     pub fn coefficients(&self) -> Vec<[f32; COEFFICIENTS]> {
         let next = match &self.method {
             Method::Ddpm(ddpm) => ddpm.next(),
             Method::Ddim(ddim) => ddim.next(),
             Method::Dpmms(dpmpp) => dpmpp.next(),
+            Method::UniPc(unipc) => unipc.next(),
+            Method::Euler(euler) => euler.next(),
+            Method::Lcm(lcm) => lcm.next(),
         };
-        let clean = |[alpha, sigma]: [f32; 2]| match self.prediction {
+        let clean = |&Level { alpha, sigma }: &Level| match self.prediction {
             PredictionType::VPrediction => [alpha, -sigma],
             PredictionType::Epsilon => [1.0 / alpha, -sigma / alpha],
         };
         let rows = self.levels.iter().zip(next);
-        rows.map(|(&level, [x, x0, output, before, noise])| {
+        rows.map(|(level, [x, x0, output, before, before_that, noise])| {
             let [from_x, from_output] = clean(level);
-            [from_x, from_output, x, x0, output, before, noise]
+            [from_x, from_output, x, x0, output, before, before_that, noise]
         })
         .collect()
     }
@@ -194,7 +236,8 @@ impl Sampler {
     ///
     /// `model_output` is the guided prediction at that timestep, laid out as `latents`: [n, 4, h,
     /// w] of n pictures. `noise` holds one generator per picture, the one that drew the picture's
-    /// first latents; samplers that draw nothing (`dpmms`, `ddim` with eta 0) do not look at it.
+    /// first latents; samplers that draw nothing (`dpmms`, `unipc`, `euler`, `ddim` with eta 0) do not
+    /// look at it.
     ///
     /// # Panics
     /// When the steps are not taken in order from 0, the lengths differ, or the latents do not divide into one part
@@ -213,6 +256,9 @@ impl Sampler {
             Method::Ddpm(ddpm) => ddpm.step(index, model_output, latents, noise),
             Method::Ddim(ddim) => ddim.step(index, model_output, latents, noise),
             Method::Dpmms(dpmpp) => dpmpp.step(index, model_output, latents),
+            Method::UniPc(unipc) => unipc.step(index, model_output, latents),
+            Method::Euler(euler) => euler.step(index, model_output, latents, noise),
+            Method::Lcm(lcm) => lcm.step(index, model_output, latents, noise),
         }
     }
 }
@@ -236,8 +282,4 @@ fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
             *x += scale * z;
         }
     }
-}
-
-fn unknown_sampler(name: &str) -> SamplerError {
-    UnknownName::of::<SamplerKind>("sampler", name).into()
 }

@@ -10,12 +10,12 @@ use hydit::cache::{
 };
 use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
 
-fn timesteps(kind: SamplerKind, steps: usize) -> Vec<u32> {
+fn timesteps(kind: SamplerKind, steps: usize) -> Vec<f32> {
     let text = include_str!("../../models/emoji/scheduler/scheduler_config.json");
     let schedule = NoiseSchedule::from_scheduler_config(text).expect("the checkpoint's config");
     let spacing = match kind {
         SamplerKind::Dpmms => Spacing::Linspace,
-        SamplerKind::Ddpm | SamplerKind::Ddim => schedule.timestep_spacing,
+        _ => schedule.timestep_spacing,
     };
     Sampler::new(kind, &schedule, spacing, steps).expect("a sampler").timesteps().to_vec()
 }
@@ -25,12 +25,12 @@ fn policy(text: &str) -> CachePolicy {
 }
 
 /// What a policy that is no file does.
-fn plan(text: &str, timesteps: &[u32]) -> Vec<Decision> {
+fn plan(text: &str, timesteps: &[f32]) -> Vec<Decision> {
     let plan = policy(text).plan(&run(timesteps, Path::new("no folder"))).expect("a plan");
     plan.planned().expect("known before the first step").to_vec()
 }
 
-fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> PolicyInput<'a> {
+fn run<'a>(timesteps: &'a [f32], folder: &'a Path) -> PolicyInput<'a> {
     let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
     PolicyInput {
         timesteps,
@@ -44,7 +44,7 @@ fn run<'a>(timesteps: &'a [u32], folder: &'a Path) -> PolicyInput<'a> {
 }
 
 /// The steps at which it runs the core.
-fn runs(text: &str, timesteps: &[u32]) -> Vec<usize> {
+fn runs(text: &str, timesteps: &[f32]) -> Vec<usize> {
     let plan = plan(text, timesteps);
     assert_eq!(plan.len(), timesteps.len());
     refreshed(&plan)
@@ -84,7 +84,7 @@ fn plans_written_out_by_hand_are_met() {
 
 #[test]
 fn start_and_close_are_parameters() {
-    let t: Vec<u32> = (0..10).rev().map(|k| k * 100).collect(); // 900, 800, ... 0
+    let t: Vec<f32> = (0..10u8).rev().map(|k| 100.0 * f32::from(k)).collect(); // 900, ... 0
     assert_eq!(runs("N4-2000-0", &t), [0, 4, 8]);
     assert_eq!(runs("N4-800-0", &t), [0, 1, 4, 8]);
     assert_eq!(runs("N4-2000-250", &t), [0, 4, 8, 9]); // 200 at step 7 is reused, then 100 and 0 refresh
@@ -97,7 +97,7 @@ fn off_and_n1_refresh_always() {
     assert_eq!(plan("off", &t), plan("N1", &t));
     assert_eq!(refreshes(&plan("off", &t)), 30);
     assert!(plan("N7", &[]).is_empty());
-    assert_eq!(plan("N7", &[400]), [Decision::Refresh]);
+    assert_eq!(plan("N7", &[400.0]), [Decision::Refresh]);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn weights(decision: Decision) -> Vec<f32> {
 
 #[test]
 fn taylor_continues_the_polynomial_through_the_last_refreshes() {
-    let t: Vec<u32> = (0..10).rev().map(|k| k * 100).collect(); // 900, 800, ... 0
+    let t: Vec<f32> = (0..10u8).rev().map(|k| 100.0 * f32::from(k)).collect(); // 900, ... 0
     let line = plan("N2-2000-0+taylor1", &t);
     assert_eq!(refreshed(&line), runs("N2-2000-0", &t), "the rule is the same");
     assert_eq!(weights(line[1]), [1.0], "one refresh so far");
@@ -214,7 +214,7 @@ fn taylor_continues_the_polynomial_through_the_last_refreshes() {
 
 /// The decisions of a reactive policy that sees `changes`.
 fn watch(text: &str, changes: &[f32]) -> Vec<Decision> {
-    let t: Vec<u32> = (0..changes.len() as u32).rev().map(|k| k * 10).collect();
+    let t: Vec<f32> = (0..changes.len()).rev().map(|k| 10.0 * k as f32).collect();
     let plan = policy(text).plan(&run(&t, Path::new("no folder"))).expect("a plan");
     let Plan::Reactive(mut watch) = plan else { panic!("{text} decides step by step") };
     changes.iter().enumerate().map(|(step, change)| watch.decide(step, *change)).collect()
@@ -251,10 +251,10 @@ schedules:
   forecast: {3: [1.25, -0.25], 5: [1.5, -0.75, 0.25]}
   measured: {psnr: 33.0, psnr_p10: 30.0, ssim: 0.95, latent_error: 0.05}
 ";
-const SIX: [u32; 6] = [900, 700, 500, 300, 100, 0];
+const SIX: [f32; 6] = [900.0, 700.0, 500.0, 300.0, 100.0, 0.0];
 
 /// What `text`, FOLDER standing for a folder, makes of a calibration file in it.
-fn with_file(text: &str, file: &str, timesteps: &[u32]) -> Result<Vec<Decision>, String> {
+fn with_file(text: &str, file: &str, timesteps: &[f32]) -> Result<Vec<Decision>, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path =
         calibration_file(folder.path(), SamplerKind::Dpmms, Spacing::Linspace, timesteps.len());

@@ -215,6 +215,6 @@ fn the_spacing_is_the_variants_or_else_the_checkpoints() {
     manifest.model.scheduler.timestep_spacing = Spacing::Trailing;
     assert_eq!(spacing_of(&manifest, SamplerKind::Ddim), Spacing::Trailing);
     assert_eq!(spacing_of(&manifest, SamplerKind::Dpmms), Spacing::Linspace);
-    manifest.variant.spacing.dpmms = None;
+    manifest.variant.spacing.clear();
     assert_eq!(spacing_of(&manifest, SamplerKind::Dpmms), Spacing::Trailing);
 }

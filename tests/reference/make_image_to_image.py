@@ -40,6 +40,10 @@ PICTURES = {
     "ddim-25-cat-mask-1.0": dict(sampler="ddim", image="fox", mask="disc", strength=1.0),
     "dpmms-25-cat-mask-0.8": dict(sampler="dpmms", image="fox", mask="disc", strength=0.8),
     "dpmms-25-rocket-mask-1.0-128x192": dict(sampler="dpmms", image="large", mask="large", strength=1.0, prompt=ROCKET, width=192),
+    "euler-25-cat-0.6": dict(sampler="euler", image="fox", strength=0.6),
+    "unipc-10-panda-0.7": dict(sampler="unipc", image="fox", strength=0.7, steps=10, prompt=PANDA),
+    "euler-ancestral-10-panda-mask-1.0": dict(sampler="euler-ancestral", image="fox", mask="disc", strength=1.0, steps=10, prompt=PANDA),
+    "lcm-8-cat-0.5": dict(sampler="lcm", image="fox", strength=0.5, steps=8),
     "ddim-25-cat-unguided-mask-0.6": dict(sampler="ddim", image="shapes", mask="half", strength=0.6, guidance_scale=1.0),
 }
 SIZES = [(48, 32), (112, 60), (200, 101), (1, 1)]
@@ -47,6 +51,9 @@ SIZES = [(48, 32), (112, 60), (200, 101), (1, 1)]
 
 class Late:
     """A scheduler whose loop begins late, which else is as it was."""
+
+    #: The pipeline multiplies what it is given with it, although these latents are no noise alone.
+    init_noise_sigma = 1.0
 
     def __init__(self, scheduler, first):
         self.scheduler, self.first = scheduler, first
@@ -108,7 +115,7 @@ def draw(pipe, scheduler, options):
         processor = VaeImageProcessor(vae_scale_factor=8, do_normalize=False, do_binarize=True, do_convert_grayscale=True)
         mask = processor.preprocess(open_image("mask", options["mask"]), height=height, width=width)
         mask = torch.nn.functional.interpolate(mask, size=(height // 8, width // 8))
-        latents = noise if strength == 1.0 else latents
+        latents = noise * scheduler.init_noise_sigma if strength == 1.0 else latents
 
     def put_back(pipe, i, t, tensors):
         if mask is None:
@@ -155,7 +162,7 @@ def main():
     config, listing = pipe.scheduler, []
     for name, changes in PICTURES.items():
         options = {**DEFAULTS, "mask": None, **changes}
-        set_sampler(pipe, config, options["sampler"])
+        set_sampler(pipe, config, options["sampler"], options["spacing"])
         images, timesteps = draw(pipe, pipe.scheduler, options)
         files = [f"{name}.png"] if len(images) == 1 else [f"{name}-{i}.png" for i in range(len(images))]
         for image, file in zip(images, files):

@@ -1,13 +1,13 @@
 """Whole pictures by diffusers' HunyuanDiTPipeline on the trained models -> pictures/*.png, pictures.json, latents.safetensors
 
-pictures.json lists, per picture, the model and everything that was passed: sampler, steps, prompt, negative prompt, seed(s),
+pictures.json lists, per picture, the model and everything that was passed: sampler, spacing, steps, prompt, negative prompt, seed(s),
 guidance_scale, guidance_rescale, height, width, cache; and the timesteps and (with a cache) which steps were full.
 
 Throughout: fp32 on the CPU, `use_resolution_binning=False`, one CPU generator per image with manual_seed(seed), which draws
-the initial latents and then, for ddpm, the noise of every step. A batch takes a list of generators.
+the initial latents and then the noise of every step, of samplers that have any. A batch takes a list of generators.
 
 latents.safetensors, for the runs in LATENTS:
-    <name>/initial      [B, 4, h, w]         what the generator drew (times init_noise_sigma, which is 1)
+    <name>/initial      [B, 4, h, w]         what the generator drew
     <name>/final        [B, 4, h, w]         what the decoder gets, before the division by scaling_factor
     <name>/steps        [steps, B, 4, h, w]  after every step (only in TRAJECTORIES)
 """
@@ -16,10 +16,11 @@ import os
 from contextlib import nullcontext
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HunyuanDiTPipeline
+from diffusers import HunyuanDiTPipeline
 from safetensors.torch import save_file
 
 import golden
+from make_samplers import CLASSES
 from skip_cache import SkipCache
 
 torch.set_num_threads(2)
@@ -29,7 +30,7 @@ ROBOT, STRAWBERRY = "a robot on a yellow background", "绿色背景上的草莓"
 NOT_BLUE = "a cat on a blue background"
 
 # name: what differs from DEFAULTS
-DEFAULTS = dict(model="emoji", steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None)
+DEFAULTS = dict(model="emoji", steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None, spacing=None)
 PICTURES = {
     "ddpm-10-cat": dict(sampler="ddpm", steps=10),
     "ddim-10-cat": dict(sampler="ddim", steps=10),
@@ -58,6 +59,16 @@ PICTURES = {
     "ddim-25-rocket-N2-700-50": dict(sampler="ddim", prompt=ROCKET, cache=dict(gap=2, start=700, close=50, branch=1)),
     "ddpm-10-cat-N3-700-50": dict(sampler="ddpm", steps=10, cache=dict(gap=3, start=700, close=50, branch=1)),
     "ddim-25-cat-N3-700-50-branch2": dict(sampler="ddim", cache=dict(gap=3, start=700, close=50, branch=2)),
+    "dpmms-25-cat-karras": dict(sampler="dpmms", spacing="karras"),
+    "unipc-10-cat": dict(sampler="unipc", steps=10),
+    "unipc-10-rocket-karras": dict(sampler="unipc", steps=10, prompt=ROCKET, spacing="karras"),
+    "unipc-25-rocket-N2-700-50": dict(sampler="unipc", prompt=ROCKET, cache=dict(gap=2, start=700, close=50, branch=1)),
+    "euler-25-cat": dict(sampler="euler"),
+    "euler-10-rocket-leading": dict(sampler="euler", steps=10, prompt=ROCKET, spacing="leading"),
+    "euler-25-robot-karras-N3-700-50": dict(sampler="euler", prompt=ROBOT, spacing="karras", cache=dict(gap=3, start=700, close=50, branch=1)),
+    "euler-ancestral-25-rocket": dict(sampler="euler-ancestral", prompt=ROCKET),
+    "euler-ancestral-10-cat-trailing-batch": dict(sampler="euler-ancestral", steps=10, spacing="trailing", seeds=[7, 8]),
+    "lcm-4-cat": dict(sampler="lcm", steps=4),
     "badges-dpmms-25-bell": dict(model="badges", sampler="dpmms", prompt="蓝色圆里的铃铛"),
     "badges-ddim-25-koala-N3-700-50": dict(model="badges", sampler="ddim", prompt="a koala in a red circle", cache=dict(gap=3, start=700, close=50, branch=1)),
 }
@@ -65,13 +76,17 @@ LATENTS = ["ddpm-10-cat", "ddim-10-cat", "dpmms-10-cat", "ddpm-10-cat-batch", "d
 TRAJECTORIES = ["ddpm-10-cat", "dpmms-10-cat"]
 
 
-def set_sampler(pipe: HunyuanDiTPipeline, config, sampler: str):
-    """`config` is the checkpoint's scheduler's, a DDPMScheduler."""
-    pipe.scheduler = {
-        "ddpm": lambda: type(config).from_config(config.config),
-        "ddim": lambda: DDIMScheduler.from_config(config.config),
-        "dpmms": lambda: DPMSolverMultistepScheduler.from_config(config.config, timestep_spacing="linspace"),
-    }[sampler]()
+#: The spacing of a sampler where a picture names none and it is not the checkpoint's.
+USUAL = {"dpmms": "linspace", "unipc": "linspace", "euler": "linspace", "euler-ancestral": "linspace"}
+
+
+def set_sampler(pipe: HunyuanDiTPipeline, config, sampler: str, spacing=None):
+    """`config` is the checkpoint's scheduler's, a DDPMScheduler. With karras the ends are those of linspace."""
+    spacing = spacing or USUAL.get(sampler)
+    extra = {"use_karras_sigmas": True} if spacing == "karras" else {}
+    if spacing:
+        extra["timestep_spacing"] = "linspace" if spacing == "karras" else spacing
+    pipe.scheduler = CLASSES[sampler].from_config(config.config, **extra)
 
 
 def draw(pipe: HunyuanDiTPipeline, options: dict):
@@ -117,7 +132,7 @@ def main():
     for name, changes in PICTURES.items():
         options = {**DEFAULTS, **changes}
         pipe = pipes[options["model"]]
-        set_sampler(pipe, schedulers[options["model"]], options["sampler"])
+        set_sampler(pipe, schedulers[options["model"]], options["sampler"], options["spacing"])
         images, latents, full = draw(pipe, options)
         files = [f"{name}.png"] if len(images) == 1 else [f"{name}-{i}.png" for i in range(len(images))]
         for image, file in zip(images, files):

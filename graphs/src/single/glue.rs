@@ -9,13 +9,15 @@ use crate::manifest::ModelConfig;
 use crate::options::Precision;
 use crate::tensor::DType;
 
-/// What there is before the first step: `nothing`, clean latents of zeros, and `none`, an output of
-/// the deep core of zeros.
+/// What there is before the first step: the `first` latents; `nothing`, clean latents of zeros; and
+/// `none`, an output of the deep core of zeros.
 pub fn begin(cfg: &HunyuanDitConfig) -> GraphDef {
     let graph = Graph::new("begin", Precision::Fp32);
     let latents = graph.input("latents", DType::F32, &latents_shape(cfg, Dim::ONE));
     let extra = graph.input("extra", DType::F32, &[rows(), cfg.hidden_size.into()]);
     let cos = graph.input("cos", DType::F32, &grid_shape(cfg));
+    let sigma = graph.input("init_noise_sigma", DType::F32, &[Dim::ONE]);
+    graph.output("first", latents * sigma);
     graph.output("nothing", latents * 0.0);
     let tokens = cos.slice(2, 0, 1).reshape([1, -1, 1]);
     graph.output("none", (tokens * 0.0) + (extra.unsqueeze([1]) * 0.0));
@@ -52,7 +54,8 @@ pub fn advance(cfg: &HunyuanDitConfig) -> GraphDef {
     predicted[1] = cfg.out_channels().into();
     let predicted = graph.input("noise_pred", DType::F32, &predicted);
     let latents = |name| graph.input(name, DType::F32, &latents_shape(cfg, Dim::ONE));
-    let [x, before, noise] = ["latents", "clean", "noise"].map(latents);
+    let [x, before, before_that, noise] =
+        ["latents", "clean", "clean_before", "noise"].map(latents);
     let [scale, rescale] =
         ["guidance", "guidance_rescale"].map(|name| graph.input(name, DType::F32, &[]));
     let coefficients = graph.input("coefficients", DType::F32, &[COEFFICIENTS.into()]);
@@ -65,7 +68,8 @@ pub fn advance(cfg: &HunyuanDitConfig) -> GraphDef {
     let guided = (guided * factor) * rescale + guided * ((rescale * -1.0) + 1.0);
 
     let clean = x * k(0) + guided * k(1);
-    let next = x * k(2) + clean * k(3) + guided * k(4) + before * k(5) + noise * k(6);
+    let past = before * k(5) + before_that * k(6);
+    let next = x * k(2) + clean * k(3) + guided * k(4) + past + noise * k(7);
     graph.output("next", next);
     graph.output("next_clean", clean);
     graph.finish()

@@ -32,7 +32,7 @@ pub const FILE: &str = "pipeline.onnx";
 pub const KEPT: usize = 3;
 
 /// Columns of the table `coefficients`: see [`file()`].
-pub const COEFFICIENTS: usize = 7;
+pub const COEFFICIENTS: usize = 8;
 
 /// The tables with a row for each step.
 const TABLES: [&str; 6] =
@@ -49,11 +49,12 @@ const TABLES: [&str; 6] =
 /// | `input_ids_t5`, `attention_mask_t5` | `[2n, text_len_t5]` i64 | the same of the second tokenizer |
 /// | `image_meta_size`, `style` | `[2n, 6]`, `[2n]` i64 | of models up to v1.1 |
 /// | `latents` | `[n, c, h, w]` | noise |
+/// | `init_noise_sigma` | `[1]` | what the noise is multiplied with |
 /// | `cos`, `sin` | `[h / p, w / p, head_dim]` | rotary tables |
 /// | `timesteps` | `[steps]` | |
 /// | `refresh` | `[steps]` bool | whether the deep core runs; true at the first step |
 /// | `stand_ins` | `[steps, 3]` | weights of its last outputs; 1, 0, 0 for the latest as it is |
-/// | `coefficients` | `[steps, 7]` | the sampler's |
+/// | `coefficients` | `[steps, 8]` | the sampler's |
 /// | `guidance` | `[steps]` | 1 for none |
 /// | `guidance_rescale` | `[steps]` | 0 for none |
 /// | `noise` | `[steps or 1, n, c, h, w]` | what the sampler draws at each step; the last row goes on |
@@ -62,8 +63,8 @@ const TABLES: [&str; 6] =
 ///
 /// A row of `coefficients` has the factors of a step: the clean latents are `k0` times the latents
 /// plus `k1` times the guided prediction; the next latents are `k2` times the latents, plus `k3`
-/// times the clean ones, `k4` times the prediction, `k5` times the clean ones of the step before
-/// and `k6` times the noise.
+/// times the clean ones, `k4` times the prediction, `k5` times the clean ones of the step before,
+/// `k6` times those of the step before that and `k7` times the noise.
 ///
 /// # Panics
 /// If a part is missing.
@@ -75,13 +76,12 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
     let dit = &model.transformer;
     let mut whole = Scope::default();
     encode(&mut whole, part, dit);
-    let begun = [("latents", "latents"), ("extra", "extra"), ("cos", "cos")];
-    whole.inline(
-        &glue::begin(dit),
-        &[&begun[..], &[("nothing", "nothing"), ("none", "none")]].concat(),
-    );
+    let read = ["latents", "init_noise_sigma", "extra", "cos"].map(|name| (name, name));
+    let begun = ["first", "nothing", "none"].map(|name| (name, name));
+    whole.inline(&glue::begin(dit), &[&read[..], &begun].concat());
     whole.count("timesteps", "steps");
-    let initial: Vec<&str> = ["latents", "nothing"].into_iter().chain(["none"; KEPT]).collect();
+    let initial = ["first", "nothing", "nothing"].into_iter().chain(["none"; KEPT]);
+    let initial: Vec<&str> = initial.collect();
     whole.repeat("steps", &initial, "denoised", step(part, dit, n));
     whole.inline(&glue::scale(model), &[("latents", "denoised"), ("scaled", "scaled")]);
     whole.inline(part("vae-decoder"), &[("latents", "scaled"), ("image", "decoded")]);
@@ -117,8 +117,8 @@ fn encode<'a>(whole: &mut Scope, part: impl Fn(&str) -> &'a GraphDef, dit: &Huny
     whole.inline(part("conditioner"), &bound);
 }
 
-/// A step, from its number, the latents, the clean latents of the step before and the kept outputs
-/// of the deep core to the same of the next step.
+/// A step, from its number, the latents, the clean latents of the two steps before and the kept
+/// outputs of the deep core to the same of the next step.
 fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usize) -> Inner {
     let mut step = Scope::default();
     TABLES.iter().for_each(|table| step.row(table, "step"));
@@ -158,6 +158,7 @@ fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usiz
             ("noise_pred", "noise_pred"),
             ("latents", "x"),
             ("clean", "clean"),
+            ("clean_before", "clean_before"),
             ("guidance", "guidance_now"),
             ("guidance_rescale", "guidance_rescale_now"),
             ("coefficients", "coefficients_now"),
@@ -166,13 +167,14 @@ fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usiz
             ("next_clean", "clean_next"),
         ],
     );
+    step.node("Identity", &["clean"], &["clean_before_next"]);
     step.node("Identity", &["go"], &["go_on"]);
 
     let floats = |names: &[&str]| names.iter().map(|name| float(name)).collect::<Vec<_>>();
     let number = |name: &str, dtype| value(name, dtype, Some(&[]));
     let count = [number("step", DType::I64), number("go", DType::Bool)];
-    let state = [&["x", "clean"], &kept[..]].concat();
-    let next = [&["x_next", "clean_next"], &now[..]].concat();
+    let state = [&["x", "clean", "clean_before"], &kept[..]].concat();
+    let next = [&["x_next", "clean_next", "clean_before_next"], &now[..]].concat();
     step.close(
         "step",
         count.into_iter().chain(floats(&state)).collect(),
@@ -228,6 +230,7 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     }
     inputs.extend([
         ("latents", DType::F32, latents.clone()),
+        ("init_noise_sigma", DType::F32, vec!["1".to_string()]),
         ("cos", DType::F32, grid.clone()),
         ("sin", DType::F32, grid),
         ("timesteps", DType::F32, steps(&[])),

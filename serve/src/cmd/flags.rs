@@ -54,10 +54,11 @@ pub struct ImageFlags {
     /// Share of the guided prediction rescaled to the conditional one's spread, 0 to 1.
     #[arg(long, value_name = "SHARE", value_parser = finite)]
     guidance_rescale: Option<f32>,
-    /// Sampler: ddpm, ddim or dpmms (DPM-Solver++ multistep).
+    /// Sampler.
     #[arg(long, value_parser = choice::<SamplerKind>())]
     sampler: Option<SamplerKind>,
-    /// Timestep spacing of the sampler: leading, linspace or trailing.
+    /// Timestep spacing of the sampler: leading, linspace, trailing or karras, which is for dpmms, unipc
+    /// and euler; lcm has trailing alone.
     #[arg(long)]
     spacing: Option<Spacing>,
     /// Seed of the first picture, as torch.Generator("cpu").manual_seed, or -1 for one at random;

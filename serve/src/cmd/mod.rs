@@ -1,7 +1,7 @@
 //! The command line: a file or a folder for each subcommand, beside what several of them share.
 //!
 //! Shared are `flags` (what to draw, and on what), `init_image`, `control`, `image_prompt`, `calibrated`,
-//! `files`, `prompts`, `progress` and `markdown`.
+//! `files`, `prompts`, `progress`, `timesteps` and `markdown`.
 //! No subcommand uses another.
 
 mod bench;
@@ -21,6 +21,7 @@ mod progress;
 mod prompts;
 mod serve;
 mod sheet;
+mod timesteps;
 mod verify;
 
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ use super::files::Output;
 use super::flags::{LoraFlags, RequestFlags};
 use super::init_image::InitFiles;
 use super::progress::mark;
-use super::prompts;
+use super::{prompts, timesteps};
 
 #[derive(Args)]
 pub struct Plan {
@@ -68,7 +68,7 @@ impl Plan {
         self.loras.set(&mut request);
         let request = request.check(&artifacts)?;
         tell_differences(&request, &artifacts)?;
-        let timesteps = request.sampler().timesteps();
+        let timesteps = timesteps::texts(request.sampler().timesteps());
         let plan = request.planned()?;
         if let Some(file) = tensors {
             let (tables, cut) = Tabulator::open(artifacts.clone())?.tables(&request)?;
@@ -92,7 +92,7 @@ impl Plan {
                 "width": request.width,
                 "steps": request.steps,
                 "first_step": request.first_step()?,
-                "timesteps": timesteps,
+                "timesteps": timesteps::json(request.sampler().timesteps()),
                 "refresh": refresh,
                 "core_runs": refresh.len(),
                 "full_step_gflop": costs.full / 1e9,
@@ -134,7 +134,7 @@ impl Plan {
         out += &format!("{}\n\n", legend.join(", "));
         for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
             let step = |(i, &decision): (usize, &Decision)| {
-                format!("{:>5}{}", timesteps[first + i], mark(decision))
+                format!("{}{}", timesteps[first + i], mark(decision))
             };
             let row: String = row.iter().enumerate().map(step).collect();
             out += &format!("{:>4} {row}\n", first_step + first);

@@ -121,7 +121,7 @@ mod tests {
         let refused = |policy: &str, folder: &Path| {
             let policy: CachePolicy = policy.parse().expect("a policy");
             let input = PolicyInput {
-                timesteps: &[999, 500],
+                timesteps: &[999.0, 500.0],
                 skipped: 0,
                 sampler: SamplerKind::Ddim,
                 spacing: Spacing::Leading,

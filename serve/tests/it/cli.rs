@@ -201,7 +201,7 @@ fn a_plan_has_the_tensors_of_the_request() {
     assert_eq!(shape("input_ids"), [4, 77]);
     assert_eq!(shape("noise"), [4, 2, 4, 16, 16]);
     assert_eq!(tensors.tensor("refresh").expect("refresh").data(), [1, 0, 1, 0]);
-    assert_eq!(tensors.len(), 14);
+    assert_eq!(tensors.len(), 15);
 
     for (flags, message) in [
         (&["--tensors", &file][..], "--prompt"),
@@ -300,7 +300,7 @@ fn what_cannot_be_done_is_said_in_one_line_and_leaves_nothing() {
     let cases: Vec<(Vec<&str>, &str)> = vec![
         (with(&["--image-size", "100", "128"]), "height: 100 is not a multiple of 16"),
         (with(&["--infer-steps", "0"]), "steps is 0"),
-        (with(&["--sampler", "euler"]), "ddpm, ddim, dpmms"),
+        (with(&["--sampler", "heun"]), "ddpm, ddim, dpmms, unipc, euler, euler-ancestral, lcm"),
         (with(&["--use-cache", "--cache-step", "0"]), "--cache-step"),
         (with(&["--cache-policy", "N0"]), "N0"),
         (with(&["--compare"]), "--compare needs a cache"),

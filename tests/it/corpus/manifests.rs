@@ -88,7 +88,7 @@ fn a_field_of_a_manifest_that_is_out_of_range_is_named() {
         ("precision", json!("fp16"), "of the graph"),
         ("precision", json!("fp4"), "fp4"),
         ("form", json!("abacus"), "abacus"),
-        ("variant/defaults/sampler", json!("euler"), "`defaults.sampler` is euler"),
+        ("variant/defaults/sampler", json!("heun"), "`defaults.sampler` is heun"),
         ("variant/defaults/cfg_scale", json!(-1), "`defaults.cfg_scale`"),
         ("variant/name", json!(""), "`name`"),
         ("variant/name", json!("a\nb"), "`name`"),

@@ -32,7 +32,7 @@ fn schedules_and_calibrations_that_do_not_fit_are_refused_by_name() {
         ("/steps", json!(9)),
         ("/steps", json!(u64::MAX)),
         ("/steps", json!(-1)),
-        ("/sampler", json!("euler")),
+        ("/sampler", json!("heun")),
         ("/sampler", json!("dpmms")),
         ("/spacing", json!("trailing")),
         ("/manifest_sha256", json!("00")),

@@ -13,7 +13,7 @@ use super::Generate;
 use super::pictures::Pictures;
 use super::report::{images_json, plan_text};
 use crate::cmd::files::tell;
-use crate::cmd::prompts;
+use crate::cmd::{prompts, timesteps};
 use crate::triton::{Address, Drawn, Hosts, Order};
 
 impl Generate {
@@ -66,7 +66,7 @@ impl Generate {
             "core_runs": refreshes(plan),
             "truncated": order.truncated,
             "refresh": refreshed(plan),
-            "timesteps": request.sampler().timesteps(),
+            "timesteps": timesteps::json(request.sampler().timesteps()),
             "drawing_seconds": took.as_secs_f64(),
         });
         Ok(format!("{report:#}"))

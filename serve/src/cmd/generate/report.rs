@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::compare::Gain;
 use crate::cmd::files::Output;
 use crate::cmd::progress::mark;
+use crate::cmd::timesteps;
 
 /// One run of `generate`.
 pub struct Report<'a> {
@@ -64,7 +65,7 @@ impl Report<'_> {
             "deep_on_host": self.made.deep_on_host,
             "truncated": self.made.truncated,
             "refresh": refreshed(plan),
-            "timesteps": timesteps,
+            "timesteps": timesteps::json(timesteps),
             "stages": stages,
             "denoise_seconds": timings.denoise.as_secs_f64(),
             "overhead": timings.overhead(),

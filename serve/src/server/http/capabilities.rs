@@ -197,7 +197,7 @@ impl Model {
         let samplers = SamplerKind::VARIANTS.iter().map(|&sampler| Sampler {
             name: sampler,
             spacing: spacing_of(manifest, sampler),
-            spacings: Spacing::ALL,
+            spacings: sampler.spacings(),
         });
         let sizes = manifest.variant.sizes.iter();
         Some(Model {

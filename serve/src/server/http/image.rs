@@ -16,6 +16,7 @@ use hydit::error::Error;
 use hydit::image::Format;
 use hydit::image_prompt::{self, ImagePrompt};
 use hydit::request::{CheckedRequest, Request, spacing_of};
+use hydit::sampler::SamplerError;
 use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -395,6 +396,9 @@ fn refuse(error: &Error, artifacts: &Artifacts) -> ApiError {
                 _ => format!("{}: {message}", api_name(field)),
             };
             ApiError::field(api_name(field), message)
+        }
+        Error::Sampler(error @ SamplerError::Spacing { .. }) => {
+            ApiError::field("spacing", format!("spacing: {error}"))
         }
         Error::Sampler(error) => ApiError::field("steps", error.to_string()),
         Error::Lora { name, .. } => {

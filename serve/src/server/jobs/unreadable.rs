@@ -190,14 +190,14 @@ mod tests {
                 let value = spec.remove(new).expect("it is there");
                 spec.insert(old.to_string(), value);
             }
-            spec.insert("sampler".to_string(), json!("euler"));
+            spec.insert("sampler".to_string(), json!("heun"));
         });
         assert_eq!(read.spec.request.steps, record.spec.request.steps);
         assert_eq!(read.spec.request.num_images, record.spec.request.num_images);
         let unreadable = read.unreadable.expect("there is no such sampler");
         assert_eq!(unreadable.code, "record_unreadable");
         assert!(
-            unreadable.message.contains("sampler: unknown variant `euler`"),
+            unreadable.message.contains("sampler: unknown variant `heun`"),
             "{}",
             unreadable.message
         );

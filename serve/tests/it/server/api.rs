@@ -374,7 +374,10 @@ fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
         assert_eq!(schemas[request]["additionalProperties"], false, "{request}");
         assert_eq!((&fields["n"]["maximum"], &fields["steps"]["maximum"]), (&json!(3), &json!(9)));
         assert_eq!(fields["model"]["enum"], json!([name(), "", null]));
-        assert_eq!(fields["sampler"]["enum"], json!(["ddpm", "ddim", "dpmms", null]));
+        assert_eq!(
+            fields["sampler"]["enum"],
+            json!(["ddpm", "ddim", "dpmms", "unipc", "euler", "euler-ancestral", "lcm", null])
+        );
     }
     let statuses = |path: &str, method: &str| {
         let responses = &document["paths"][path][method]["responses"];

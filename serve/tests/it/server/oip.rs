@@ -83,7 +83,7 @@ fn inference_says_what_is_wrong_in_the_protocols_shape() {
         (json!([prompt, input("seed", "INT64", json!("7"))]), "seed: its data is not one INT64"),
         (json!([prompt, input("width", "INT32", json!(128))]), "height: given with width only"),
         (json!([prompt, input("n", "INT32", json!(-1))]), "n: negative"),
-        (json!([prompt, input("sampler", "BYTES", json!("euler"))]), "ddpm, ddim, dpmms"),
+        (json!([prompt, input("sampler", "BYTES", json!("heun"))]), "euler-ancestral, lcm"),
     ] {
         let answer = server.post(&infer, &json!({ "inputs": inputs }));
         let error = answer.json()["error"].as_str().expect("a text").to_string();

@@ -94,7 +94,7 @@ fn capabilities_tell_what_can_be_asked_for_and_what_calibrations_expect() {
     assert_eq!((&defaults["steps"], &defaults["cache"]), (&json!(40), &json!("usual")));
     assert_eq!((&defaults["size"], &small["size_multiple"]), (&json!("128x128"), &json!(16)));
     let dpmms = json!({
-        "name": "dpmms", "spacing": "linspace", "spacings": ["leading", "linspace", "trailing"],
+        "name": "dpmms", "spacing": "linspace", "spacings": ["leading", "linspace", "trailing", "karras"],
     });
     assert_eq!(small["samplers"][2], dpmms);
     assert_eq!((&told["loras"], &small["lora_slots"]), (&json!([]), &Value::Null));

@@ -51,12 +51,15 @@ fn pictures_are_those_of_the_other_apis_and_say_how_they_were_drawn() {
         (&json!(128), &json!(96), &json!(7))
     );
     assert_eq!((&info["all_seeds"], &info["sampler_name"]), (&json!([7, 8]), &json!("DPM++ 2M")));
-    assert!(info["comments"][0].as_str().expect("a text").contains("not Karras'"), "{info}");
+    assert!(
+        info["infotexts"][0].as_str().expect("a text").contains("Schedule type: karras"),
+        "{info}"
+    );
     let ours = server.post(
         "/v1/images/generations",
         &json!({
             "prompt": "蓝色背景上的猫", "negative_prompt": "狗", "seed": 7, "steps": 4, "guidance": 4.5,
-            "size": "128x96", "n": 2, "sampler": "dpmms",
+            "size": "128x96", "n": 2, "sampler": "dpmms", "spacing": "karras",
         }),
     );
     let ours = ours.json();
@@ -110,7 +113,8 @@ fn a_model_is_chosen_by_its_title_and_what_is_not_there_is_refused() {
     is_error(&set(&json!(5)), 400, "expected the name of a model");
     let ask =
         |field: &str, value: Value| server.post(DRAW, &json!({ "prompt": "x", field: value }));
-    is_error(&ask("sampler_name", json!("Euler a")), 404, "/sdapi/v1/samplers lists");
+    is_error(&ask("sampler_name", json!("Heun")), 404, "/sdapi/v1/samplers lists");
+    is_error(&ask("scheduler", json!("Karras")), 400, "karras is no spacing of the ddpm sampler");
     is_error(&ask("steps", json!(0)), 400, "steps: 0; expected 1 to 100");
     is_error(&ask("batch_size", json!(1000)), 400, "n: 1000; expected 1 to");
     let other = json!({ "sd_model_checkpoint": "none" });

@@ -68,7 +68,7 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
         ("guidance", json!(1e308)),
         ("guidance", json!(-0.5)),
         ("guidance_rescale", json!(1.5)),
-        ("sampler", json!("euler")),
+        ("sampler", json!("heun")),
         ("spacing", json!("even")),
         ("cache", json!("N0")),
         ("cache", json!("auto:35dB")),

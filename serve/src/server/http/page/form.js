@@ -100,7 +100,7 @@ export class Form {
 
   #changed(target) {
     if (target === this.#model) this.#defaults();
-    if (target === this.#sampler) this.#set({ spacing: this.#ofSampler().spacing });
+    if (target === this.#sampler) this.#set({ sampler: this.#sampler.value });
     this.#stepsSlider.value = this.#steps.value;
     this.#right(target.closest(".field"));
     this.#settle();
@@ -121,7 +121,6 @@ export class Form {
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
-    options(this.#spacing, [...new Set(samplers.flatMap(({ spacings }) => spacings))]);
     this.#set({ ...defaults, seed: null, lora: [] });
   }
 
@@ -137,6 +136,11 @@ export class Form {
     put("guidance", this.#guidance);
     put("guidance_rescale", this.#rescale);
     put("sampler", this.#sampler);
+    const known = values.sampler === undefined ? undefined : this.#ofSampler();
+    if (known) {
+      options(this.#spacing, known.spacings);
+      this.#spacing.value = known.spacing;
+    }
     put("spacing", this.#spacing);
     put("seed", this.#seed);
     put("n", this.#n);

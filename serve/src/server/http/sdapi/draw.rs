@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hydit::sampler::{SamplerKind, Spacing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -197,7 +198,9 @@ impl Asked {
         put("steps", self.steps.map(Value::from));
         put("guidance", self.cfg_scale.map(Value::from));
         put("n", Some(Value::from(count)));
-        put("sampler", self.sampler()?.map(Value::from));
+        let (sampler, spacing) = self.sampler()?;
+        put("sampler", sampler.map(|sampler| json!(sampler)));
+        put("spacing", spacing.map(|spacing| json!(spacing)));
         let nets = self.alwayson_scripts.as_ref().map(units).transpose()?.unwrap_or_default();
         let (nets, controls): (Vec<_>, Vec<_>) = nets.into_iter().unzip();
         Ok(ImageFields {
@@ -212,17 +215,20 @@ impl Asked {
         })
     }
 
-    /// The name of the sampler, if one is asked for.
-    fn sampler(&self) -> Result<Option<&'static str>, ApiError> {
+    /// The sampler and its spacing, where they are asked for.
+    fn sampler(&self) -> Result<(Option<SamplerKind>, Option<Spacing>), ApiError> {
         let automatic = |name: &&str| !["", "automatic"].contains(&name.to_lowercase().as_str());
-        if let Some(scheduler) = self.scheduler.as_deref().filter(automatic) {
-            let message = format!("scheduler: there is no {scheduler:?}, only Automatic");
+        let scheduler = self.scheduler.as_deref().filter(automatic);
+        if let Some(scheduler) = scheduler.filter(|name| !name.eq_ignore_ascii_case(KARRAS)) {
+            let message =
+                format!("scheduler: there is no {scheduler:?}, only Automatic and Karras");
             return Err(ApiError::field("scheduler", message));
         }
+        let spacing = scheduler.map(|_| Spacing::Karras);
         let name = self.sampler_name.as_deref().or(self.sampler_index.as_deref()).filter(automatic);
-        let Some(name) = name else { return Ok(None) };
+        let Some(name) = name else { return Ok((None, spacing)) };
         match sampler(name) {
-            Some(kind) => Ok(Some(kind.into())),
+            Some((kind, karras)) => Ok((Some(kind), spacing.or(karras.then_some(Spacing::Karras)))),
             None => {
                 let message = format!(
                     "sampler_name: there is no {name:?}; /sdapi/v1/samplers lists those that there are"
@@ -282,22 +288,12 @@ fn answer(
         "index_of_first_image": 0,
         "styles": [],
         "clip_skip": 1,
-        "comments": comments(given),
+        "comments": [],
         "version": concat!("hydit ", env!("CARGO_PKG_VERSION")),
         "hydit": figures,
     });
     let images = files.iter().filter(|_| send).map(|file| Base64(file)).collect();
     json(&Answer { images, parameters: given, info: info.to_string() })
-}
-
-/// What was drawn otherwise than it was asked for.
-fn comments(given: &Map<String, Value>) -> Vec<&'static str> {
-    let names =
-        ["sampler_name", "sampler_index"].into_iter().filter_map(|name| given.get(name)?.as_str());
-    match names.into_iter().any(|name| name.eq_ignore_ascii_case(KARRAS)) {
-        true => vec!["drawn with the noise levels that the model was trained with, not Karras'"],
-        false => Vec::new(),
-    }
 }
 
 fn json(answer: &Answer<'_>) -> Bytes {
@@ -328,6 +324,17 @@ mod tests {
         let request = Value::Object(made.request);
         assert_eq!((&request["n"], &request["seed"]), (&json!(6.0), &json!(-1.0)));
         assert_eq!(request["sampler"], "dpmms");
+        assert_eq!(request.get("spacing"), None);
+        for sent in [
+            json!({ "prompt": "x", "sampler_name": "Euler", "scheduler": "Karras" }),
+            json!({ "prompt": "x", "sampler_index": "Euler Karras" }),
+        ] {
+            let request = fields(&sent).expect("they are read").request;
+            assert_eq!(
+                (&request["sampler"], &request["spacing"]),
+                (&json!("euler"), &json!("karras"))
+            );
+        }
         let other = json!({ "prompt": "x", "override_settings": { MODEL: "emoji [0123456789]" } });
         assert_eq!(fields(&other).expect("they are read").model.as_deref(), Some("emoji"));
     }
@@ -335,8 +342,8 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_by_name() {
         for (name, value, expected) in [
-            ("sampler_name", json!("Euler a"), "/sdapi/v1/samplers lists"),
-            ("scheduler", json!("Karras"), "only Automatic"),
+            ("sampler_name", json!("Heun"), "/sdapi/v1/samplers lists"),
+            ("scheduler", json!("Exponential"), "only Automatic and Karras"),
             ("enable_hr", json!(true), "no second pass"),
             ("width", json!(0), "expected 1 to 9999"),
             ("height", json!("tall"), "expected a number"),

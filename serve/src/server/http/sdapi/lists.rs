@@ -12,8 +12,8 @@ use strum::VariantArray;
 use crate::server::app::App;
 use crate::server::http::error::ApiError;
 
-/// A name from before schedulers had names of their own.
-pub const KARRAS: &str = "DPM++ 2M Karras";
+/// What the web UI calls a spacing, as a scheduler of its own or behind the name of a sampler.
+pub const KARRAS: &str = "Karras";
 /// Characters of a model's hash that are shown.
 const SHORT: usize = 10;
 
@@ -23,19 +23,24 @@ pub fn sampler_name(kind: SamplerKind) -> &'static str {
         SamplerKind::Ddpm => "DDPM",
         SamplerKind::Ddim => "DDIM",
         SamplerKind::Dpmms => "DPM++ 2M",
+        SamplerKind::UniPc => "UniPC",
+        SamplerKind::Euler => "Euler",
+        SamplerKind::EulerAncestral => "Euler a",
+        SamplerKind::Lcm => "LCM",
     }
 }
 
-/// The sampler that the web UI, or this program, calls so. Clients have `DPM++ 2M Karras` built in: it is the
-/// same sampler at noise levels that the model was not trained with, and gets those of the model here.
-pub fn sampler(name: &str) -> Option<SamplerKind> {
-    let name =
-        if name.eq_ignore_ascii_case(KARRAS) { sampler_name(SamplerKind::Dpmms) } else { name };
+/// The sampler that the web UI, or this program, calls so, and whether its name ends in `Karras`, as
+/// names did before schedulers had their own: clients have such names built in.
+pub fn sampler(name: &str) -> Option<(SamplerKind, bool)> {
+    let (plain, last) = name.rsplit_once(' ').unwrap_or((name, ""));
+    let karras = last.eq_ignore_ascii_case(KARRAS);
+    let name = if karras { plain } else { name };
     let called = |kind: &SamplerKind| {
         let own: &str = kind.into();
         name.eq_ignore_ascii_case(sampler_name(*kind)) || name.eq_ignore_ascii_case(own)
     };
-    SamplerKind::VARIANTS.iter().copied().find(called)
+    SamplerKind::VARIANTS.iter().copied().find(called).map(|kind| (kind, karras))
 }
 
 /// The samplers.
@@ -47,15 +52,19 @@ pub async fn samplers() -> Json<Value> {
     Json(SamplerKind::VARIANTS.iter().map(describe).collect())
 }
 
-/// The only scheduler: the timesteps that the model was trained with, as it spaces them.
+/// The schedulers: the timesteps as the model's variant or the sampler spaces them, and Karras' for
+/// samplers that have them.
 pub async fn schedulers() -> Json<Value> {
-    Json(json!([{
-        "name": "automatic",
-        "label": "Automatic",
-        "aliases": null,
-        "default_rho": -1.0,
-        "need_inner_model": false,
-    }]))
+    let describe = |(name, label, rho): (&str, &str, f64)| {
+        json!({
+            "name": name,
+            "label": label,
+            "aliases": null,
+            "default_rho": rho,
+            "need_inner_model": false,
+        })
+    };
+    Json([("automatic", "Automatic", -1.0), ("karras", KARRAS, 7.0)].map(describe).into())
 }
 
 /// There is none but the one that does nothing.
@@ -117,11 +126,15 @@ mod tests {
             ("DPM++ 2M", SamplerKind::Dpmms),
             ("ddim", SamplerKind::Ddim),
             ("Ddpm", SamplerKind::Ddpm),
+            ("Euler", SamplerKind::Euler),
+            ("Euler a", SamplerKind::EulerAncestral),
+            ("unipc", SamplerKind::UniPc),
+            ("LCM", SamplerKind::Lcm),
         ] {
-            assert_eq!(sampler(name), Some(kind));
+            assert_eq!(sampler(name), Some((kind, false)));
         }
-        assert_eq!(sampler("Euler a"), None);
-        assert_eq!(sampler("DPM++ 2M Karras"), Some(SamplerKind::Dpmms));
+        assert_eq!(sampler("DPM++ 2M Karras"), Some((SamplerKind::Dpmms, true)));
+        assert_eq!(sampler("Heun"), None);
         assert_eq!(sampler("DPM++ SDE Karras"), None);
     }
 }
