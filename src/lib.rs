@@ -39,6 +39,7 @@ pub mod control;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod guidance;
 pub mod image;
 pub mod image_prompt;
 pub mod init_image;

@@ -1,6 +1,6 @@
 //! What a picture is asked for, checked against the model before any work.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use hydit_graphs::Manifest;
 use hydit_graphs::variant::Variant;
@@ -10,6 +10,7 @@ use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Plan, PolicyInput, Schedules};
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
+use crate::guidance::GuidanceInterval;
 use crate::image::{ImageError, Texts};
 use crate::image_prompt::ImagePrompt;
 use crate::init_image::InitImage;
@@ -50,6 +51,9 @@ pub struct Request {
     /// Share of the guided prediction that gets the spread of the conditional one, 0 to 1
     /// (arXiv 2305.08891, section 3.4).
     pub guidance_rescale: f32,
+    /// The steps that are guided.
+    #[serde(default, skip_serializing_if = "GuidanceInterval::is_whole")]
+    pub guidance_interval: GuidanceInterval,
     /// The sampler.
     pub sampler: SamplerKind,
     /// The sampler's timestep spacing.
@@ -97,6 +101,7 @@ impl Request {
             steps: defaults.steps,
             guidance_scale: defaults.guidance_scale,
             guidance_rescale: defaults.guidance_rescale,
+            guidance_interval: GuidanceInterval::WHOLE,
             sampler,
             spacing: spacing_of(manifest, sampler),
             seed: 42,
@@ -126,6 +131,17 @@ impl Request {
     /// The number of steps that are taken; 0 where [`Request::first_step`] refuses.
     pub fn steps_taken(&self) -> usize {
         self.first_step().map_or(0, |first| self.steps - first)
+    }
+
+    /// Which of the steps that are taken are guided, counted from the first of them. The interval is
+    /// one of the whole run: what it means is how much noise there is.
+    pub fn guided_steps(&self) -> Range<usize> {
+        if !self.guided() {
+            return 0..0;
+        }
+        let skipped = self.steps - self.steps_taken();
+        let Range { start, end } = self.guidance_interval.of(self.steps);
+        start.saturating_sub(skipped)..end.saturating_sub(skipped)
     }
 
     /// How picture `index` of this request is made with the model of `artifacts`, whose text encoders
@@ -163,7 +179,11 @@ impl Request {
         if skipped > 0 {
             sampler = sampler.begin_at(skipped);
         }
-        let plan = self.cache_policy.plan(&self.policy_input(artifacts, &sampler, skipped))?;
+        let mut plan = self.cache_policy.plan(&self.policy_input(artifacts, &sampler, skipped))?;
+        let guided = self.guided_steps();
+        if guided.start > 0 && !guided.is_empty() {
+            plan.renew_at(guided.start);
+        }
         let (mut request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
         let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
         Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras })
@@ -225,6 +245,14 @@ impl Request {
             if !(0.0..=most).contains(&value) {
                 return refuse(field, format!("{value}; expected 0 to {most}"));
             }
+        }
+        let part = self.guided() && !self.guidance_interval.is_whole();
+        if part && self.guidance_interval.of(self.steps).is_empty() {
+            let Request { guidance_interval, steps, .. } = self;
+            let message = format!(
+                "{guidance_interval} holds none of {steps} steps; expected a wider one, or a guidance_scale of 1"
+            );
+            return refuse("guidance_interval", message);
         }
         if let Some(init_image) = &self.init_image {
             init_image.check(manifest, (self.width, self.height))?;
@@ -393,6 +421,9 @@ impl Parameters {
             request.cache_policy,
             self.version,
         );
+        if !request.guidance_interval.is_whole() {
+            text += &format!(", CFG interval: {}", request.guidance_interval);
+        }
         if !request.loras.is_empty() {
             let lora = |lora: &LoraChoice| format!("{}:{}", lora.name, lora.weight);
             let loras: Vec<String> = request.loras.iter().map(lora).collect();

@@ -226,6 +226,29 @@ impl Plan {
         }
     }
 
+    /// Has `step` refresh, and what comes after it use nothing from before it, as at a run's first
+    /// step: there rows join that nothing is kept of. What is forecast from an earlier output is the
+    /// latest as it is.
+    pub fn renew_at(&mut self, step: usize) {
+        match self {
+            Plan::Planned(decisions) => {
+                let Some(after) = decisions.get_mut(step..) else { return };
+                let mut kept = 0;
+                for (i, decision) in after.iter_mut().enumerate() {
+                    match decision {
+                        _ if i == 0 => *decision = Decision::Refresh,
+                        Decision::Reuse(forecast) if forecast.weights().len() > kept => {
+                            *forecast = Forecast::LAST;
+                        }
+                        _ => {}
+                    }
+                    kept += usize::from(*decision == Decision::Refresh);
+                }
+            }
+            Plan::Reactive(watch) => watch.renew_at(step),
+        }
+    }
+
     /// Whether decisions are made step by step.
     pub fn is_reactive(&self) -> bool {
         matches!(self, Plan::Reactive(_))
@@ -255,17 +278,6 @@ pub fn refreshed(plan: &[Decision]) -> Vec<usize> {
 /// The number of steps of a plan that run the core.
 pub fn refreshes(plan: &[Decision]) -> usize {
     refreshed(plan).len()
-}
-
-/// How many times faster a plan is than one that always refreshes, from the cost of a full step and
-/// of a cached one in any unit (FLOPs, milliseconds). 1 for an empty plan.
-pub fn speed_up(full_cost: f64, cached_cost: f64, plan: &[Decision]) -> f64 {
-    if plan.is_empty() {
-        return 1.0;
-    }
-    let full = refreshes(plan);
-    let cost = full as f64 * full_cost + (plan.len() - full) as f64 * cached_cost;
-    plan.len() as f64 * full_cost / cost
 }
 
 impl From<Rule> for CachePolicy {

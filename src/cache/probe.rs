@@ -47,23 +47,32 @@ pub struct Watch {
     moved: f32,
     /// Reuses since the last refresh.
     reuses: usize,
+    /// A step that refreshes whatever has moved, and from which on nothing before it is used.
+    renewed: Option<usize>,
     /// What its reuses are forecast by, if not reused as they are.
     series: Option<Series>,
 }
 
 impl Watch {
     pub(super) fn new(probe: Probe) -> Watch {
-        Watch { probe, moved: 0.0, reuses: 0, series: None }
+        Watch { probe, moved: 0.0, reuses: 0, renewed: None, series: None }
     }
 
     pub(super) fn with_forecasts(self, series: Series) -> Watch {
         Watch { series: Some(series), ..self }
     }
 
+    pub(super) fn renew_at(&mut self, step: usize) {
+        self.renewed = Some(step);
+    }
+
     /// The decision for `step`, asked in order from 0, where it is a refresh. `change` is how far
     /// the shallow encoder's output is from that of the step before, relative to it; 0 at step 0.
     pub fn decide(&mut self, step: usize, change: f32) -> Decision {
         let decision = self.by_change(step, change);
+        if let Some(series) = self.series.as_mut().filter(|_| self.renewed == Some(step)) {
+            series.forget();
+        }
         self.series.as_mut().map_or(decision, |series| series.refine(step, decision))
     }
 
@@ -71,7 +80,8 @@ impl Watch {
         self.moved += change;
         // A change that is not a number must refresh: it is not below the threshold.
         let near = self.moved < self.probe.threshold;
-        if step > 0 && near && self.reuses < self.probe.longest {
+        let may = step > 0 && self.renewed != Some(step);
+        if may && near && self.reuses < self.probe.longest {
             self.reuses += 1;
             return Decision::Reuse(Forecast::LAST);
         }

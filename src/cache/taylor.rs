@@ -42,6 +42,11 @@ impl Series {
         self.order + 1
     }
 
+    /// Forgets the refreshes so far.
+    pub fn forget(&mut self) {
+        self.refreshed.clear();
+    }
+
     /// A reuse at `step` becomes a forecast; of a lower order while there are few refreshes.
     pub fn refine(&mut self, step: usize, decision: Decision) -> Decision {
         let now = self.timesteps[step];

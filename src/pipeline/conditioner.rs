@@ -119,8 +119,9 @@ impl Conditioner {
         Ok(Conditioner { session, styled, artifacts: artifacts.clone(), backend: backend.clone() })
     }
 
-    /// One condition for the whole batch `[negative rows, positive rows]`; or where each row runs
-    /// [alone](rows_together) one for each text, negative first, which the images share.
+    /// One condition for the whole batch `[negative rows, positive rows]`; or one for each text,
+    /// negative first: where each row runs [alone](rows_together), which the images share, and where
+    /// some steps are [not guided](crate::guidance), with a row for each image.
     pub fn run(
         &mut self,
         request: &Request,
@@ -135,6 +136,9 @@ impl Conditioner {
         let texts = 0..prompt.bert.shape[0];
         let calls: Vec<Vec<usize>> = match rows_together(self.backend.provider(), &sizes) {
             1 => texts.map(|text| vec![text]).collect(),
+            _ if !request.guidance_interval.is_whole() => {
+                texts.map(|text| vec![text; request.num_images]).collect()
+            }
             _ => vec![texts.flat_map(|text| vec![text; request.num_images]).collect()],
         };
         let head_dim = manifest.model.transformer.attention_head_dim;

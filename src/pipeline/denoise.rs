@@ -1,11 +1,12 @@
 //! The state of a request between noise and clean latents.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use hydit_graphs::Manifest;
 
-use super::batch::{Batched, RowGroup};
+use super::batch::{Batched, RowGroup, rows_mix};
 use super::conditioner::Condition;
 use super::cost::sizes;
 use super::device_math::change_on_host;
@@ -38,8 +39,12 @@ pub struct Step {
 pub struct DenoiseState {
     request: Request,
     pub(crate) plan: Plan,
-    /// Negative rows first; of one item where all rows share a call.
+    /// Negative rows first; of one item where all rows share a call at every step.
     pub(crate) rows: Vec<Rows>,
+    /// Whether rows of several items share a call where they run at the same step.
+    joined: bool,
+    /// The steps at which the negative rows run, if there are any.
+    guided: Range<usize>,
     sampler: SamplerState,
     /// What stays as an image has it, where a mask says so.
     outside: Option<Outside>,
@@ -141,7 +146,14 @@ impl DenoiseState {
                 drift: None,
             });
         }
+        // A plan that is made step by step watches each item by itself, and nets are those of an item.
+        let joined = !request.guidance_interval.is_whole()
+            && rows_mix(manifest, backend, request)
+            && !request.plan().is_reactive()
+            && request.controls.is_empty();
         Ok(DenoiseState {
+            joined,
+            guided: request.guided_steps(),
             request: (**request).clone(),
             plan: request.plan().clone(),
             rows,
@@ -181,9 +193,9 @@ impl DenoiseState {
         self.steps_done() == self.steps()
     }
 
-    /// The rows of its batch: two for each image with guidance.
+    /// The rows that run at the step that comes next: two for each image where it is guided.
     pub fn row_count(&self) -> usize {
-        self.input.len() / self.image
+        self.rows[self.idle()..].iter().map(Rows::count).sum()
     }
 
     /// The latents `[images, channels, h, w]` as of the last step.
@@ -225,35 +237,64 @@ impl DenoiseState {
         self.rows.iter().filter_map(|rows| rows.drift)
     }
 
-    /// The rows that share a call while the request runs alone.
-    pub(crate) fn groups(&mut self) -> Vec<RowGroup<'_>> {
-        self.rows.iter_mut().map(RowGroup::alone).collect()
+    /// Whether the step that comes next is guided.
+    fn guides(&self) -> bool {
+        self.guided.contains(&self.steps_done())
+    }
+
+    /// The rows that run at the step that comes next.
+    pub(crate) fn running(&mut self) -> &mut [Rows] {
+        let idle = self.idle();
+        &mut self.rows[idle..]
+    }
+
+    /// How many of the [`rows`](DenoiseState::rows) do not run at the step that comes next: the
+    /// negative ones, where it is not guided.
+    fn idle(&self) -> usize {
+        if self.request.guided() && !self.guides() { self.rows.len() / 2 } else { 0 }
+    }
+
+    /// The rows that share a call at the step that comes next, while the request runs alone.
+    ///
+    /// # Errors
+    /// When they cannot be put together.
+    pub(crate) fn groups(&mut self) -> Result<Vec<RowGroup<'_>>> {
+        let joined = self.joined;
+        match self.running() {
+            rows @ [_, _, ..] if joined => Ok(vec![RowGroup::together(rows.iter_mut().collect())?]),
+            rows => Ok(rows.iter_mut().map(RowGroup::alone).collect()),
+        }
     }
 
     /// Gives the rows what they read at the next step. Comes before the shallow encoder.
     pub(crate) fn write_inputs(&mut self) -> Result<()> {
-        let DenoiseState { plan, rows, sampler, input, .. } = self;
-        let timestep = sampler.sampler.timesteps()[sampler.step];
-        for half in input.chunks_mut(sampler.latents.len()) {
-            half.copy_from_slice(&sampler.latents);
-            sampler.sampler.scale_model_input(sampler.step, half);
+        let SamplerState { step, ref latents, ref sampler, .. } = self.sampler;
+        let timestep = sampler.timesteps()[step];
+        for half in self.input.chunks_mut(latents.len()) {
+            half.copy_from_slice(latents);
+            sampler.scale_model_input(step, half);
         }
-        let size = input.len() / rows.len();
-        for (rows, latents) in rows.iter_mut().zip(input.chunks(size)) {
+        let decision = match &self.plan {
+            Plan::Planned(decisions) => Some(decisions[step]),
+            Plan::Reactive(_) => None,
+        };
+        // Every half of the input is the same.
+        let input = std::mem::take(&mut self.input);
+        let size = input.len() / self.rows.len();
+        for (rows, latents) in self.running().iter_mut().zip(input.chunks(size)) {
             rows.latents.write_f32(latents)?;
             rows.timestep.write_f32(&vec![timestep; rows.count()])?;
             rows.forecast = None;
-            rows.step = sampler.step;
-            if let Plan::Planned(decisions) = plan {
-                rows.decision = decisions[sampler.step];
-            }
+            rows.step = step;
+            rows.decision = decision.unwrap_or(rows.decision);
         }
+        self.input = input;
         Ok(())
     }
 
     /// Sets what the step under way does with the deep core.
     pub(crate) fn decide(&mut self, decision: Decision) {
-        self.rows.iter_mut().for_each(|rows| rows.decision = decision);
+        self.running().iter_mut().for_each(|rows| rows.decision = decision);
     }
 
     /// Lets a plan that decides step by step see the `change` of the shallow encoder's output.
@@ -266,7 +307,7 @@ impl DenoiseState {
 
     /// Remembers what the deep core read, or would have read, for the next step's change.
     pub(crate) fn remember(&mut self, shallow: Vec<Shallow>) {
-        for (rows, shallow) in self.rows.iter_mut().zip(shallow) {
+        for (rows, shallow) in self.running().iter_mut().zip(shallow) {
             rows.before = Some(shallow.into_x());
         }
     }
@@ -282,22 +323,23 @@ impl DenoiseState {
     }
 
     /// The guided prediction `[images, channels, h, w]` of the shallow decoder's `predictions`,
-    /// `[rows, out channels, h, w]` of each of the rows.
+    /// `[rows, out channels, h, w]` of each of the rows that run.
     ///
     /// # Errors
     /// [`Error::NotFinite`].
     pub(crate) fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
+        let guides = self.guides();
         let DenoiseState { request, sampler, image, predicted, .. } = self;
         predicted.clear();
         for rows in predictions {
             predicted.extend_from_slice(&rows.read_f32()?);
         }
         // The learned variance behind the first channels is not used.
-        let row = predicted.len() / (self.input.len() / *image);
+        let row = predicted.len() / (request.num_images * if guides { 2 } else { 1 });
         let row = |i: usize| &predicted[i * row..][..*image];
         let mut guided = vec![0.0; sampler.latents.len()];
         for (i, out) in guided.chunks_mut(*image).enumerate() {
-            if request.guided() {
+            if guides {
                 let positive = row(request.num_images + i);
                 guide(row(i), positive, request.guidance_scale, request.guidance_rescale, out);
             } else {
@@ -330,7 +372,7 @@ impl DenoiseState {
     /// [`Error::NotFinite`].
     pub(crate) fn finish_step(&mut self, predictions: &[Value]) -> Result<Step> {
         let guided = self.guided(predictions)?;
-        let (index, decision) = (self.steps_done(), self.rows[0].decision);
+        let (index, decision) = (self.steps_done(), self.running()[0].decision);
         self.advance(&guided);
         self.decisions.push(decision);
         Ok(Step { index, total: self.steps(), decision })
@@ -353,7 +395,8 @@ impl DenoiseState {
         let on_host = |rows: &Rows| rows.kept.front().is_some_and(Value::on_host);
         Denoised {
             timesteps: self.timesteps().to_vec(),
-            deep_on_host: self.rows.iter().all(on_host),
+            // The last rows run at every step.
+            deep_on_host: self.rows.last().is_some_and(on_host),
             latents: self.sampler.latents,
             decisions: self.decisions,
             truncated: self.truncated,

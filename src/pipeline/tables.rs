@@ -70,7 +70,7 @@ impl Tabulator {
     }
 
     /// The inputs of `request`, in the order in which the graph has them, and the fields whose text
-    /// was longer than a tokenizer takes. A request without guidance has a guidance of 1, which
+    /// was longer than a tokenizer takes. A step without guidance has a guidance of 1, which
     /// gives the same image at twice the cost.
     ///
     /// # Errors
@@ -162,10 +162,13 @@ impl Tabulator {
         table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
         let width = coefficients[0].len();
         table("coefficients", &[steps, width], Numbers::F32(coefficients.concat()));
-        let guidance = if request.guided() { request.guidance_scale } else { 1.0 };
-        table("guidance", &[steps], Numbers::F32(vec![guidance; steps]));
-        let rescale = if request.guided() { request.guidance_rescale } else { 0.0 };
-        table("guidance_rescale", &[steps], Numbers::F32(vec![rescale; steps]));
+        let guided = request.guided_steps();
+        let at_each = |inside: f32, outside: f32| {
+            let at = |step| if guided.contains(&step) { inside } else { outside };
+            Numbers::F32((0..steps).map(at).collect())
+        };
+        table("guidance", &[steps], at_each(request.guidance_scale, 1.0));
+        table("guidance_rescale", &[steps], at_each(request.guidance_rescale, 0.0));
         let rows = if draws { steps } else { 1 };
         table("noise", &[&[rows], &shape[..]].concat(), Numbers::F32(noise));
         let fields = ["negative_prompt", "prompt"].into_iter().zip(cut);

@@ -122,11 +122,11 @@ impl Transformer {
     /// [`Error::NotFinite`](crate::Error::NotFinite), or what the backend says.
     pub fn step(&mut self, state: &mut DenoiseState) -> Result<Step> {
         state.write_inputs()?;
-        let shallow = self.encode(&state.groups())?;
+        let shallow = self.encode(&state.groups()?)?;
         if state.plan.is_reactive() {
             self.decide(state, &shallow)?;
         }
-        let predictions = self.predict(&mut state.groups(), &shallow)?;
+        let predictions = self.predict(&mut state.groups()?, &shallow)?;
         if state.plan.is_reactive() {
             state.remember(shallow);
         }
@@ -145,14 +145,16 @@ impl Transformer {
             return Ok(vec![self.step(only)]);
         }
         states.iter_mut().try_for_each(|state| state.write_inputs())?;
-        let rows = states.iter_mut().map(|state| &mut state.rows[0]).collect();
+        let rows = states.iter_mut().flat_map(|state| state.running()).collect();
         let mut groups = [RowGroup::together(rows)?];
         let shallow = self.encode(&groups)?;
-        let predictions = self.predict(&mut groups, &shallow)?;
+        let mut predictions = self.predict(&mut groups, &shallow)?;
         let mut steps = Vec::with_capacity(states.len());
-        for (state, prediction) in states.iter_mut().zip(predictions) {
+        for state in states {
             let _timed = self.timer.start(Stage::Sampler);
-            steps.push(state.finish_step(&[prediction]));
+            let rest = predictions.split_off(state.running().len());
+            steps.push(state.finish_step(&predictions));
+            predictions = rest;
         }
         Ok(steps)
     }
@@ -180,13 +182,14 @@ impl Transformer {
     /// step before, relative to it: the mean over the calls, 0 at the first step.
     fn decide(&mut self, state: &mut DenoiseState, shallow: &[Shallow]) -> Result<()> {
         let _timed = self.timer.start(Stage::Policy);
-        let mut change = 0.0;
-        for (rows, shallow) in state.rows.iter().zip(shallow) {
+        let (mut change, mut compared) = (0.0, 0);
+        for (rows, shallow) in state.running().iter().zip(shallow) {
             if let Some(before) = &rows.before {
                 change += self.math.change(shallow.x(), before)?;
+                compared += 1;
             }
         }
-        state.watch(change / shallow.len() as f32);
+        state.watch(change / compared.max(1) as f32);
         Ok(())
     }
 

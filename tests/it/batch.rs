@@ -36,6 +36,12 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
         },
         Request { sampler: SamplerKind::Dpmms, num_images: 2, ..with("a green tree", 9) },
         Request {
+            guidance_interval: "0.25:0.8".parse().expect("an interval"),
+            cache_policy: policy("N3-1000-0+taylor1"),
+            num_images: 2,
+            ..with("a blue car", 6)
+        },
+        Request {
             sampler: SamplerKind::Ddim,
             steps: 5,
             negative_prompt: "red".into(),

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use hydit::cache::{
     CachePolicy, Decision, Plan, PolicyInput, Schedules, calibration_file, refreshed, refreshes,
-    speed_up,
 };
 use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
 
@@ -171,26 +170,38 @@ fn a_policy_that_is_not_one_is_refused() {
     }
 }
 
-// Block FLOPs of the large model at branch 1, 84.0 per block and 7.93 per skip_linear.
 #[test]
-fn the_speed_up_is_the_share_of_work_left() {
-    let full = 40.0 * 84.0 + 19.0 * 7.93;
-    let cached = 2.0 * 84.0 + 7.93;
-    for (kind, steps, text, count, expected) in [
-        (SamplerKind::Ddpm, 100, "N2", 67, "1.46"),
-        (SamplerKind::Ddpm, 50, "N6", 22, "2.14"),
-        (SamplerKind::Dpmms, 25, "N3", 14, "1.72"),
-        (SamplerKind::Dpmms, 20, "N5", 8, "2.33"),
+fn plans_refresh_as_often_as_the_reference() {
+    for (kind, steps, text, count) in [
+        (SamplerKind::Ddpm, 100, "N2", 67),
+        (SamplerKind::Ddpm, 50, "N6", 22),
+        (SamplerKind::Dpmms, 25, "N3", 14),
+        (SamplerKind::Dpmms, 20, "N5", 8),
     ] {
         let plan = plan(text, &timesteps(kind, steps));
         assert_eq!(refreshes(&plan), count, "{kind} {steps} {text}");
-        assert_eq!(
-            format!("{:.2}", speed_up(full, cached, &plan)),
-            expected,
-            "{kind} {steps} {text}"
-        );
     }
-    assert_eq!(speed_up(1.0, 0.5, &[]), 1.0);
+}
+
+/// Like a run's first step: what is kept of the steps before is not used.
+#[test]
+fn a_plan_is_renewed_where_rows_join() {
+    let t = timesteps(SamplerKind::Ddim, 10);
+    let mut renewed = policy("N4-1000-0+taylor1").plan(&run(&t, Path::new(""))).expect("a plan");
+    renewed.renew_at(5);
+    let renewed = renewed.planned().expect("known before the first step");
+    let plain = plan("N4-1000-0+taylor1", &t);
+    assert_eq!(refreshed(&plain), [0, 4, 8]);
+    assert_eq!(refreshed(renewed), [0, 4, 5, 8]);
+    assert_eq!(renewed[..5], plain[..5]);
+    assert_eq!([weights(renewed[6]), weights(renewed[7])], [[1.0], [1.0]].map(Vec::from));
+    assert_eq!(weights(renewed[9]).len(), 2, "both outputs are from after it");
+    let mut watch = policy("probe:9-9+taylor1").plan(&run(&t, Path::new(""))).expect("a plan");
+    watch.renew_at(3);
+    let Plan::Reactive(mut watch) = watch else { panic!("it decides step by step") };
+    let decisions: Vec<Decision> = (0..6).map(|step| watch.decide(step, 0.0)).collect();
+    assert_eq!(refreshed(&decisions), [0, 3]);
+    assert_eq!(weights(decisions[4]), [1.0], "a line needs two outputs from after it");
 }
 
 fn weights(decision: Decision) -> Vec<f32> {

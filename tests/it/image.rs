@@ -66,6 +66,7 @@ fn parameters() -> Parameters {
         cache_policy: "N2-700-50".parse().expect("a policy"),
         loras: vec!["style:0.8".parse().expect("a LoRA")],
         controls: Vec::new(),
+        guidance_interval: "0.2:0.8".parse().expect("an interval"),
     };
     Parameters {
         request,
@@ -189,7 +190,7 @@ fn the_readable_text_is_laid_out_for_people() {
             "parameters",
             "a café\nby the sea\nNegative prompt: blurry\nSteps: 25, Sampler: dpmms, Schedule type: linspace, CFG \
              scale: 6.5, CFG rescale: 0, Seed: 18446744073709551615, Size: 8x6, Model hash: 0123456789, Model: emoji, \
-             Cache policy: N2-700-50, Version: hydit 0.1.0, LoRA: style:0.8, \
+             Cache policy: N2-700-50, Version: hydit 0.1.0, CFG interval: 0.2:0.8, LoRA: style:0.8, \
              Truncated: prompt"
         )
     );

@@ -11,6 +11,7 @@ mod control_forms;
 mod corpus;
 mod cut;
 mod finite;
+mod guidance;
 mod image;
 mod image_prompt;
 mod image_to_image;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hydit::cache::{CachePolicy, Decision, Forecast};
 use hydit::eval::compare::psnr;
+use hydit::guidance::GuidanceInterval;
 use hydit::image::{Decoded, Image, read_png};
 use hydit::init_image::{InitImage, Mask};
 use hydit::request::spacing_of;
@@ -33,6 +34,7 @@ pub struct Reference {
     seeds: Vec<u64>,
     guidance_scale: f32,
     guidance_rescale: f32,
+    guidance_interval: Option<GuidanceInterval>,
     height: usize,
     width: usize,
     sampler: String,
@@ -75,6 +77,7 @@ impl Reference {
             num_images: self.seeds.len(),
             loras: Vec::new(),
             controls: Vec::new(),
+            guidance_interval: self.guidance_interval.unwrap_or_default(),
             init_image: self.init_image(folder),
             image_prompt: None,
             cache_policy: match self.cache {

@@ -1,7 +1,7 @@
 """Whole pictures by diffusers' HunyuanDiTPipeline on the trained models -> pictures/*.png, pictures.json, latents.safetensors
 
 pictures.json lists, per picture, the model and everything that was passed: sampler, spacing, steps, prompt, negative prompt, seed(s),
-guidance_scale, guidance_rescale, height, width, cache; and the timesteps and (with a cache) which steps were full.
+guidance_scale, guidance_rescale, guidance_interval, height, width, cache; and the timesteps and (with a cache) which steps were full.
 
 Throughout: fp32 on the CPU, `use_resolution_binning=False`, one CPU generator per image with manual_seed(seed), which draws
 the initial latents and then the noise of every step, of samplers that have any. A batch takes a list of generators.
@@ -12,8 +12,9 @@ latents.safetensors, for the runs in LATENTS:
     <name>/steps        [steps, B, 4, h, w]  after every step (only in TRAJECTORIES)
 """
 
+import itertools
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from diffusers import HunyuanDiTPipeline
@@ -30,7 +31,7 @@ ROBOT, STRAWBERRY = "a robot on a yellow background", "绿色背景上的草莓"
 NOT_BLUE = "a cat on a blue background"
 
 # name: what differs from DEFAULTS
-DEFAULTS = dict(model="emoji", steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None, spacing=None)
+DEFAULTS = dict(model="emoji", steps=25, prompt=CAT, negative_prompt=None, seeds=[42], guidance_scale=5.0, guidance_rescale=0.0, height=128, width=128, cache=None, spacing=None, guidance_interval=None)
 PICTURES = {
     "ddpm-10-cat": dict(sampler="ddpm", steps=10),
     "ddim-10-cat": dict(sampler="ddim", steps=10),
@@ -69,6 +70,8 @@ PICTURES = {
     "euler-ancestral-25-rocket": dict(sampler="euler-ancestral", prompt=ROCKET),
     "euler-ancestral-10-cat-trailing-batch": dict(sampler="euler-ancestral", steps=10, spacing="trailing", seeds=[7, 8]),
     "lcm-4-cat": dict(sampler="lcm", steps=4),
+    "ddim-25-cat-interval": dict(sampler="ddim", guidance_interval="0.2:0.8"),
+    "dpmms-10-rocket-interval-rescale-batch": dict(sampler="dpmms", steps=10, prompt=ROCKET, guidance_interval="0.3:1", guidance_rescale=0.7, seeds=[7, 8]),
     "badges-dpmms-25-bell": dict(model="badges", sampler="dpmms", prompt="蓝色圆里的铃铛"),
     "badges-ddim-25-koala-N3-700-50": dict(model="badges", sampler="ddim", prompt="a koala in a red circle", cache=dict(gap=3, start=700, close=50, branch=1)),
 }
@@ -89,12 +92,32 @@ def set_sampler(pipe: HunyuanDiTPipeline, config, sampler: str, spacing=None):
     pipe.scheduler = CLASSES[sampler].from_config(config.config, **extra)
 
 
+@contextmanager
+def guided_within(transformer, options):
+    """Outside of the interval the prediction of the negative half is that of the other: their difference, which guidance
+    multiplies, is 0. Start and stop are counted as by diffusers' guiders."""
+    if not options["guidance_interval"]:
+        yield
+        return
+    start, stop = (int(float(share) * options["steps"]) for share in options["guidance_interval"].split(":"))
+    step = itertools.count()
+
+    def leave_out(module, args, output):
+        noise = output[0]
+        return output if start <= next(step) < stop else (torch.cat([noise.chunk(2)[1]] * 2), *output[1:])
+
+    hook = transformer.register_forward_hook(leave_out)
+    yield
+    hook.remove()
+
+
 def draw(pipe: HunyuanDiTPipeline, options: dict):
     """The images, the latents after every step, the full steps of the cache (or None)."""
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in options["seeds"]]
     batch = len(generators)
     latents = []
-    with SkipCache(pipe.transformer, **options["cache"]) if options["cache"] else nullcontext() as cache:
+    with SkipCache(pipe.transformer, **options["cache"]) if options["cache"] else nullcontext() as cache, \
+            guided_within(pipe.transformer, options):
         images = pipe(
             prompt=options["prompt"],
             negative_prompt=options["negative_prompt"],

@@ -9,6 +9,7 @@ use clap::Args;
 use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CLOSE, CachePolicy, GAP, START};
+use hydit::guidance::GuidanceInterval;
 use hydit::lora::LoraChoice;
 use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{Provider, RuntimeOptions};
@@ -54,6 +55,10 @@ pub struct ImageFlags {
     /// Share of the guided prediction rescaled to the conditional one's spread, 0 to 1.
     #[arg(long, value_name = "SHARE", value_parser = finite)]
     guidance_rescale: Option<f32>,
+    /// Part of the steps that are guided, as shares of all; at the others the negative half is not
+    /// computed.
+    #[arg(long, value_name = "START:STOP")]
+    guidance_interval: Option<GuidanceInterval>,
     /// Sampler.
     #[arg(long, value_parser = choice::<SamplerKind>())]
     sampler: Option<SamplerKind>,

@@ -81,6 +81,8 @@ impl Plan {
         let refresh = refreshed(plan);
         let costs = StepCosts::of(manifest, &request);
         let allowed = costs.speed_up(plan);
+        let guided = request.guided_steps();
+        let guided_steps = guided.end.min(plan.len()).saturating_sub(guided.start);
         if self.json {
             let plan = json!({
                 "model": manifest.variant.name,
@@ -91,12 +93,14 @@ impl Plan {
                 "height": request.height,
                 "width": request.width,
                 "steps": request.steps,
+                "guided_steps": guided_steps,
                 "first_step": request.first_step()?,
                 "timesteps": timesteps::json(request.sampler().timesteps()),
                 "refresh": refresh,
                 "core_runs": refresh.len(),
                 "full_step_gflop": costs.full / 1e9,
                 "cached_step_gflop": costs.cached / 1e9,
+                "gflop": costs.run(plan) / 1e9,
                 "speed_up_allowed": allowed,
             });
             return Ok(say(format_args!("{plan:#}"))?);
@@ -117,6 +121,13 @@ impl Plan {
             out += &format!(
                 "from an image, strength {}: the last {taken} steps\n",
                 init_image.strength
+            );
+        }
+        if !request.guidance_interval.is_whole() {
+            out += &format!(
+                "guided at {guided_steps} of {} steps: {:.2}x faster than at all\n",
+                plan.len(),
+                costs.guidance_speed_up(plan)
             );
         }
         let sizes = manifest.variant.sizes.iter();

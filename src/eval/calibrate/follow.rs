@@ -45,7 +45,7 @@ pub fn follow(
         }
         for (state, shallow) in states.iter_mut().zip(&shallow) {
             state.decide(decision);
-            let predictions = transformer.predict(&mut state.groups(), shallow)?;
+            let predictions = transformer.predict(&mut state.groups()?, shallow)?;
             state.finish_step(&predictions)?;
         }
     }

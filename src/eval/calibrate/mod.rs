@@ -133,6 +133,11 @@ impl Settings {
         if learn.is_empty() || check.is_empty() {
             return refuse("prompts", format!("{prompts}; expected 2 or more"));
         }
+        if !request.guidance_interval.is_whole() {
+            let message = "a calibration is made with guidance at every step; what it finds serves \
+                           requests with an interval too";
+            return refuse("guidance_interval", message.to_string());
+        }
         if let Some(runs) = runs.iter().find(|runs| !(1..=request.steps).contains(*runs)) {
             let steps = request.steps;
             return refuse(

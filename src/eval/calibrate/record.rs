@@ -56,7 +56,7 @@ impl Record {
         for step in 0..state.steps() {
             visited.push(state.sampler_state());
             let shallow = encode(transformer, &mut state)?;
-            outputs.push(transformer.core(&state.groups(), &shallow)?);
+            outputs.push(transformer.core(&state.groups()?, &shallow)?);
             let exact = predict(transformer, &mut state, &shallow, &outputs[step])?;
             let mut prediction = exact.clone();
             for (i, output) in outputs[..step].iter().enumerate() {
@@ -82,7 +82,7 @@ impl Record {
             state.advance(&disturbed[*step]);
             while !state.is_done() {
                 let shallow = encode(transformer, &mut state)?;
-                let deep = transformer.core(&state.groups(), &shallow)?;
+                let deep = transformer.core(&state.groups()?, &shallow)?;
                 let exact = predict(transformer, &mut state, &shallow, &deep)?;
                 state.advance(&exact);
             }

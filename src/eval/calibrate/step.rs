@@ -8,7 +8,7 @@ use crate::runtime::Value;
 /// What the shallow encoder makes of `state`, for each of its calls.
 pub fn encode(transformer: &mut Transformer, state: &mut DenoiseState) -> Result<Vec<Shallow>> {
     state.write_inputs()?;
-    transformer.encode(&state.groups())
+    transformer.encode(&state.groups()?)
 }
 
 /// The guided prediction made with `deep` for the deep core's output.
@@ -19,7 +19,7 @@ pub fn predict(
     deep: &[Value],
 ) -> Result<Vec<f32>> {
     let deep: Vec<&Value> = deep.iter().collect();
-    let predictions = transformer.decode(&state.groups(), shallow, &deep)?;
+    let predictions = transformer.decode(&state.groups()?, shallow, &deep)?;
     state.guided(&predictions)
 }
 
@@ -30,11 +30,11 @@ pub fn reuse_errors(
     state: &mut DenoiseState,
     shallow: &[Shallow],
 ) -> Result<Vec<Vec<f32>>> {
-    let deep = transformer.core(&state.groups(), shallow)?;
+    let deep = transformer.core(&state.groups()?, shallow)?;
     let exact = predict(transformer, state, shallow, &deep)?;
     let mut errors = Vec::new();
     for index in 0..state.kept_outputs() {
-        let groups = state.groups();
+        let groups = state.groups()?;
         let kept: Vec<&Value> = groups.iter().map(|group| group.kept(index)).collect();
         let predictions = transformer.decode(&groups, shallow, &kept)?;
         let mut error = state.guided(&predictions)?;

@@ -67,6 +67,11 @@ impl Setup {
         artifacts.check_code()?;
         let name = || model.display().to_string();
         let request = request(&artifacts.manifest).with_context(name)?;
+        if !request.guidance_interval.is_whole() {
+            bail!(
+                "--guidance-interval: bench times graphs by their calls, which are to be of one size"
+            );
+        }
         let mut variants = Vec::with_capacity(policies.len());
         for cache_policy in policies {
             let variant = Request { cache_policy: cache_policy.clone(), ..request.clone() };

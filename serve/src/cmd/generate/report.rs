@@ -97,8 +97,16 @@ pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
         ),
         None => String::new(),
     };
+    let guided = match request.guidance_interval.is_whole() {
+        true => String::new(),
+        false => {
+            let guided = request.guided_steps();
+            let count = guided.end.min(steps).saturating_sub(guided.start);
+            format!("guidance  {}: {count} of {steps} steps\n", request.guidance_interval)
+        }
+    };
     format!(
-        "seed      {seed}{seeds}\n{prompt}{part}\
+        "seed      {seed}{seeds}\n{prompt}{part}{guided}\
          plan      {marks}  {cache_policy}, {runs} of {steps} steps ran the deep core\n"
     )
 }

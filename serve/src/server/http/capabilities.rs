@@ -26,13 +26,14 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 11] = [
+const FEATURES: [&str; 12] = [
     "jobs",
     "events",
     "previews",
     "metadata",
     "negative_prompt",
     "guidance_rescale",
+    "guidance_interval",
     "cache",
     "image",
     "mask",
@@ -193,7 +194,7 @@ impl Model {
     ) -> Option<Model> {
         let manifest = &artifacts.manifest;
         let request = Request::new(manifest, "").ok()?;
-        let StepCosts { full, cached } = StepCosts::of(manifest, &request);
+        let StepCosts { full, cached, .. } = StepCosts::of(manifest, &request);
         let samplers = SamplerKind::VARIANTS.iter().map(|&sampler| Sampler {
             name: sampler,
             spacing: spacing_of(manifest, sampler),

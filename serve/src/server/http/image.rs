@@ -33,13 +33,14 @@ use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
-pub const NAMES: [(&str, &str); 10] = [
+pub const NAMES: [(&str, &str); 11] = [
     ("size", "width"),
     ("size", "height"),
     ("steps", "steps"),
     ("num_inference_steps", "steps"),
     ("guidance", "guidance_scale"),
     ("guidance_scale", "guidance_scale"),
+    ("guidance_interval", "guidance_interval"),
     ("n", "num_images"),
     ("cache", "cache_policy"),
     ("lora", "loras"),

@@ -116,6 +116,7 @@ fn blank(id: Uuid) -> JobRecord {
         cache_policy: CachePolicy::off(),
         loras: Vec::new(),
         controls: Vec::new(),
+        guidance_interval: Default::default(),
     };
     JobRecord {
         id,

@@ -71,7 +71,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
 }
 
 /// The inputs of every model; only the prompt is required.
-pub const INPUTS: [Declared; 12] = [
+pub const INPUTS: [Declared; 14] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
     one("seed", Datatype::Int64),
@@ -79,7 +79,9 @@ pub const INPUTS: [Declared; 12] = [
     one("width", Datatype::Int32),
     one("height", Datatype::Int32),
     one("guidance", Datatype::Fp32),
+    one("guidance_interval", Datatype::Bytes),
     one("sampler", Datatype::Bytes),
+    one("spacing", Datatype::Bytes),
     one("cache", Datatype::Bytes),
     one("n", Datatype::Int32),
     one("output_format", Datatype::Bytes),

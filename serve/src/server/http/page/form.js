@@ -41,6 +41,7 @@ export class Form {
   #stepsSlider;
   #guidance;
   #rescale = number("guidance_rescale", { min: 0, max: 1, step: "any" });
+  #interval = h("input", { id: "guidance_interval", placeholder: "0:1" });
   #sampler = h("select", { id: "sampler" });
   #spacing = h("select", { id: "spacing" });
   #seed;
@@ -73,6 +74,7 @@ export class Form {
       field("cache", this.#policy.element),
       h("div", { class: "two" }, field("sampler", this.#sampler), field("spacing", this.#spacing)),
       h("div", { class: "two" }, field("guidance", this.#guidance), field("guidance_rescale", this.#rescale)),
+      field("guidance_interval", this.#interval),
       h("div", { class: "two" }, field("seed", h("div", { class: "pair wide" }, this.#seed, dice)), field("n", this.#n)),
       capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
       field("negative_prompt", this.#negative),
@@ -121,7 +123,7 @@ export class Form {
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
-    this.#set({ ...defaults, seed: null, lora: [] });
+    this.#set({ ...defaults, guidance_interval: null, seed: null, lora: [] });
   }
 
   #set(values) {
@@ -135,6 +137,7 @@ export class Form {
     put("steps", this.#stepsSlider);
     put("guidance", this.#guidance);
     put("guidance_rescale", this.#rescale);
+    put("guidance_interval", this.#interval);
     put("sampler", this.#sampler);
     const known = values.sampler === undefined ? undefined : this.#ofSampler();
     if (known) {
@@ -175,6 +178,7 @@ export class Form {
       steps,
       guidance: given(this.#guidance),
       guidance_rescale: given(this.#rescale),
+      guidance_interval: this.#interval.value === "" ? undefined : this.#interval.value,
       sampler: this.#sampler.value,
       spacing: this.#spacing.value,
       seed: given(this.#seed) ?? anySeed() % SEEDS,

@@ -79,7 +79,7 @@ class Jobs extends EventTarget {
   /** The job that draws the same without the cache, if there is one. */
   twin({ request }) {
     const same = ["model", "prompt", "negative_prompt", "size", "n", "seed", "steps", "guidance", "guidance_rescale",
-      "sampler", "spacing", "image", "mask", "strength"];
+      "guidance_interval", "sampler", "spacing", "image", "mask", "strength"];
     const fits = ({ job }) => job.request.cache === "off" && job.request.output_format === "png"
       && same.every((name) => job.request[name] === request[name])
       && JSON.stringify(job.request.lora) === JSON.stringify(request.lora)

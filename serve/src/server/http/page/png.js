@@ -70,6 +70,7 @@ function fields(made) {
     steps: number(made.steps),
     guidance: number(made.guidance_scale),
     guidance_rescale: number(made.guidance_rescale),
+    guidance_interval: text(made.guidance_interval) ?? null,
     sampler: text(made.sampler),
     spacing: text(made.spacing),
     seed: number(made.seed),

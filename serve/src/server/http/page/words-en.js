@@ -19,6 +19,7 @@ export const en = {
   steps: "Steps", steps_help: "More steps take longer and draw finer; beyond 50 little changes.",
   guidance: "Guidance", guidance_help: "How closely the picture follows the prompt. High values look harsh; at 1 the prompt is hardly followed.",
   guidance_rescale: "Rescale", guidance_rescale_help: "Takes back the contrast that high guidance adds: 0 nothing, 1 all of it.",
+  guidance_interval: "Guided part", guidance_interval_help: "The part of the steps that are guided, such as 0.2:0.8; the others cost half.",
   sampler: "Sampler", sampler_help: "How noise becomes a picture. unipc and dpmms need the fewest steps, about 10 and 25; euler and ddim draw smoothly; ddpm and euler-ancestral add fresh noise at every step; lcm is for models made for it.",
   spacing: "Spacing", spacing_help: "Which of the trained timesteps are visited. karras takes smaller steps where there is little noise left. The model's own choice is best.",
   seed: "Seed", seed_help: "The same seed with the same settings draws the same picture. Empty: a new one each time.",

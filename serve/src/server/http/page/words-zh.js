@@ -19,6 +19,7 @@ export const zh = {
   steps: "步数", steps_help: "步数越多越慢、越精细；超过 50 步变化很小。",
   guidance: "引导强度", guidance_help: "图片有多贴近描述。太高会显得生硬；为 1 时几乎不按描述画。",
   guidance_rescale: "引导重缩放", guidance_rescale_help: "收回高引导强度带来的对比度：0 不收回，1 全部收回。",
+  guidance_interval: "引导区间", guidance_interval_help: "哪一部分步数使用引导，例如 0.2:0.8；其余步数只花一半的计算。",
   sampler: "采样器", sampler_help: "噪声如何变成图片。unipc 和 dpmms 需要的步数最少，约 10 步和 25 步；euler 和 ddim 平滑；ddpm 和 euler-ancestral 每步加入新的噪声；lcm 只适合专门蒸馏的模型。",
   spacing: "时间步间隔", spacing_help: "经过训练时的哪些时间步。karras 在噪声少时步子更小。模型自己的选择最好。",
   seed: "种子", seed_help: "相同的种子和设置会画出相同的图片。留空则每次不同。",

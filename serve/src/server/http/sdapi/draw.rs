@@ -60,7 +60,8 @@ struct Asked {
     inpainting_mask_invert: Option<f64>,
     denoising_strength: Option<f64>,
     alwayson_scripts: Option<Map<String, Value>>,
-    /// Of our own.
+    /// These two of our own.
+    guidance_interval: Option<String>,
     cache: Option<String>,
 }
 
@@ -197,6 +198,7 @@ impl Asked {
         put("seed", self.seed.map(Value::from));
         put("steps", self.steps.map(Value::from));
         put("guidance", self.cfg_scale.map(Value::from));
+        put("guidance_interval", self.guidance_interval.clone().map(Value::from));
         put("n", Some(Value::from(count)));
         let (sampler, spacing) = self.sampler()?;
         put("sampler", sampler.map(|sampler| json!(sampler)));

@@ -57,6 +57,7 @@ pub fn record(client: &str) -> JobRecord {
         cache_policy: "N2-700-50".parse().expect("a policy"),
         loras: Vec::new(),
         controls: Vec::new(),
+        guidance_interval: Default::default(),
     };
     let spec = JobSpec {
         model: "emoji".to_string(),
@@ -549,6 +550,7 @@ fn a_store_of_an_earlier_version_is_read() {
         cache_policy: "N2-1000-0".parse().expect("a policy"),
         loras: Vec::new(),
         controls: Vec::new(),
+        guidance_interval: Default::default(),
     };
     assert_eq!(done.spec.request, request);
     let output = Output { format: Format::Webp, quality: 100, metadata: false };
