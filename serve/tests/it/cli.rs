@@ -109,7 +109,7 @@ fn a_picture_says_how_it_was_made_and_is_drawn_again_from_that() {
         made["core_runs"].as_u64().map(|n| n as usize)
     );
     assert!(made["backend"].as_str().is_some_and(|name| name.starts_with("ONNX Runtime 1.")));
-    assert_eq!(made["stages"].as_array().map(Vec::len), Some(11));
+    assert_eq!(made["stages"].as_array().map(Vec::len), Some(13));
 
     let info = json(&serve(&["info", &first, "--json"]));
     assert_eq!(info["prompt"], "蓝色背景上的猫");
