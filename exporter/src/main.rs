@@ -177,8 +177,8 @@ struct Export {
     )]
     optimize_for: Target,
     /// LoRA to merge into the weights, as safetensors or the folder in which PEFT saved it, with its
-    /// weight after a colon if that is not 1; again for each. Layouts of PEFT, diffusers, Kohya and
-    /// Tencent are known.
+    /// weight after a colon if that is not 1; again for each. The layouts of PEFT, diffusers, Kohya
+    /// and Tencent are known.
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     lora: Vec<Weighted>,
     /// Give the attention layers inputs for LoRAs up to this rank, all of a request together:
