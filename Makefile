@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-triton check-client reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client check-page reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,10 +44,11 @@ export-emoji: build
 	@$(RELEASE)/hydit-export --checkpoint models/emoji --out artifacts/emoji >/dev/null
 
 # Set-up alone uses the network. Each part says how long it took.
-test: ## all that must hold: format, lints, documents, features, tests, exported files, Triton, OpenAI's client
+test: ## all that must hold: format, lints, documents, features, tests, exported files, Triton, clients, the page
 	@scripts/part --begin
 	@scripts/part 'set-up' $(MAKE) --no-print-directory setup-test
-	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-triton check-client
+	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-triton \
+		check-client check-page
 	$(say) 'time of each part:'
 	@scripts/part --table
 	$(say) 'all tests passed'
@@ -92,6 +93,9 @@ check-triton: tools
 
 check-client: tools
 	@HYDIT_BIN=$(DEV) scripts/part "OpenAI's own client" scripts/test-clients --light
+
+check-page: tools
+	@scripts/part 'the page in Chromium' scripts/test-page $(DEV)
 
 reference: tools ## make the reference files of the tests again, with diffusers
 	$(say) 'Python packages of the reference (torch is large)'
