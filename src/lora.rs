@@ -221,7 +221,7 @@ fn may_be(name: &str) -> bool {
 /// The layers that have slots.
 fn layers(manifest: &Manifest) -> Layers {
     let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
-    let stacks = GRAPHS.iter().flat_map(|graph| lora::stacks(graph, dit, n));
+    let stacks = lora::GRAPHS.iter().flat_map(|graph| lora::stacks(graph, dit, n));
     let weights: Vec<(String, [usize; 2])> = stacks
         .flat_map(|stack| {
             let shape = [stack.outputs, stack.inputs];
@@ -230,10 +230,6 @@ fn layers(manifest: &Manifest) -> Layers {
         .collect();
     Layers::new(weights.iter().map(|(name, shape)| (Component::Transformer, &name[..], &shape[..])))
 }
-
-/// The graphs with slots.
-pub(crate) const GRAPHS: [&str; 4] =
-    ["conditioner", "shallow-encoder", "deep-core", "shallow-decoder"];
 
 /// The rank that all changes of one layer have together, for the layer where it is largest.
 pub(crate) fn rank(chosen: &[Chosen]) -> usize {

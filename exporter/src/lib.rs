@@ -219,11 +219,6 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
                 format!("{rank} is out of range: the largest rank may be 1 to {MAX_RANK}");
             return Err(Error::Flag { flag: "lora-slots", message });
         }
-        if options.single {
-            let message = "pipeline.onnx has no inputs for LoRAs: merge them with --lora, or leave \
-                           out --single";
-            return Err(Error::Flag { flag: "lora-slots", message: message.to_string() });
-        }
     }
     if options.single && options.ip_adapter.is_some() {
         let message = "pipeline.onnx has no inputs for image prompts: leave out --single";

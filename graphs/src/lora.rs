@@ -1,12 +1,12 @@
-//! Slots for LoRAs: inputs of a graph that change its layers, so that one graph draws with any LoRA
-//! or with none.
+//! Slots for LoRAs: inputs of a graph that change its layers. So one graph draws with any LoRA, and
+//! without one.
 //!
 //! A slot belongs to a layer. Its matrices are a part of two inputs that the layers of one shape
 //! share, [`Stack`]: `a`, `[slots, in, rank]`, and `b`, `[slots, rank, out]`, which are `down` and
 //! `up` of a LoRA, transposed. The rank is free. At rank 0 the layers are as without slots, at the
 //! cost of as much: what is added has then one row.
 
-use crate::builder::{Graph, Slot, Var};
+use crate::builder::{Graph, GraphDef, Slot, Var};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::moves::MANY;
@@ -14,6 +14,12 @@ use crate::tensor::{DType, TensorSpec};
 
 /// The largest rank that slots may be made for.
 pub const MAX_RANK: usize = 1024;
+
+/// The graphs of a cut model that have slots.
+pub const GRAPHS: [&str; 4] = ["conditioner", "shallow-encoder", "deep-core", "shallow-decoder"];
+
+/// Names of the inputs of all [`Stack`]s.
+const NAMES: [[&str; 2]; 2] = [["lora_a", "lora_b"], ["lora_text_a", "lora_text_b"]];
 
 /// Layers of one shape with slots, in the order of the first axis of the two inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +56,7 @@ pub fn stacks(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Vec<Stack> {
     let range = match graph {
         "conditioner" => {
             return vec![Stack {
-                names: ["lora_a", "lora_b"],
+                names: NAMES[0],
                 inputs: cfg.cross_attention_dim_t5,
                 outputs: cfg.cross_attention_dim_t5,
                 modules: vec!["time_extra_emb.pooler.q_proj".to_string()],
@@ -69,7 +75,7 @@ pub fn stacks(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Vec<Stack> {
     let hidden = cfg.hidden_size;
     vec![
         Stack {
-            names: ["lora_a", "lora_b"],
+            names: NAMES[0],
             inputs: hidden,
             outputs: hidden,
             modules: layers(&[
@@ -82,12 +88,20 @@ pub fn stacks(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Vec<Stack> {
             ]),
         },
         Stack {
-            names: ["lora_text_a", "lora_text_b"],
+            names: NAMES[1],
             inputs: cfg.cross_attention_dim,
             outputs: hidden,
             modules: layers(&["attn2.to_k", "attn2.to_v"]),
         },
     ]
+}
+
+impl GraphDef {
+    /// The inputs that are slots, those of its [`stacks`].
+    pub fn slots(&self) -> impl Iterator<Item = &TensorSpec> {
+        let is_slot = |name: &str| NAMES.iter().flatten().any(|slot| *slot == name);
+        self.inputs.iter().filter(move |input| is_slot(&input.name))
+    }
 }
 
 impl Graph {

@@ -53,6 +53,11 @@ impl<'g> Var<'g> {
         self.unary("Sqrt", 1)
     }
 
+    /// The exponential function.
+    pub fn exp(self) -> Var<'g> {
+        self.unary("Exp", 1)
+    }
+
     /// The sine.
     pub fn sin(self) -> Var<'g> {
         self.unary("Sin", 1)

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use hydit_graphs::lora::{Stack, stacks};
+use hydit_graphs::lora::{GRAPHS, Stack, stacks};
 use hydit_graphs::{DType, Manifest};
 
 use crate::error::Result;
-use crate::lora::{Chosen, GRAPHS, rank};
+use crate::lora::{Chosen, rank};
 use crate::request::CheckedRequest;
 use crate::runtime::{Backend, Value};
 
@@ -37,26 +37,15 @@ impl LoraInputs {
 
     fn new(manifest: &Manifest, backend: &Backend, chosen: &[Chosen]) -> Result<LoraInputs> {
         let mut inputs = LoraInputs { graphs: Default::default(), bytes: 0 };
-        if manifest.lora_slots.is_none() {
-            return Ok(inputs);
-        }
-        let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
-        let (rank, dtype) = (rank(chosen), manifest.precision.compute());
-        for (graph, values) in GRAPHS.iter().zip(&mut inputs.graphs) {
-            for stack in stacks(graph, dit, n) {
-                let slots = stack.modules.len();
-                let shapes = [[slots, stack.inputs, rank], [slots, rank, stack.outputs]];
-                let filled = filled(&stack, rank, chosen);
-                for ((name, shape), numbers) in stack.names.into_iter().zip(shapes).zip(filled) {
-                    let value = match dtype {
-                        DType::F16 => backend.tensor_f16(&shape, &numbers)?,
-                        DType::BF16 => backend.tensor_bf16(&shape, &numbers)?,
-                        _ => backend.tensor_f32(&shape, &numbers)?,
-                    };
-                    inputs.bytes += numbers.len() * dtype.size();
-                    values.push((name, backend.to_device(value)?));
-                }
-            }
+        let dtype = manifest.precision.compute();
+        for Matrices { graph, name, shape, numbers } in matrices(manifest, chosen) {
+            let value = match dtype {
+                DType::F16 => backend.tensor_f16(&shape, &numbers)?,
+                DType::BF16 => backend.tensor_bf16(&shape, &numbers)?,
+                _ => backend.tensor_f32(&shape, &numbers)?,
+            };
+            inputs.bytes += numbers.len() * dtype.size();
+            inputs.graphs[graph].push((name, backend.to_device(value)?));
         }
         Ok(inputs)
     }
@@ -67,6 +56,33 @@ impl LoraInputs {
         let values = place.map_or(&[][..], |place| &self.graphs[place]);
         values.iter().map(|(name, value)| (*name, value))
     }
+}
+
+/// An input of a graph with slots.
+pub(super) struct Matrices {
+    /// The graph's place in [`GRAPHS`].
+    pub graph: usize,
+    pub name: &'static str,
+    pub shape: [usize; 3],
+    pub numbers: Vec<f32>,
+}
+
+/// The inputs of all graphs for `chosen`, in the order of the graphs; none, of an export without
+/// slots.
+pub(super) fn matrices(manifest: &Manifest, chosen: &[Chosen]) -> impl Iterator<Item = Matrices> {
+    let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
+    let graphs = if manifest.lora_slots.is_some() { &GRAPHS[..] } else { &[] };
+    let rank = rank(chosen);
+    let stacks = graphs.iter().enumerate().flat_map(move |(graph, name)| {
+        stacks(name, dit, n).into_iter().map(move |stack| (graph, stack))
+    });
+    stacks.flat_map(move |(graph, stack)| {
+        let slots = stack.modules.len();
+        let shapes = [[slots, stack.inputs, rank], [slots, rank, stack.outputs]];
+        let filled = filled(&stack, rank, chosen);
+        let inputs = stack.names.into_iter().zip(shapes).zip(filled);
+        inputs.map(move |((name, shape), numbers)| Matrices { graph, name, shape, numbers })
+    })
 }
 
 /// The numbers of the two inputs of `stack`. The LoRAs lie side by side along the rank, each with its

@@ -1,11 +1,16 @@
 //! A request as the inputs of [`single`](hydit_graphs::single), the pipeline in one file: for hosts
 //! that have no tokenizer of their own, no sampler and no cache policy.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use hydit_graphs::Manifest;
+use hydit_graphs::lora::GRAPHS;
+use hydit_graphs::single::slot_name;
 use hydit_input::tokenizer::{PaddedTokenizer, Tokens};
 
 use super::cost::sizes;
+use super::lora::{Matrices, matrices};
 use super::{conditioner, rope, text};
 use crate::artifacts::Artifacts;
 use crate::cache::{Decision, KEPT};
@@ -17,7 +22,7 @@ use crate::sampler::TorchGenerator;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Name of the input.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its numbers, row by row.
@@ -75,7 +80,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// from an image, with LoRAs or with ControlNets.
+    /// with ControlNets or an image prompt.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -83,21 +88,12 @@ impl Tabulator {
     pub fn tables(&self, request: &CheckedRequest) -> Result<(Vec<Table>, Vec<&'static str>)> {
         let Tabulator { artifacts, tokenizers: [bert, t5] } = self;
         assert!(request.is_for(artifacts), "the request was checked against another model");
-        if !request.loras.is_empty() {
-            let message =
-                "the pipeline in one file has no slots for LoRAs: merge them at the export";
-            return Err(Error::Request { field: "loras", message: message.to_string() });
-        }
         if !request.controls.is_empty() {
             let message = "the pipeline in one file has no inputs for ControlNets".to_string();
             return Err(Error::Request { field: "controls", message });
         }
-        if request.init_image.is_some() {
-            let message = "the pipeline in one file draws from text alone".to_string();
-            return Err(Error::Request { field: "init_image", message });
-        }
         if request.image_prompt.is_some() {
-            let message = "the pipeline in one file draws from text alone".to_string();
+            let message = "the pipeline in one file has no inputs for image prompts".to_string();
             return Err(Error::Request { field: "image_prompt", message });
         }
         let plan = request.planned()?;
@@ -107,7 +103,7 @@ impl Tabulator {
         let steps = request.sampler().timesteps().len();
         let mut tables = Vec::new();
         let mut table = |name, shape: &[usize], numbers| {
-            tables.push(Table { name, shape: shape.to_vec(), numbers });
+            tables.push(Table { name: Cow::from(name), shape: shape.to_vec(), numbers });
         };
 
         let mut cut = [false; 2];
@@ -132,8 +128,16 @@ impl Tabulator {
         let mut generators: Vec<TorchGenerator> = seeds.collect();
         let shape = [images, dit.in_channels, sizes.height, sizes.width];
         let image = shape[1..].iter().product();
+        // A generator draws all that it draws for the first latents before it goes on.
+        let (mut sample, mut latents) = (Vec::new(), Vec::new());
+        for generator in &mut generators {
+            if request.init_image.is_some() {
+                sample.extend(generator.randn(image));
+            }
+            latents.extend(generator.randn(image));
+        }
+        table("latents", &shape, Numbers::F32(latents));
         let mut draw = || generators.iter_mut().flat_map(|g| g.randn(image)).collect::<Vec<f32>>();
-        table("latents", &shape, Numbers::F32(draw()));
         let mut first = [request.sampler().init_noise_sigma()];
         request.sampler().scale_model_input(0, &mut first);
         table("init_noise_sigma", &[1], Numbers::F32(first.to_vec()));
@@ -171,10 +175,54 @@ impl Tabulator {
         table("guidance_rescale", &[steps], at_each(request.guidance_rescale, 0.0));
         let rows = if draws { steps } else { 1 };
         table("noise", &[&[rows], &shape[..]].concat(), Numbers::F32(noise));
+        if manifest.has_image_encoder() {
+            sample.resize(images * image, 0.0);
+            table("sample", &shape, Numbers::F32(sample));
+            tables.extend(from_image(manifest, request, first[0], [shape[2], shape[3]]));
+        }
+        for Matrices { graph, name, shape, numbers } in matrices(manifest, request.chosen_loras()) {
+            let name = Cow::from(slot_name(GRAPHS[graph], name));
+            tables.push(Table { name, shape: shape.to_vec(), numbers: Numbers::F32(numbers) });
+        }
         let fields = ["negative_prompt", "prompt"].into_iter().zip(cut);
         let truncated = fields.filter(|(_, cut)| *cut).map(|(field, _)| field).collect();
         Ok((tables, truncated))
     }
+}
+
+/// The inputs for the image that `request` is made from, of latents of the size `[h, w]`; what stands
+/// for one, where it is made from none. Latents that are noise alone are `alone` times the noise.
+fn from_image(
+    manifest: &Manifest,
+    request: &CheckedRequest,
+    alone: f32,
+    [h, w]: [usize; 2],
+) -> Vec<Table> {
+    let (vae, levels) = (&manifest.model.vae, request.sampler().levels());
+    let (mut shape, mut planes) = ([1, 3, vae.factor(), vae.factor()], None);
+    let (mut begin, mut repaint) = ([0.0, alone], None);
+    if let Some(init_image) = &request.init_image {
+        let pixels = init_image.pixels();
+        shape = [1, 3, request.height, request.width];
+        planes = Some(pixels.planes());
+        repaint = pixels.repaint_latents(vae.factor());
+        if repaint.is_none() || init_image.strength < 1.0 {
+            begin = levels[0];
+        }
+    }
+    let planes = planes.unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+    let repaint = repaint.unwrap_or_else(|| vec![true; h * w]);
+    let outside = levels[1..].iter().chain([&[1.0, 0.0]]).flatten().copied().collect();
+    [
+        ("from_image", vec![1], Numbers::Bool(vec![request.init_image.is_some()])),
+        ("init_image", shape.to_vec(), Numbers::F32(planes)),
+        ("begin", vec![2], Numbers::F32(begin.to_vec())),
+        ("repaint", vec![1, 1, h, w], Numbers::Bool(repaint)),
+        ("outside", vec![levels.len(), 2], Numbers::F32(outside)),
+    ]
+    .into_iter()
+    .map(|(name, shape, numbers)| Table { name: Cow::from(name), shape, numbers })
+    .collect()
 }
 
 /// The weights of the deep core's last outputs at a step.

@@ -206,6 +206,11 @@ impl Sampler {
         pairs.map(|(x, z)| alpha * x + sigma * z).collect()
     }
 
+    /// The factors of image and noise at each step, in latents of the size that the model reads.
+    pub(crate) fn levels(&self) -> Vec<[f32; 2]> {
+        self.levels.iter().map(|level| [level.alpha, level.sigma]).collect()
+    }
+
     /// The factors of every step, for those who take the steps themselves, with latents of the size
     /// that the model reads. With `k` those of a step, the clean latents are `k[0]` times the latents
     /// plus `k[1]` times the model's output; the next latents are `k[2]` times the latents, plus `k[3]`

@@ -42,6 +42,19 @@ EXPORTS = {
     "ort-cpu": ([*EMOJI, "--optimize-for", "ort-cpu"], 1, ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),
     "int8": ([*EMOJI, "--dtype", "int8", "--optimize-for", "ort-cpu"], 35.0,
              ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),
+    "slots": ([*EMOJI, "--lora-slots", "64"], 1, [
+        "--sampler dpmms --infer-steps 8 --cache-policy N3",
+        "--sampler dpmms --infer-steps 8 --cache-policy N3 --lora-dir tests/reference/lora --lora emoji-style:0.7",
+    ]),
+    "slots-fp16": ([*EMOJI, "--lora-slots", "64", "--dtype", "fp16"], 2, [
+        "--sampler dpmms --infer-steps 8 --cache-policy N3 --lora-dir tests/reference/lora --lora emoji-style:0.7",
+    ]),
+    "image": ([*EMOJI, "--image-to-image"], 1, [
+        "--sampler dpmms --infer-steps 8 --cache-policy N3",
+        "--sampler dpmms --infer-steps 10 --cache-policy N2 --init-image {folder}/photo.png --strength 0.6 --batch-size 2",
+        "--sampler ddpm --infer-steps 10 --cache-policy N2 --init-image {folder}/photo.png --mask {folder}/mask.png",
+        "--sampler ddim --infer-steps 10 --cache-policy N3 --init-image {folder}/photo.png --mask {folder}/mask.png --strength 0.7 --image-size 96 160",
+    ]),
     "older": (OLDER, 1, ["--sampler ddim --infer-steps 4 --cache-policy N2 --image-size 64 96"]),
 }
 
@@ -55,6 +68,9 @@ def run(program, *args):
 def main():
     run("hydit-export", "synth", "--variant", "hunyuan-dit-v1.1", "--small-text", "--depth", 6, "--heads", 2, "--head-dim",
         16, "--image-size", 64, "--out", FOLDER / "older-checkpoint")
+    across, down = numpy.meshgrid(numpy.arange(128), numpy.arange(128))
+    Image.fromarray(numpy.stack([2 * across, 2 * down, across + down], 2).astype(numpy.uint8)).save(FOLDER / "photo.png")
+    Image.fromarray(((across > 40) & (down < 90)).astype(numpy.uint8) * 255).save(FOLDER / "mask.png")
     failed = False
     for name, (flags, limit, requests) in EXPORTS.items():
         model = FOLDER / name
@@ -68,7 +84,7 @@ def main():
 
 def compare(name, model, session, limit, request):
     """Whether both draw the same."""
-    request = ["--model", model, "--prompt", "蓝色背景上的猫", "--negative", "模糊", *request.split()]
+    request = ["--model", model, "--prompt", "蓝色背景上的猫", "--negative", "模糊", *request.format(folder=FOLDER).split()]
     tensors, image = FOLDER / "request.safetensors", FOLDER / "image.png"
     for file in FOLDER.glob("image*.png"):
         file.unlink()

@@ -24,12 +24,16 @@ PLANS = {
     "dpmms-N3": "--sampler dpmms --infer-steps 10 --cache-policy N3-700-50",
     "ddpm-rescale": "--sampler ddpm --infer-steps 6 --image-size 128 96 --guidance-rescale 0.5",
     "pair": "--sampler ddim --infer-steps 4 --cache-policy N2+taylor1 --batch-size 2",
+    "photo": "--sampler dpmms --infer-steps 8 --init-image tests/reference/image_to_image/ddim-25-cat-0.3.png --strength 0.6",
+    "style": "--sampler dpmms --infer-steps 4 --lora-dir tests/reference/lora --lora emoji-style:0.8",
 }
 ORDERS = [
     ("dpmms-N3", "蓝色背景上的猫", "", 42),
     ("dpmms-N3", "a rocket on a black background", "a cat", 2**33 + 5),
     ("ddpm-rescale", "绿色背景上的草莓", "", 7),
     ("pair", "a robot on a yellow background", "", 1),
+    ("photo", "a robot on a yellow background", "", 1),
+    ("style", "a robot on a yellow background", "", 1),
 ]
 
 
@@ -89,7 +93,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         model, repository = folder / "emoji", folder / "repository"
-        run(PROGRAMS / "hydit-export", "--checkpoint", "models/emoji", "--out", model, "--single")
+        run(PROGRAMS / "hydit-export", "--checkpoint", "models/emoji", "--out", model, "--single", "--lora-slots", 64,
+            "--image-to-image")
         plans = []
         for name, flags in PLANS.items():
             plans += ["--plan", folder / f"{name}.safetensors"]

@@ -54,6 +54,8 @@ class TritonPythonModel:
         seeds = [number(request, "seed") + image for image in range(images)]
         generators = [numpy.random.RandomState(seed & 0xFFFFFFFF) for seed in seeds]
         draw = lambda: numpy.stack([randn(generator, inputs["latents"].shape[1:]) for generator in generators])
+        if "from_image" in inputs and inputs["from_image"][0]:
+            inputs["sample"] = draw()
         inputs["latents"] = draw()
         if len(inputs["noise"]) > 1:
             inputs["noise"] = numpy.stack([draw() for _ in inputs["noise"]])

@@ -6,6 +6,7 @@
 //! tables of the request, a row a step: the graph has no arithmetic of any sampler in it. Its
 //! parts are the other graphs of the export, node for node, and its weights lie in their files.
 
+mod from_image;
 mod glue;
 mod stitch;
 
@@ -16,10 +17,11 @@ use crate::builder::GraphDef;
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
+use crate::lora;
 use crate::manifest::ModelConfig;
 use crate::model::{onnx_file, value};
 use crate::onnx::ValueInfoProto;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorSpec};
 
 /// Name of the graph.
 pub const NAME: &str = "pipeline";
@@ -58,6 +60,13 @@ const TABLES: [&str; 6] =
 /// | `guidance` | `[steps]` | 1 for none |
 /// | `guidance_rescale` | `[steps]` | 0 for none |
 /// | `noise` | `[steps or 1, n, c, h, w]` | what the sampler draws at each step; the last row goes on |
+/// | `from_image` | `[1]` bool | whether there is an image; this and what follows, of an export with the image encoder |
+/// | `init_image` | `[1, 3, height, width]` | from -1 to 1; of any size, if there is none |
+/// | `sample` | `[n, c, h, w]` | noise that draws from the distribution of its latents |
+/// | `begin` | `[2]` | factors of its latents and of noise at the first step |
+/// | `repaint` | `[1, 1, h, w]` bool | what is painted anew; true everywhere without a mask |
+/// | `outside` | `[steps, 2]` | factors of both after each step, where `repaint` is false |
+/// | [`slot_name()`] | [`Stack`](crate::lora::Stack) | the matrices of LoRAs, of an export with slots |
 ///
 /// Output: `images` `[n, height, width, 3]`, bytes.
 ///
@@ -75,21 +84,50 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
     };
     let dit = &model.transformer;
     let mut whole = Scope::default();
+    // Hosts have no need to know the precision of the graphs.
+    for (graph, input) in slots(graphs) {
+        let inside = stitch::inside(graph, &input.name);
+        whole.cast(&slot_name(&graph.name, &input.name), &inside, input.dtype);
+    }
     encode(&mut whole, part, dit);
     let read = ["latents", "init_noise_sigma", "extra", "cos"].map(|name| (name, name));
-    let begun = ["first", "nothing", "none"].map(|name| (name, name));
+    let begun = [("first", "noise_alone"), ("nothing", "nothing"), ("none", "none")];
     whole.inline(&glue::begin(dit), &[&read[..], &begun].concat());
+    let encoder = graphs.iter().find(|graph| graph.name == "vae-encoder");
+    let mut first = "noise_alone";
+    if let Some(encoder) = encoder {
+        from_image::begin(&mut whole, model, encoder);
+        first = "first";
+    }
     whole.count("timesteps", "steps");
-    let initial = ["first", "nothing", "nothing"].into_iter().chain(["none"; KEPT]);
+    let initial = [first, "nothing", "nothing"].into_iter().chain(["none"; KEPT]);
     let initial: Vec<&str> = initial.collect();
-    whole.repeat("steps", &initial, "denoised", step(part, dit, n));
+    whole.repeat("steps", &initial, "denoised", step(model, part, n, encoder.is_some()));
     whole.inline(&glue::scale(model), &[("latents", "denoised"), ("scaled", "scaled")]);
     whole.inline(part("vae-decoder"), &[("latents", "scaled"), ("image", "decoded")]);
     whole.inline(&glue::pixels(model), &[("image", "decoded"), ("pixels", "images")]);
     let Inner { mut graph, initializers, domains } =
         whole.close(NAME, inputs(model), outputs(model));
     graph.initializer = initializers;
+    if encoder.is_some() {
+        graph.input.extend(from_image::inputs(model));
+    }
+    graph.input.extend(slots(graphs).map(|(graph, input)| {
+        let shape: Vec<String> = input.shape.iter().map(Dim::to_string).collect();
+        value(&slot_name(&graph.name, &input.name), DType::F32, Some(&shape))
+    }));
     onnx_file(graph, &domains.into_iter().collect::<Vec<_>>()).encode_to_vec()
+}
+
+/// The name of the input that is the slot `input` of the graph `graph`.
+pub fn slot_name(graph: &str, input: &str) -> String {
+    format!("{graph}.{input}")
+}
+
+/// The slots of the parts among `graphs`, each with its part.
+fn slots<'a>(graphs: &[&'a GraphDef]) -> impl Iterator<Item = (&'a GraphDef, &'a TensorSpec)> {
+    let parts = graphs.iter().filter(|graph| lora::GRAPHS.contains(&graph.name.as_str()));
+    parts.flat_map(|&graph| graph.slots().map(move |input| (graph, input)))
 }
 
 /// What the prompts are: `text_states` and `extra`.
@@ -118,8 +156,15 @@ fn encode<'a>(whole: &mut Scope, part: impl Fn(&str) -> &'a GraphDef, dit: &Huny
 }
 
 /// A step, from its number, the latents, the clean latents of the two steps before and the kept
-/// outputs of the deep core to the same of the next step.
-fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usize) -> Inner {
+/// outputs of the deep core to the same of the next step. With `masks`, it puts back what is outside
+/// of one.
+fn step<'a>(
+    model: &ModelConfig,
+    part: impl Fn(&str) -> &'a GraphDef,
+    n: usize,
+    masks: bool,
+) -> Inner {
+    let dit = &model.transformer;
     let mut step = Scope::default();
     TABLES.iter().for_each(|table| step.row(table, "step"));
     step.draw("noise", "step");
@@ -163,10 +208,24 @@ fn step<'a>(part: impl Fn(&str) -> &'a GraphDef, dit: &HunyuanDitConfig, n: usiz
             ("guidance_rescale", "guidance_rescale_now"),
             ("coefficients", "coefficients_now"),
             ("noise", "noise_now"),
-            ("next", "x_next"),
+            ("next", if masks { "x_anew" } else { "x_next" }),
             ("next_clean", "clean_next"),
         ],
     );
+    if masks {
+        step.row(from_image::TABLE, "step");
+        step.inline(
+            &from_image::put_back(model),
+            &[
+                ("latents", "x_anew"),
+                ("image_latents", "image_latents"),
+                ("noise", "latents"),
+                ("repaint", "repaint"),
+                ("factors", "outside_now"),
+                ("mixed", "x_next"),
+            ],
+        );
+    }
     step.node("Identity", &["clean"], &["clean_before_next"]);
     step.node("Identity", &["go"], &["go_on"]);
 

@@ -6,7 +6,7 @@ use crate::builder::GraphDef;
 use crate::onnx::{
     AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
 };
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorSpec};
 
 /// A graph that is being put together, at the top or inside of another.
 #[derive(Default)]
@@ -20,22 +20,24 @@ pub struct Scope {
 
 impl Scope {
     /// Appends the nodes of `graph`, whose inputs and outputs are called otherwise here: `bound` has
-    /// the name there, then the one here.
+    /// the name there, then the one here. Its slots are values of [`inside()`].
     ///
     /// # Panics
-    /// If an input or an output is not bound.
+    /// If another input or an output is not bound.
     #[track_caller]
     pub fn inline(&mut self, graph: &GraphDef, bound: &[(&str, &str)]) {
         let here = |name: &str| {
             let found = bound.iter().find(|(there, _)| *there == name);
             found.map(|(_, here)| here.to_string())
         };
+        let is_slot = |edge: &TensorSpec| graph.slots().any(|slot| slot.name == edge.name);
         for edge in graph.inputs.iter().chain(&graph.outputs) {
-            assert!(here(&edge.name).is_some(), "{} of {}", edge.name, graph.name);
+            let bound = here(&edge.name).is_some() || is_slot(edge);
+            assert!(bound, "{} of {}", edge.name, graph.name);
         }
         let own = |name: &String| match name.as_str() {
             "" => String::new(),
-            name => here(name).unwrap_or_else(|| format!("{}/{name}", graph.name)),
+            name => here(name).unwrap_or_else(|| inside(graph, name)),
         };
         self.domains.extend(&graph.domains);
         let proto = graph.graph();
@@ -48,7 +50,7 @@ impl Scope {
         self.nodes.extend(proto.node.into_iter().map(|node| NodeProto {
             input: node.input.iter().map(own).collect(),
             output: node.output.iter().map(own).collect(),
-            name: node.name.map(|name| format!("{}/{name}", graph.name)),
+            name: node.name.map(|name| inside(graph, &name)),
             ..node
         }));
     }
@@ -56,6 +58,11 @@ impl Scope {
     /// Appends a node of the standard domain.
     pub fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str]) {
         self.nodes.push(node(op, inputs, outputs, Vec::new()));
+    }
+
+    /// Appends `from` in the element type `dtype`, as `to`.
+    pub fn cast(&mut self, from: &str, to: &str, dtype: DType) {
+        self.nodes.push(node("Cast", &[from], &[to], vec![int_attribute("to", dtype as i64)]));
     }
 
     /// Appends the row `step` of `table`, as `TABLE_now`.
@@ -127,13 +134,7 @@ impl Scope {
     }
 
     fn gather(&mut self, from: &str, index: &str, to: &str) {
-        let axis = AttributeProto {
-            name: Some("axis".to_string()),
-            i: Some(0),
-            r#type: Some(AttributeType::Int as i32),
-            ..AttributeProto::default()
-        };
-        self.nodes.push(node("Gather", &[from, index], &[to], vec![axis]));
+        self.nodes.push(node("Gather", &[from, index], &[to], vec![int_attribute("axis", 0)]));
     }
 
     /// The name of the constant `n`, which nothing but `user` reads.
@@ -161,6 +162,20 @@ pub struct Inner {
     pub initializers: Vec<TensorProto>,
     /// The domains.
     pub domains: BTreeSet<&'static str>,
+}
+
+/// The name here of what is called `name` inside of `graph`.
+pub fn inside(graph: &GraphDef, name: &str) -> String {
+    format!("{}/{name}", graph.name)
+}
+
+fn int_attribute(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_string()),
+        i: Some(i),
+        r#type: Some(AttributeType::Int as i32),
+        ..AttributeProto::default()
+    }
 }
 
 /// A node of the standard domain, called as its first output.

@@ -71,11 +71,22 @@ impl InitFlags {
         let strength = self.strength.or(known.map(|known| known.strength));
         Ok(Some(InitFiles { image, mask, strength, gives_size: true }))
     }
+
+    /// As [`read`](InitFlags::read), for a plan: it is the same whatever the image shows, so that a
+    /// strength alone will do.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn read_for_plan(&self) -> Result<Option<InitFiles>> {
+        match (&self.init_image, &self.mask, self.strength) {
+            (None, None, Some(strength)) => Ok(Some(InitFiles::any(strength))),
+            _ => self.read(None),
+        }
+    }
 }
 
 impl InitFiles {
-    /// An image for a plan, which is the same whatever it shows.
-    pub fn any(strength: f64) -> InitFiles {
+    fn any(strength: f64) -> InitFiles {
         let white = Image { width: 1, height: 1, rgb: vec![255; 3] };
         let (image, strength) = (Decoded::from(&white), Some(strength));
         InitFiles { image, mask: None, strength, gives_size: false }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::calibrated::tell_differences;
 use super::files::Output;
 use super::flags::{LoraFlags, RequestFlags};
-use super::init_image::InitFiles;
+use super::init_image::InitFlags;
 use super::progress::mark;
 use super::{prompts, timesteps};
 
@@ -30,9 +30,8 @@ pub struct Plan {
     request: RequestFlags,
     #[command(flatten)]
     loras: LoraFlags,
-    /// The plan of a picture that is made from an image: the share of the steps that is taken.
-    #[arg(long, value_name = "SHARE", conflicts_with = "tensors")]
-    strength: Option<f64>,
+    #[command(flatten)]
+    init: InitFlags,
     /// Also write the request as safetensors: the inputs of pipeline.onnx, which hydit-export
     /// --single writes.
     #[arg(long, value_name = "FILE", requires = "prompt")]
@@ -62,7 +61,10 @@ impl Plan {
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
         let prompt = self.prompt.as_deref().unwrap_or_default();
         let negative = self.negative.as_deref();
-        let init = self.strength.map(InitFiles::any);
+        let init = match &tensors {
+            Some(_) => self.init.read(None)?,
+            None => self.init.read_for_plan()?,
+        };
         let mut request =
             self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
         self.loras.set(&mut request);
@@ -179,7 +181,7 @@ fn safetensors(tables: &[Table]) -> Result<Vec<u8>> {
         .iter()
         .zip(&data)
         .map(|(table, (dtype, bytes))| {
-            Ok((table.name, TensorView::new(*dtype, table.shape.clone(), bytes)?))
+            Ok((&*table.name, TensorView::new(*dtype, table.shape.clone(), bytes)?))
         })
         .collect::<Result<_>>()?;
     Ok(safetensors::serialize(views, None)?)

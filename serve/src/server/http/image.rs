@@ -124,14 +124,12 @@ impl ImageFields {
         }
         let files = self.files()?;
         files.check_bytes(settings.limits.max_image)?;
-        for (field, is_there) in [
-            ("image", files.image.is_some()),
-            ("image_prompt", files.image_prompt.is_some()),
-            (FIELD, !files.controls.is_empty()),
-        ] {
+        for (field, is_there) in
+            [("image_prompt", files.image_prompt.is_some()), (FIELD, !files.controls.is_empty())]
+        {
             if is_there && !settings.tritons.is_empty() {
                 let message =
-                    format!("{field}: this server has Tritons draw, which draw from text alone");
+                    format!("{field}: this server has Tritons draw, whose models do not take it");
                 return Err(ApiError::field(field, message));
             }
         }

@@ -193,7 +193,7 @@ fn encodings_hold_the_picture_and_nothing_else_unless_asked() {
 }
 
 #[test]
-fn an_image_is_fitted_and_tritons_take_none() {
+fn an_image_is_fitted_to_the_picture() {
     let artifacts = Artifacts::open(&emoji::artifacts()).expect("an export opens");
     let image = hydit::image::Image { width: 40, height: 33, rgb: vec![200; 3 * 40 * 33] };
     let file = hydit::image::encode_png(&image, &[]).expect("a PNG");
@@ -207,9 +207,4 @@ fn an_image_is_fitted_and_tritons_take_none() {
         ask(&body, &artifacts, &Settings::default()).expect("a request")
     };
     assert_eq!((wide.width, wide.height), (64, 32));
-    let tritons = vec!["grpc://localhost:8001".parse().expect("an address")];
-    let refused = ask(&body, &artifacts, &Settings { tritons, ..Settings::default() });
-    let error = refused.expect_err("a refusal");
-    assert_eq!(error.param.as_deref(), Some("image"));
-    assert!(error.message.contains("draw from text alone"), "{}", error.message);
 }
