@@ -213,12 +213,9 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
     GraphOptions::from((precision, target))
         .check()
         .map_err(|error| Error::Flag { flag: "dtype", message: error.to_string() })?;
-    if let Some(rank) = options.lora_slots {
-        if !(1..=MAX_RANK).contains(&rank) {
-            let message =
-                format!("{rank} is out of range: the largest rank may be 1 to {MAX_RANK}");
-            return Err(Error::Flag { flag: "lora-slots", message });
-        }
+    if let Some(rank) = options.lora_slots.filter(|rank| !(1..=MAX_RANK).contains(rank)) {
+        let message = format!("{rank} is out of range: the largest rank may be 1 to {MAX_RANK}");
+        return Err(Error::Flag { flag: "lora-slots", message });
     }
     if options.single && options.ip_adapter.is_some() {
         let message = "pipeline.onnx has no inputs for image prompts: leave out --single";

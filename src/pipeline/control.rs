@@ -108,22 +108,18 @@ impl Nets {
         }
     }
 
-    /// Runs the encoders of the nets that count for `group`, on its `latents` and `timestep`.
-    pub fn encode(
-        &mut self,
-        group: &RowGroup<'_>,
-        latents: &Value,
-        timestep: &Value,
-    ) -> Result<Controls> {
+    /// Runs the encoders of the nets that count for `group`.
+    pub fn encode(&mut self, group: &RowGroup<'_>) -> Result<Controls> {
         let mut controls = Controls::default();
         let timer = self.backend.timer();
         let range = 0..self.artifacts.manifest.cache_at_branch;
         let condition = group.condition();
         for net in group.nets() {
+            let (latents, timestep) = (group.latents()?, group.timestep()?);
             let before = before(range.clone(), &controls.shallow, condition.no_control.as_deref());
             let mut inputs: Vec<(&str, &Value)> = vec![
-                ("latents", latents),
-                ("timestep", timestep),
+                ("latents", &latents),
+                ("timestep", &timestep),
                 ("extra", &net.extra),
                 ("hint", &net.hint),
                 ("text_states", &net.text_states),

@@ -237,8 +237,11 @@ impl Transformer {
     /// [written](DenoiseState::write_inputs) into its rows.
     pub(crate) fn encode(&mut self, groups: &[RowGroup<'_>]) -> Result<Vec<Shallow>> {
         self.keep_or_give_back(groups);
+        let controls = groups.iter().map(|group| self.nets.encode(group));
+        let controls: Vec<Controls> = controls.collect::<Result<_>>()?;
+        let _timed = self.timer.start(Stage::Encoder);
         let mut shallow = Vec::with_capacity(groups.len());
-        for group in groups {
+        for (group, controls) in groups.iter().zip(controls) {
             let condition = group.condition();
             let Condition { text_states, extra, cos, sin, .. } = condition;
             let (latents, timestep) = (group.latents()?, group.timestep()?);
@@ -251,16 +254,12 @@ impl Transformer {
                 ("sin", sin),
             ];
             inputs.extend(condition.adapters("shallow-encoder"));
-            let timed = self.timer.start(Stage::Encoder);
             let mut outputs = self.encoder.run_by_name(&inputs)?;
             let mut skips = Vec::with_capacity(self.skips.len());
             for name in &self.skips {
                 skips.push(outputs.take(name)?);
             }
-            let temb = outputs.take("temb")?;
-            drop(timed);
-            let controls = self.nets.encode(group, &latents, &timestep)?;
-            shallow.push(Shallow { skips, temb, controls });
+            shallow.push(Shallow { skips, temb: outputs.take("temb")?, controls });
         }
         Ok(shallow)
     }
@@ -283,14 +282,17 @@ impl Transformer {
         shallow: &[Shallow],
     ) -> Result<Vec<Value>> {
         let last = self.skips.last().expect("the cut leaves a block on each side");
+        let pairs = groups.iter().zip(shallow);
+        let controls =
+            pairs.clone().map(|(group, shallow)| self.nets.core(group, &shallow.controls));
+        let controls: Vec<_> = controls.collect::<Result<_>>()?;
+        let _timed = self.timer.start(Stage::Core);
         let mut deep = Vec::with_capacity(groups.len());
-        for (group, shallow) in groups.iter().zip(shallow) {
-            let controls = self.nets.core(group, &shallow.controls)?;
+        for ((group, shallow), controls) in pairs.zip(&controls) {
             let mut inputs: Vec<(&str, &Value)> = vec![(last, shallow.x())];
             inputs.extend(shared(group.condition(), shallow));
             inputs.extend(controls.iter().map(|(name, control)| (name.as_str(), &**control)));
             inputs.extend(group.condition().adapters("deep-core"));
-            let _timed = self.timer.start(Stage::Core);
             deep.push(self.core.run_single(&inputs)?);
         }
         Ok(deep)

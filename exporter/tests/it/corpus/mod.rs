@@ -197,7 +197,11 @@ fn defaults_of_a_variant_that_no_request_could_have_are_refused_by_field() {
         ("/name", json!("a\nb"), "`name`"),
         ("/name", json!("a".repeat(999)), "`name`"),
         ("/reading", json!("theirs"), "theirs"),
-        ("/defaults/sampler", json!("heun"), "`defaults.sampler` is euler; expected ddpm, ddim or"),
+        (
+            "/defaults/sampler",
+            json!("heun"),
+            "`defaults.sampler` is heun; expected one of ddpm, ddim,",
+        ),
         ("/defaults/sampler", json!("DDIM"), "`defaults.sampler`"),
         ("/defaults/infer_steps", json!(0), "`defaults.infer_steps` is 0"),
         ("/defaults/infer_steps", json!(1001), "`defaults.infer_steps` is 1001"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hydit::timing::Stage;
 use serde_json::json;
 use ureq::http::Request;
 
@@ -77,10 +78,11 @@ fn requests_are_counted_by_route_and_status_and_clients_cannot_add_series() {
         assert!(after.contains(&format!("\n{line} {count}\n")), "{line} {count} in {after}");
     }
     let (before, after) = (series(&before), series(&after));
-    // A counter and a histogram for each route, and what is not of routes.
+    // A counter and a histogram for each route, a histogram for each stage, and what is of neither.
     let document = server.get("/openapi.json").json();
     let routes = document["paths"].as_object().expect("paths").len();
-    assert!(after.len() < 12 * routes + 250, "{} series, {routes} routes", after.len());
+    let most = 12 * routes + 14 * Stage::ALL.len() + 100;
+    assert!(after.len() < most, "{} series, {routes} routes", after.len());
     let new: Vec<_> = after.difference(&before).collect();
     assert!(new.iter().all(|name| name.contains("hydit_request")), "{new:?}");
     assert!(new.len() < 60, "{new:?}");
