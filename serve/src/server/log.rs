@@ -9,6 +9,9 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::text::is_plain;
 
+/// Tells of every message that an agent sends, which the line of its request does as well.
+const QUIET: &str = "rmcp=error";
+
 /// How log lines look.
 #[derive(
     Clone,
@@ -41,7 +44,8 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
     for word in words {
         word.parse::<LevelFilter>().map_err(|_| format!("{word:?} is no level; {EXPECTED}"))?;
     }
-    EnvFilter::try_new(level).map_err(|error| format!("{error}; {EXPECTED}"))
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}"));
+    filter.map_err(|error| format!("{error}; {EXPECTED}"))
 }
 
 /// Starts the log of this process, panics included.

@@ -46,16 +46,18 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/capabilities", get(capabilities))
 }
 
+/// What the server can do.
 #[derive(Serialize)]
-struct Capabilities {
+pub struct Capabilities {
     object: &'static str,
     version: &'static str,
     features: [&'static str; FEATURES.len()],
     limits: Limits,
     keep: Keep,
     /// Names of the LoRAs that models with slots for them can draw with.
-    loras: Vec<String>,
-    models: Vec<Model>,
+    pub loras: Vec<String>,
+    /// The models that can be asked for.
+    pub models: Vec<Model>,
 }
 
 #[derive(Serialize)]
@@ -76,8 +78,9 @@ struct Keep {
     bytes: u64,
 }
 
+/// A model, and what may be asked of it.
 #[derive(Serialize)]
-struct Model {
+pub struct Model {
     id: String,
     aliases: Vec<String>,
     variant: String,
@@ -152,7 +155,11 @@ async fn capabilities(State(app): State<Arc<App>>) -> Result<Json<Capabilities>,
 }
 
 impl Capabilities {
-    fn of(app: &App) -> Result<Capabilities, ApiError> {
+    /// Those of `app`. Reads calibration files.
+    ///
+    /// # Errors
+    /// When the folder of LoRAs cannot be read.
+    pub fn of(app: &App) -> Result<Capabilities, ApiError> {
         let Settings { limits, keep, aliases, models, .. } = &app.settings;
         let model = |name: &String| {
             let (_, artifacts) = app.scheduler.model(Some(name)).ok()?;

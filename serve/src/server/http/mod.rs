@@ -16,6 +16,7 @@ mod image;
 mod jobs;
 mod listen;
 mod loras;
+mod mcp;
 mod models;
 mod observe;
 mod oip;

@@ -16,8 +16,8 @@ use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
 use super::{
-    capabilities, discard, framing, jobs, loras, models, observe, oip, openai, openapi, ops, page,
-    sdapi,
+    capabilities, discard, framing, jobs, loras, mcp, models, observe, oip, openai, openapi, ops,
+    page, sdapi,
 };
 use crate::server::app::App;
 use crate::server::settings::Settings;
@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(jobs::routes())
         .merge(oip::routes())
         .merge(sdapi::routes())
+        .merge(mcp::routes(&app))
         .merge(ops::routes())
         .merge(openapi::routes(&app.settings))
         .merge(page::routes());

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use self::error::job_id;
-use self::view::{JobList, JobView};
+pub use self::error::job_id;
+use self::view::JobList;
+pub use self::view::JobView;
 use super::body::Place;
 use super::drawing::ImageSpec;
 use super::error::ApiError;
@@ -28,7 +29,7 @@ use super::guard::Client;
 use super::image::ImageFields;
 use super::path::Path;
 use crate::server::app::App;
-use crate::server::jobs::{Idempotency, JobSpec, JobsError, Removal};
+use crate::server::jobs::{Idempotency, JobSnapshot, JobSpec, JobsError, Removal};
 
 /// Header that makes a request that is sent twice one job.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -60,22 +61,40 @@ pub struct JobFields {
 /// Accepts a job. It is on the disk before this answers.
 async fn create(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     place: Option<Extension<Place>>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let body_sha256 = fields.digest();
     let idempotency = idempotency_key(&headers)?.map(|key| Idempotency { key, body_sha256 });
-    let JobFields { preview_every, image } = read(fields.0)?;
+    let place = place.map(|Extension(place)| place);
+    let (job, is_new) = submit(&app, &client, read(fields.0)?, idempotency, place).await?;
+    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.record.id))];
+    let code = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((code, location, Json(JobView::from(job))).into_response())
+}
+
+/// Accepts a job of `client`, or finds the one that was accepted with the same key. Gives the job,
+/// and whether it is new.
+///
+/// # Errors
+/// As [`ImageSpec::check`]; 400 for the other fields; when it cannot be stored.
+pub async fn submit(
+    app: &Arc<App>,
+    Client(client): &Client,
+    fields: JobFields,
+    idempotency: Option<Idempotency>,
+    place: Option<Place>,
+) -> Result<(JobSnapshot, bool), ApiError> {
+    let JobFields { preview_every, image } = fields;
     let preview_every = preview_every.filter(|every| *every > 0);
     let max_steps = app.settings.limits.max_steps;
     if let Some(every) = preview_every.filter(|every| *every > max_steps) {
         let message = format!("preview_every: {every}; expected 0 to {max_steps}");
         return Err(ApiError::field("preview_every", message));
     }
-    let place = place.map(|Extension(place)| place);
-    let spec = ImageSpec::check(&app, ImageFields { place, ..read(image)? }).await?;
+    let spec = ImageSpec::check(app, ImageFields { place, ..read(image)? }).await?;
     let deadline = spec.deadline.map(|wait| {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         app.scheduler.clock().unix().saturating_add(wait)
@@ -83,10 +102,8 @@ async fn create(
     let ImageSpec { model, artifacts, request, output, files, .. } = spec;
     let spec = JobSpec::new(&model, &artifacts, Request::clone(&request), output);
     let spec = JobSpec { preview_every, deadline, ..spec };
-    let (job, is_new) = app.jobs.create(client, spec, request, idempotency, files.bytes()).await?;
-    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.record.id))];
-    let code = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((code, location, Json(JobView::from(job))).into_response())
+    let client = Arc::clone(client);
+    Ok(app.jobs.create(client, spec, request, idempotency, files.bytes()).await?)
 }
 
 /// Which jobs to list.
