@@ -76,17 +76,13 @@ impl Ddim {
     ) {
         let s = self.steps[index];
         let Level { alpha, sigma } = s.level;
-        let pairs = latents.iter_mut().zip(model_output);
-        match self.prediction {
-            PredictionType::VPrediction => pairs.for_each(|(x, v)| {
-                let x0 = alpha * *x - sigma * v;
-                let eps = alpha * v + sigma * *x;
-                *x = s.x0 * x0 + s.direction * eps;
-            }),
-            PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
-                let x0 = (*x - sigma * eps) / alpha;
-                *x = s.x0 * x0 + s.direction * eps;
-            }),
+        for (x, output) in latents.iter_mut().zip(model_output) {
+            let x0 = s.level.clean(self.prediction, *x, *output);
+            let eps = match self.prediction {
+                PredictionType::VPrediction => alpha * output + sigma * *x,
+                PredictionType::Epsilon => *output,
+            };
+            *x = s.x0 * x0 + s.direction * eps;
         }
         if self.noisy {
             add_noise(s.noise, latents, noise);

@@ -62,17 +62,9 @@ impl Ddpm {
         noise: &mut [TorchGenerator],
     ) {
         let s = self.steps[index];
-        let Level { alpha, sigma } = s.level;
-        let pairs = latents.iter_mut().zip(model_output);
-        match self.prediction {
-            PredictionType::VPrediction => pairs.for_each(|(x, v)| {
-                let x0 = alpha * *x - sigma * v;
-                *x = s.x0 * x0 + s.x * *x;
-            }),
-            PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
-                let x0 = (*x - sigma * eps) / alpha;
-                *x = s.x0 * x0 + s.x * *x;
-            }),
+        for (x, output) in latents.iter_mut().zip(model_output) {
+            let x0 = s.level.clean(self.prediction, *x, *output);
+            *x = s.x0 * x0 + s.x * *x;
         }
         if let Some(scale) = s.noise {
             add_noise(scale, latents, noise);

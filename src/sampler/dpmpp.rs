@@ -68,34 +68,17 @@ impl Dpmpp {
         self.next += 1;
         self.previous.resize(latents.len(), 0.0);
         let s = self.steps[index];
-        let Level { alpha, sigma } = s.level;
-        match self.prediction {
-            PredictionType::VPrediction => {
-                self.update(s, model_output, latents, |x, v| alpha * x - sigma * v);
-            }
-            PredictionType::Epsilon => {
-                self.update(s, model_output, latents, |x, eps| (x - sigma * eps) / alpha);
-            }
-        }
-    }
-
-    /// First order without a slope, else second; keeps x0 for the next step.
-    fn update(
-        &mut self,
-        s: Step,
-        model_output: &[f32],
-        latents: &mut [f32],
-        to_x0: impl Fn(f32, f32) -> f32,
-    ) {
+        let to_x0 = |x: &f32, output: &f32| s.level.clean(self.prediction, *x, *output);
+        // First order without a slope, else second; x0 is kept for the next step.
         let all = latents.iter_mut().zip(model_output).zip(&mut self.previous);
         match s.slope {
             None => all.for_each(|((x, m), kept)| {
-                let x0 = to_x0(*x, *m);
+                let x0 = to_x0(x, m);
                 *x = s.x * *x - s.x0 * x0;
                 *kept = x0;
             }),
             Some(slope) => all.for_each(|((x, m), kept)| {
-                let x0 = to_x0(*x, *m);
+                let x0 = to_x0(x, m);
                 let d1 = slope * (x0 - *kept);
                 *x = s.x * *x - s.x0 * x0 - (0.5 * s.x0) * d1;
                 *kept = x0;

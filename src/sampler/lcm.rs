@@ -69,17 +69,9 @@ impl Lcm {
         noise: &mut [TorchGenerator],
     ) {
         let s = self.steps[index];
-        let Level { alpha, sigma } = s.level;
-        let pairs = latents.iter_mut().zip(model_output);
-        match self.prediction {
-            PredictionType::VPrediction => pairs.for_each(|(x, v)| {
-                let x0 = alpha * *x - sigma * v;
-                *x = s.out * x0 + s.skip * *x;
-            }),
-            PredictionType::Epsilon => pairs.for_each(|(x, eps)| {
-                let x0 = (*x - sigma * eps) / alpha;
-                *x = s.out * x0 + s.skip * *x;
-            }),
+        for (x, output) in latents.iter_mut().zip(model_output) {
+            let x0 = s.level.clean(self.prediction, *x, *output);
+            *x = s.out * x0 + s.skip * *x;
         }
         if let Some(next) = s.next {
             latents.iter_mut().for_each(|x| *x *= next.alpha);

@@ -1,5 +1,7 @@
 //! How much of the image and of the noise there is in latents.
 
+use super::PredictionType;
+
 /// The factors of image and noise, whose squares sum to 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
@@ -17,6 +19,15 @@ impl Level {
     pub fn of_ratio(sigma: f32) -> Level {
         let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
         Level { alpha, sigma: sigma * alpha }
+    }
+
+    /// The clean latents that the latents `x` and the model's `output` at them mean.
+    #[inline]
+    pub fn clean(self, prediction: PredictionType, x: f32, output: f32) -> f32 {
+        match prediction {
+            PredictionType::VPrediction => self.alpha * x - self.sigma * output,
+            PredictionType::Epsilon => (x - self.sigma * output) / self.alpha,
+        }
     }
 
     /// Half the logarithm of the signal to noise ratio.

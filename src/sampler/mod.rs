@@ -179,14 +179,10 @@ impl Sampler {
     /// When there is no such step.
     #[track_caller]
     pub fn clean(&self, index: usize, model_output: &[f32], latents: &[f32]) -> Vec<f32> {
-        let Level { alpha, sigma } = self.levels[index];
         let mut clean = latents.to_vec();
         self.scale_model_input(index, &mut clean);
-        for (x, out) in clean.iter_mut().zip(model_output) {
-            *x = match self.prediction {
-                PredictionType::VPrediction => alpha * *x - sigma * out,
-                PredictionType::Epsilon => (*x - sigma * out) / alpha,
-            };
+        for (x, output) in clean.iter_mut().zip(model_output) {
+            *x = self.levels[index].clean(self.prediction, *x, *output);
         }
         clean
     }

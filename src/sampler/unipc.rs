@@ -76,12 +76,9 @@ impl UniPc {
         assert_eq!(index, self.next, "unipc remembers the steps before: steps go in order");
         self.next += 1;
         let s = self.steps[index];
-        let Level { alpha, sigma } = s.level;
         let pairs = latents.iter().zip(model_output);
-        let x0: Vec<f32> = match self.prediction {
-            PredictionType::VPrediction => pairs.map(|(x, v)| alpha * x - sigma * v).collect(),
-            PredictionType::Epsilon => pairs.map(|(x, eps)| (x - sigma * eps) / alpha).collect(),
-        };
+        let x0 = pairs.map(|(x, output)| s.level.clean(self.prediction, *x, *output));
+        let x0: Vec<f32> = x0.collect();
         if index > 0 {
             self.correct(self.steps[index - 1], &x0, latents);
         }
