@@ -131,10 +131,7 @@ impl Nets {
             let Net { encoder, core, .. } = self.net(&net.name);
             let _timed = timer.start(Stage::ControlNets);
             let mut outputs = encoder.run_by_name(&inputs)?;
-            let mut made = Vec::with_capacity(range.len());
-            for i in range.clone() {
-                made.push(outputs.take(&control_name(i))?);
-            }
+            let made = outputs.take_all(range.clone().map(control_name))?;
             if core.is_some() {
                 let hidden_states = outputs.take("hidden_states")?;
                 controls.inside.push(Inside { hidden_states, temb: outputs.take("temb")? });
@@ -172,10 +169,7 @@ impl Nets {
             let core = self.net(&net.name).core.as_mut().expect("it has made something to read");
             let _timed = timer.start(Stage::ControlNets);
             let mut outputs = core.run_by_name(&inputs)?;
-            let mut made = Vec::with_capacity(range.len());
-            for i in range.clone() {
-                made.push(outputs.take(&control_name(i))?);
-            }
+            let made = outputs.take_all(range.clone().map(control_name))?;
             drop(outputs);
             sums = made;
         }

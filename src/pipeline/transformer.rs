@@ -255,10 +255,7 @@ impl Transformer {
             ];
             inputs.extend(condition.adapters("shallow-encoder"));
             let mut outputs = self.encoder.run_by_name(&inputs)?;
-            let mut skips = Vec::with_capacity(self.skips.len());
-            for name in &self.skips {
-                skips.push(outputs.take(name)?);
-            }
+            let skips = outputs.take_all(&self.skips)?;
             shallow.push(Shallow { skips, temb: outputs.take("temb")?, controls });
         }
         Ok(shallow)

@@ -251,6 +251,17 @@ impl Outputs<'_> {
         let value = index.and_then(|index| self.values[index].take());
         value.ok_or_else(|| self.session.unknown("output", name, infos))
     }
+
+    /// The outputs `names` in their order, each of which is taken once.
+    ///
+    /// # Errors
+    /// [`RuntimeError::UnknownName`].
+    pub fn take_all(
+        &mut self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Vec<Value>, RuntimeError> {
+        names.into_iter().map(|name| self.take(name.as_ref())).collect()
+    }
 }
 
 /// `f32 [2, 3]`
