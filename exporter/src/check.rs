@@ -37,8 +37,8 @@ pub struct Summary {
     pub missing: Vec<String>,
     /// What else keeps it from being exported, one line each.
     pub problems: Vec<String>,
-    /// The LoRAs that were named, beside the layers of the checkpoint; none where that cannot be
-    /// exported.
+    /// The LoRAs that were named, beside the layers of the checkpoint. There are none where the
+    /// checkpoint cannot be exported.
     pub loras: Vec<Lora>,
     /// The bytes of an export, by number format.
     pub exports: Vec<Weight>,

@@ -21,7 +21,7 @@ pub struct ControlNet {
     pub path: PathBuf,
 }
 
-/// `name=path`.
+/// Reads a net as the command line has it, `name=path`.
 impl FromStr for ControlNet {
     type Err = String;
 

@@ -56,8 +56,7 @@ struct Check {
     /// Which files of weights to take where several are there, as for an export.
     #[arg(long, value_name = "NAME")]
     weights_variant: Option<String>,
-    /// LoRA to hold against the checkpoint: what it changes, and what of it fits nowhere; again for
-    /// each.
+    /// LoRA to hold against the checkpoint, again for each: what it changes, what fits nowhere.
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     lora: Vec<Weighted>,
     /// Print JSON.
@@ -186,8 +185,8 @@ struct Export {
     #[arg(long, value_name = "RANK")]
     lora_slots: Option<usize>,
     /// ControlNet that requests may name, by the name before the equals sign: the folder of diffusers'
-    /// HunyuanDiT2DControlNetModel, or a file, also Tencent's; again for each. The image encoder is
-    /// written too.
+    /// HunyuanDiT2DControlNetModel, or a file, also Tencent's; again for each. The image
+    /// encoder is written as with --image-to-image.
     #[arg(long, value_name = "NAME=PATH")]
     control: Vec<ControlNet>,
     /// IP-Adapter by which requests may have an image prompt: its file, such as Tencent's ipa.pt, or a

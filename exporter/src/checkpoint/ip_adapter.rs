@@ -67,8 +67,8 @@ impl IpAdapter {
         Ok(Some(IpAdapter { config, root, adapter, encoder: encoder.weights }))
     }
 
-    /// The weights of a component, of `checkpoint` or of the image encoder, with what the adapter
-    /// adds to them.
+    /// The weights of a component of `checkpoint`, or of the image encoder, and beside them those of
+    /// the adapter that belong there.
     ///
     /// # Errors
     /// The part is missing, or its files cannot be used.
@@ -176,8 +176,7 @@ fn beside(root: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Checks that `adapter` is made for `transformer` and `encoder`; the number of tokens that it makes
-/// of an image.
+/// Checks that `adapter` fits `transformer` and `encoder`. Gives the number of tokens per image.
 fn check(
     adapter: &CheckpointWeights,
     transformer: &HunyuanDitConfig,
