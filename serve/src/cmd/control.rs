@@ -11,6 +11,8 @@ use hydit::image::Decoded;
 use hydit::request::Parameters;
 use hydit::{Control, Request};
 
+use super::flags::split_weight;
+
 /// Which ControlNets steer the picture.
 #[derive(Args)]
 pub struct ControlFlags {
@@ -69,13 +71,11 @@ impl FromStr for ControlChoice {
         let Some((name, mut rest)) = split else {
             return Err("expected NAME=FILE, such as canny=edges.png:0.8".to_string());
         };
-        let (mut weight, mut start, mut end) = (1.0, 0.0, 1.0);
+        let (mut start, mut end) = (0.0, 1.0);
         if let Some((before, shares)) =
             rest.rsplit_once(':').and_then(|(a, b)| Some((a, range(b)?)))
         {
-            let numbered =
-                before.rsplit_once(':').filter(|(_, weight)| weight.parse::<f32>().is_ok());
-            if numbered.is_none() {
+            if split_weight(before).1.is_none() {
                 return Err(format!(
                     "expected a weight before the shares of the steps, such as {name}=FILE:1:{}",
                     &rest[before.len() + 1..]
@@ -83,12 +83,9 @@ impl FromStr for ControlChoice {
             }
             (rest, (start, end)) = (before, shares);
         }
-        if let Some((before, number)) = rest.rsplit_once(':')
-            && let Ok(number) = number.parse()
-        {
-            (rest, weight) = (before, number);
-        }
-        let (name, file, text) = (name.to_string(), PathBuf::from(rest), text.to_string());
+        let (file, weight) = split_weight(rest);
+        let weight = weight.unwrap_or(1.0);
+        let (name, file, text) = (name.to_string(), PathBuf::from(file), text.to_string());
         Ok(ControlChoice { name, file, weight, start, end, text })
     }
 }

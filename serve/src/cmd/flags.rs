@@ -228,6 +228,14 @@ fn fields_of(value: &impl Serialize) -> Map<String, Value> {
     }
 }
 
+/// `text` without the weight behind its last colon, and that weight; all of it, where no number is
+/// there.
+pub fn split_weight(text: &str) -> (&str, Option<f32>) {
+    let weighted =
+        text.rsplit_once(':').and_then(|(rest, weight)| Some((rest, weight.parse().ok()?)));
+    weighted.map_or((text, None), |(rest, weight)| (rest, Some(weight)))
+}
+
 fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),

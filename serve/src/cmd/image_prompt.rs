@@ -11,6 +11,8 @@ use hydit::request::Parameters;
 use hydit_graphs::Manifest;
 use hydit_terminal::note;
 
+use super::flags::split_weight;
+
 /// An image to show the model beside the prompt.
 #[derive(Args)]
 pub struct ImagePromptFlags {
@@ -31,14 +33,9 @@ impl FromStr for WeightedFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<WeightedFile, String> {
-        let weighted = text.rsplit_once(':').and_then(|(path, weight)| {
-            let weight = weight.parse().ok()?;
-            Some(WeightedFile { path: path.into(), weight: Some(weight) })
-        });
-        let file = weighted.unwrap_or_else(|| WeightedFile { path: text.into(), weight: None });
-        match file.path.as_os_str().is_empty() {
-            true => Err("no file before the weight".to_string()),
-            false => Ok(file),
+        match split_weight(text) {
+            ("", _) => Err("no file before the weight".to_string()),
+            (path, weight) => Ok(WeightedFile { path: path.into(), weight }),
         }
     }
 }
