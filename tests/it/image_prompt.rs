@@ -16,7 +16,7 @@ use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::timing::Stage;
 use hydit::{ImagePrompt, Pipeline, Request};
-use hydit_export::synth::{self, Shape, Storage};
+use hydit_export::synth::{self, Storage};
 use hydit_export::{Component, Options, WeightsPlace, export};
 use hydit_graphs::config::{HunyuanDitConfig, ImageProcessor, IpAdapterConfig};
 use hydit_graphs::{GraphOptions, Precision, Target, image_encoder};
@@ -27,6 +27,7 @@ use crate::common::golden;
 use crate::common::graphs::Exporter;
 use crate::common::tensor;
 use crate::common::worst::Worst;
+use crate::made_up::Size;
 use crate::parity::{compare, compare_exported, whole};
 
 const PSNR: f64 = 55.0;
@@ -39,14 +40,6 @@ fn references() -> PathBuf {
 struct References {
     shape: Size,
     pictures: Vec<Reference>,
-}
-
-#[derive(Deserialize)]
-struct Size {
-    depth: usize,
-    heads: usize,
-    head_dim: usize,
-    image_size: usize,
 }
 
 #[derive(Deserialize)]
@@ -84,16 +77,8 @@ struct Checkpoint {
 
 impl Checkpoint {
     fn new(variant: &'static str) -> Checkpoint {
-        let Size { depth, heads, head_dim, image_size } = all().shape;
-        let shape = Shape {
-            depth: Some(depth),
-            heads: Some(heads),
-            head_dim: Some(head_dim),
-            image_size: Some(image_size),
-            small_text: true,
-        };
         let place = tempfile::tempdir().expect("a folder");
-        let model = synth::model(variant, &shape).expect("a valid shape");
+        let model = synth::model(variant, &all().shape.shape()).expect("a valid shape");
         let out = place.path().join("checkpoint");
         synth::checkpoint_with_ip_adapter(&model, true, &out, &Storage::default())
             .expect("a checkpoint");

@@ -29,12 +29,26 @@ struct References {
     pictures: Vec<Reference>,
 }
 
+/// The shape of a made-up model, as references tell it.
 #[derive(Deserialize)]
-struct Size {
+pub struct Size {
     depth: usize,
     heads: usize,
     head_dim: usize,
     image_size: usize,
+}
+
+impl Size {
+    /// The shape, with small text encoders.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            depth: Some(self.depth),
+            heads: Some(self.heads),
+            head_dim: Some(self.head_dim),
+            image_size: Some(self.image_size),
+            small_text: true,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -76,17 +90,10 @@ fn pictures_of_every_version_and_reading_equal_the_references() {
     let text = fs::read_to_string(folder().join("made-up.json")).expect("the references");
     let all: References = serde_json::from_str(&text).expect("the references are JSON");
     assert_eq!(all.pictures.len(), 10);
-    let shape = Shape {
-        depth: Some(all.shape.depth),
-        heads: Some(all.shape.heads),
-        head_dim: Some(all.shape.head_dim),
-        image_size: Some(all.shape.image_size),
-        small_text: true,
-    };
     for variant in ["hunyuan-dit-v1.1", "hunyuan-dit-v1.2"] {
         let place = tempfile::tempdir().expect("a folder");
         let checkpoint = place.path().join("checkpoint");
-        let model = synth::model(variant, &shape).expect("a valid shape");
+        let model = synth::model(variant, &all.shape.shape()).expect("a valid shape");
         synth::checkpoint(&model, &checkpoint, &Storage::default()).expect("a checkpoint");
         let [mut diffusers, mut tencent] = [RopeConvention::Diffusers, RopeConvention::Tencent]
             .map(|reading| {

@@ -5,20 +5,10 @@ use std::fs;
 use hydit_testing::{emoji, repository};
 use serde_json::Value;
 
-use crate::program::{Scratch, plain, serve, text};
+use crate::program::{Scratch, make, plain, serve, text};
 
 fn reference(name: &str) -> String {
     plain(&repository().join("tests/reference/control").join(name)).to_string()
-}
-
-/// Runs `generate` with the model `model`; what it has written to standard output and error.
-fn make(model: &str, out: &str, more: &[&str]) -> Result<String, String> {
-    let model = ["generate", "--model", model, "--backend", "ort", "--json", "-o", out];
-    let output = serve(&[&model[..], more].concat());
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(text(&output.stderr)),
-    }
 }
 
 const FOX: [&str; 4] = ["--prompt", "a fox", "--infer-steps", "6"];

@@ -5,7 +5,7 @@ use std::fs;
 use hydit_testing::{made_up, repository};
 use serde_json::Value;
 
-use crate::program::{Scratch, plain, serve, text};
+use crate::program::{Scratch, make, plain, serve, text};
 
 /// A folder with the export of a small model with an IP-Adapter.
 fn scratch() -> Scratch {
@@ -19,15 +19,6 @@ fn image(name: &str) -> String {
     plain(&folder.join(format!("image-{name}.png"))).to_string()
 }
 
-fn make(scratch: &Scratch, out: &str, more: &[&str]) -> Result<String, String> {
-    let model = ["generate", "--model", &scratch.model, "--backend", "ort", "--json", "-o", out];
-    let output = serve(&[&model[..], more].concat());
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(text(&output.stderr)),
-    }
-}
-
 const CAT: [&str; 4] = ["--prompt", "a cat", "--infer-steps", "4"];
 
 #[test]
@@ -35,7 +26,7 @@ fn a_picture_with_an_image_prompt_says_so_and_is_made_again_with_it() {
     let scratch = scratch();
     let [first, again] = ["first.png", "again.png"].map(|name| scratch.file(name));
     let prompt = format!("{}:0.7", image("fox"));
-    let report = make(&scratch, &first, &[&CAT[..], &["--image-prompt", &prompt]].concat());
+    let report = make(&scratch.model, &first, &[&CAT[..], &["--image-prompt", &prompt]].concat());
     let report: Value = serde_json::from_str(&report.expect("it draws")).expect("JSON");
     let told = &report["parameters"]["image_prompt"];
     assert_eq!(told["weight"], 0.7_f32);
@@ -46,12 +37,12 @@ fn a_picture_with_an_image_prompt_says_so_and_is_made_again_with_it() {
 
     let shown = text(&serve(&["info", &first]).stdout);
     assert!(shown.contains("image prompt"), "{shown}");
-    let refused = make(&scratch, &again, &["--from", &first]).expect_err("a refusal");
+    let refused = make(&scratch.model, &again, &["--from", &first]).expect_err("a refusal");
     assert!(refused.contains("which is not in it: name that with --image-prompt"), "{refused}");
     let fox = image("fox");
-    make(&scratch, &again, &["--from", &first, "--image-prompt", &fox]).expect("it draws");
+    make(&scratch.model, &again, &["--from", &first, "--image-prompt", &fox]).expect("it draws");
     assert!(fs::read(&first).expect("a file") == fs::read(&again).expect("a file"));
-    make(&scratch, &again, &["--from", &first, "--image-prompt", &image("shapes")])
+    make(&scratch.model, &again, &["--from", &first, "--image-prompt", &image("shapes")])
         .expect("it draws");
     assert!(fs::read(&first).expect("a file") != fs::read(&again).expect("a file"));
 }
@@ -67,13 +58,14 @@ fn what_cannot_be_a_prompt_is_refused_in_a_line() {
         ("none.png", "--image-prompt: none.png: "),
         (&heavy, "image_prompt: weight 11: expected 0 to 10"),
     ] {
-        let refused = make(&scratch, &out, &[&CAT[..], &["--image-prompt", file]].concat());
+        let refused = make(&scratch.model, &out, &[&CAT[..], &["--image-prompt", file]].concat());
         let refused = refused.expect_err("a refusal");
         let last = refused.trim_end().lines().last().unwrap_or_default();
         assert!(last.starts_with("error: ") && last.contains(words), "{refused}");
         assert!(!fs::exists(&out).expect("readable"), "{words}");
     }
     let plain = Scratch::new();
-    let refused = make(&plain, &out, &[&CAT[..], &["--image-prompt", &image("fox")]].concat());
+    let refused =
+        make(&plain.model, &out, &[&CAT[..], &["--image-prompt", &image("fox")]].concat());
     assert!(refused.expect_err("a refusal").contains("with hydit-export --ip-adapter"));
 }

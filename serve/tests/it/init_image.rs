@@ -6,22 +6,10 @@ use hydit::image::read_png;
 use hydit_testing::repository;
 use serde_json::Value;
 
-use crate::program::{Scratch, plain, serve, text};
+use crate::program::{Scratch, make, plain, serve, text};
 
 fn reference(name: &str) -> String {
     plain(&repository().join("tests/reference/image_to_image").join(name)).to_string()
-}
-
-impl Scratch {
-    /// Runs `generate` with 10 steps; what it has written to standard output and error.
-    fn make(&self, out: &str, more: &[&str]) -> Result<String, String> {
-        let model = ["generate", "--model", &self.model, "--backend", "ort", "--json", "-o", out];
-        let output = serve(&[&model[..], more].concat());
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
-    }
 }
 
 const FOX: [&str; 6] = ["--prompt", "a fox", "--infer-steps", "10", "--sampler", "ddim"];
@@ -32,7 +20,7 @@ fn a_picture_made_from_an_image_says_so_and_is_made_again_from_it() {
     let [first, again] = ["first.png", "again.png"].map(|name| scratch.file(name));
     let (fox, mask) = (reference("image-fox.png"), reference("mask-half.png"));
     let from_fox = ["--init-image", &fox, "--mask", &mask, "--strength", "0.7"];
-    let report = scratch.make(&first, &[&FOX[..], &from_fox].concat()).expect("it draws");
+    let report = make(&scratch.model, &first, &[&FOX[..], &from_fox].concat()).expect("it draws");
     let report: Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["steps"], 7, "of 10");
     assert_eq!(report["parameters"]["steps"], 10);
@@ -47,13 +35,13 @@ fn a_picture_made_from_an_image_says_so_and_is_made_again_from_it() {
     let shown = text(&serve(&["info", &first]).stdout);
     assert!(shown.contains("init image strength 0.7\n"), "{shown}");
     let from = ["--from", &first];
-    let refused = scratch.make(&again, &from).expect_err("a refusal");
+    let refused = make(&scratch.model, &again, &from).expect_err("a refusal");
     assert!(refused.contains("which is not in it: name that with --init-image"), "{refused}");
     let from = [&from[..], &["--init-image", &fox]].concat();
-    let refused = scratch.make(&again, &from).expect_err("a refusal");
+    let refused = make(&scratch.model, &again, &from).expect_err("a refusal");
     assert!(refused.contains("with a mask") && refused.contains("--mask"), "{refused}");
     let from = [&from[..], &["--mask", &mask]].concat();
-    scratch.make(&again, &from).expect("it draws");
+    make(&scratch.model, &again, &from).expect("it draws");
     assert!(fs::read(&first).expect("a file") == fs::read(&again).expect("a file"));
 }
 
@@ -63,7 +51,7 @@ fn the_image_gives_the_size_unless_one_is_asked_for() {
     let (out, large) = (scratch.file("out.png"), reference("image-large.png"));
     let size = |more: &[&str]| {
         let from = ["--init-image", &large, "--strength", "0.1"];
-        scratch.make(&out, &[&FOX[..], &from, more].concat()).expect("it draws");
+        make(&scratch.model, &out, &[&FOX[..], &from, more].concat()).expect("it draws");
         let (image, _) = read_png(out.as_ref()).expect("a picture");
         (image.height, image.width)
     };
@@ -86,7 +74,8 @@ fn what_cannot_be_made_is_refused_in_a_line() {
         (&["--init-image", &fox, "--strength", "0.05"], "strength: 0.05 of 10 steps is none"),
         (&["--init-image", &fox, "--image-size", "100", "128"], "height: 100 is not a multiple"),
     ] {
-        let refused = scratch.make(&out, &[&FOX[..], more].concat()).expect_err("a refusal");
+        let refused =
+            make(&scratch.model, &out, &[&FOX[..], more].concat()).expect_err("a refusal");
         let last = refused.trim_end().lines().last().unwrap_or_default();
         assert!(last.starts_with("error: ") && last.contains(words), "{refused}");
         assert!(!fs::exists(&out).expect("readable"), "{words}");

@@ -18,6 +18,17 @@ pub fn serve(arguments: &[&str]) -> Output {
     command(arguments).output().expect("it starts")
 }
 
+/// Runs `generate` with the model `model`. Gives its report as JSON, or else what it has
+/// written to standard error.
+pub fn make(model: &str, out: &str, more: &[&str]) -> Result<String, String> {
+    let model = ["generate", "--model", model, "--backend", "ort", "--json", "-o", out];
+    let output = serve(&[&model[..], more].concat());
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(text(&output.stderr)),
+    }
+}
+
 /// What a program has written, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
