@@ -6,14 +6,19 @@
 //! its line. No weight is read here: an [`Initializer`] only says which tensor of the checkpoint it
 //! is.
 
+mod attribute;
+mod weights;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::dim::{Cost, Dim};
-use crate::onnx::{AttributeProto, AttributeType, NodeProto};
+use crate::onnx::NodeProto;
 use crate::options::GraphOptions;
-use crate::tensor::{DType, Initializer, Source, TensorSpec, Transform};
+use crate::tensor::{DType, Initializer, Source, TensorSpec};
+
+pub(crate) use self::attribute::Attribute;
+pub use self::weights::{Scope, Weights};
 
 /// A finished graph, which [`GraphDef::encode`] turns into the bytes of an ONNX file.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +104,7 @@ impl Graph {
 
     /// All weights of the checkpoint.
     pub fn root(&self) -> Weights<'_> {
-        Weights { graph: self, prefix: String::new() }
+        Weights::of(self)
     }
 
     /// Declares an input.
@@ -332,125 +337,6 @@ impl Slot {
         let index = graph.list(&[self.index as i64]);
         let [a, b, rows] = [self.a, self.b, self.rows].map(|id| Var { graph, id });
         [index, a, b, rows]
-    }
-}
-
-/// The value of a node's attribute.
-pub(crate) enum Attribute {
-    Int(i64),
-    Float(f32),
-    Ints(Vec<i64>),
-    Text(&'static str),
-}
-
-impl Attribute {
-    fn proto(&self, name: &str) -> AttributeProto {
-        let mut proto = AttributeProto { name: Some(name.to_string()), ..Default::default() };
-        let kind = match self {
-            Attribute::Int(i) => {
-                proto.i = Some(*i);
-                AttributeType::Int
-            }
-            Attribute::Float(f) => {
-                proto.f = Some(*f);
-                AttributeType::Float
-            }
-            Attribute::Ints(ints) => {
-                proto.ints.clone_from(ints);
-                AttributeType::Ints
-            }
-            Attribute::Text(text) => {
-                proto.s = Some(text.as_bytes().to_vec());
-                AttributeType::String
-            }
-        };
-        proto.r#type = Some(kind as i32);
-        proto
-    }
-}
-
-/// The weights of the checkpoint whose names start with a prefix. They are declared by the rest of
-/// their names: with `w = graph.root().pp("attn1")`, `w.tensor("to_q.bias", ..)` is the weight
-/// `attn1.to_q.bias`.
-#[derive(Clone)]
-pub struct Weights<'g> {
-    /// The graph in which the weights are declared.
-    pub graph: &'g Graph,
-    prefix: String,
-}
-
-impl<'g> Weights<'g> {
-    /// The weights whose names go on with `name` and a dot ("push prefix").
-    pub fn pp(&self, name: impl fmt::Display) -> Weights<'g> {
-        Weights { graph: self.graph, prefix: format!("{}{name}.", self.prefix) }
-    }
-
-    /// Declares the checkpoint's tensor `name` of shape `dims`.
-    #[track_caller]
-    pub fn tensor(&self, name: &str, dims: &[usize], dtype: DType) -> Var<'g> {
-        self.declare(name, "", dims, Transform::Keep, dtype)
-    }
-
-    /// Declares the checkpoint's matrix `name` of shape `[out, in]`, transposed to `[in, out]`.
-    #[track_caller]
-    pub fn transposed(&self, name: &str, shape: [usize; 2], dtype: DType) -> Var<'g> {
-        self.declare(name, "", &shape, Transform::Transpose, dtype)
-    }
-
-    /// Declares the checkpoint's matrix `name` of shape `[out, in]` as 8-bit integers `[in, out]`
-    /// and their scales `[out]`.
-    #[track_caller]
-    pub fn quantized(&self, name: &str, shape: [usize; 2]) -> (Var<'g>, Var<'g>) {
-        let values = self.declare(name, "", &shape, Transform::Quantize, DType::I8);
-        (values, self.declare(name, "_scale", &shape, Transform::Scales, DType::F32))
-    }
-
-    /// The slot of the layer `name`, if it has one.
-    pub(crate) fn slot(&self, name: &str) -> Option<Slot> {
-        let module = format!("{}{name}", self.prefix);
-        self.graph.inner.borrow().slots.get(&module).copied()
-    }
-
-    #[track_caller]
-    fn declare(
-        &self,
-        name: &str,
-        suffix: &str,
-        dims: &[usize],
-        transform: Transform,
-        dtype: DType,
-    ) -> Var<'g> {
-        let tensor = format!("{}{name}", self.prefix);
-        self.graph.initializer(Initializer {
-            name: format!("{tensor}{suffix}"),
-            dims: match transform {
-                Transform::Keep => dims.to_vec(),
-                Transform::Transpose | Transform::Quantize => vec![dims[1], dims[0]],
-                Transform::Scales => vec![dims[0]],
-            },
-            dtype,
-            source: Source::Checkpoint { tensor, dims: dims.to_vec(), transform },
-        })
-    }
-
-    /// Opens a naming scope: nodes that are appended while the guard lives are named under this
-    /// prefix.
-    #[must_use]
-    pub fn enter(&self) -> Scope<'g> {
-        let scope = self.prefix.replace('.', "/");
-        self.graph.inner.borrow_mut().scope.push(scope);
-        Scope { graph: self.graph }
-    }
-}
-
-/// Ends the naming scope of [`Weights::enter`] when dropped.
-pub struct Scope<'g> {
-    graph: &'g Graph,
-}
-
-impl Drop for Scope<'_> {
-    fn drop(&mut self) {
-        self.graph.inner.borrow_mut().scope.pop();
     }
 }
 
