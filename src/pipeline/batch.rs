@@ -12,7 +12,7 @@ use hydit_graphs::{Manifest, Precision, Sizes};
 use super::conditioner::Condition;
 use super::control::{Controls, NetCondition};
 use super::cost::sizes;
-use super::denoise::Rows;
+use super::rows::Rows;
 use super::transformer::Shallow;
 use crate::cache::Decision;
 use crate::error::Result;

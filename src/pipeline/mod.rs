@@ -16,6 +16,7 @@ pub mod images;
 pub mod lora;
 pub mod preview;
 pub mod rope;
+pub mod rows;
 pub mod tables;
 pub mod text;
 pub mod transformer;
