@@ -1,0 +1,4 @@
+//! The command line of `hydit-export`.
+
+pub mod flags;
+pub mod progress;
