@@ -55,20 +55,14 @@ struct Asked {
     enable_hr: Option<bool>,
     send_images: Option<bool>,
     override_settings: Option<Map<String, Value>>,
+    init_images: Option<Vec<String>>,
+    mask: Option<String>,
     inpainting_mask_invert: Option<f64>,
     denoising_strength: Option<f64>,
     alwayson_scripts: Option<Map<String, Value>>,
     /// These two of our own.
     guidance_interval: Option<String>,
     cache: Option<String>,
-}
-
-/// The images that a request brings along. They are large, and kept by nothing but [`Files`].
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Images {
-    init_images: Option<Vec<String>>,
-    mask: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -88,9 +82,9 @@ pub async fn from_text(
     Fields(given): Fields,
 ) -> Result<Response, ApiError> {
     let asked: Asked = read(given.clone())?;
-    let place = place.map(|Extension(place)| place);
+    let (place, send) = (place.map(|Extension(place)| place), asked.send_images);
     let fields = ImageFields { place, ..asked.image_fields(desk.model(&client))? };
-    draw(&app, &desk, &client, &asked, given, fields).await
+    draw(&app, &desk, &client, given, fields, send).await
 }
 
 /// As [`from_text`], from the one image of `init_images`.
@@ -101,30 +95,25 @@ pub async fn from_image(
     place: Option<Extension<Place>>,
     Fields(mut given): Fields,
 ) -> Result<Response, ApiError> {
-    // As there, the answer repeats the request without its images.
-    let images = ["init_images", "mask"].into_iter().filter_map(|name| given.remove_entry(name));
-    let files = read::<Images>(images.collect())?.files()?;
     let asked: Asked = read(given.clone())?;
-    if asked.inpainting_mask_invert.is_some_and(|invert| invert != 0.0) {
-        let message = "inpainting_mask_invert: what is white in the mask is painted anew here; \
-                       invert the mask itself";
-        return Err(ApiError::field("inpainting_mask_invert", message));
-    }
-    let place = place.map(|Extension(place)| place);
-    let strength = Some(asked.denoising_strength.unwrap_or(STRENGTH));
+    let (place, send) = (place.map(|Extension(place)| place), asked.send_images);
+    let (files, strength) = (asked.files()?, Some(asked.denoising_strength.unwrap_or(STRENGTH)));
     let fields = asked.image_fields(desk.model(&client))?;
-    let files = Files { controls: fields.files.controls.clone(), ..files };
+    let files = Files { controls: fields.files.controls, ..files };
     let fields = ImageFields { files, strength, place, ..fields };
-    draw(&app, &desk, &client, &asked, given, fields).await
+    // As there, the answer repeats the request without its images.
+    given.remove("init_images");
+    given.remove("mask");
+    draw(&app, &desk, &client, given, fields, send).await
 }
 
 async fn draw(
     app: &Arc<App>,
     desk: &Arc<Desk>,
     client: &Client,
-    asked: &Asked,
     mut given: Map<String, Value>,
     fields: ImageFields,
+    send: Option<bool>,
 ) -> Result<Response, ApiError> {
     // As there, the answer repeats the request without its images.
     if !fields.files.controls.is_empty() {
@@ -134,7 +123,7 @@ async fn draw(
     let ticket = desk.begin(drawing.id(), client, drawing.spec().request.steps_taken());
     let body = match finish(&mut drawing, &ticket).await {
         Ok(output) => {
-            let send = asked.send_images.unwrap_or(true);
+            let send = send.unwrap_or(true);
             let write = move |spec: &ImageSpec, images| answer(spec, &images, &given, send);
             drawing.encode(*output, write).await?
         }
@@ -162,23 +151,27 @@ async fn finish(drawing: &mut Drawing, ticket: &Ticket) -> Result<Box<TaskOutput
     }
 }
 
-impl Images {
+impl Asked {
     /// The image, and the mask that is white where it is painted anew.
     fn files(&self) -> Result<Files, ApiError> {
         let [image] = self.init_images.as_deref().unwrap_or_default() else {
             let message = "init_images: expected one image, in base64";
             return Err(ApiError::field("init_images", message));
         };
+        if self.inpainting_mask_invert.is_some_and(|invert| invert != 0.0) {
+            let message = "inpainting_mask_invert: what is white in the mask is painted anew here; \
+                           invert the mask itself";
+            return Err(ApiError::field("inpainting_mask_invert", message));
+        }
         let image = from_base64("init_images", image)?.into();
         let mask = self.mask.as_deref().filter(|mask| !mask.is_empty());
         let mask = mask.map(|mask| from_base64("mask", mask)).transpose()?.map(Bytes::from);
         Ok(Files { image: Some(image), mask, is_white: true, ..Files::default() })
     }
-}
 
-impl Asked {
-    /// The fields as the other APIs have them; the model is `model` unless they name one.
-    fn image_fields(&self, model: Option<String>) -> Result<ImageFields, ApiError> {
+    /// The fields as the other APIs have them; the model is `model` unless they name one. What was
+    /// asked is gone afterwards: its images in base64 are large, and drawing takes long.
+    fn image_fields(self, model: Option<String>) -> Result<ImageFields, ApiError> {
         if self.enable_hr == Some(true) {
             let message = "enable_hr: there is no second pass here; ask for the size itself";
             return Err(ApiError::field("enable_hr", message));
