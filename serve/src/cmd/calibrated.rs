@@ -7,8 +7,8 @@ use hydit::cache::Schedules;
 use hydit::lora::LoraChoice;
 use hydit_terminal::note;
 
-/// Says where the cache policy of `request` was calibrated with other LoRAs, or without the image
-/// that is a prompt: how good its pictures are is not known then.
+/// Says where the cache policy of `request` was calibrated with other LoRAs, without its ControlNets
+/// or without its image prompt: how good its pictures are is not known then.
 ///
 /// # Errors
 /// When the calibration cannot be read any more.
