@@ -14,7 +14,8 @@ url, key = sys.argv[1:]
 place = urlsplit(url)
 api = webuiapi.WebUIApi(host=place.hostname, port=place.port, username="anyone", password=key)
 
-assert [sampler["name"] for sampler in api.get_samplers()] == ["DDPM", "DDIM", "DPM++ 2M"]
+samplers = [sampler["name"] for sampler in api.get_samplers()]
+assert samplers == ["DDPM", "DDIM", "DPM++ 2M", "UniPC", "Euler", "Euler a", "LCM"], samplers
 title = api.get_sd_models()[0]["title"]
 assert api.util_get_current_model() == title and api.util_get_model_names() == [title]
 api.util_set_model(title.split(" ")[0])
