@@ -27,6 +27,12 @@ head=$(draw --fail --data '{"prompt": "蓝色背景上的猫", "size": "192x128"
 [[ $head == 89504e470d0a1a0a0000000d49484452000000c000000080 ]] || fail "no PNG of 192x128: $head"
 echo 'generate: a 192x128 PNG'
 
+cat='{"prompt": "蓝色背景上的猫", "size": "192x128", "steps": 3, "seed": 7'
+file=$(draw --fail --data "$cat, \"response_format\": \"file\"}" | sha256sum)
+lent=$(draw --fail --data "$cat, \"response_format\": \"url\"}" | sed 's/.*"url":"\([^"]*\)".*/\1/')
+[[ $(curl --silent --fail "$lent" | sha256sum) == "$file" ]] || fail "not the picture: $lent"
+echo 'the picture as a file, and by an address without the key'
+
 events=$(draw --fail --no-buffer --data '{"prompt": "a cat", "steps": 3, "stream": true, "partial_images": 1}' |
     sed -n 's/^event: //p' | tr '\n' ' ')
 [[ $events == 'image_generation.partial_image image_generation.completed ' ]] || fail "events: $events"

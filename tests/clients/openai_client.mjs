@@ -45,6 +45,12 @@ assert.equal(picture((await draw({ output_format: 'jpeg' })).data[0]).readUInt16
 assert.equal(picture((await draw({ output_format: 'webp' })).data[0]).toString('latin1', 8, 12), 'WEBP');
 console.log('jpeg and webp');
 
+const [lent] = (await draw({ size: '192x128', response_format: 'url' })).data;
+const fetched = await fetch(lent.url); // without the key
+assert.deepEqual([fetched.status, fetched.headers.get('content-type')], [200, 'image/png']);
+assert.deepEqual(size(Buffer.from(await fetched.arrayBuffer())), [192, 128]);
+console.log('url: an address that gives the picture without the key');
+
 const events = [];
 for await (const event of await draw({ size: '192x128', steps: 6, stream: true, partial_images: 2 })) {
   events.push(event);

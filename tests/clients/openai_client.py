@@ -3,6 +3,7 @@
 import base64
 import struct
 import sys
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -60,6 +61,17 @@ assert webp[:4] == b"RIFF" and webp[8:16] == b"WEBPVP8L", "lossless"
 assert b"tEXthydit" not in plain and b"iTXthydit" in picture(draw(extra_body={"metadata": True}).data[0])
 print("jpeg, webp, and parameters only when asked for")
 
+lent = draw(size="192x128", response_format="url").data[0]
+assert lent.b64_json is None and lent.url.startswith(f"{url}/v1/pictures/") and lent.url.endswith("/0.png")
+with urllib.request.urlopen(lent.url) as file:  # without the key
+    assert file.headers["content-type"] == "image/png" and file.read() == plain
+lent = client.images.edit(
+    image=open("tests/reference/image_to_image/image-fox.png", "rb"), prompt=CAT, response_format="url", extra_body={"steps": 3}
+)
+with urllib.request.urlopen(lent.data[0].url) as file:
+    assert size(file.read()) == (128, 128)
+print("url: an address that gives the picture without the key")
+
 for partials in (0, 2):
     with draw(stream=True, partial_images=partials, size="192x128", extra_body={"steps": 6}) as stream:
         events = list(stream)
@@ -109,7 +121,7 @@ error = refused(openai.BadRequestError, size="100x100")
 assert (error.param, error.code, error.type) == ("size", "invalid_value", "invalid_request_error"), error.body
 assert refused(openai.BadRequestError, extra_body={"colour": "red"}).param == "colour"
 assert refused(openai.BadRequestError, stream=True, n=2).param == "n"
-assert refused(openai.BadRequestError, response_format="url").param == "response_format"
+assert refused(openai.BadRequestError, response_format="path").param == "response_format"
 assert refused(openai.BadRequestError, extra_body={"model": None, "steps": "4"}).param == "steps"
 assert refused(openai.NotFoundError, extra_body={"model": "other"}).code == "model_not_found"
 try:

@@ -14,6 +14,7 @@ mod framing;
 mod guard;
 mod image;
 mod jobs;
+mod lent;
 mod listen;
 mod loras;
 mod mcp;

@@ -1,21 +1,24 @@
 //! OpenAI's images API, as its official clients speak it.
 //!
-//! Images come in the answer, base64 in JSON; with `stream` as server-sent events, images on the
-//! way among them. Fields of our own stand beside OpenAI's, and `hydit` in the answer.
+//! Images come in the answer, base64 in JSON; or as addresses, or as a file; with `stream` as
+//! server-sent events, images on the way among them. Fields of our own stand beside OpenAI's, and
+//! `hydit` in the answer.
+
+mod answer;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
 use futures_util::stream;
 use hydit::image::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use self::answer::{BACKGROUND, QUALITY, ResponseFormat, answer, usage};
 use super::base64::Base64;
 use super::body::Place;
 use super::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
@@ -24,19 +27,15 @@ use super::fields::{Fields, read};
 use super::form::Form;
 use super::guard::Client;
 use super::image::ImageFields;
+use super::lent::Base;
 use super::sent_events::{event, sent_events};
 use crate::server::app::App;
 use crate::server::clock::now;
-use crate::server::figures::Figures;
 use crate::server::init_image::Files;
 use crate::server::scheduler::TaskEvent;
 
 /// Maximum number of images on the way.
 const MAX_PARTIALS: usize = 3;
-/// The quality in answers: it cannot be chosen.
-const QUALITY: &str = "high";
-/// The background in answers: images have no transparency.
-const BACKGROUND: &str = "opaque";
 
 /// The routes of images.
 pub fn routes() -> Router<Arc<App>> {
@@ -45,13 +44,13 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/v1/images/edits", post(edit))
 }
 
-/// What OpenAI's clients may send. The fields from `response_format` on are accepted and ignored.
+/// What OpenAI's clients may send. The fields from `quality` on are accepted and ignored.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 pub struct GenerationFields {
     stream: Option<bool>,
     partial_images: Option<usize>,
-    response_format: Option<String>,
+    response_format: Option<ResponseFormat>,
     quality: Option<String>,
     background: Option<String>,
     moderation: Option<String>,
@@ -76,13 +75,16 @@ impl GenerationFields {
             return refuse("partial_images", "they are sent only with stream: true");
         }
         let one = Value::from(1);
-        if stream && image.request.get("n").is_some_and(|n| !n.is_null() && *n != one) {
+        let several = image.request.get("n").is_some_and(|n| !n.is_null() && *n != one);
+        if stream && several {
             return refuse("n", "a stream has one image; send a request for each");
         }
-        if self.response_format.as_deref().is_some_and(|format| format != "b64_json") {
-            let what = "images are part of the answer, so only b64_json; those of a job, POST \
-                        /v1/jobs, have URLs";
-            return refuse("response_format", what);
+        let format = self.response_format.unwrap_or_default();
+        if stream && format != ResponseFormat::B64Json {
+            return refuse("response_format", "a stream has its images in it: only b64_json");
+        }
+        if several && format == ResponseFormat::File {
+            return refuse("n", "a file is one image; ask for the others by url or b64_json");
         }
         let qualities = &["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"];
         for (name, value, words) in [
@@ -101,24 +103,6 @@ impl GenerationFields {
 }
 
 #[derive(Serialize)]
-struct ImagesResponse<'a> {
-    created: u64,
-    data: Vec<ImageData<'a>>,
-    background: &'static str,
-    output_format: Format,
-    output_compression: u8,
-    quality: &'static str,
-    size: &'a str,
-    usage: Usage,
-    hydit: &'a Figures,
-}
-
-#[derive(Serialize)]
-struct ImageData<'a> {
-    b64_json: Base64<'a>,
-}
-
-#[derive(Serialize)]
 struct ImageEvent<'a> {
     r#type: &'a str,
     b64_json: Base64<'a>,
@@ -129,22 +113,6 @@ struct ImageEvent<'a> {
     output_format: Format,
     #[serde(flatten)]
     more: &'a Value,
-}
-
-/// What was used, in the shape that clients expect. Prompts are not counted; an output token is a
-/// patch of an image.
-#[derive(Serialize)]
-struct Usage {
-    input_tokens: usize,
-    input_tokens_details: InputTokens,
-    output_tokens: usize,
-    total_tokens: usize,
-}
-
-#[derive(Serialize)]
-struct InputTokens {
-    image_tokens: usize,
-    text_tokens: usize,
 }
 
 /// What the events of a stream are called.
@@ -159,6 +127,7 @@ async fn generate(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
     place: Option<Extension<Place>>,
+    base: Base,
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let names = EventNames {
@@ -166,13 +135,14 @@ async fn generate(
         completed: "image_generation.completed",
     };
     let place = place.map(|Extension(place)| place);
-    draw(&app, &client, fields.0, Files::default(), place, names).await
+    draw(&app, &client, fields.0, Files::default(), place, base, names).await
 }
 
 /// As [`generate`], from the image of a form.
 async fn edit(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    base: Base,
     Form { fields, files, place }: Form,
 ) -> Result<Response, ApiError> {
     let names =
@@ -180,7 +150,7 @@ async fn edit(
     if files.image.is_none() && files.controls.is_empty() {
         return Err(ApiError::field("image", "image is missing: send the file to change"));
     }
-    draw(&app, &client, fields, files, place, names).await
+    draw(&app, &client, fields, files, place, base, names).await
 }
 
 async fn draw(
@@ -189,6 +159,7 @@ async fn draw(
     fields: Map<String, Value>,
     files: Files,
     place: Option<Place>,
+    base: Base,
     names: EventNames,
 ) -> Result<Response, ApiError> {
     let mut fields: GenerationFields = read(fields)?;
@@ -196,29 +167,17 @@ async fn draw(
     let image = ImageFields { files, place, ..read(std::mem::take(&mut fields.image))? };
     fields.check(&image)?;
     let partials = fields.partial_images.unwrap_or(0);
-    let drawing = Drawing::begin(app, client, image, partials, Carried::Base64).await?;
+    let format = fields.response_format.unwrap_or_default();
+    let carried = match format {
+        ResponseFormat::B64Json => Carried::Base64,
+        ResponseFormat::Url | ResponseFormat::File => Carried::Bytes,
+    };
+    let drawing = Drawing::begin(app, client, image, partials, carried).await?;
     if fields.stream.unwrap_or(false) {
         return Ok(events(drawing, names));
     }
-    let body = drawing.answer(answer).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-/// The body of an answer.
-fn answer(spec: &ImageSpec, images: EncodedImages) -> Vec<u8> {
-    let EncodedImages { files, figures } = images;
-    let answer = ImagesResponse {
-        created: now() / 1000,
-        data: files.iter().map(|file| ImageData { b64_json: Base64(file) }).collect(),
-        background: BACKGROUND,
-        output_format: spec.output.format,
-        output_compression: spec.output.quality,
-        quality: QUALITY,
-        size: &figures.size,
-        usage: usage(spec),
-        hydit: &figures,
-    };
-    serde_json::to_vec(&answer).expect("strings and numbers are valid JSON")
+    let jobs = Arc::clone(&app.jobs);
+    drawing.answer(move |spec, images| answer(spec, images, format, &jobs, &base)).await?
 }
 
 /// The images on the way, then the image, as server-sent events. Dropping the stream cancels it.
@@ -269,17 +228,4 @@ fn image_event(spec: &ImageSpec, kind: &str, file: &[u8], more: &Value) -> Bytes
         more,
     };
     event(kind, None, &body)
-}
-
-fn usage(spec: &ImageSpec) -> Usage {
-    let model = &spec.artifacts.manifest.model;
-    let unit = model.vae.factor() * model.transformer.patch_size;
-    let request = &spec.request;
-    let patches = request.num_images * (request.height / unit) * (request.width / unit);
-    Usage {
-        input_tokens: 0,
-        input_tokens_details: InputTokens { image_tokens: 0, text_tokens: 0 },
-        output_tokens: patches,
-        total_tokens: patches,
-    }
 }

@@ -16,8 +16,8 @@ use super::guard::{self, Guard};
 use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
 use super::{
-    capabilities, discard, framing, jobs, loras, mcp, models, observe, oip, openai, openapi, ops,
-    page, sdapi,
+    capabilities, discard, framing, jobs, lent, loras, mcp, models, observe, oip, openai, openapi,
+    ops, page, sdapi,
 };
 use crate::server::app::App;
 use crate::server::settings::Settings;
@@ -26,6 +26,7 @@ use crate::server::settings::Settings;
 pub fn router(app: Arc<App>) -> Router {
     let routes = Router::new()
         .merge(openai::routes())
+        .merge(lent::routes())
         .merge(models::routes())
         .merge(loras::routes())
         .merge(capabilities::routes())

@@ -3,12 +3,14 @@
 //! A job is accepted (`requests`) once its [`JobRecord`] is on the disk (`store`); only then it
 //! goes to the scheduler. A tokio task follows it to its end (`follow`) and tells a `feed` of
 //! every step, which anyone may watch. Its end and its images are stored together, once. What has
-//! not ended when the process does is drawn by the next (`restore`).
+//! not ended when the process does is drawn by the next (`restore`). Pictures of other orders may lie
+//! beside them for a while (`lent`).
 
 mod error;
 mod feed;
 mod file;
 mod follow;
+mod lent;
 mod record;
 mod requests;
 mod restore;

@@ -99,10 +99,13 @@ impl Jobs {
         let now = self.scheduler.clock().now();
         let before = std::mem::replace(&mut *self.swept.lock(), now);
         let redated = self.store.redate(|end| redated(end, before, now));
-        let swept = redated.and_then(|()| self.store.sweep(now.unix, self.keep, MOST_ENDED));
+        let swept =
+            redated.and_then(|()| self.store.sweep(now.unix, self.keep, self.life(), MOST_ENDED));
         match swept {
-            Ok(Swept { jobs: 0, images: 0 }) => {}
-            Ok(Swept { jobs, images }) => info!(jobs, pictures = images, "no longer kept"),
+            Ok(Swept { jobs: 0, images: 0, lent: 0 }) => {}
+            Ok(Swept { jobs, images, lent }) => {
+                info!(jobs, pictures = images, lent, "no longer kept");
+            }
             Err(error) => error!(%error, "what is too old could not be removed"),
         }
     }

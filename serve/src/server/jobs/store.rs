@@ -1,5 +1,7 @@
 //! Jobs on the disk: what was accepted, how it ended, and the images.
 
+mod lent;
+
 use std::path::Path;
 
 use axum::body::Bytes;
@@ -7,6 +9,8 @@ use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, W
 use tracing::error;
 use uuid::Uuid;
 
+pub use self::lent::LentImage;
+use self::lent::{drop_lent, surplus as lent_surplus};
 use super::error::JobsError;
 use super::file::File;
 use super::record::{JobOutcome, JobRecord, StoredImage};
@@ -50,6 +54,8 @@ pub struct Swept {
     pub jobs: usize,
     /// Number of jobs that were kept without their images.
     pub images: usize,
+    /// Number of orders whose images are lent no longer.
+    pub lent: usize,
 }
 
 impl Store {
@@ -234,14 +240,21 @@ impl Store {
         })
     }
 
-    /// Forgets what is too old or too much, beginning with the jobs that ended first.
-    pub fn sweep(&self, now: u64, keep: Keep, most: u64) -> Result<Swept, JobsError> {
-        let (forget, drop) = self.file.read(|transaction| surplus(transaction, now, keep, most))?;
-        let swept = Swept { jobs: forget.len(), images: drop.len() };
+    /// Forgets what is too old or too much, beginning with the jobs that ended first. Images that are
+    /// lent, for `life` milliseconds at most, leave as much less room to those of jobs.
+    pub fn sweep(&self, now: u64, keep: Keep, life: u64, most: u64) -> Result<Swept, JobsError> {
+        let (lent, forget, drop) = self.file.read(|transaction| {
+            let lent = lent_surplus(transaction, now, life, keep.bytes)?;
+            let keep = Keep { bytes: keep.bytes.saturating_sub(lent.bytes), ..keep };
+            let (forget, drop) = surplus(transaction, now, keep, most)?;
+            Ok((lent.over, forget, drop))
+        })?;
+        let swept = Swept { jobs: forget.len(), images: drop.len(), lent: lent.len() };
         if swept == Swept::default() {
             return Ok(swept);
         }
         self.file.write(|transaction| {
+            drop_lent(transaction, &lent)?;
             for id in forget {
                 remove(transaction, id)?;
             }

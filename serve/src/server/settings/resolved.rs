@@ -111,6 +111,6 @@ pub struct Connections {
 pub struct Keep {
     /// Maximum time that they are kept.
     pub age: Duration,
-    /// Maximum bytes of their images.
+    /// Maximum bytes of their images, and of those that are lent.
     pub bytes: u64,
 }

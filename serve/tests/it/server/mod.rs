@@ -18,6 +18,7 @@ mod jobs;
 mod jobs_faults;
 mod jobs_kept;
 mod jobs_time;
+mod lent;
 mod life;
 mod limits;
 mod loras;

@@ -17,8 +17,9 @@ use crate::server::http::router::router;
 use crate::server::settings::ApiKey;
 
 /// The sources of the files that have routes.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     include_str!("../openai.rs"),
+    include_str!("../lent.rs"),
     include_str!("../loras.rs"),
     include_str!("../models.rs"),
     include_str!("../capabilities.rs"),

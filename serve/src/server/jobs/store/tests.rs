@@ -19,6 +19,8 @@ use crate::server::figures::Figures;
 use crate::server::jobs::record::{Idempotency, JobResult, JobSpec, StepKind};
 use crate::server::output::Output;
 
+/// How long images are lent, in milliseconds.
+const LIFE: u64 = 50;
 const KEEP: Keep = Keep { age: Duration::from_millis(1000), bytes: 100 };
 
 struct Place {
@@ -219,8 +221,8 @@ fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
     let place = Place::new();
     let store = place.open();
     let jobs: Vec<JobRecord> = (1..=4).map(|now| ended(&store, now, 40)).collect();
-    let swept = store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
-    assert_eq!(swept, Swept { jobs: 0, images: 2 });
+    let swept = store.sweep(10, KEEP, LIFE, MOST_ENDED).expect("a sweep");
+    assert_eq!(swept, Swept { images: 2, ..Swept::default() });
     let kept: Vec<bool> = (1..)
         .zip(&jobs)
         .map(|(now, job)| picture(&store, job.id, 0, &[now; 40]).is_some())
@@ -234,7 +236,7 @@ fn the_oldest_pictures_go_when_there_are_too_many_bytes() {
         })
         .collect();
     assert_eq!(dropped, [true, true, false, false]);
-    assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
+    assert_eq!(store.sweep(10, KEEP, LIFE, MOST_ENDED).expect("a sweep"), Swept::default());
 }
 
 #[test]
@@ -244,12 +246,60 @@ fn the_newest_pictures_stay_however_many_bytes_they_have() {
     let first = ended(&store, 1, 200);
     let failed = store.insert(record("ann"), &[]).expect("it is added");
     store.end(failed.id, 2, &JobOutcome::Cancelled, &[]).expect("it ends");
-    assert_eq!(store.sweep(10, KEEP, MOST_ENDED).expect("a sweep"), Swept::default());
+    assert_eq!(store.sweep(10, KEEP, LIFE, MOST_ENDED).expect("a sweep"), Swept::default());
     assert!(picture(&store, first.id, 0, &[1; 200]).is_some());
     let second = ended(&store, 3, 200);
-    store.sweep(10, KEEP, MOST_ENDED).expect("a sweep");
+    store.sweep(10, KEEP, LIFE, MOST_ENDED).expect("a sweep");
     assert!(picture(&store, first.id, 0, &[1; 200]).is_none());
     assert!(picture(&store, second.id, 0, &[3; 200]).is_some());
+}
+
+#[test]
+fn images_are_lent_until_they_are_due_and_no_others_are_there() {
+    let place = Place::new();
+    let store = place.open();
+    assert_eq!(store.lent(7, 0, 1, LIFE).expect("a read"), None, "nothing was ever lent");
+    let files = [b"one".to_vec(), b"two".to_vec()];
+    store.lend(7, "png", &files, 40).expect("it is lent");
+    let store = {
+        drop(store);
+        place.open() // a restart
+    };
+    for (index, file) in (0..).zip(files) {
+        let image = LentImage { format: "png".to_string(), file, due: 40 };
+        assert_eq!(store.lent(7, index, 39, LIFE).expect("a read"), Some(image));
+        assert_eq!(store.lent(7, index, 40, LIFE).expect("a read"), None, "it is due");
+    }
+    assert_eq!(store.lent(7, 2, 1, LIFE).expect("a read"), None);
+    assert_eq!(store.lent(8, 0, 1, LIFE).expect("a read"), None);
+    let sweep = |now| store.sweep(now, KEEP, LIFE, MOST_ENDED).expect("a sweep");
+    assert_eq!(sweep(39), Swept::default());
+    assert_eq!(sweep(40), Swept { lent: 1, ..Swept::default() });
+    assert_eq!(store.lent(7, 0, 39, LIFE).expect("a read"), None, "it is off the disk");
+    // Of a clock that was a day fast.
+    store.lend(9, "png", &[b"far".to_vec()], 1000).expect("it is lent");
+    assert_eq!(store.lent(9, 0, 10, LIFE).expect("a read"), None);
+    assert_eq!(sweep(10), Swept { lent: 1, ..Swept::default() });
+}
+
+#[test]
+fn lent_images_and_those_of_jobs_have_one_bound() {
+    let place = Place::new();
+    let store = place.open();
+    let jobs: Vec<JobRecord> = (1..=2).map(|now| ended(&store, now, 40)).collect();
+    let sweep = || store.sweep(10, KEEP, LIFE, MOST_ENDED).expect("a sweep");
+    assert_eq!(sweep(), Swept::default());
+    store.lend(1, "png", &[vec![1; 30], vec![1; 20]], 20).expect("it is lent");
+    assert_eq!(sweep(), Swept { images: 1, ..Swept::default() }, "50 and 40 bytes of 100");
+    assert!(picture(&store, jobs[0].id, 0, &[1; 40]).is_none());
+    assert!(picture(&store, jobs[1].id, 0, &[2; 40]).is_some());
+    store.lend(2, "png", &[vec![2; 60]], 21).expect("it is lent");
+    assert_eq!(sweep(), Swept { lent: 1, ..Swept::default() }, "60 and 40");
+    assert_eq!(store.lent(1, 0, 10, LIFE).expect("a read"), None, "what is due first goes first");
+    assert!(store.lent(2, 0, 10, LIFE).expect("a read").is_some());
+    store.lend(3, "png", &[vec![3; 200]], 22).expect("it is lent");
+    assert_eq!(sweep(), Swept { lent: 1, ..Swept::default() });
+    assert!(store.lent(3, 0, 10, LIFE).expect("a read").is_some(), "the last stays, as of jobs");
 }
 
 #[test]
@@ -262,10 +312,10 @@ fn jobs_go_when_they_are_too_old_or_too_many() {
         let jobs = store.list("ann", 10, u64::MAX).expect("a read");
         jobs.iter().map(|job| job.number).collect()
     };
-    let swept = store.sweep(1001, KEEP, MOST_ENDED).expect("a sweep");
-    assert_eq!(swept, Swept { jobs: 1, images: 0 });
+    let swept = store.sweep(1001, KEEP, LIFE, MOST_ENDED).expect("a sweep");
+    assert_eq!(swept, Swept { jobs: 1, ..Swept::default() });
     assert_eq!(left(&store), [jobs[3].number, jobs[2].number, jobs[1].number, waits.number]);
-    store.sweep(10, KEEP, 1).expect("a sweep");
+    store.sweep(10, KEEP, LIFE, 1).expect("a sweep");
     assert_eq!(left(&store), [jobs[3].number, waits.number]);
 }
 
@@ -377,7 +427,10 @@ fn one_record_that_cannot_be_read_is_told_and_the_others_go_on() {
         listed.iter().map(|job| job.id).collect::<Vec<_>>(),
         [jobs[2].id, broken, jobs[0].id]
     );
-    assert_eq!(store.sweep(2000, KEEP, MOST_ENDED).expect("a sweep"), Swept { jobs: 1, images: 0 });
+    assert_eq!(
+        store.sweep(2000, KEEP, LIFE, MOST_ENDED).expect("a sweep"),
+        Swept { jobs: 1, ..Swept::default() }
+    );
     assert_eq!(store.get(broken).expect("a read"), None);
 }
 
