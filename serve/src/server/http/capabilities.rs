@@ -26,8 +26,10 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 12] = [
+const FEATURES: [&str; 14] = [
     "jobs",
+    "presets",
+    "response_format",
     "events",
     "previews",
     "metadata",

@@ -26,6 +26,7 @@ mod openapi;
 mod ops;
 mod page;
 mod path;
+mod presets;
 mod router;
 mod sdapi;
 mod sent_events;

@@ -1,6 +1,7 @@
 //! Jobs on the disk: what was accepted, how it ended, and the images.
 
 mod lent;
+mod presets;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 pub use self::lent::LentImage;
 use self::lent::{drop_lent, surplus as lent_surplus};
+pub use self::presets::{Preset, Put};
 use super::error::JobsError;
 use super::file::File;
 use super::record::{JobOutcome, JobRecord, StoredImage};

@@ -25,6 +25,7 @@ mod loras;
 mod memory;
 mod oip;
 mod page;
+mod presets;
 mod private;
 mod scheduler;
 mod served;

@@ -17,13 +17,14 @@ use crate::server::http::router::router;
 use crate::server::settings::ApiKey;
 
 /// The sources of the files that have routes.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("../openai.rs"),
     include_str!("../lent.rs"),
     include_str!("../loras.rs"),
     include_str!("../models.rs"),
     include_str!("../capabilities.rs"),
     include_str!("../jobs/mod.rs"),
+    include_str!("../presets.rs"),
     include_str!("../oip/mod.rs"),
     include_str!("../sdapi/mod.rs"),
     include_str!("../ops.rs"),
