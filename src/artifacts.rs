@@ -191,6 +191,9 @@ impl Artifacts {
 /// of graphs built with `options`, and what to do; `None` where it has.
 pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
     let GraphOptions { precision, target, .. } = options;
+    if let Some(Provider::Plugin(plugin)) = ort {
+        return plugin.unfit(options);
+    }
     match (precision, ort) {
         (Precision::Bf16, None | Some(Provider::Cpu)) => {
             let engine = ort.map_or("tract", |_| "ONNX Runtime's CPU provider");

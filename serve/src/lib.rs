@@ -7,6 +7,7 @@
 mod backend;
 mod choice;
 mod cmd;
+mod engine;
 mod inference;
 mod seed;
 pub mod server;

@@ -7,7 +7,7 @@ use hydit_graphs::Manifest;
 use hydit_graphs::arithmetic::{blend, distance as distance_graph};
 
 use crate::error::Result;
-use crate::runtime::{Backend, Provider, Session, Value, in_memory};
+use crate::runtime::{Backend, Session, Value, in_memory};
 
 /// Sums side by side, so that the processor can add several numbers at once.
 const LANES: usize = 16;
@@ -45,7 +45,7 @@ impl DeviceMath {
     /// # Errors
     /// When the temporary folder cannot be written, or what the backend says.
     pub fn prepare(&mut self, terms: usize, watched: bool) -> Result<()> {
-        if self.backend.provider() == Provider::Cpu {
+        if self.backend.provider().is_on_host() {
             return Ok(());
         }
         if terms >= 2 {

@@ -71,6 +71,20 @@ pub enum RuntimeError {
         /// What to do about it.
         mend: String,
     },
+    /// A provider has no kernels for some nodes of a graph, and the CPU does not take its place.
+    #[error(
+        "{}: the {provider} provider does not take all nodes, and nothing runs on the CPU instead: \
+         {nodes}\nuse another provider, or export with --optimize-for portable",
+        graph.display()
+    )]
+    Nodes {
+        /// The `.onnx` file.
+        graph: PathBuf,
+        /// The provider.
+        provider: Provider,
+        /// The first of the nodes, by operator and name.
+        nodes: String,
+    },
     /// A graph could not be loaded.
     #[error("cannot load {} in {engine}", graph.display())]
     Load {

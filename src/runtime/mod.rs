@@ -9,11 +9,15 @@ pub mod library;
 mod elf;
 mod error;
 pub(crate) mod in_memory;
+mod loaded;
 mod magnitudes;
 mod onnxruntime;
+mod placement;
 mod places;
+mod plugin;
 mod promise;
 mod provider;
+mod registered;
 mod session;
 mod stop;
 mod tract;
@@ -28,15 +32,17 @@ use ort::value::Tensor as OrtTensor;
 pub use self::{
     error::{BoxError, RuntimeError},
     magnitudes::{Magnitude, Magnitudes},
-    provider::Provider,
+    plugin::{Plugin, PluginOptions},
+    provider::{NoProvider, Provider},
     session::{Outputs, Session},
     stop::Stop,
     value::{DType, TensorInfo, Value},
 };
 use self::{
     library::{Places, SearchReport},
+    loaded::NotOpened,
     magnitudes::Measured,
-    onnxruntime::{NotOpened, OnnxRuntime},
+    onnxruntime::OnnxRuntime,
     session::LoadedGraph,
     tract::Tract,
     value::{Inner, check_length, narrow},
@@ -84,6 +90,8 @@ pub struct RuntimeOptions {
     pub backend: BackendChoice,
     /// Where ONNX Runtime computes. tract has the CPU only.
     pub provider: Provider,
+    /// How a plugin is used, where the provider is one.
+    pub plugin: PluginOptions,
     /// Threads for the work inside one node; the physical cores when `None`. tract has one.
     pub threads: Option<usize>,
     /// Memory before speed: see [`Backend::low_memory`].
@@ -309,6 +317,7 @@ impl Backend {
 impl Engine {
     fn open(options: &RuntimeOptions, places: &Places) -> Result<Engine, RuntimeError> {
         let &RuntimeOptions { provider, backend, .. } = options;
+        provider.check(&options.plugin)?;
         if backend == BackendChoice::Tract {
             if provider == Provider::Cpu {
                 return Ok(Engine::Tract(Tract { notice: String::new() }));
@@ -318,7 +327,7 @@ impl Engine {
             return Err(RuntimeError::Provider { provider, reason, mend });
         }
         let threads = options.threads.unwrap_or_else(physical_cores).max(1);
-        let report = match OnnxRuntime::open(provider, threads, options.engines.clone(), places) {
+        let report = match OnnxRuntime::open(options, threads, places) {
             Ok(runtime) => return Ok(Engine::Ort(runtime)),
             Err(NotOpened::Refused(error)) => return Err(error),
             Err(NotOpened::Missing(report)) => report,
@@ -326,7 +335,7 @@ impl Engine {
         if provider != Provider::Cpu {
             let reason =
                 format!("no ONNX Runtime library was found that has it{}", report.refused());
-            return Err(RuntimeError::Provider { provider, reason, mend: provider.mend().into() });
+            return Err(RuntimeError::Provider { provider, reason, mend: provider.mend() });
         }
         if backend == BackendChoice::Auto {
             Ok(Engine::Tract(Tract { notice: notice(&report) }))
@@ -365,8 +374,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_plugins_is_refused_by_the_others() {
+        let plugin = PluginOptions { device: Some("cpu".into()), ..Default::default() };
+        for provider in [Provider::Cpu, Provider::Cuda] {
+            let options = RuntimeOptions { provider, plugin: plugin.clone(), ..Default::default() };
+            let message = Backend::open(&options).err().expect("a refusal").to_string();
+            assert!(
+                message.contains("it is no plugin") && message.contains("--ep-device"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn tract_refuses_a_gpu_by_name() {
-        for provider in [Provider::Cuda, Provider::TensorRt] {
+        let plugins = Plugin::known().map(Provider::Plugin);
+        for provider in [Provider::Cuda, Provider::TensorRt].into_iter().chain(plugins) {
             let options =
                 RuntimeOptions { backend: BackendChoice::Tract, provider, ..Default::default() };
             let message = Backend::open(&options).err().expect("a refusal").to_string();

@@ -1,11 +1,6 @@
-//! The ONNX Runtime engine: one library and one environment per process, sessions with the chosen
-//! provider.
+//! The ONNX Runtime engine: sessions with the chosen provider.
 //!
 //! Traps of ort 2.0.0-rc.15 that shape this file:
-//! - Making any `ort::Error` before a library is loaded makes ort load one of its own choice, and
-//!   panic without one. So nothing of ort but `probe` runs before `init_from` has succeeded.
-//! - An environment can be built once per process, even when the first one was dropped: it is kept
-//!   for ever.
 //! - A new session builder asks ONNX Runtime to pick a provider by itself (`MaxEfficiency`); that
 //!   is turned off.
 //! - Without `error_on_failure` a provider that does not register is passed over.
@@ -19,11 +14,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Arc,
 };
 
 use ort::{
-    environment::{Environment, GlobalThreadPoolOptions},
     logging::LogLevel,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{
@@ -34,88 +28,55 @@ use ort::{
 };
 
 use super::{
-    BoxError, DType, Provider, RuntimeError, TensorInfo, elf,
+    BoxError, DType, Provider, RuntimeError, RuntimeOptions, TensorInfo, elf,
     error::said,
-    library::{Candidate, OLDEST_MINOR, Place, Places, SearchReport, Verdict},
+    library::Places,
+    loaded::{Loaded, NotOpened},
+    placement::{Placement, REFUSAL},
+    registered::{Registered, on_cpu_alone},
 };
-
-/// What the process has loaded.
-static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
-
-#[derive(Clone)]
-struct Loaded {
-    library: PathBuf,
-    version: String,
-    environment: Environment,
-    threads: usize,
-}
 
 /// An opened ONNX Runtime with a provider.
 #[derive(Clone)]
 pub struct OnnxRuntime {
     loaded: Loaded,
     provider: Provider,
+    /// The device of a plugin, if the provider is one.
+    registered: Option<Arc<Registered>>,
     threads: usize,
     engines: Option<PathBuf>,
-}
-
-/// Why ONNX Runtime did not open.
-pub(super) enum NotOpened {
-    /// The search found nothing usable: another engine may take its place.
-    Missing(SearchReport),
-    /// What was named or found cannot be used.
-    Refused(RuntimeError),
-}
-
-impl From<RuntimeError> for NotOpened {
-    fn from(error: RuntimeError) -> NotOpened {
-        NotOpened::Refused(error)
-    }
 }
 
 impl OnnxRuntime {
     /// Opens the library that the search finds, with `threads` for the work inside one node.
     pub(super) fn open(
-        provider: Provider,
+        options: &RuntimeOptions,
         threads: usize,
-        engines: Option<PathBuf>,
         places: &Places,
     ) -> Result<OnnxRuntime, NotOpened> {
-        // The lock guards one assignment: a panic elsewhere leaves it whole.
-        let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = match &*slot {
-            Some(loaded) => {
-                let wanted = places
-                    .variable
-                    .as_ref()
-                    .map(|path| path.canonicalize().unwrap_or(path.clone()));
-                if let Some(wanted) = wanted.filter(|wanted| *wanted != loaded.library) {
-                    let loaded = loaded.library.clone();
-                    return Err(RuntimeError::SecondLibrary { loaded, wanted }.into());
-                }
-                loaded.clone()
-            }
-            None => {
-                let report = places.search(provider, false);
-                if let Some(candidate) = report.refused_variable() {
-                    return Err(refusal(candidate, provider).into());
-                }
-                let Some(candidate) = report.chosen() else {
-                    return Err(NotOpened::Missing(report));
-                };
-                slot.insert(load(candidate, threads)?).clone()
-            }
-        };
-        drop(slot);
+        let provider = options.provider;
+        let loaded = Loaded::get(provider, threads, places)?;
         if let Some(library) = provider.library() {
             let found = elf::check(&loaded.library.with_file_name(library));
             found.map_err(|why| RuntimeError::Provider {
                 provider,
                 reason: format!("{library} does not load: {why}"),
-                mend: provider.mend().into(),
+                mend: provider.mend(),
             })?;
         }
-        let runtime = OnnxRuntime { loaded, provider, threads, engines };
+        let registered = match provider {
+            Provider::Plugin(plugin) => Some(Arc::new(Registered::new(
+                plugin,
+                &options.plugin,
+                threads,
+                &loaded.environment,
+                &loaded.library,
+                places,
+            )?)),
+            _ => None,
+        };
+        let engines = options.engines.clone();
+        let runtime = OnnxRuntime { loaded, provider, registered, threads, engines };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -123,7 +84,15 @@ impl OnnxRuntime {
 
     /// "ONNX Runtime 1.31.1, cpu provider (path)"
     pub(super) fn describe(&self) -> String {
-        format!("{} ({})", self.name(), self.loaded.library.display())
+        let library = self.loaded.library.display();
+        match &self.registered {
+            None => format!("{} ({library})", self.name()),
+            Some(plugin) => format!(
+                "ONNX Runtime {}, {} ({library})",
+                self.loaded.version,
+                plugin.describe(self.provider)
+            ),
+        }
     }
 
     /// The provider that its sessions use.
@@ -141,7 +110,20 @@ impl OnnxRuntime {
         format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
     }
 
+    /// A builder of a session that runs on the provider and nowhere else.
     fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
+        let builder = self.builder_with_cpu()?;
+        if self.provider == Provider::Cpu {
+            return Ok(builder);
+        }
+        builder.with_disable_cpu_fallback().map_err(|error| RuntimeError::Setting {
+            what: "the end of CPU fallback".into(),
+            source: error.message().into(),
+        })
+    }
+
+    /// A builder of a session whose nodes run on the CPU where the provider does not take them.
+    fn builder_with_cpu(&self) -> Result<SessionBuilder, RuntimeError> {
         let refused = |what: &'static str| {
             // Without the builder that it carries, which is bound to its thread.
             move |error: ort::Error<SessionBuilder>| RuntimeError::Setting {
@@ -174,25 +156,58 @@ impl OnnxRuntime {
                 .map_err(refused("waiting without spinning"))?;
         }
         let registrations = self.provider.registrations(self.engines.as_deref())?;
+        if let Some(plugin) = &self.registered {
+            return plugin.add(builder, &self.loaded.environment).map_err(|reason| {
+                let mend = "try without --ep-option; hydit-serve doctor shows what is here".into();
+                RuntimeError::Provider { provider: self.provider, reason, mend }
+            });
+        }
         if registrations.is_empty() {
-            return Ok(builder);
+            return on_cpu_alone(builder, &self.loaded.environment).map_err(|reason| {
+                RuntimeError::Setting { what: "its own kernels".into(), source: reason.into() }
+            });
         }
         builder
             .with_execution_providers(registrations)
-            .map_err(|error| self.provider.diagnose(&self.loaded.library, error.message()))?
-            .with_disable_cpu_fallback()
-            .map_err(refused("the end of CPU fallback"))
+            .map_err(|error| self.provider.diagnose(&self.loaded.library, error.message()))
     }
 
-    /// A builder of a session that finds weights beside `graph`.
-    fn beside(&self, graph: &Path) -> Result<SessionBuilder, RuntimeError> {
+    /// The nodes of `graph` that the provider does not take; `None` where ONNX Runtime does not tell
+    /// them.
+    fn nodes_on_cpu(&self, graph: &Path, file: Option<&[u8]>) -> Option<String> {
+        let placement = Placement::default();
+        let builder = self.builder_with_cpu().ok()?;
+        let builder = match file {
+            None => builder,
+            Some(_) => self.finding_weights(builder, graph).ok()?,
+        };
+        let mut builder = builder
+            .with_logger(placement.logger())
+            .ok()?
+            .with_log_level(LogLevel::Verbose)
+            .ok()?
+            .with_log_verbosity(1)
+            .ok()?;
+        match file {
+            None => builder.commit_from_file(graph).ok()?,
+            Some(file) => builder.commit_from_memory(file).ok()?,
+        };
+        placement.told()
+    }
+
+    /// Has sessions of `builder` find weights beside `graph`.
+    fn finding_weights(
+        &self,
+        builder: SessionBuilder,
+        graph: &Path,
+    ) -> Result<SessionBuilder, RuntimeError> {
         let refused = |source: BoxError| RuntimeError::Setting {
             what: "the folder of the weights".into(),
             source,
         };
         let folder = graph.parent().and_then(Path::to_str);
         let folder = folder.ok_or_else(|| refused("its path is not UTF-8".into()))?;
-        self.builder()?
+        builder
             .with_config_entry("session.model_external_initializers_file_folder_path", folder)
             .map_err(|error| refused(error.message().into()))
     }
@@ -205,14 +220,26 @@ impl OnnxRuntime {
         file: Option<&[u8]>,
         shrinks: bool,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
-        let failed = |error: ort::Error| RuntimeError::Load {
-            graph: graph.to_owned(),
-            engine: self.name(),
-            source: said(error),
+        let failed = |error: ort::Error| {
+            let nodes = error.message().contains(REFUSAL).then(|| self.nodes_on_cpu(graph, file));
+            match nodes.flatten() {
+                Some(nodes) => {
+                    let (graph, provider) = (graph.to_owned(), self.provider);
+                    RuntimeError::Nodes { graph, provider, nodes }
+                }
+                None => RuntimeError::Load {
+                    graph: graph.to_owned(),
+                    engine: self.name(),
+                    source: said(error),
+                },
+            }
         };
         let session = match file {
             None => self.builder()?.commit_from_file(graph).map_err(failed)?,
-            Some(file) => self.beside(graph)?.commit_from_memory(file).map_err(failed)?,
+            Some(file) => self
+                .finding_weights(self.builder()?, graph)?
+                .commit_from_memory(file)
+                .map_err(failed)?,
         };
         let inputs = session.inputs().iter().map(info).collect();
         let declared: Vec<_> = session.outputs().iter().map(info).collect();
@@ -232,67 +259,15 @@ impl OnnxRuntime {
 
     /// Moves a tensor to where the sessions compute; on the CPU it is there already.
     pub(super) fn to_device(&self, tensor: DynTensor) -> Result<DynTensor, ort::Error> {
-        if self.provider == Provider::Cpu { Ok(tensor) } else { tensor.to(self.device(), 0) }
+        if self.provider.is_on_host() { Ok(tensor) } else { tensor.to(self.device(), 0) }
     }
 
     /// The memory that the provider computes in.
     fn device(&self) -> AllocationDevice<'static> {
         match self.provider {
-            Provider::Cpu => AllocationDevice::CPU,
+            Provider::Cpu | Provider::Plugin(_) => AllocationDevice::CPU,
             Provider::Cuda | Provider::TensorRt => AllocationDevice::CUDA,
         }
-    }
-}
-
-fn load(candidate: &Candidate, threads: usize) -> Result<Loaded, RuntimeError> {
-    let library = candidate.path.clone();
-    let failed = |reason: String| RuntimeError::Library {
-        path: library.clone(),
-        reason,
-        mend: "run scripts/setup-ort, or set ORT_DYLIB_PATH to another library".into(),
-    };
-    let environment = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
-    let pool = GlobalThreadPoolOptions::default()
-        .with_intra_threads(threads)
-        .map_err(|error| failed(format!("it refuses {threads} threads: {error}")))?;
-    let environment = environment
-        .with_name("hydit")
-        .with_telemetry(false)
-        // One pool for all graphs: they run in turn, and each own pool would spin against the
-        // others.
-        .with_global_thread_pool(pool)
-        .build()
-        .map_err(|error| failed(error.to_string()))?;
-    if std::env::var_os("ORT_LOG").is_none() {
-        // What it logs as an error it also returns as one.
-        environment.set_log_level(LogLevel::Fatal);
-    }
-    let version = candidate.version.clone().unwrap_or_else(|| "1".into());
-    Ok(Loaded { library: candidate.path.clone(), version, environment, threads })
-}
-
-/// Why the library that `ORT_DYLIB_PATH` names is refused.
-fn refusal(candidate: &Candidate, provider: Provider) -> RuntimeError {
-    let reason = match &candidate.verdict {
-        Verdict::TooOld => format!(
-            "it is version {}, and 1.{OLDEST_MINOR} or newer is needed",
-            candidate.version.as_deref().unwrap_or("unknown")
-        ),
-        Verdict::NoProvider(library) => {
-            let reason =
-                format!("there is no {library} beside {} (a CPU build)", candidate.path.display());
-            return RuntimeError::Provider { provider, reason, mend: provider.mend().into() };
-        }
-        Verdict::Unloadable(reason) => format!("it {reason}"),
-        Verdict::Usable | Verdict::NotTried => "it was not tried".into(),
-    };
-    debug_assert_eq!(candidate.place, Place::Variable);
-    RuntimeError::Library {
-        path: candidate.path.clone(),
-        reason,
-        mend: "ORT_DYLIB_PATH names it: set it to a newer libonnxruntime, \
-               or unset it and run scripts/setup-ort"
-            .into(),
     }
 }
 

@@ -125,7 +125,8 @@ pub(super) fn python_folders(prefix: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn entries(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// What a folder has whose name is `wanted`, by name; nothing of a folder that cannot be read.
+pub(super) fn entries(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(read) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = read
         .flatten()

@@ -1,28 +1,15 @@
-//! Where ONNX Runtime computes: on the CPU, or on an NVIDIA GPU through CUDA or TensorRT.
+//! Where ONNX Runtime computes: on the CPU, on an NVIDIA GPU through CUDA or TensorRT, or wherever a
+//! plugin does.
 
-use std::path::Path;
+use std::{fmt, path::Path, str::FromStr};
 
 use ort::ep::ExecutionProviderDispatch;
 
-use super::RuntimeError;
-use crate::util::{UnknownName, error_chain};
+use super::{Plugin, PluginOptions, RuntimeError};
+use crate::util::error_chain;
 
 /// An execution provider of ONNX Runtime.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumMessage,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[strum(serialize_all = "lowercase")]
-#[strum(parse_err_ty = UnknownName, parse_err_fn = unknown)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Provider {
     /// The CPU.
     #[default]
@@ -32,25 +19,75 @@ pub enum Provider {
     /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
     /// what TensorRT does not.
     TensorRt,
+    /// Whatever a library of its own takes, which ONNX Runtime loads beside itself.
+    Plugin(Plugin),
 }
 
-fn unknown(name: &str) -> UnknownName {
-    UnknownName::of::<Provider>("provider", name)
+/// A text that names no provider, and what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoProvider(String);
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Provider::Cpu => f.write_str("cpu"),
+            Provider::Cuda => f.write_str("cuda"),
+            Provider::TensorRt => f.write_str("tensorrt"),
+            Provider::Plugin(plugin) => plugin.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = NoProvider;
+
+    /// A name that hydit does not know is that of a plugin, whose library must be given.
+    fn from_str(text: &str) -> Result<Provider, NoProvider> {
+        match text {
+            "cpu" => Ok(Provider::Cpu),
+            "cuda" => Ok(Provider::Cuda),
+            "tensorrt" => Ok(Provider::TensorRt),
+            name => Plugin::named(name).map(Provider::Plugin).map_err(NoProvider),
+        }
+    }
 }
 
 impl Provider {
-    /// The library that must lie beside libonnxruntime for this provider; none for the CPU.
+    /// Whether tensors lie in the host's memory: a plugin is given them there, and brings its outputs
+    /// there, wherever it computes.
+    pub fn is_on_host(self) -> bool {
+        matches!(self, Provider::Cpu | Provider::Plugin(_))
+    }
+
+    /// Checks that `options`, which are for plugins, are given to one.
+    pub(super) fn check(self, options: &PluginOptions) -> Result<(), RuntimeError> {
+        if matches!(self, Provider::Plugin(_)) || *options == PluginOptions::default() {
+            return Ok(());
+        }
+        Err(RuntimeError::Provider {
+            provider: self,
+            reason: "it is no plugin, and has no library, options and device of its own".into(),
+            mend: "leave out --ep-library, --ep-option and --ep-device, or name a plugin, such as \
+                   --provider openvino"
+                .into(),
+        })
+    }
+
+    /// The library that must lie beside libonnxruntime for this provider; none for the CPU and for
+    /// plugins.
     pub fn library(self) -> Option<&'static str> {
         match self {
-            Provider::Cpu => None,
+            Provider::Cpu | Provider::Plugin(_) => None,
             Provider::Cuda => Some("libonnxruntime_providers_cuda.so"),
             Provider::TensorRt => Some("libonnxruntime_providers_tensorrt.so"),
         }
     }
 
     /// What to do when this provider is not available.
-    pub fn mend(self) -> &'static str {
-        match self {
+    pub fn mend(self) -> String {
+        let text = match self {
+            Provider::Plugin(plugin) => return plugin.mend(),
             Provider::Cpu => "run scripts/setup-ort",
             Provider::Cuda => {
                 "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
@@ -58,10 +95,12 @@ impl Provider {
                  or leave out --provider"
             }
             Provider::TensorRt => {
-                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
-                 and TensorRT 10, and put their libraries on LD_LIBRARY_PATH; or use --provider cuda"
+                "install the GPU build and the TensorRT that it links, 10 and not 11, `pip install \
+                 'onnxruntime-gpu[cuda,cudnn]==1.31.1' 'tensorrt-cu13<11'` in .venv, and put their \
+                 libraries on LD_LIBRARY_PATH (CUDA 13); or use --provider cuda"
             }
-        }
+        };
+        text.to_string()
     }
 
     /// The registrations for a session, most wanted first. TensorRT is asked for no precision: only
@@ -80,7 +119,7 @@ impl Provider {
         engines: Option<&Path>,
     ) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         match self {
-            Provider::Cpu => Ok(Vec::new()),
+            Provider::Cpu | Provider::Plugin(_) => Ok(Vec::new()),
             #[cfg(feature = "cuda")]
             Provider::Cuda => Ok(vec![cuda()]),
             #[cfg(all(feature = "cuda", feature = "tensorrt"))]
@@ -122,15 +161,16 @@ impl Provider {
                 }
             }
         };
-        let mend = self.mend_of(&reason).into();
+        let mend = self.mend_of(&reason);
         RuntimeError::Provider { provider: self, reason, mend }
     }
 
     /// As [`mend`](Provider::mend); another where the driver is missing, which pip cannot install.
-    fn mend_of(self, reason: &str) -> &'static str {
+    pub(super) fn mend_of(self, reason: &str) -> String {
         if reason.contains("libcuda.so") {
             "libcuda.so comes with NVIDIA's driver: install it, on a machine with an NVIDIA GPU; \
              or leave out --provider"
+                .to_string()
         } else {
             self.mend()
         }
@@ -160,11 +200,13 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
+        let plugins = Plugin::known().map(Provider::Plugin);
+        for provider in
+            [Provider::Cpu, Provider::Cuda, Provider::TensorRt].into_iter().chain(plugins)
+        {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }
-        let refused = "gpu".parse::<Provider>().expect_err("a refusal");
-        assert!(refused.to_string().contains("cpu, cuda, tensorrt"));
+        assert!("".parse::<Provider>().is_err() && "../gpu".parse::<Provider>().is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 pub use number::whole;
-pub use run::run;
+pub use run::{WrongArguments, run};
 pub use text::{in_a_line, is_obeyed, plain};
 
 /// Why standard output cannot be written.

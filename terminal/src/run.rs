@@ -15,6 +15,11 @@ const CLOSED: u8 = 128 + 13;
 /// Most characters of a line of an error.
 const MOST: usize = 2000;
 
+/// What the arguments ask for and cannot be had, with the exit code of wrong arguments.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongArguments(pub String);
+
 /// Runs `command` on the arguments of the process. An error is printed with its causes, and the
 /// exit code tells of it: 2 of wrong arguments, 1 of any other.
 pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode {
@@ -33,7 +38,7 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
     let lines = format!("error: {error:#}");
     let lines: Vec<String> = lines.lines().map(|line| text::in_a_line(line, MOST)).collect();
     note(lines.join("\n"));
-    ExitCode::FAILURE
+    if error.is::<WrongArguments>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// The arguments.

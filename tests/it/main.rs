@@ -25,6 +25,7 @@ mod noise;
 mod parity;
 mod pictures;
 mod pipeline;
+mod plugin;
 mod policies;
 mod precision;
 mod range;

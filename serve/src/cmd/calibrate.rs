@@ -8,7 +8,6 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::{Schedule, Schedules, calibration_file};
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::pipeline::cost::StepCosts;
-use hydit::runtime::Backend;
 use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
@@ -16,6 +15,7 @@ use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags, LoraFlags};
 use super::progress::Turns;
 use super::prompts;
+use crate::engine;
 
 /// The ending of the file of what was found so far.
 const PARTIAL: &str = "partial.json";
@@ -67,7 +67,7 @@ impl Calibrate {
             (folder.path().join(PARTIAL), Some(folder))
         };
 
-        let backend = Backend::open(&self.engine.options()?)?;
+        let backend = engine::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let mut bar = None;

@@ -3,11 +3,20 @@
 use anyhow::Result;
 use clap::Args;
 use hydit::runtime::library::{Places, Verdict};
-use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit::runtime::{Backend, BackendChoice, Plugin, Provider, RuntimeOptions};
 use hydit_terminal::say;
 
+use crate::engine::{self, PluginFlags};
+
+/// A plugin that is neither beside the program nor where pip puts it is shown too, with --ep-library.
 #[derive(Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    #[command(flatten)]
+    plugin: PluginFlags,
+    /// The plugin whose library --ep-library names.
+    #[arg(long, value_parser = engine::provider)]
+    provider: Option<Provider>,
+}
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
@@ -31,22 +40,34 @@ impl Doctor {
         }
 
         say("\nengines")?;
-        for (name, backend, provider) in [
-            ("ort, cpu", BackendChoice::Ort, Provider::Cpu),
-            ("ort, cuda", BackendChoice::Ort, Provider::Cuda),
-            ("ort, tensorrt", BackendChoice::Ort, Provider::TensorRt),
-            ("tract", BackendChoice::Tract, Provider::Cpu),
-        ] {
-            let options = RuntimeOptions { backend, provider, ..Default::default() };
-            match Backend::open(&options) {
-                Ok(backend) => say(format_args!("  + {name:14} {}", backend.describe()))?,
-                Err(error) => {
-                    let reason = error.to_string().replace('\n', "\n    ");
-                    say(format_args!("  - {name:14} {reason}"))?;
-                }
-            }
+        let built_in = [Provider::Cpu, Provider::Cuda, Provider::TensorRt].into_iter();
+        let mut providers: Vec<Provider> =
+            built_in.chain(Plugin::known().map(Provider::Plugin)).collect();
+        providers.extend(self.provider.filter(|provider| !providers.contains(provider)));
+        for provider in providers {
+            let plugin = match self.provider {
+                Some(asked) if asked == provider => self.plugin.options(),
+                _ => Default::default(),
+            };
+            let backend = BackendChoice::Ort;
+            let options = RuntimeOptions { backend, provider, plugin, ..Default::default() };
+            show(&format!("ort, {provider}"), &options)?;
         }
+        let backend = BackendChoice::Tract;
+        show("tract", &RuntimeOptions { backend, ..Default::default() })?;
         let auto = Backend::open(&RuntimeOptions::default())?;
         Ok(say(format_args!("\n--backend auto takes {}", auto.describe()))?)
     }
+}
+
+/// Prints whether the engine of `options` opens, and why not.
+fn show(name: &str, options: &RuntimeOptions) -> Result<()> {
+    match engine::open(options) {
+        Ok(backend) => say(format_args!("  + {name:17} {}", backend.describe()))?,
+        Err(error) => {
+            let reason = error.to_string().replace('\n', "\n    ");
+            say(format_args!("  - {name:17} {reason}"))?;
+        }
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use hydit::cache::{CLOSE, CachePolicy, GAP, START};
 use hydit::guidance::GuidanceInterval;
 use hydit::lora::LoraChoice;
 use hydit::request::{Parameters, spacing_of};
-use hydit::runtime::{Provider, RuntimeOptions};
+use hydit::runtime::{PluginOptions, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
 use hydit_graphs::Manifest;
 use hydit_terminal::note;
@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use super::init_image::InitFiles;
 use crate::backend::Backend;
 use crate::choice::choice;
+use crate::engine::{PluginFlags, provider};
 use crate::seed;
 use crate::triton::Address;
 
@@ -270,9 +271,12 @@ pub struct EngineFlags {
     /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
     #[arg(long, value_parser = choice::<Backend>(), default_value_t = Backend::Auto)]
     backend: Backend,
-    /// Where ONNX Runtime computes.
-    #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
+    /// Where ONNX Runtime computes: cpu, cuda, tensorrt, or a plugin: openvino, openvino:bf16,
+    /// tensorrt-rtx, webgpu, or another with --ep-library.
+    #[arg(long, value_parser = provider, default_value_t = Provider::Cpu)]
     provider: Provider,
+    #[command(flatten)]
+    plugin: PluginFlags,
     /// Threads of ONNX Runtime; all physical cores if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -287,14 +291,15 @@ impl EngineFlags {
     /// # Errors
     /// Tritons shall draw, and not an engine in this program.
     pub fn options(&self) -> Result<RuntimeOptions> {
-        let EngineFlags { backend, provider, threads, low_memory } = *self;
+        let EngineFlags { backend, provider, threads, low_memory, .. } = *self;
+        let plugin = self.plugin.options();
         let Some(backend) = backend.engine() else {
             bail!(
                 "--backend triton: Triton draws whole pictures and tells nothing of their steps; only \
                  generate and serve take it"
             );
         };
-        Ok(RuntimeOptions { backend, provider, threads, low_memory, engines: None })
+        Ok(RuntimeOptions { backend, provider, plugin, threads, low_memory, engines: None })
     }
 }
 
@@ -313,7 +318,7 @@ impl TritonFlags {
     /// # Errors
     /// When flags are given that go together with another backend only.
     pub fn addresses(&self, engine: &EngineFlags) -> Result<Option<&[Address]>> {
-        let EngineFlags { backend, provider, threads, low_memory } = *engine;
+        let EngineFlags { backend, provider, threads, low_memory, .. } = *engine;
         match (backend, self.triton.is_empty()) {
             (Backend::Triton, true) => {
                 bail!("--backend triton: name a Triton, by --triton grpc://HOST:8001")
@@ -321,6 +326,7 @@ impl TritonFlags {
             (Backend::Triton, false) => {
                 let local = [
                     ("--provider", provider != Provider::Cpu),
+                    ("--ep-*", engine.plugin.options() != PluginOptions::default()),
                     ("--threads", threads.is_some()),
                     ("--low-memory", low_memory),
                 ];

@@ -15,6 +15,7 @@ mod generate;
 mod image_prompt;
 mod info;
 mod init_image;
+mod look;
 mod markdown;
 mod plan;
 mod progress;
@@ -27,8 +28,10 @@ mod verify;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
+use hydit::runtime::RuntimeError;
+use hydit_terminal::WrongArguments;
 
 /// Hunyuan-DiT text-to-image with Skip-Cache, on ONNX Runtime or tract.
 #[derive(Parser)]
@@ -58,12 +61,27 @@ enum Command {
     Verify(verify::Verify),
     /// Show which engines this machine has.
     Doctor(doctor::Doctor),
+    #[command(name = crate::engine::LOOK, hide = true)]
+    Look(look::Look),
 }
 
 /// Runs the program on the arguments of the process: what `main` does.
 pub fn run() -> ExitCode {
     let started = Instant::now();
-    hydit_terminal::run(|cli: Cli| cli.command.run(started))
+    hydit_terminal::run(|cli: Cli| cli.command.run(started).map_err(refused))
+}
+
+/// The same error, as one of the arguments where they name a provider that this machine has not or
+/// that cannot run the model.
+fn refused(error: Error) -> Error {
+    let of_provider = error.chain().any(|cause| {
+        let runtime = match cause.downcast_ref::<hydit::Error>() {
+            Some(hydit::Error::Runtime(runtime)) => Some(runtime),
+            _ => cause.downcast_ref(),
+        };
+        matches!(runtime, Some(RuntimeError::Provider { .. } | RuntimeError::Nodes { .. }))
+    });
+    if of_provider { WrongArguments(format!("{error:#}")).into() } else { error }
 }
 
 impl Command {
@@ -78,6 +96,29 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Look(command) => command.run(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hydit::runtime::Provider;
+
+    use super::*;
+
+    #[test]
+    fn a_provider_that_cannot_be_used_is_a_wrong_argument() {
+        let provider = Provider::Cuda;
+        let nodes =
+            || RuntimeError::Nodes { graph: "a.onnx".into(), provider, nodes: "Det `a`".into() };
+        let within = Error::new(hydit::Error::Runtime(nodes())).context("the model x");
+        for error in [Error::new(nodes()), within] {
+            let said = format!("{error:#}");
+            let refused = refused(error);
+            assert!(refused.is::<WrongArguments>(), "{said}");
+            assert_eq!(refused.to_string(), said);
+        }
+        assert!(!refused(Error::new(RuntimeError::Stopped)).is::<WrongArguments>());
     }
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
+use hydit::runtime::Provider;
 use hydit_input::file;
 use hydit_terminal::note;
 use tracing::info;
 
+use crate::engine;
 use crate::server::settings::Flags;
 use crate::server::{leave, log, run};
 
@@ -37,6 +39,9 @@ impl Serve {
         log::start(settings.log, &settings.log_level).map_err(Error::msg)?;
         for setting in told {
             info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
+        }
+        if let Provider::Plugin(_) = settings.runtime.provider {
+            engine::open(&settings.runtime)?; // it is refused before anything listens
         }
         let code = match run(settings) {
             Ok(()) => 0,

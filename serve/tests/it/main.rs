@@ -9,6 +9,7 @@ mod hostile;
 mod image_prompt;
 mod init_image;
 mod outputs;
+mod plugin;
 mod printing;
 mod program;
 mod server;

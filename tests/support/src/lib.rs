@@ -4,6 +4,7 @@ pub mod emoji;
 pub mod hostile;
 pub mod loud;
 pub mod made_up;
+pub mod plugin;
 pub mod process;
 pub mod protobuf;
 

@@ -25,6 +25,7 @@ use super::control::ControlFlags;
 use super::files::{Output, tell};
 use super::flags::{ImageFlags, LoraFlags};
 use crate::choice::choice;
+use crate::engine::{PluginFlags, provider};
 
 #[derive(Args)]
 pub struct Bench {
@@ -57,9 +58,11 @@ pub struct Bench {
     /// Engine, as for generate; several are measured beside each other.
     #[arg(long, value_parser = choice::<BackendChoice>(), default_values_t = [BackendChoice::Auto])]
     backend: Vec<BackendChoice>,
-    /// Where ONNX Runtime computes; several are measured beside each other.
-    #[arg(long, value_parser = choice::<Provider>(), default_values_t = [Provider::Cpu])]
+    /// Where ONNX Runtime computes, as for generate; several are measured beside each other.
+    #[arg(long, value_parser = provider, default_values_t = [Provider::Cpu])]
     provider: Vec<Provider>,
+    #[command(flatten)]
+    plugin: PluginFlags,
     /// Threads of ONNX Runtime, all physical cores if not given; several are measured beside each
     /// other.
     #[arg(long, value_name = "N")]
@@ -129,6 +132,8 @@ impl Bench {
         } else {
             self.threads.iter().copied().map(Some).collect()
         };
+        let has_plugin =
+            self.provider.iter().any(|provider| matches!(provider, Provider::Plugin(_)));
         let mut engines = Vec::new();
         for &backend in &self.backend {
             for &provider in &self.provider {
@@ -136,6 +141,11 @@ impl Bench {
                     engines.push(RuntimeOptions {
                         backend,
                         provider,
+                        plugin: if has_plugin {
+                            self.plugin.options_beside(provider)
+                        } else {
+                            self.plugin.options()
+                        },
                         threads,
                         ..RuntimeOptions::default()
                     });

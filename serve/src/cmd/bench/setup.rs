@@ -9,7 +9,7 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::pipeline::batch::rows_together;
 use hydit::pipeline::cost::sizes;
-use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
+use hydit::runtime::{BackendChoice, Provider, RuntimeOptions};
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Pipeline, Request};
 use hydit_graphs::manifest::GraphEntry;
@@ -17,6 +17,7 @@ use hydit_graphs::{Manifest, Sizes};
 
 use crate::cmd::control::ControlChoice;
 use crate::cmd::flags::{LoraFlags, flags_of};
+use crate::engine::{self, provider_flags};
 
 /// A model on an engine, with the request that its variants share.
 pub struct Setup {
@@ -40,7 +41,7 @@ pub fn check_engines(engines: &[RuntimeOptions]) -> Result<()> {
         engines.iter().partition(|options| options.provider == Provider::Cpu);
     let mut of_tract = Vec::new();
     for options in gpu.into_iter().chain(cpu) {
-        if Backend::open(options)?.ort_provider().is_none() {
+        if engine::open(options)?.ort_provider().is_none() {
             of_tract.push(options.threads);
         }
     }
@@ -62,7 +63,7 @@ impl Setup {
         request: impl FnOnce(&Manifest) -> Result<Request>,
     ) -> Result<Setup> {
         let artifacts = Artifacts::open(model)?.with_loras(loras.lora_dir.as_deref())?;
-        let backend = Backend::open(options)?;
+        let backend = engine::open(options)?;
         artifacts.check_engine(&backend)?;
         artifacts.check_code()?;
         let name = || model.display().to_string();
@@ -95,7 +96,7 @@ impl Setup {
 
     /// Loads the model.
     pub fn load(&self) -> Result<Pipeline> {
-        let backend = Backend::open(&self.options)?;
+        let backend = engine::open(&self.options)?;
         Ok(Pipeline::load(&self.artifacts.path, backend)?)
     }
 
@@ -161,7 +162,6 @@ impl Setup {
         add("--model", path(&self.artifacts.path));
         add("--output", path(output));
         add("--backend", options.backend.to_string().into());
-        add("--provider", options.provider.to_string().into());
         for lora in &request.loras {
             add("--lora", format!("{}:{}", lora.name, lora.weight).into());
         }
@@ -176,6 +176,7 @@ impl Setup {
         if let Some(threads) = options.threads {
             add("--threads", threads.to_string().into());
         }
+        flags.extend(provider_flags(options));
         flags
     }
 }

@@ -14,7 +14,6 @@ use hydit::artifacts::Artifacts;
 use hydit::eval::machine::peak_memory;
 use hydit::image::{Image, Texts};
 use hydit::request::Parameters;
-use hydit::runtime::Backend;
 use hydit::timing::Stage;
 use hydit::{CheckedRequest, Generated, Pipeline, Request};
 use hydit_terminal::note;
@@ -29,6 +28,7 @@ use super::image_prompt::ImagePromptFlags;
 use super::init_image::InitFlags;
 use super::progress::Progress;
 use super::prompts;
+use crate::engine;
 
 #[derive(Args)]
 pub struct Generate {
@@ -88,7 +88,7 @@ impl Generate {
         if let Some(addresses) = tritons {
             return self.draw_by(addresses, artifacts, &request, &pictures);
         }
-        let backend = Backend::open(&self.engine.options()?)?;
+        let backend = engine::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let uncached =

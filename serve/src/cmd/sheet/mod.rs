@@ -23,7 +23,6 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::eval::{Contender, Trial};
 use hydit::image::encode_png;
-use hydit::runtime::Backend;
 use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
@@ -37,6 +36,7 @@ use super::calibrated::tell_differences;
 use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags, LoraFlags};
 use super::prompts;
+use crate::engine;
 
 #[derive(Args)]
 pub struct Sheet {
@@ -140,7 +140,7 @@ impl Sheet {
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
-        let backend = Backend::open(&self.engine.options()?)?;
+        let backend = engine::open(&self.engine.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let mut pipeline = Pipeline::open(artifacts, backend)?;
         let (samples, shown) =

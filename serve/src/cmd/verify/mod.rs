@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::choice::choice;
+use crate::engine::{self, PluginFlags, provider};
 use anyhow::{Result, bail};
 use clap::Args;
 use finite::CheckFinite;
@@ -24,9 +25,12 @@ pub struct Verify {
     /// Engines: two compared with each other (auto), or one alone.
     #[arg(long, value_parser = choice::<BackendChoice>(), default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
-    /// Where ONNX Runtime computes. With auto the cpu is compared with tract, a GPU with the cpu.
-    #[arg(long, value_parser = choice::<Provider>(), default_value_t = Provider::Cpu)]
+    /// Where ONNX Runtime computes, as for generate. With auto the cpu is compared with tract, any
+    /// other with the cpu.
+    #[arg(long, value_parser = provider, default_value_t = Provider::Cpu)]
     provider: Provider,
+    #[command(flatten)]
+    plugin: PluginFlags,
     #[command(flatten)]
     finite: CheckFinite,
 }
@@ -39,8 +43,9 @@ impl Verify {
                 (BackendChoice::Auto, Provider::Cpu) => CheckFinite::choice(&artifacts),
                 (backend, _) => backend,
             };
-            let options = RuntimeOptions { backend, provider: self.provider, ..Default::default() };
-            return self.finite.run(artifacts, Backend::open(&options)?);
+            let (provider, plugin) = (self.provider, self.plugin.options());
+            let options = RuntimeOptions { backend, provider, plugin, ..Default::default() };
+            return self.finite.run(artifacts, engine::open(&options)?);
         }
         check_files(&artifacts)?;
         tokenizers(&artifacts)?;
@@ -69,7 +74,11 @@ impl Verify {
         let asked = choices
             .into_iter()
             .map(|(backend, provider)| {
-                Backend::open(&RuntimeOptions { backend, provider, ..Default::default() })
+                let plugin = match self.provider {
+                    Provider::Plugin(_) => self.plugin.options_beside(provider),
+                    _ => self.plugin.options(),
+                };
+                engine::open(&RuntimeOptions { backend, provider, plugin, ..Default::default() })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let none_fits = asked.iter().all(|engine| artifacts.check_engine(engine).is_err());

@@ -6,12 +6,13 @@ use hydit::artifacts::Artifacts;
 use hydit::error::Result;
 use hydit::pipeline::cost::sizes;
 use hydit::pipeline::preview::{Colours, squares};
-use hydit::runtime::{Backend, RuntimeOptions};
+use hydit::runtime::RuntimeOptions;
 use hydit::sampler::SamplerKind;
 use hydit::{Pipeline, Request};
 
 use super::shared::Shared;
 use super::watchdog::Watchdog;
+use crate::engine;
 use crate::server::metrics;
 
 /// Steps of the picture that warms a model up: one that refreshes and one that reuses.
@@ -86,7 +87,7 @@ impl Models {
         let start = std::time::Instant::now();
         let runtime = &self.shared.options.runtime;
         let engines = runtime.engines.as_ref().map(|folder| folder.join(&artifacts.hash));
-        let backend = Backend::open(&RuntimeOptions { engines, ..runtime.clone() })?;
+        let backend = engine::open(&RuntimeOptions { engines, ..runtime.clone() })?;
         let engine = backend.describe();
         let bytes = size(&artifacts);
         let mut pipeline = Pipeline::open(artifacts, backend)?;

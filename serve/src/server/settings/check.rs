@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, Uri};
 use hydit::cache::CachePolicy;
-use hydit::runtime::{Provider, RuntimeOptions};
+use hydit::runtime::{PluginOptions, Provider, RuntimeOptions};
 
 use super::keys;
 use super::options::Options;
 use super::resolved::{Connections, Keep, Limits, Settings};
 use crate::backend::Backend;
+use crate::engine;
 use crate::server::log;
 use crate::triton::Address;
 
@@ -41,7 +42,17 @@ impl Options {
             tritons: tritons(self.backend, &self.triton)?,
             runtime: RuntimeOptions {
                 backend: self.backend.engine().unwrap_or_default(),
-                provider: self.provider,
+                provider: engine::provider(&self.provider).map_err(|why| ("provider", why))?,
+                plugin: PluginOptions {
+                    library: self.ep_library,
+                    options: self
+                        .ep_option
+                        .iter()
+                        .map(|text| engine::key_value(text))
+                        .collect::<Result<_, _>>()
+                        .map_err(|why| ("ep_option", why))?,
+                    device: self.ep_device,
+                },
                 threads: self.threads,
                 // A server keeps what it has loaded: --max-memory is its bound.
                 low_memory: false,

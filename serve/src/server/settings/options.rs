@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, PathBufValueParser, Resettable, TypedValueParser};
 use clap::{ArgAction, Args, FromArgMatches};
-use hydit::runtime::{Provider, physical_cores};
+use hydit::runtime::physical_cores;
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
@@ -68,10 +68,26 @@ pub struct Options {
     /// such as `grpc://gpu-1:8001`. A name with several addresses is several hosts. Repeatable.
     #[arg(long, env = "HYDIT_TRITON", value_name = "grpc://HOST:PORT", value_delimiter = ',')]
     pub triton: Vec<String>,
-    /// Where ONNX Runtime computes.
-    #[arg(long, env = "HYDIT_PROVIDER", value_parser = choice::<Provider>(), default_value = "cpu")]
-    #[serde(with = "crate::choice")]
-    pub provider: Provider,
+    /// Where ONNX Runtime computes: cpu, cuda, tensorrt, or a plugin: openvino, openvino:bf16,
+    /// tensorrt-rtx, webgpu, or another with --ep-library.
+    #[arg(long, env = "HYDIT_PROVIDER", default_value = "cpu")]
+    pub provider: String,
+    /// Library of the plugin that --provider names, if it is neither beside the program nor where pip
+    /// puts it.
+    #[arg(
+        long,
+        env = "HYDIT_EP_LIBRARY",
+        value_parser = PathBufValueParser::new().try_map(utf8),
+        value_name = "PATH"
+    )]
+    pub ep_library: Option<PathBuf>,
+    /// Option of the plugin, by its own name. Repeatable; the variable has one.
+    #[arg(long, env = "HYDIT_EP_OPTION", value_name = "KEY=VALUE")]
+    pub ep_option: Vec<String>,
+    /// Device of the plugin, as hydit-serve doctor lists them: cpu, gpu, npu, or gpu:1 for the second;
+    /// its only one if not given.
+    #[arg(long, env = "HYDIT_EP_DEVICE", value_name = "DEVICE")]
+    pub ep_device: Option<String>,
     /// Threads of ONNX Runtime, shared out among the workers; all physical cores if not given.
     #[arg(long, env = "HYDIT_THREADS", value_name = "N")]
     pub threads: Option<usize>,
