@@ -92,6 +92,15 @@ export async function hostile() {
     await page.waitForSelector("#trouble .trouble, .wrong:visible");
     await unharmed(page, `names and errors: ${text}`);
   }
+  const presets = strings.map((name) => ({ name, settings: { prompt: name, sampler: name, spacing: name, cache: name, size: name, lora: [{ name, weight: name }] } }));
+  await page.route("**/v1/presets", (route) => route.fulfill({ json: { data: presets } }));
+  const grid = { axes: [{ name: "cache", values: strings }], ids: strings.map(() => null) };
+  await page.evaluate((grid) => localStorage.setItem("hydit-grid", JSON.stringify(grid)), grid);
+  await page.goto(home);
+  await page.waitForSelector("body[data-ready]");
+  for (const i of strings.keys()) await page.selectOption("#preset", String(i));
+  await unharmed(page, "presets and a grid");
+  await page.unroute("**/v1/presets");
   await page.unroute("**/v1/jobs");
   await page.unroute("**/v1/capabilities");
   for (const { id } of jobs) await api(`/v1/jobs/${id}`, { method: "DELETE" });

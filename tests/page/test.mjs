@@ -8,7 +8,10 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { api, draw, drawn, end, errorsWereWanted, home, look, open, part, violations } from "./browser.mjs";
+import { archive, grid } from "./grid.mjs";
 import { drop, hostile } from "./hostile.mjs";
+import { images, named } from "./images.mjs";
+import { presets } from "./presets.mjs";
 
 const QUICK = { sampler: "dpmms", steps: 10, cache: "N3" };
 const LONG = { sampler: "ddim", steps: 100, cache: "N6" };
@@ -22,8 +25,11 @@ await part("the page before anything was drawn", async () => {
   await look(page, "empty");
   await page.getByRole("button", { name: "a cat sitting in the snow" }).click();
   assert.equal(await page.inputValue("#prompt"), "a cat sitting in the snow");
-  for (const ask of await page.locator(".ask").all()) await ask.click();
-  assert.equal(await page.locator(".help:visible").count(), await page.locator(".ask").count(), "every field is explained");
+  await page.evaluate(() => document.querySelectorAll("#form details").forEach((one) => (one.open = true)));
+  const asks = await page.locator(".ask:visible").all();
+  for (const ask of asks) await ask.click();
+  assert.ok(asks.length > 10);
+  assert.equal(await page.locator(".help:visible").count(), asks.length, "every field is explained");
   assert.deepEqual(await violations(page), []);
 });
 
@@ -58,7 +64,7 @@ await part("a first picture, its strip and its parameters", async () => {
 
 await part("previews, the queue, cancelling, and coming back in the middle", async () => {
   const page = await open();
-  const [one, two] = [await draw(page, { prompt: "cat one", ...LONG }), await draw(page, { prompt: "cat two", ...LONG })];
+  const [one, two] = [await draw(page, { prompt: "cat one", n: 8, ...LONG }), await draw(page, { prompt: "cat two", n: 1, ...LONG })];
   const three = await draw(page, { prompt: "cat three", ...LONG });
   await page.getByText(/Waiting: \d before it|Next in line/).first().waitFor();
   assert.equal(await page.locator("#orders li").count(), 2, "and the one on the stage");
@@ -257,6 +263,16 @@ await part("the policy chooser: a curve where there is a calibration, else what 
   assert.deepEqual([job.request.cache, (await api(`/v1/jobs/${job.id}`)).core_runs], ["auto:3runs", 3]);
 });
 
+await part("pictures from images: chosen, dropped, pasted, painted over", images);
+
+await part("images beside the prompt and for ControlNets, where the model takes them", named);
+
+await part("presets: saved, used, replaced, exported, imported, deleted", presets);
+
+await part("a grid over two settings, measured and compared", grid);
+
+await part("several pictures as one archive", archive);
+
 await part("LoRAs of a server that has some", async () => {
   const real = await api("/v1/capabilities");
   const page = await open({ ready: false });
@@ -291,9 +307,9 @@ await part("phone width, in both languages and colours", async () => {
     await page.locator(".grid button").first().click();
     await drawn(page);
     assert.ok(await fits(page), "a picture");
-    await page.locator("#settings summary").click();
+    await page.evaluate(() => document.querySelectorAll("#form details").forEach((one) => (one.open = true)));
     assert.ok(await fits(page), "settings");
-    for (const ask of await page.locator(".ask").all()) await ask.click();
+    for (const ask of await page.locator(".ask:visible").all()) await ask.click();
     assert.ok(await fits(page), "sentences");
     assert.deepEqual(await violations(page), []);
     const words = await page.evaluate(() => document.body.innerText);

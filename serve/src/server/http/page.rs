@@ -34,13 +34,17 @@ macro_rules! file {
 }
 
 const INDEX: File = ("/", HTML, include_str!("page/index.html"));
-const FILES: [File; 23] = [
+const FILES: [File; 30] = [
     file!("api.js", SCRIPT),
+    file!("brush.js", SCRIPT),
     file!("compare.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("field.js", SCRIPT),
     file!("form.js", SCRIPT),
     file!("gallery.js", SCRIPT),
+    file!("grid.js", SCRIPT),
     file!("icon.svg", SVG),
+    file!("images.js", SCRIPT),
     file!("jobs.js", SCRIPT),
     file!("keep.js", SCRIPT),
     file!("loras.js", SCRIPT),
@@ -48,16 +52,19 @@ const FILES: [File; 23] = [
     file!("measure.js", SCRIPT),
     file!("orders.js", SCRIPT),
     file!("page.css", CSS),
+    file!("picked.js", SCRIPT),
     file!("pictures.js", SCRIPT),
     file!("plot.js", SCRIPT),
     file!("png.js", SCRIPT),
     file!("policy.js", SCRIPT),
+    file!("presets.js", SCRIPT),
     file!("sizes.js", SCRIPT),
     file!("stage.js", SCRIPT),
     file!("strip.js", SCRIPT),
     file!("words-en.js", SCRIPT),
     file!("words-zh.js", SCRIPT),
     file!("words.js", SCRIPT),
+    file!("zip.js", SCRIPT),
 ];
 
 /// Whether `path` is that of a file of the page.

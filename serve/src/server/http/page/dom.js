@@ -60,6 +60,24 @@ export function confirmed(question, yes) {
   });
 }
 
+/** Asks for a line of text, such as `value`: that, or nothing. */
+export function asked(question, yes, value = "") {
+  return new Promise((resolve) => {
+    const field = h("input", { id: "asked", required: true, maxlength: 64, value, autocomplete: "off" });
+    const dialog = h("dialog", { "aria-labelledby": "asked-label" },
+      h("form", { method: "dialog" }, h("label", { for: "asked", id: "asked-label" }, question), field,
+        h("div", { class: "actions" }, h("button", { value: "", formnovalidate: true, type: "button", onclick: () => dialog.close("") }, t("leave_it")),
+          h("button", { value: "yes", class: "main" }, yes))));
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes" ? field.value.trim() : "");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+    field.select();
+  });
+}
+
 /** Tells listeners of screen readers something. */
 export function news(text) {
   document.getElementById("news").textContent = text;

@@ -1,36 +1,22 @@
 // The form: what the capabilities of the server allow, and nothing else.
 
 import { button, h } from "./dom.js";
+import { field, number } from "./field.js";
+import { Axes } from "./grid.js";
+import { Images } from "./images.js";
 import { draft, keepDraft } from "./keep.js";
 import { Loras } from "./loras.js";
 import { Policy } from "./policy.js";
+import { Presets } from "./presets.js";
 import { Sizes } from "./sizes.js";
-import { t } from "./words.js";
+import { anySeed, t } from "./words.js";
 
 /** Previews of an order, about. */
 const PREVIEWS = 10;
-const SEEDS = 2 ** 32;
-
-/** A seed at random. */
-export const anySeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
-
-/** A labelled control, whose sentence is shown on demand, with room for what is wrong with it. */
-function field(name, control, { id = name, tag = "label" } = {}) {
-  const help = h("p", { id: `${name}-help`, class: "help", hidden: true }, t(`${name}_help`));
-  const wrong = h("p", { id: `${name}-wrong`, class: "wrong", hidden: true });
-  const ask = h("button", { type: "button", class: "ask", "aria-expanded": "false", "aria-controls": help.id,
-    "aria-label": t("help_for", { field: t(name) }), onclick: () => {
-      help.hidden = !help.hidden;
-      ask.setAttribute("aria-expanded", String(!help.hidden));
-    } }, "?");
-  const label = h(tag, tag === "label" ? { for: id } : { id: `${name}-label`, class: "label" }, t(name));
-  return h("div", { class: "field", id: `field-${name}` }, h("div", { class: "head" }, label, ask), help, control, wrong);
-}
 
 const options = (select, names) => select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
-const number = (id, attributes) => h("input", { type: "number", id, required: true, ...attributes });
 
-/** The form of the page. `draw` is called with the fields of an order. */
+/** The form of the page. `draw` is called for an order, `grid` with the settings of a grid. */
 export class Form {
   #capabilities;
   #prompt;
@@ -47,9 +33,11 @@ export class Form {
   #seed;
   #n;
   #loras;
+  #images = new Images();
+  #presets = new Presets(() => this.#settings(), (settings) => this.fill(settings));
   #policy = new Policy(({ sampler, spacing, steps }) => this.#set({ sampler, spacing, steps, cache: "usual" }));
 
-  constructor(element, capabilities, draw) {
+  constructor(element, capabilities, draw, grid) {
     const { limits, models } = capabilities;
     this.#capabilities = capabilities;
     const text = (id, rows) => h("textarea", { id, rows, maxlength: limits.prompt_characters });
@@ -82,7 +70,7 @@ export class Form {
     element.append(field("prompt", this.#prompt),
       h("div", { class: "draw" }, h("button", { id: "draw", class: "main", type: "submit" }, t("draw")),
         h("kbd", { "aria-hidden": "true" }, t("draw_keys"))),
-      settings);
+      this.#presets.element, settings, this.#images.element, new Axes(grid).element);
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       draw();
@@ -112,15 +100,21 @@ export class Form {
     return this.#chosen.samplers.find(({ name }) => name === this.#sampler.value);
   }
 
+  /** Reads what the server keeps for the form. */
+  async start() {
+    await this.#presets.read();
+  }
+
   #settle() {
     const [steps, guidance] = [Number(this.#steps.value), Number(this.#guidance.value)];
     this.#policy.update(this.#chosen, { sampler: this.#sampler.value, spacing: this.#spacing.value, steps, guidance });
-    keepDraft({ ...this.values(), seed: this.#seed.value === "" ? null : Number(this.#seed.value) });
+    keepDraft(this.#settings());
   }
 
   #defaults() {
     const { samplers, defaults, lora_slots } = this.#chosen;
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
+    this.#images.offer(this.#chosen);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
     this.#set({ ...defaults, guidance_interval: null, seed: null, lora: [] });
@@ -181,11 +175,22 @@ export class Form {
       guidance_interval: this.#interval.value === "" ? undefined : this.#interval.value,
       sampler: this.#sampler.value,
       spacing: this.#spacing.value,
-      seed: given(this.#seed) ?? anySeed() % SEEDS,
+      seed: given(this.#seed) ?? anySeed(),
       n: given(this.#n),
       cache: this.#policy.value,
       preview_every: Math.max(1, Math.round((steps ?? 0) / PREVIEWS)),
     };
+  }
+
+  /** The settings as they are written: a seed only if there is one. */
+  #settings() {
+    const { preview_every, ...settings } = this.values();
+    return { ...settings, seed: this.#seed.value === "" ? undefined : settings.seed };
+  }
+
+  /** The fields of an order that have images in them. */
+  images() {
+    return this.#images.value();
   }
 
   /** Shows what is wrong with a field, and goes there. Whether the form has that field. */
@@ -196,7 +201,7 @@ export class Form {
     const wrong = place.querySelector(":scope > .wrong");
     wrong.textContent = words;
     wrong.hidden = false;
-    const control = place.querySelector("input:not([type=range]), textarea, select");
+    const control = place.querySelector("input:not([type=range], [hidden]), textarea, select, .choose");
     control.setAttribute("aria-invalid", "true");
     control.setAttribute("aria-describedby", wrong.id);
     control.focus();

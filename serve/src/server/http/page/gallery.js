@@ -3,7 +3,7 @@
 import { button, h } from "./dom.js";
 import { jobs } from "./jobs.js";
 import { isFavourite } from "./keep.js";
-import { show } from "./pictures.js";
+import { saveAll, show } from "./pictures.js";
 import { t } from "./words.js";
 
 const DAY = 24 * 3600;
@@ -17,6 +17,10 @@ export class Gallery {
     this.#favourites.setAttribute("aria-pressed", String(!this.#only));
     this.#searched();
   } }, `♥ ${t("favourites_only")}`);
+  #chosen = null;
+  #choosing = h("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => this.#select(!this.#chosen) }, t("select"));
+  #zip = button("", () => saveAll([...this.#chosen.values()], (n) => this.#say(`${n} / ${this.#chosen.size}`)).finally(() => this.#say()),
+    { class: "main", hidden: true });
   #count = h("p", { class: "quiet", role: "status" });
   #grid = h("ul", { class: "grid" });
   #more = button(t("more"), () => jobs.more(), { class: "plain" });
@@ -30,7 +34,7 @@ export class Gallery {
     this.#choose = choose;
     const days = Math.floor(keep.seconds / DAY);
     const kept = days > 1 ? t("kept_days", { days }) : t("kept_for", { hours: Math.round(keep.seconds / 3600) });
-    element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites),
+    element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites, this.#choosing, this.#zip),
       this.#count, this.#grid, this.#more, h("p", { class: "quiet" }, kept));
     for (const name of ["job", "gone"]) jobs.addEventListener(name, () => this.show());
     this.show();
@@ -38,6 +42,28 @@ export class Gallery {
 
   get #only() {
     return this.#favourites.getAttribute("aria-pressed") === "true";
+  }
+
+  /** Begins or ends to choose pictures that are saved together. */
+  #select(begin) {
+    this.#chosen = begin ? new Map() : null;
+    this.#choosing.setAttribute("aria-pressed", String(begin));
+    for (const tile of this.#tiles.values()) tile.firstChild[begin ? "setAttribute" : "removeAttribute"]("aria-pressed", "false");
+    this.#say();
+  }
+
+  #say(words) {
+    const n = this.#chosen?.size ?? 0;
+    this.#zip.hidden = n === 0;
+    this.#zip.textContent = words ?? t("zip", { n });
+  }
+
+  #pressed(job, picture, index, { currentTarget }) {
+    if (!this.#chosen) return this.#choose(job.id, index);
+    if (!picture.kept) return;
+    if (!this.#chosen.delete(picture.url)) this.#chosen.set(picture.url, picture);
+    currentTarget.setAttribute("aria-pressed", String(this.#chosen.has(picture.url)));
+    this.#say();
   }
 
   /** What is searched for is searched for in all that the server has. */
@@ -75,7 +101,7 @@ export class Gallery {
     const runs = job.result.hydit.core_runs;
     const tile = h("li", { class: isFavourite(picture.url) ? "favourite" : "" },
       h("button", { type: "button", "aria-label": alt, title: job.request.prompt,
-        onclick: () => this.#choose(job.id, index) },
+        "aria-pressed": this.#chosen ? "false" : null, onclick: (event) => this.#pressed(job, picture, index, event) },
       picture.kept ? image : h("span", { class: "quiet" }, t("not_kept"))),
       runs < job.steps && h("span", { class: "badge", "aria-hidden": "true" }, `${runs}/${job.steps}`));
     if (picture.kept) this.#seen.observe(image);

@@ -58,12 +58,29 @@ class Jobs extends EventTarget {
     data.forEach((job) => this.#put(job));
   }
 
-  /** Orders pictures. */
-  async order(fields) {
-    const job = await order(fields);
+  /** Reads a job that may not be among those that were read, if it is there. */
+  async find(id) {
+    if (this.#all.has(id)) return;
+    const job = await json(`/v1/jobs/${id}`).catch((error) => {
+      if (error.code !== "job_not_found") throw error;
+    });
+    if (job) this.#put(job);
+  }
+
+  /** Orders pictures, perhaps from `images`: fields that the server answers hashes of. */
+  async order(fields, images = null) {
+    const job = await order({ ...fields, ...images });
     this.#put(job);
+    this.get(job.id).images = images;
     this.#follow();
     return job;
+  }
+
+  /** What orders the pictures of a job again; of images that it was made from only this page knows more than hashes. */
+  again({ id, request }) {
+    const made = ["image", "image_prompt"].some((name) => request[name]) || request.control?.length > 0;
+    const images = made ? this.get(id)?.images : {};
+    return images && { ...request, mask: undefined, ...images };
   }
 
   /** Cancels a job that has not ended, or forgets one that has. */
@@ -79,10 +96,10 @@ class Jobs extends EventTarget {
   /** The job that draws the same without the cache, if there is one. */
   twin({ request }) {
     const same = ["model", "prompt", "negative_prompt", "size", "n", "seed", "steps", "guidance", "guidance_rescale",
-      "guidance_interval", "sampler", "spacing", "image", "mask", "strength"];
+      "guidance_interval", "sampler", "spacing", "image", "mask", "strength", "image_prompt", "image_prompt_weight"];
     const fits = ({ job }) => job.request.cache === "off" && job.request.output_format === "png"
       && same.every((name) => job.request[name] === request[name])
-      && JSON.stringify(job.request.lora) === JSON.stringify(request.lora)
+      && ["lora", "control"].every((name) => JSON.stringify(job.request[name]) === JSON.stringify(request[name]))
       && (isLive(job) || job.result?.pictures.every((picture) => picture.kept));
     return this.list().find(fits)?.job;
   }

@@ -1,4 +1,4 @@
-// What this browser keeps: the key, favourites, the language; until the tab is closed, what is written in the form.
+// What this browser keeps: the key, favourites, the language, the last grid; until the tab is closed, what is written in the form.
 
 const PREFIX = "hydit-";
 
@@ -45,6 +45,18 @@ export const draft = () => read(session, "draft", null);
 
 /** Keeps what is written in the form. */
 export const keepDraft = (values) => write(session, "draft", values);
+
+/** The grid that was drawn last: its settings, their values, the ids of its orders. */
+export function grid() {
+  const known = read(local, "grid", null);
+  const right = Array.isArray(known?.ids) && Array.isArray(known.axes) && [1, 2].includes(known.axes.length)
+    && known.axes.every((axis) => typeof axis?.name === "string" && Array.isArray(axis.values))
+    && known.ids.length === known.axes.reduce((product, { values }) => product * values.length, 1);
+  return right ? known : null;
+}
+
+/** Keeps the grid, or forgets it. */
+export const keepGrid = (grid) => write(local, "grid", grid);
 
 const listed = read(local, "favourites", []);
 const favourites = new Set(Array.isArray(listed) ? listed.filter((path) => typeof path === "string") : []);

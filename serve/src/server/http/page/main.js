@@ -4,6 +4,7 @@ import { Problem, json, keyGiven } from "./api.js";
 import { news, trouble, untroubled } from "./dom.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
+import { Grid } from "./grid.js";
 import { isLive, jobs } from "./jobs.js";
 import { apiKey, keepApiKey } from "./keep.js";
 import { Orders } from "./orders.js";
@@ -21,12 +22,13 @@ at("language").addEventListener("click", switchLanguage);
 let form;
 let gallery;
 let orders;
+let grid;
 
 /** Orders pictures and shows them; what is wrong with a field is said beside it. */
-async function order(request) {
+async function order(request, images = null) {
   untroubled();
   try {
-    const job = await jobs.order(plain({ ...request, metadata: true }));
+    const job = await jobs.order(plain({ ...request, metadata: true }), images && plain(images));
     news(t("news_queued"));
     stage.choose(job.id);
     if (matchMedia("(max-width: 60rem)").matches) at("stage").scrollIntoView();
@@ -34,6 +36,13 @@ async function order(request) {
     const shown = problem instanceof Problem && problem.param && form.refuse(problem.param, problem.words());
     if (!shown) trouble(problem);
   }
+}
+
+/** Orders a grid of pictures. */
+async function drawGrid(axes) {
+  untroubled();
+  const { preview_every, ...fields } = form.values();
+  await grid.draw(plain({ ...fields, metadata: true }), plain(await form.images()), axes);
 }
 
 /** Fills the form with the settings of a picture. */
@@ -106,10 +115,11 @@ async function start() {
     await keyGiven(false).catch(() => {});
     location.reload();
   });
-  form = new Form(at("form"), capabilities, () => order(form.values()));
+  form = new Form(at("form"), capabilities, async () => order(form.values(), await form.images()), drawGrid);
   orders = new Orders(at("orders"), stage, choose);
   gallery = new Gallery(at("gallery"), capabilities, choose);
-  await jobs.start();
+  await Promise.all([jobs.start(), form.start()]);
+  grid = new Grid(at("grid"), choose);
   // What is under way comes first; else what was drawn last.
   const all = jobs.list();
   const first = all.findLast(({ job }) => isLive(job)) ?? all.find(({ job }) => job.status === "done");

@@ -1,5 +1,8 @@
 // How alike two pictures are, by the same definitions as `hydit-serve sheet` and `--compare`.
 
+import { pixels } from "./pictures.js";
+import { t } from "./words.js";
+
 const WINDOW = 11;
 const C1 = (0.01 * 255) ** 2;
 const C2 = (0.03 * 255) ** 2;
@@ -60,4 +63,14 @@ function blur(map, width, height) {
     out[at] = sum / total;
   }
   return out;
+}
+
+/** How alike the pictures at two paths are, in words. */
+export async function alike(one, other) {
+  const [a, b] = await Promise.all([pixels(one), pixels(other)]);
+  await new Promise((resolve) => setTimeout(resolve)); // the pictures are shown first
+  const ratio = psnr(a, b);
+  const likeness = ssim(a, b);
+  return ratio === Infinity ? t("compare_equal") : t("compare_figures",
+    { psnr: `${ratio.toFixed(1)} dB`, ssim: likeness === null ? "–" : likeness.toFixed(4) });
 }

@@ -1,6 +1,8 @@
 // The files of pictures, fetched with the key and kept while they may be shown again.
 
 import { ask } from "./api.js";
+import { t } from "./words.js";
+import { zip } from "./zip.js";
 
 /** Number of files that are kept. */
 const KEPT = 160;
@@ -35,11 +37,39 @@ export function show(image, path) {
 
 /** Saves the picture at `path` under a name. */
 export async function save(path, name) {
-  const { url, blob } = await file(path);
+  const { blob } = await file(path);
+  saveAs(blob, `${name}.${ending(blob)}`);
+}
+
+const ending = (blob) => blob.type.replace("image/", "").replace("jpeg", "jpg");
+
+/** Saves a blob under a name. */
+export function saveAs(blob, name) {
   const link = document.createElement("a");
-  link.href = url;
-  link.download = `${name}.${blob.type.replace("image/", "").replace("jpeg", "jpg")}`;
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
   link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** Most bytes of pictures that are saved together. */
+const MOST = 1 << 30;
+
+/** Saves pictures, each `{ url, seed, bytes }`, together as a zip archive; `told` is called with how many are there. */
+export async function saveAll(pictures, told) {
+  if (pictures.reduce((sum, { bytes }) => sum + bytes, 0) > MOST) throw new Error(t("zip_large"));
+  const names = new Set();
+  async function* all() {
+    for (const [i, { url, seed }] of pictures.entries()) {
+      const blob = await (await ask(url)).blob();
+      let name = `hydit-${seed}`;
+      for (let n = 2; names.has(name); n++) name = `hydit-${seed}-${n}`;
+      names.add(name);
+      yield { name: `${name}.${ending(blob)}`, blob };
+      told(i + 1);
+    }
+  }
+  saveAs(await zip(all()), "hydit.zip");
 }
 
 /** The pixels of the picture at `path`. */

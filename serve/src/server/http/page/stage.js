@@ -2,7 +2,7 @@
 
 import { comparison } from "./compare.js";
 import { button, confirmed, h, trouble } from "./dom.js";
-import { anySeed } from "./form.js";
+import { anySeed } from "./words.js";
 import { isLive, jobs, left } from "./jobs.js";
 import { isFavourite, setFavourite } from "./keep.js";
 import { save, show } from "./pictures.js";
@@ -32,7 +32,7 @@ export function status(entry) {
 }
 
 /**
- * The stage. `order` draws fields, `fill` puts them into the form, `changed` tells that another order is shown, or
+ * The stage. `order` draws fields and images, `fill` puts them into the form, `changed` tells that another order is shown, or
  * a picture became a favourite.
  */
 export class Stage {
@@ -119,8 +119,8 @@ export class Stage {
     return [h("h2", { class: "prompt" }, job.request.prompt), h("div", { class: "empty" },
       h("h3", {}, t(job.status)), known && h("p", {}, known), message && h("p", { class: "quiet" }, message)),
     h("div", { class: "actions" },
-      drawable(job.request) && [
-        button(t("retry"), () => this.#acts.order(job.request), { class: "main", "data-act": "retry" }),
+      jobs.again(job) && [
+        button(t("retry"), () => this.#acts.order(jobs.again(job), jobs.get(job.id).images), { class: "main", "data-act": "retry" }),
         button(t("again"), () => this.#acts.fill(job.request), { title: t("again_title"), "data-act": "again" })],
       button(t("dismiss"), () => jobs.remove(job.id), { "data-act": "dismiss" })), this.#parameters(job)];
   }
@@ -186,7 +186,8 @@ export class Stage {
       this.#element.scrollIntoView({ block: "start" });
       if (!this.#comparing || jobs.twin(job)) return;
       const seed = job.result.pictures[0].seed;
-      await jobs.order(plain({ ...request, seed, cache: "off", output_format: "png", output_compression: null }));
+      const again = { ...jobs.again(job), seed, cache: "off", output_format: "png", output_compression: null };
+      await jobs.order(plain(again), jobs.get(job.id).images);
       this.#show();
     };
     const remove = async () => {
@@ -195,12 +196,12 @@ export class Stage {
       if (await confirmed(question, t("delete"))) await jobs.remove(job.id);
     };
     return h("div", { class: "actions" },
-      request.cache !== "off" && drawable(request) && picture.kept && button(t(this.#comparing ? "compare_end" : "compare"), compare,
+      request.cache !== "off" && jobs.again(job) && picture.kept && button(t(this.#comparing ? "compare_end" : "compare"), compare,
         { class: "main", "data-act": "compare" }),
-      drawable(request) && [
+      jobs.again(job) && [
         button(t("again"), () => this.#acts.fill({ ...request, seed: picture.seed, n: 1 }),
           { title: t("again_title"), "data-act": "again" }),
-        button(t("vary"), () => this.#acts.order({ ...request, seed: anySeed() }),
+        button(t("vary"), () => this.#acts.order({ ...jobs.again(job), seed: anySeed() }, jobs.get(job.id).images),
           { title: t("vary_title"), "data-act": "vary" })],
       picture.kept && button(t("download"), () => save(picture.url, `hydit-${picture.seed}`), { "data-act": "download" }),
       button(favourite ? "♥" : "♡", () => {
@@ -230,9 +231,6 @@ export class Stage {
 
 /** A setting as text; of a LoRA its name and weight. */
 const shown = (value) => (Array.isArray(value) ? value.map(({ name, weight }) => `${name} ${weight}`).join(", ") : String(value));
-
-/** Whether a request can be ordered again: of an image that it was made from, no more than the hash is known. */
-const drawable = (request) => !request.image;
 
 /** A request as it is ordered again. */
 export function plain(request) {

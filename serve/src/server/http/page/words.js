@@ -47,3 +47,6 @@ export function duration(seconds) {
 
 /** A moment in seconds of Unix time. */
 export const moment = (unix) => new Date(unix * 1000).toLocaleString(LOCALE, { dateStyle: "medium", timeStyle: "short" });
+
+/** A seed at random. */
+export const anySeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
