@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-triton check-client check-page reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client check-page check-tensorrt test-hosts reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,14 @@ check-client: tools
 check-page: tools
 	@scripts/part 'the page in Chromium' scripts/test-page $(DEV)
 
+# All forms in all precisions for three GPUs take 15 minutes.
+check-tensorrt: build ## NVIDIA's compiler takes every graph, for GPUs that need not be here: layers, bytes, seconds
+	@scripts/check-tensorrt $(RELEASE)
+
+test-hosts: tools ## the same in short, after make test: the plain form, one GPU for each precision
+	@cargo build --quiet --locked --workspace --all-targets
+	@scripts/part "NVIDIA's compiler" scripts/check-tensorrt --short $(DEV)
+
 reference: tools ## make the reference files of the tests again, with diffusers
 	$(say) 'Python packages of the reference (torch is large)'
 	@scripts/setup-python .venv-reference tests/reference/requirements.txt
@@ -149,7 +157,7 @@ reproducible: tools ## build the programs in two folders, and compare their byte
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
-	@rm -rf artifacts demo .tools .triton .venv-test .venv-triton .venv-openai .venv-openvino .venv-reference .venv-bench
+	@rm -rf artifacts demo .tools .triton .venv-test .venv-triton .venv-openai .venv-openvino .venv-tensorrt .venv-reference .venv-bench
 
 tools:
 	@command -v cargo >/dev/null || { \
