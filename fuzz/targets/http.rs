@@ -1,3 +1,5 @@
+//! The target `http` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: hydit_fuzz::start_server(), |bytes: &[u8]| (hydit_fuzz::target("http").run)(bytes));
+libfuzzer_sys::fuzz_target!(init: hydit_fuzz::start_server(), |bytes: &[u8]| hydit_fuzz::http(bytes));

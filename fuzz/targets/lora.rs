@@ -1,3 +1,5 @@
+//! The target `lora` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (hydit_fuzz::target("lora").run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hydit_fuzz::lora(bytes));

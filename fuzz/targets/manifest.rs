@@ -1,3 +1,5 @@
+//! The target `manifest` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (hydit_fuzz::target("manifest").run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hydit_fuzz::manifest(bytes));

@@ -1,3 +1,5 @@
+//! The target `png` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (hydit_fuzz::target("png").run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hydit_fuzz::png(bytes));

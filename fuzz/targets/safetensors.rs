@@ -1,3 +1,5 @@
+//! The target `safetensors` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (hydit_fuzz::target("safetensors").run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hydit_fuzz::safetensors(bytes));

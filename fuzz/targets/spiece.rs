@@ -1,3 +1,5 @@
+//! The target `spiece` under libFuzzer.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (hydit_fuzz::target("spiece").run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hydit_fuzz::spiece(bytes));
