@@ -151,7 +151,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     }
     if options.single {
         let parts: Vec<&GraphDef> = graphs.iter().flat_map(|(_, graphs)| graphs).collect();
-        folder.write_bytes(single::FILE, single::file(&config, options.cache_at_branch, &parts))?;
+        let (n, target) = (options.cache_at_branch, options.target);
+        folder.write_bytes(single::FILE, single::file(&config, n, target, &parts))?;
     }
     let tokenizers = Tokenizers {
         text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,

@@ -9,9 +9,7 @@ use hydit_export::synth::Storage;
 use hydit_export::{Options, export, inspect};
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::onnx::{GraphProto, ModelProto, TensorProto};
 use hydit_graphs::{DType, Manifest, Precision, Source, Transform, manifest};
-use prost::Message;
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
@@ -39,55 +37,6 @@ fn two_exports_are_the_same_byte_for_byte() {
     for (name, bytes) in &first {
         assert!(bytes == &second[name], "{name} differs");
     }
-}
-
-#[test]
-fn a_single_graph_reads_the_weights_of_the_others() {
-    let place = Place::new();
-    let options = Options { single: true, ..place.options() };
-    let manifest = export(&options, &mut ()).expect("an export");
-    let single = fs::read(place.out().join("pipeline.onnx")).expect("the file");
-    assert_eq!(manifest.files["pipeline.onnx"].bytes, single.len() as u64);
-    let model = ModelProto::decode(&single[..]).expect("ONNX");
-    assert_eq!(model.encode_to_vec(), single);
-    let graph = model.graph.expect("a graph");
-    let inner = |graph: &GraphProto, op: &str, name: &str| {
-        let mut nodes = graph.node.iter().filter(|node| node.op_type.as_deref() == Some(op));
-        let (node, None) = (nodes.next().expect(op), nodes.next()) else { panic!("one {op}") };
-        let mut attributes = node.attribute.iter();
-        let found = attributes.find(|attribute| attribute.name.as_deref() == Some(name));
-        found.and_then(|attribute| attribute.g.clone()).expect(name)
-    };
-    let step = inner(&graph, "Loop", "body");
-    // Hosts that are given files in memory look for weights in the outermost graph alone.
-    let branches = ["then_branch", "else_branch"].map(|branch| inner(&step, "If", branch));
-    assert!([&step].into_iter().chain(&branches).all(|graph| graph.initializer.is_empty()));
-    // TensorRT reads a loop whose condition is given, and bytes as outputs alone.
-    let ours = |op: &str| graph.node.iter().find(|node| node.op_type.as_deref() == Some(op));
-    assert!(ours("Loop").expect("a loop").input.iter().all(|name| !name.is_empty()));
-    let last = graph.node.last().expect("a node");
-    assert_eq!((last.op_type.as_deref(), &last.output[0][..]), (Some("Cast"), "images"));
-    // Each weight once, where the split graphs have it.
-    let places = |graph: &GraphProto| -> Vec<[String; 3]> {
-        let place = |tensor: &TensorProto| {
-            let mut entries = tensor.external_data.iter();
-            [(); 3].map(|()| entries.next().and_then(|e| e.value.clone()).unwrap_or_default())
-        };
-        let external = graph.initializer.iter().filter(|tensor| tensor.data_location.is_some());
-        external.map(place).collect()
-    };
-    let mut read = places(&graph);
-    let split = manifest.graphs.iter().flat_map(|graph| {
-        let bytes = fs::read(place.out().join(&graph.file)).expect("the file");
-        places(&ModelProto::decode(&bytes[..]).expect("ONNX").graph.expect("a graph"))
-    });
-    let mut split: Vec<_> = split.collect();
-    read.sort();
-    split.sort();
-    assert!(read == split && !read.is_empty(), "{read:?} is not {split:?}");
-
-    place.export().expect("an export");
-    assert!(!place.out().join("pipeline.onnx").exists(), "it was of the older export");
 }
 
 #[test]

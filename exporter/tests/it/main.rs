@@ -15,4 +15,5 @@ mod ip_adapter;
 mod layouts;
 mod lora;
 mod replace;
+mod single;
 mod triton;

@@ -21,6 +21,7 @@ use crate::lora;
 use crate::manifest::ModelConfig;
 use crate::model::{onnx_file, value};
 use crate::onnx::ValueInfoProto;
+use crate::options::Target;
 use crate::tensor::{DType, TensorSpec};
 
 /// Name of the graph.
@@ -40,8 +41,8 @@ pub const COEFFICIENTS: usize = 8;
 const TABLES: [&str; 6] =
     ["timesteps", "refresh", "stand_ins", "coefficients", "guidance", "guidance_rescale"];
 
-/// The bytes of the ONNX file of the pipeline whose parts are `graphs`, those of one export that is
-/// cut at `n`.
+/// The bytes of the ONNX file of the pipeline whose parts are `graphs`, those of one export for
+/// `target` that is cut at `n`.
 ///
 /// For n images of one size it reads, in fp32 unless said otherwise:
 ///
@@ -77,7 +78,7 @@ const TABLES: [&str; 6] =
 ///
 /// # Panics
 /// If a part is missing.
-pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
+pub fn file(model: &ModelConfig, n: usize, target: Target, graphs: &[&GraphDef]) -> Vec<u8> {
     let part = |name: &str| {
         let found = graphs.iter().find(|graph| graph.name == name);
         *found.unwrap_or_else(|| panic!("`{name}` is a part"))
@@ -102,7 +103,13 @@ pub fn file(model: &ModelConfig, n: usize, graphs: &[&GraphDef]) -> Vec<u8> {
     whole.count("timesteps", "steps");
     let initial = [first, "nothing", "nothing"].into_iter().chain(["none"; KEPT]);
     let initial: Vec<&str> = initial.collect();
-    whole.repeat("steps", &initial, "denoised", step(model, part, n, encoder.is_some()));
+    let mut body = step(model, part, n, encoder.is_some());
+    if target == Target::OrtCpu {
+        // ONNX Runtime's CPU provider packs weights once if the graph that multiplies with them has
+        // them or the graph around that. The deep core is two graphs deep.
+        body = body.with_weights();
+    }
+    whole.repeat("steps", &initial, "denoised", body);
     whole.inline(&glue::scale(model), &[("latents", "denoised"), ("scaled", "scaled")]);
     whole.inline(part("vae-decoder"), &[("latents", "scaled"), ("image", "decoded")]);
     whole.inline(&glue::pixels(model), &[("image", "decoded"), ("pixels", "images")]);

@@ -12,8 +12,9 @@ use crate::tensor::{DType, TensorSpec};
 #[derive(Default)]
 pub struct Scope {
     nodes: Vec<NodeProto>,
-    /// Weights and constants. Those of a graph inside of another go to the outermost: hosts that are
-    /// given files in memory, such as browsers, look for external data there alone.
+    /// Weights and constants. Those of a graph inside of another go to the outermost, since hosts
+    /// that are given files in memory, such as browsers, look for external data there alone; unless
+    /// the graph [keeps](Inner::with_weights) them.
     initializers: Vec<TensorProto>,
     domains: BTreeSet<&'static str>,
 }
@@ -167,6 +168,14 @@ pub struct Inner {
 /// The name here of what is called `name` inside of `graph`.
 pub fn inside(graph: &GraphDef, name: &str) -> String {
     format!("{}/{name}", graph.name)
+}
+
+impl Inner {
+    /// The graph with its weights in itself, and with those of graphs inside of it.
+    pub fn with_weights(mut self) -> Inner {
+        self.graph.initializer = std::mem::take(&mut self.initializers);
+        self
+    }
 }
 
 fn int_attribute(name: &str, i: i64) -> AttributeProto {
