@@ -57,6 +57,10 @@ pub struct Request {
     /// The steps that are guided.
     #[serde(default, skip_serializing_if = "GuidanceInterval::is_whole")]
     pub guidance_interval: GuidanceInterval,
+    /// How far away it is drawn from what the model predicts with perturbed self-attention; 0 for no
+    /// such guidance, which costs a row per picture (arXiv 2403.17377).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pag_scale: f32,
     /// The sampler.
     pub sampler: SamplerKind,
     /// The sampler's timestep spacing.
@@ -91,6 +95,10 @@ fn is_one(count: &usize) -> bool {
     *count == 1
 }
 
+fn is_zero(scale: &f32) -> bool {
+    *scale == 0.0
+}
+
 impl Request {
     /// The model's defaults, for `prompt`.
     pub fn new(manifest: &Manifest, prompt: &str) -> Result<Request> {
@@ -105,6 +113,7 @@ impl Request {
             guidance_scale: defaults.guidance_scale,
             guidance_rescale: defaults.guidance_rescale,
             guidance_interval: GuidanceInterval::WHOLE,
+            pag_scale: 0.0,
             sampler,
             spacing: spacing_of(manifest, sampler),
             seed: 42,
@@ -117,9 +126,19 @@ impl Request {
         })
     }
 
-    /// Whether the negative prompt is drawn away from: two rows per picture instead of one.
+    /// Whether the negative prompt is drawn away from, by a row more per picture.
     pub fn guided(&self) -> bool {
         self.guidance_scale > 1.0
+    }
+
+    /// Whether perturbed self-attention is drawn away from, by a row more per picture.
+    pub fn perturbed(&self) -> bool {
+        self.pag_scale > 0.0
+    }
+
+    /// The rows of each picture at a step that is guided: negative, positive, perturbed.
+    pub fn rows_per_image(&self) -> usize {
+        1 + usize::from(self.guided()) + usize::from(self.perturbed())
     }
 
     /// The first of [`steps`](Request::steps) that is taken: a picture that is made from an image
@@ -139,7 +158,7 @@ impl Request {
     /// Which of the steps that are taken are guided, counted from the first of them. The interval is
     /// one of the whole run: what it means is how much noise there is.
     pub fn guided_steps(&self) -> Range<usize> {
-        if !self.guided() {
+        if self.rows_per_image() == 1 {
             return 0..0;
         }
         let skipped = self.steps - self.steps_taken();
@@ -244,16 +263,22 @@ impl Request {
         for (field, value, most) in [
             ("guidance_scale", self.guidance_scale, MAX_GUIDANCE),
             ("guidance_rescale", self.guidance_rescale, 1.0),
+            ("pag_scale", self.pag_scale, MAX_GUIDANCE),
         ] {
             if !(0.0..=most).contains(&value) {
                 return refuse(field, format!("{value}; expected 0 to {most}"));
             }
         }
-        let part = self.guided() && !self.guidance_interval.is_whole();
+        if self.perturbed() && manifest.pag_layers.is_empty() {
+            let message = "this model has no layers to perturb: export it with --pag-layers, or leave out \
+                           pag_scale";
+            return refuse("pag_scale", message.to_string());
+        }
+        let part = self.rows_per_image() > 1 && !self.guidance_interval.is_whole();
         if part && self.guidance_interval.of(self.steps).is_empty() {
             let Request { guidance_interval, steps, .. } = self;
             let message = format!(
-                "{guidance_interval} holds none of {steps} steps; expected a wider one, or a guidance_scale of 1"
+                "{guidance_interval} holds none of {steps} steps; expected a wider one, or neither guidance_scale nor pag_scale"
             );
             return refuse("guidance_interval", message);
         }

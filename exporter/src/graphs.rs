@@ -2,6 +2,7 @@
 
 use hydit_graphs::config::IpAdapterConfig;
 use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::pag::PagLayers;
 use hydit_graphs::{
     GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, t5, vae,
 };
@@ -27,6 +28,7 @@ pub(crate) fn build(
         lora_slots: options.lora_slots.is_some(),
         controls: !options.controls.is_empty(),
         ip_adapter: ip_adapter.is_some(),
+        pag_layers: PagLayers::new(&options.pag_layers),
     };
     let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
     let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);

@@ -57,6 +57,10 @@ pub fn table(manifest: &Manifest) -> String {
         let blocks = control::count(config);
         let _ = writeln!(out, "ControlNet {name}: {blocks} blocks\n");
     }
+    if !manifest.pag_layers.is_empty() {
+        let _ =
+            writeln!(out, "perturbed-attention guidance by the blocks {:?}\n", manifest.pag_layers);
+    }
     if let Some(IpAdapterConfig { image_tokens, image_encoder, .. }) = &manifest.ip_adapter {
         let ClipVisionConfig { num_hidden_layers, hidden_size, .. } = image_encoder;
         let _ = writeln!(

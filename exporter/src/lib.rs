@@ -60,7 +60,7 @@ use hydit_graphs::config::{HunyuanDitConfig, VaeConfig};
 use hydit_graphs::lora::MAX_RANK;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 pub use hydit_graphs::naming::Naming;
-use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, single};
+use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, pag, single};
 
 use checkpoint::{Checkpoint, IpAdapter};
 pub use checkpoint::{CheckpointWeights, Layout};
@@ -173,6 +173,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         lora_slots: options.lora_slots,
         controls,
         ip_adapter: ip_adapter.map(|found| found.config),
+        pag_layers: options.pag_layers.clone(),
         variant,
         model: config,
         graphs: graphs.iter().flat_map(|(_, graphs)| graphs).map(entry).collect(),
@@ -221,6 +222,14 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
     if options.single && options.ip_adapter.is_some() {
         let message = "pipeline.onnx has no inputs for image prompts: leave out --single";
         return Err(Error::Flag { flag: "ip-adapter", message: message.to_string() });
+    }
+    if let Err(expected) = pag::check(&options.pag_layers, cfg.num_layers) {
+        let message = format!("{:?}; expected {expected}", options.pag_layers);
+        return Err(Error::Flag { flag: "pag-layers", message });
+    }
+    if options.single && !options.pag_layers.is_empty() {
+        let message = "pipeline.onnx has no perturbed rows: leave out --single";
+        return Err(Error::Flag { flag: "pag-layers", message: message.to_string() });
     }
     let valid = cfg.cache_branches();
     if valid.contains(&cache_at_branch) {

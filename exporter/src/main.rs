@@ -91,6 +91,7 @@ fn run(cli: Cli) -> Result<()> {
                 target: flags.optimize_for,
                 loras: flags.lora,
                 lora_slots: flags.lora_slots,
+                pag_layers: flags.pag_layers,
                 controls: flags.control,
                 ip_adapter: flags.ip_adapter,
                 image_encoder: flags.image_encoder,

@@ -33,6 +33,8 @@ pub struct Options {
     pub loras: Vec<Weighted>,
     /// The largest rank of LoRAs that requests may name; `None` for graphs without slots.
     pub lora_slots: Option<usize>,
+    /// The blocks, ascending, that perturbed-attention guidance perturbs; none for graphs without.
+    pub pag_layers: Vec<usize>,
     /// The ControlNets that requests may name. They need the image encoder, which is written too.
     pub controls: Vec<ControlNet>,
     /// The IP-Adapter by which requests may have image prompts: its file, or a folder with it.
@@ -65,6 +67,7 @@ impl Options {
             target: Target::Portable,
             loras: Vec::new(),
             lora_slots: None,
+            pag_layers: Vec::new(),
             controls: Vec::new(),
             ip_adapter: None,
             image_encoder: None,

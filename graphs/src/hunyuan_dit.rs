@@ -18,6 +18,7 @@ use crate::ip_adapter::ImagePrompt;
 use crate::lora::stacks;
 use crate::nn::Rope;
 use crate::options::GraphOptions;
+use crate::pag;
 use crate::tensor::DType;
 
 /// Builds the conditioner: everything that depends on the prompt only. It runs once per request.
@@ -128,6 +129,18 @@ pub fn full(cfg: &HunyuanDitConfig, options: impl Into<GraphOptions>) -> GraphDe
     graph.finish()
 }
 
+/// The blocks that the graph `graph` of a transformer that is cut at `n` has; none, of other graphs.
+pub(crate) fn blocks_of(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Range<usize> {
+    let depth = cfg.num_layers;
+    match graph {
+        "shallow-encoder" => 0..n,
+        "deep-core" => n..depth - n,
+        "shallow-decoder" => depth - n..depth,
+        "full" => 0..depth,
+        _ => 0..0,
+    }
+}
+
 /// The name of block `i`'s output where it is an output or an input of a graph.
 pub fn skip_name(i: usize) -> String {
     format!("skip_{i}")
@@ -166,11 +179,13 @@ pub(crate) struct Model<'c, 'g> {
     /// What is added to the long skips of blocks, by block.
     controls: BTreeMap<usize, Var<'g>>,
     image: Option<ImagePrompt<'g>>,
+    /// `[b, 1, 1]`, true for rows that are perturbed; `None` where no block can be.
+    perturb: Option<Var<'g>>,
 }
 
 impl<'c, 'g> Model<'c, 'g> {
-    /// Declares the inputs `text_states`, `cos` and `sin`, and the controls, the image prompt and
-    /// the slots of a graph that has them.
+    /// Declares the inputs `text_states`, `cos` and `sin`, and the controls, the image prompt, the
+    /// slots and the perturbed rows of a graph that has them.
     pub fn new(
         cfg: &'c HunyuanDitConfig,
         graph: &'g Graph,
@@ -184,14 +199,19 @@ impl<'c, 'g> Model<'c, 'g> {
             [Symbol::GridHeight.into(), Symbol::GridWidth.into(), cfg.attention_head_dim.into()];
         let cos = graph.input("cos", DType::F32, &grid_shape);
         let sin = graph.input("sin", DType::F32, &grid_shape);
-        let controls = control::inputs(graph, cfg, n);
         let image = graph.options().ip_adapter.then(|| ImagePrompt::new(cfg, graph));
+        let controls = control::inputs(graph, cfg, n);
         if graph.options().lora_slots {
             graph.declare_slots(&stacks(graph.name(), cfg, n));
         }
+        let pag_layers = graph.options().pag_layers;
+        let perturb = pag_layers.is_read_by(graph.name(), cfg, n).then(|| {
+            let rows = graph.input(pag::INPUT, DType::F32, &[Symbol::Batch.into()]);
+            rows.cast(DType::Bool).unsqueeze([1, 2])
+        });
         let rope = Rope::new(cos, sin);
         let (w, temb) = (graph.root(), temb.silu());
-        Model { cfg, w, temb, text_states, grid: cos, rope, controls, image }
+        Model { cfg, w, temb, text_states, grid: cos, rope, controls, image, perturb }
     }
 
     /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them.
@@ -205,7 +225,9 @@ impl<'c, 'g> Model<'c, 'g> {
                     None => skip,
                 }
             });
-            x = self.block(&self.w.pp("blocks").pp(layer), x, skip);
+            let pag_layers = self.w.graph.options().pag_layers;
+            let perturb = self.perturb.filter(|_| pag_layers.contains(layer));
+            x = self.block(&self.w.pp("blocks").pp(layer), x, skip, perturb);
             if layer + 1 < half {
                 skips.push(x);
             }
@@ -216,7 +238,13 @@ impl<'c, 'g> Model<'c, 'g> {
     /// `HunyuanDiTBlock.forward`. The residual stream `x` and the skips stay in fp32 in every
     /// precision: sums of what several layers make are larger than what one makes, and in v1.2 the
     /// last deep block is where fp16 ends (Tencent-Hunyuan/HunyuanDiT issue 214).
-    fn block(&self, w: &Weights<'g>, x: Var<'g>, skip: Option<Var<'g>>) -> Var<'g> {
+    fn block(
+        &self,
+        w: &Weights<'g>,
+        x: Var<'g>,
+        skip: Option<Var<'g>>,
+        perturb: Option<Var<'g>>,
+    ) -> Var<'g> {
         let _scope = w.enter();
         let (d, wide, compute) = (self.cfg.hidden_size, DType::F32, w.graph.compute());
         let normed = |x: Var<'g>, name| x.layer_norm(w, name, EPS).cast(compute);
@@ -230,25 +258,33 @@ impl<'c, 'g> Model<'c, 'g> {
         // 1. Self-attention
         let shift = self.temb.linear(w, "norm1.linear", d).unsqueeze([1]);
         let shifted = normed(x, "norm1.norm") + shift;
-        let x = x + self.attention(&w.pp("attn1"), shifted, None).cast(wide);
+        let x = x + self.attention(&w.pp("attn1"), shifted, None, perturb).cast(wide);
         // 2. Cross-attention
         let text = Some(self.text_states);
-        let x = x + self.attention(&w.pp("attn2"), normed(x, "norm2"), text).cast(wide);
+        let x = x + self.attention(&w.pp("attn2"), normed(x, "norm2"), text, None).cast(wide);
         // 3. Feed-forward
         let ff = normed(x, "norm3").linear(w, "ff.net.0.proj", self.cfg.ff_inner_dim());
         x + ff.gelu("tanh").linear(w, "ff.net.2", d).cast(wide)
     }
 
     /// `HunyuanAttnProcessor2_0`: attends to `text` and the image prompt, or else to `x` itself. `q`
-    /// and `k` stay in fp32 from their norm through the rotary embedding.
-    fn attention(&self, w: &Weights<'g>, x: Var<'g>, text: Option<Var<'g>>) -> Var<'g> {
+    /// and `k` stay in fp32 from their norm through the rotary embedding. Of the rows that `perturb`
+    /// names the values are given as they are.
+    fn attention(
+        &self,
+        w: &Weights<'g>,
+        x: Var<'g>,
+        text: Option<Var<'g>>,
+        perturb: Option<Var<'g>>,
+    ) -> Var<'g> {
         let _scope = w.enter();
         let [d, heads] = [self.cfg.hidden_size, self.cfg.num_attention_heads];
         let states = text.unwrap_or(x);
         let wide = |x: Var<'g>, name| x.linear(w, name, d).split_heads(heads).cast(DType::F32);
         let q = wide(x, "to_q").layer_norm(w, "norm_q", EPS);
         let k = wide(states, "to_k").layer_norm(w, "norm_k", EPS);
-        let v = states.linear(w, "to_v", d).split_heads(heads);
+        let values = states.linear(w, "to_v", d);
+        let v = values.split_heads(heads);
         let q = self.rope.rotate(q);
         // Text has no position in the image.
         let k = if text.is_none() { self.rope.rotate(k) } else { k };
@@ -258,7 +294,12 @@ impl<'c, 'g> Model<'c, 'g> {
             Some(image) if text.is_some() => attended + image.attended(w, q, heads, scale),
             _ => attended,
         };
-        attended.join_heads().linear(w, "to_out.0", d)
+        let attended = attended.join_heads();
+        let attended = match perturb {
+            Some(rows) => rows.choose(values, attended),
+            None => attended,
+        };
+        attended.linear(w, "to_out.0", d)
     }
 
     /// `AdaLayerNormContinuous`, `proj_out`, unpatchify: `[b, tokens, hidden]` to latents' shape.

@@ -9,6 +9,7 @@ use crate::ip_adapter;
 use crate::lora::stacks;
 use crate::manifest::ModelConfig;
 use crate::options::GraphOptions;
+use crate::pag::{self, PagLayers};
 use crate::tensor::{DType, TensorSpec};
 
 /// The graphs that every export has.
@@ -138,6 +139,9 @@ pub(crate) fn interface(
     if options.lora_slots {
         inputs.extend(stacks(name, dit, n).iter().flat_map(|stack| stack.specs(compute)));
     }
+    if options.pag_layers.is_read_by(name, dit, n) {
+        inputs.push(tensor(pag::INPUT, DType::F32, &[b]));
+    }
     Some(Interface { inputs, outputs })
 }
 
@@ -150,7 +154,8 @@ pub(crate) fn control_interface(
     options: GraphOptions,
 ) -> Interface {
     let model = ModelConfig { transformer: cfg.clone(), ..model.clone() };
-    let options = GraphOptions { lora_slots: false, controls: false, ..options };
+    let pag_layers = PagLayers::default();
+    let options = GraphOptions { lora_slots: false, controls: false, pag_layers, ..options };
     let like = |name| interface(name, &model, n, options, None).expect("a graph of every export");
     let named =
         |name: String, shape: &[Dim]| TensorSpec { name, dtype: DType::F32, shape: shape.to_vec() };

@@ -63,6 +63,7 @@ mod nn;
 pub mod onnx;
 mod ops;
 mod options;
+pub mod pag;
 pub mod sampler;
 pub mod scheduler;
 pub mod single;

@@ -9,6 +9,7 @@
 use crate::builder::{Graph, GraphDef, Slot, Var};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
+use crate::hunyuan_dit::blocks_of;
 use crate::moves::MANY;
 use crate::tensor::{DType, TensorSpec};
 
@@ -52,22 +53,18 @@ impl Stack {
 /// training changes, which are the attention of the blocks and the queries of the pooler. None, for
 /// graphs that are not of the transformer.
 pub fn stacks(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Vec<Stack> {
-    let depth = cfg.num_layers;
-    let range = match graph {
-        "conditioner" => {
-            return vec![Stack {
-                names: NAMES[0],
-                inputs: cfg.cross_attention_dim_t5,
-                outputs: cfg.cross_attention_dim_t5,
-                modules: vec!["time_extra_emb.pooler.q_proj".to_string()],
-            }];
-        }
-        "shallow-encoder" => 0..n,
-        "deep-core" => n..depth - n,
-        "shallow-decoder" => depth - n..depth,
-        "full" => 0..depth,
-        _ => return Vec::new(),
-    };
+    if graph == "conditioner" {
+        return vec![Stack {
+            names: NAMES[0],
+            inputs: cfg.cross_attention_dim_t5,
+            outputs: cfg.cross_attention_dim_t5,
+            modules: vec!["time_extra_emb.pooler.q_proj".to_string()],
+        }];
+    }
+    let range = blocks_of(graph, cfg, n);
+    if range.is_empty() {
+        return Vec::new();
+    }
     let layers = |names: &[&str]| {
         let of_block = |block| names.iter().map(move |name| format!("blocks.{block}.{name}"));
         range.clone().flat_map(of_block).collect()

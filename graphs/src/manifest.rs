@@ -14,6 +14,7 @@ use crate::config::{
 use crate::control::Part;
 use crate::dim::{Cost, Sizes};
 use crate::options::{GraphOptions, Precision, Target};
+use crate::pag::PagLayers;
 use crate::scheduler::NoiseSchedule;
 use crate::tensor::TensorSpec;
 use crate::variant::Variant;
@@ -56,6 +57,10 @@ pub struct Manifest {
     /// What image prompts need; none if requests can have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_adapter: Option<IpAdapterConfig>,
+    /// The blocks, ascending, that [perturbed-attention guidance](crate::pag) perturbs; none if
+    /// requests cannot have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pag_layers: Vec<usize>,
     /// How to use the model.
     pub variant: Variant,
     /// The configs of all components.
@@ -249,6 +254,7 @@ impl Manifest {
             lora_slots: self.lora_slots.is_some(),
             controls: !self.controls.is_empty(),
             ip_adapter: self.ip_adapter.is_some(),
+            pag_layers: PagLayers::new(&self.pag_layers),
         }
     }
 

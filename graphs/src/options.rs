@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray};
 
 use crate::names::UnknownName;
+use crate::pag::PagLayers;
 use crate::tensor::DType;
 
 /// The number format in which the large matrices are stored and multiplied.
@@ -62,6 +63,9 @@ pub struct GraphOptions {
     pub controls: bool,
     /// Whether the transformer reads image prompts by an [IP-Adapter](crate::ip_adapter).
     pub ip_adapter: bool,
+    /// The blocks whose self-attention rows may leave out, for [perturbed-attention
+    /// guidance](crate::pag).
+    pub pag_layers: PagLayers,
 }
 
 /// A precision that is useless or impossible on a target. The message says why, and what to use
@@ -159,7 +163,14 @@ impl From<Precision> for GraphOptions {
 
 impl From<(Precision, Target)> for GraphOptions {
     fn from((precision, target): (Precision, Target)) -> GraphOptions {
-        GraphOptions { precision, target, lora_slots: false, controls: false, ip_adapter: false }
+        GraphOptions {
+            precision,
+            target,
+            lora_slots: false,
+            controls: false,
+            ip_adapter: false,
+            pag_layers: PagLayers::default(),
+        }
     }
 }
 

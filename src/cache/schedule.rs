@@ -33,6 +33,10 @@ pub struct Schedules {
     pub steps: usize,
     /// The guidance scale they were made with: with more, `auto:<quality>` does not hold.
     pub guidance_scale: Option<f32>,
+    /// The scale of perturbed-attention guidance of the pictures that they were found and measured
+    /// on.
+    #[serde(default)]
+    pub pag_scale: f32,
     /// The LoRAs of the pictures that they were found and measured on.
     #[serde(default)]
     pub loras: Vec<LoraChoice>,
@@ -134,6 +138,8 @@ impl Schedules {
         field("spacing", self.spacing.map(|spacing| spacing.to_string()));
         field("steps", Some(self.steps.to_string()));
         field("guidance_scale", self.guidance_scale.map(|scale| scale.to_string()));
+        let perturbed = Some(self.pag_scale).filter(|scale| *scale > 0.0);
+        field("pag_scale", perturbed.map(|scale| scale.to_string()));
         let loras = Some(&self.loras).filter(|loras| !loras.is_empty());
         // As text, in which numbers have as many digits as they need.
         let text = |loras| serde_json::to_string(loras).expect("names and numbers are valid JSON");

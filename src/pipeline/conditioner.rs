@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::control::Part;
+use hydit_graphs::control;
 use hydit_graphs::manifest::ControlEntry;
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{Manifest, Sizes};
@@ -15,6 +15,7 @@ use super::cost::sizes;
 use super::image_prompt::ImageInputs;
 use super::images::EncodedImages;
 use super::lora::LoraInputs;
+use super::perturbed::PerturbedRows;
 use super::rope;
 use super::text::{Encoded, PromptEmbeds};
 use crate::artifacts::Artifacts;
@@ -45,6 +46,8 @@ pub(crate) struct Condition {
     pub sin: Rc<Value>,
     /// The image prompts of the rows, where the graphs read some.
     pub image: Option<ImageInputs>,
+    /// Which rows are perturbed, where the graphs read that.
+    pub perturbed: Option<PerturbedRows>,
     /// The LoRAs, the same for all rows: the inputs of graphs with slots have no axis for rows.
     pub loras: Rc<LoraInputs>,
     /// The ControlNets of the request.
@@ -55,13 +58,15 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// What the graph `graph` of a step reads of image prompts and LoRAs, names and values.
+    /// What the graph `graph` of a step reads of image prompts, LoRAs and perturbed rows, names and
+    /// values.
     pub fn adapters(&self, graph: &str) -> Vec<(&str, &Value)> {
         let mut inputs = Vec::new();
         if let Some(image) = &self.image {
             inputs.extend(image.inputs());
         }
         inputs.extend(self.loras.of_graph(graph));
+        inputs.extend(self.perturbed.as_ref().and_then(|rows| rows.of_graph(graph)));
         inputs
     }
 
@@ -81,12 +86,17 @@ impl Condition {
             Some(_) => Some(ImageInputs::stacked(parts.iter().flat_map(|part| &part.image))?),
             None => None,
         };
+        let perturbed = match &parts[0].perturbed {
+            Some(_) => Some(PerturbedRows::stacked(parts.iter().flat_map(|part| &part.perturbed))?),
+            None => None,
+        };
         Ok(Condition {
             text_states: Value::stacked(&states)?,
             extra: Value::stacked(&extra)?,
             cos: parts[0].cos.clone(),
             sin: parts[0].sin.clone(),
             image,
+            perturbed,
             loras: parts[0].loras.clone(),
             nets: Vec::new(),
             no_control: no_control.map(Rc::new),
@@ -105,7 +115,12 @@ impl Conditioner {
         artifacts: &Arc<Artifacts>,
         backend: &Backend,
     ) -> Result<Conditioner> {
-        Conditioner::open(&Part::Conditioner.graph(&net.name), &net.config, artifacts, backend)
+        Conditioner::open(
+            &control::Part::Conditioner.graph(&net.name),
+            &net.config,
+            artifacts,
+            backend,
+        )
     }
 
     fn open(
@@ -119,9 +134,10 @@ impl Conditioner {
         Ok(Conditioner { session, styled, artifacts: artifacts.clone(), backend: backend.clone() })
     }
 
-    /// One condition for the whole batch `[negative rows, positive rows]`; or one for each text,
-    /// negative first: where each row runs [alone](rows_together), which the images share, and where
-    /// some steps are [not guided](crate::guidance), with a row for each image.
+    /// One condition for the whole batch `[negative rows, positive rows, perturbed rows]`, of which
+    /// a request may lack the first and the last; or one for each of these parts: where each row runs
+    /// [alone](rows_together), which the images share, and where some steps are
+    /// [not guided](crate::guidance), with a row for each image.
     pub fn run(
         &mut self,
         request: &Request,
@@ -133,13 +149,12 @@ impl Conditioner {
         let artifacts = self.artifacts.clone();
         let manifest = &artifacts.manifest;
         let sizes = sizes(manifest, request);
-        let texts = 0..prompt.bert.shape[0];
-        let calls: Vec<Vec<usize>> = match rows_together(self.backend.provider(), &sizes) {
-            1 => texts.map(|text| vec![text]).collect(),
-            _ if !request.guidance_interval.is_whole() => {
-                texts.map(|text| vec![text; request.num_images]).collect()
-            }
-            _ => vec![texts.flat_map(|text| vec![text; request.num_images]).collect()],
+        let parts = parts(request, prompt.bert.shape[0]);
+        let times = |part: Part| vec![part; request.num_images];
+        let calls: Vec<Vec<Part>> = match rows_together(self.backend.provider(), &sizes) {
+            1 => parts.into_iter().map(|part| vec![part]).collect(),
+            _ if !request.guidance_interval.is_whole() => parts.into_iter().map(times).collect(),
+            _ => vec![parts.into_iter().flat_map(times).collect()],
         };
         let head_dim = manifest.model.transformer.attention_head_dim;
         let shape = [sizes.grid_height, sizes.grid_width, head_dim];
@@ -148,7 +163,8 @@ impl Conditioner {
         let [cos, sin] = [self.table(&shape, &cos)?, self.table(&shape, &sin)?];
         let _timed = self.backend.timer().start(Stage::Conditioner);
         let mut conditions = Vec::with_capacity(calls.len());
-        for rows in calls {
+        for call in calls {
+            let rows: Vec<usize> = call.iter().map(|part| part.text).collect();
             let loras_here = loras.of_graph("conditioner").collect();
             let mut outputs = self.condition(request, prompt, &rows, loras_here)?;
             let [text_states, extra] = [outputs.take("text_states")?, outputs.take("extra")?];
@@ -165,6 +181,8 @@ impl Conditioner {
                 rows.iter().map(|text| request.guided() && *text == 0).collect();
             let image = prompt.image.as_ref();
             let image = ImageInputs::new(manifest, &self.backend, image, &negative)?;
+            let perturbed: Vec<bool> = call.iter().map(|part| part.perturbed).collect();
+            let perturbed = PerturbedRows::new(manifest, &self.backend, &perturbed)?;
             let (cos, sin, loras) = (cos.clone(), sin.clone(), loras.clone());
             conditions.push(Rc::new(Condition {
                 text_states,
@@ -172,6 +190,7 @@ impl Conditioner {
                 cos,
                 sin,
                 image,
+                perturbed,
                 loras,
                 nets,
                 no_control,
@@ -259,6 +278,22 @@ impl Conditioner {
         let size = self.backend.tensor_f32(&[rows, 6], &size)?;
         Ok(Some((size, self.backend.tensor_i64(&[rows], &style)?)))
     }
+}
+
+/// A row of a picture.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The row of the prompts' states.
+    text: usize,
+    perturbed: bool,
+}
+
+/// The rows of each picture of `request`, whose prompts have `texts` states: the last is the positive
+/// one, which the perturbed row has too.
+fn parts(request: &Request, texts: usize) -> Vec<Part> {
+    let part = |text| Part { text, perturbed: false };
+    let perturbed = request.perturbed().then_some(Part { text: texts - 1, perturbed: true });
+    (0..texts).map(part).chain(perturbed).collect()
 }
 
 /// The size and style conditions of a model that has them: [`style_of`].

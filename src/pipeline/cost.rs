@@ -10,14 +10,13 @@ use crate::request::Request;
 
 /// The sizes of a request's tensors, which give the shapes and costs of all graphs.
 ///
-/// `batch` counts rows: two for each image with guidance, also if only some steps have it, one
-/// without.
+/// `batch` counts rows: those of a guided step, also if only some steps are guided.
 pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
     let factor = manifest.model.vae.factor();
     let patch = manifest.model.transformer.patch_size;
     let (height, width) = (request.height / factor, request.width / factor);
     Sizes {
-        batch: request.num_images * if request.guided() { 2 } else { 1 },
+        batch: request.num_images * request.rows_per_image(),
         grid_height: height / patch,
         grid_width: width / patch,
         height,

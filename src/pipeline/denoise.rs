@@ -10,7 +10,7 @@ use super::batch::{RowGroup, rows_mix};
 use super::conditioner::Condition;
 use super::cost::sizes;
 use super::first_latents::{First, Moments, Outside};
-use super::guidance::guide;
+use super::guidance::Predictions;
 use super::rows::Rows;
 use super::transformer::Shallow;
 use crate::cache::{Decision, Plan};
@@ -39,11 +39,12 @@ pub struct Step {
 pub struct DenoiseState {
     request: Request,
     pub(crate) plan: Plan,
-    /// Negative rows first; of one item where all rows share a call at every step.
+    /// Negative rows, positive rows, perturbed rows, of which a request may lack the first and the
+    /// last; one item where all rows share a call at every step.
     pub(crate) rows: Vec<Rows>,
     /// Whether rows of several items share a call where they run at the same step.
     joined: bool,
-    /// The steps at which the negative rows run, if there are any.
+    /// The steps at which other rows than the positive ones run, if there are any.
     guided: Range<usize>,
     sampler: SamplerState,
     /// What stays as an image has it, where a mask says so.
@@ -54,7 +55,7 @@ pub struct DenoiseState {
     preview: Option<Vec<f32>>,
     /// Numbers of one image's latents.
     image: usize,
-    /// Latents of all rows: twice the sampler's with guidance.
+    /// Latents of all rows: the sampler's for each part of them.
     input: Vec<f32>,
     predicted: Vec<f32>,
 }
@@ -82,7 +83,7 @@ pub(crate) struct Denoised {
 impl DenoiseState {
     /// At the first step, with the latents that the request's seeds give, and the `moments` of its
     /// image if it has one. `conditions` are one for
-    /// all rows, or one for each text whose rows run each alone, negative first.
+    /// all rows, or one for each part of them, negative first.
     pub(crate) fn new(
         backend: &Backend,
         manifest: &Manifest,
@@ -100,7 +101,7 @@ impl DenoiseState {
         let sampler = request.sampler().clone();
         let First { latents, outside } = First::new(request, &sampler, moments, image, &mut noise);
 
-        // With guidance the rows are [negative rows, positive rows] over the same latents.
+        // The rows are [negative rows, positive rows, perturbed rows] over the same latents.
         let input = latents.repeat(sizes.batch / request.num_images);
         let count = conditions[0].rows();
         let shape = [count, channels, sizes.height, sizes.width];
@@ -168,9 +169,9 @@ impl DenoiseState {
         self.steps_done() == self.steps()
     }
 
-    /// The rows that run at the step that comes next: two for each image where it is guided.
+    /// The rows that run at the step that comes next: one for each image where it is not guided.
     pub fn row_count(&self) -> usize {
-        self.rows[self.idle()..].iter().map(Rows::count).sum()
+        self.rows[self.run_next()].iter().map(Rows::count).sum()
     }
 
     /// The latents `[images, channels, h, w]` as of the last step.
@@ -219,14 +220,20 @@ impl DenoiseState {
 
     /// The rows that run at the step that comes next.
     pub(crate) fn running(&mut self) -> &mut [Rows] {
-        let idle = self.idle();
-        &mut self.rows[idle..]
+        let run_next = self.run_next();
+        &mut self.rows[run_next]
     }
 
-    /// How many of the [`rows`](DenoiseState::rows) do not run at the step that comes next: the
-    /// negative ones, where it is not guided.
-    fn idle(&self) -> usize {
-        if self.request.guided() && !self.guides() { self.rows.len() / 2 } else { 0 }
+    /// Those of the [`rows`](DenoiseState::rows) that run at the step that comes next: the positive
+    /// ones alone, where it is not guided.
+    fn run_next(&self) -> Range<usize> {
+        let parts = self.request.rows_per_image();
+        if parts == 1 || self.guides() {
+            return 0..self.rows.len();
+        }
+        let part = self.rows.len() / parts;
+        let first = if self.request.guided() { part } else { 0 };
+        first..first + part
     }
 
     /// The rows that share a call at the step that comes next, while the request runs alone.
@@ -245,15 +252,15 @@ impl DenoiseState {
     pub(crate) fn write_inputs(&mut self) -> Result<()> {
         let SamplerState { step, ref latents, ref sampler, .. } = self.sampler;
         let timestep = sampler.timesteps()[step];
-        for half in self.input.chunks_mut(latents.len()) {
-            half.copy_from_slice(latents);
-            sampler.scale_model_input(step, half);
+        for part in self.input.chunks_mut(latents.len()) {
+            part.copy_from_slice(latents);
+            sampler.scale_model_input(step, part);
         }
         let decision = match &self.plan {
             Plan::Planned(decisions) => Some(decisions[step]),
             Plan::Reactive(_) => None,
         };
-        // Every half of the input is the same.
+        // Every part of the input is the same.
         let input = std::mem::take(&mut self.input);
         let size = input.len() / self.rows.len();
         for (rows, latents) in self.running().iter_mut().zip(input.chunks(size)) {
@@ -310,16 +317,19 @@ impl DenoiseState {
             predicted.extend_from_slice(&rows.read_f32()?);
         }
         // The learned variance behind the first channels is not used.
-        let row = predicted.len() / (request.num_images * if guides { 2 } else { 1 });
-        let row = |i: usize| &predicted[i * row..][..*image];
+        let images = request.num_images;
+        let parts = if guides { request.rows_per_image() } else { 1 };
+        let row = predicted.len() / (images * parts);
+        let row = |part: usize, i: usize| &predicted[(part * images + i) * row..][..*image];
+        let positive = usize::from(guides && request.guided());
         let mut guided = vec![0.0; sampler.latents.len()];
         for (i, out) in guided.chunks_mut(*image).enumerate() {
-            if guides {
-                let positive = row(request.num_images + i);
-                guide(row(i), positive, request.guidance_scale, request.guidance_rescale, out);
-            } else {
-                out.copy_from_slice(row(i));
-            }
+            let predictions = Predictions {
+                negative: (positive > 0).then(|| row(0, i)),
+                positive: row(positive, i),
+                perturbed: (guides && request.perturbed()).then(|| row(positive + 1, i)),
+            };
+            predictions.guide(request, out);
         }
         if guided.iter().all(|v| v.is_finite()) {
             Ok(guided)
@@ -370,8 +380,7 @@ impl DenoiseState {
         let on_host = |rows: &Rows| rows.kept.front().is_some_and(Value::on_host);
         Denoised {
             timesteps: self.timesteps().to_vec(),
-            // The last rows run at every step.
-            deep_on_host: self.rows.last().is_some_and(on_host),
+            deep_on_host: self.rows.iter().any(on_host),
             latents: self.sampler.latents,
             decisions: self.decisions,
             truncated: self.truncated,

@@ -1,16 +1,42 @@
-//! Classifier-free guidance on the host. Follows `HunyuanDiTPipeline.__call__` and
-//! `rescale_noise_cfg` of diffusers.
+//! Guidance on the host: classifier-free and by perturbed attention. Follows
+//! `HunyuanDiTPAGPipeline.__call__`, `PAGMixin` and `rescale_noise_cfg` of diffusers.
 
-/// One picture's guided prediction: `uncond + scale * (cond - uncond)`, then with `rescale > 0`
-/// moved towards the spread of `cond`. All `[channels, h, w]` of equal length.
-pub fn guide(uncond: &[f32], cond: &[f32], scale: f32, rescale: f32, out: &mut [f32]) {
-    for ((out, &uncond), &cond) in out.iter_mut().zip(uncond).zip(cond) {
-        *out = uncond + scale * (cond - uncond);
-    }
-    if rescale > 0.0 {
-        let factor = deviation(cond) / deviation(out);
-        for out in out {
-            *out = rescale * (*out * factor) + (1.0 - rescale) * *out;
+use crate::request::Request;
+
+/// What the rows of one picture predict, all `[channels, h, w]` of equal length.
+pub struct Predictions<'a> {
+    /// Of the negative prompt, if the picture is drawn away from it.
+    pub negative: Option<&'a [f32]>,
+    /// Of the prompt.
+    pub positive: &'a [f32],
+    /// Of the prompt with perturbed self-attention, if the picture is drawn away from that.
+    pub perturbed: Option<&'a [f32]>,
+}
+
+impl Predictions<'_> {
+    /// The guided prediction, by the scales of `request`, into `out`:
+    /// `negative + guidance_scale * (positive - negative) + pag_scale * (positive - perturbed)`, or
+    /// `positive` for the first two terms where there is no negative prompt. With one, and with a
+    /// `guidance_rescale`, it is moved towards the spread of `positive`.
+    pub fn guide(&self, request: &Request, out: &mut [f32]) {
+        let Predictions { negative, positive, perturbed } = *self;
+        out.copy_from_slice(positive);
+        if let Some(negative) = negative {
+            for ((out, &negative), &positive) in out.iter_mut().zip(negative).zip(positive) {
+                *out = negative + request.guidance_scale * (positive - negative);
+            }
+        }
+        if let Some(perturbed) = perturbed {
+            for ((out, &perturbed), &positive) in out.iter_mut().zip(perturbed).zip(positive) {
+                *out += request.pag_scale * (positive - perturbed);
+            }
+        }
+        let rescale = request.guidance_rescale;
+        if negative.is_some() && rescale > 0.0 {
+            let factor = deviation(positive) / deviation(out);
+            for out in out {
+                *out = rescale * (*out * factor) + (1.0 - rescale) * *out;
+            }
         }
     }
 }
@@ -28,18 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scale_one_gives_the_conditional_prediction() {
-        let mut out = [0.0; 3];
-        guide(&[1.0, 2.0, 3.0], &[4.0, 6.0, 5.0], 1.0, 0.0, &mut out);
-        assert_eq!(out, [4.0, 6.0, 5.0]);
-    }
-
-    #[test]
-    fn full_rescale_gives_the_spread_of_the_conditional_prediction() {
-        let (uncond, cond) = ([0.1, -0.4, 0.3, 0.9], [0.5, -1.0, 0.25, 2.0]);
-        let mut out = [0.0; 4];
-        guide(&uncond, &cond, 7.0, 1.0, &mut out);
-        assert!((deviation(&out) - deviation(&cond)).abs() < 1e-6);
+    fn the_spread_is_torch_stds() {
         assert!((deviation(&[1.0, 3.0]) - 2f32.sqrt()).abs() < 1e-6);
     }
 }

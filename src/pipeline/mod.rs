@@ -14,6 +14,7 @@ mod guidance;
 mod image_prompt;
 pub mod images;
 pub mod lora;
+mod perturbed;
 pub mod preview;
 pub mod rope;
 pub mod rows;

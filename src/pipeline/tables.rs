@@ -80,7 +80,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// with ControlNets or an image prompt.
+    /// with ControlNets, an image prompt or perturbed attention.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -95,6 +95,10 @@ impl Tabulator {
         if request.image_prompt.is_some() {
             let message = "the pipeline in one file has no inputs for image prompts".to_string();
             return Err(Error::Request { field: "image_prompt", message });
+        }
+        if request.perturbed() {
+            let message = "the pipeline in one file has no perturbed rows".to_string();
+            return Err(Error::Request { field: "pag_scale", message });
         }
         let plan = request.planned()?;
         let manifest = &artifacts.manifest;

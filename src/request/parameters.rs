@@ -71,6 +71,9 @@ impl Parameters {
         if !request.guidance_interval.is_whole() {
             text += &format!(", CFG interval: {}", request.guidance_interval);
         }
+        if request.perturbed() {
+            text += &format!(", PAG scale: {}", request.pag_scale);
+        }
         if !request.loras.is_empty() {
             let lora = |lora: &LoraChoice| format!("{}:{}", lora.name, lora.weight);
             let loras: Vec<String> = request.loras.iter().map(lora).collect();

@@ -57,7 +57,7 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
 }
 
 /// The fox, to be changed by `strength` on the whole or in its right half.
-fn from_image(half: bool, strength: f64) -> Option<InitImage> {
+pub fn from_image(half: bool, strength: f64) -> Option<InitImage> {
     let folder = repository().join("tests/reference/image_to_image");
     let read = |name: &str| Decoded::read(&folder.join(name)).expect("an image");
     let (image, mask) = (read("image-fox.png"), read("mask-half.png"));
@@ -66,7 +66,7 @@ fn from_image(half: bool, strength: f64) -> Option<InitImage> {
 }
 
 /// Runs `requests`, the one at index i joining before step 2 i; gives each one's pictures.
-fn together(pipeline: &mut Pipeline, requests: &[Request]) -> Vec<Vec<Image>> {
+pub fn together(pipeline: &mut Pipeline, requests: &[Request]) -> Vec<Vec<Image>> {
     let mut pictures = vec![Vec::new(); requests.len()];
     let mut under_way: Vec<(usize, DenoiseState)> = Vec::new();
     let mut joined = 0;

@@ -22,6 +22,7 @@ mod made_up;
 mod matmul;
 mod memory;
 mod noise;
+mod pag;
 mod parity;
 mod pictures;
 mod pipeline;

@@ -35,6 +35,9 @@ pub struct Reference {
     guidance_scale: f32,
     guidance_rescale: f32,
     guidance_interval: Option<GuidanceInterval>,
+    pag_scale: Option<f32>,
+    #[serde(default)]
+    pub pag_layers: Vec<usize>,
     height: usize,
     width: usize,
     sampler: String,
@@ -56,7 +59,7 @@ struct Cache {
 }
 
 impl Reference {
-    fn branch(&self) -> usize {
+    pub fn branch(&self) -> usize {
         self.cache.as_ref().map_or(1, |cache| cache.branch)
     }
 
@@ -79,6 +82,7 @@ impl Reference {
             controls: Vec::new(),
             guidance_interval: self.guidance_interval.unwrap_or_default(),
             init_image: self.init_image(folder),
+            pag_scale: self.pag_scale.unwrap_or_default(),
             image_prompt: None,
             cache_policy: match self.cache {
                 None => CachePolicy::off(),

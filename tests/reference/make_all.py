@@ -24,6 +24,7 @@ SCRIPTS = [
     "make_image_to_image.py",
     "make_control.py",
     "make_canny.py",
+    "make_pag.py",
     "make_made_up_pictures.py",  # needs target/release/hydit-export
     "make_ip_adapter.py",  # likewise
 ]

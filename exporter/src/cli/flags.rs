@@ -178,6 +178,10 @@ pub struct Export {
     /// requests then name LoRAs, and each is drawn with its own.
     #[arg(long, value_name = "RANK")]
     pub lora_slots: Option<usize>,
+    /// Blocks, counted from 0, whose self-attention requests may perturb, to draw away from what that
+    /// gives (perturbed-attention guidance): one or several of the middle of the model.
+    #[arg(long, value_name = "BLOCK", value_delimiter = ',')]
+    pub pag_layers: Vec<usize>,
     /// ControlNet that requests may name, by the name before the equals sign: the folder of diffusers'
     /// HunyuanDiT2DControlNetModel, or a file, also Tencent's; again for each. The image
     /// encoder is written as with --image-to-image.

@@ -14,6 +14,7 @@ mod in_place;
 mod ip_adapter;
 mod layouts;
 mod lora;
+mod pag;
 mod replace;
 mod single;
 mod triton;

@@ -8,6 +8,7 @@ use super::{
 use crate::control;
 use crate::interface::{GRAPHS, Interface, OPTIONAL, control_interface, interface};
 use crate::lora;
+use crate::pag;
 use crate::tensor::TensorSpec;
 
 /// The most bytes that all files of a folder have.
@@ -43,6 +44,9 @@ impl Manifest {
         }
         if let Some(rank) = self.lora_slots.filter(|rank| !(1..=lora::MAX_RANK).contains(rank)) {
             return wrong("lora_slots", rank, format!("1 to {}", lora::MAX_RANK));
+        }
+        if let Err(expected) = pag::check(&self.pag_layers, dit.num_layers) {
+            return wrong("pag_layers", format!("{:?}", self.pag_layers), expected);
         }
         if let Some(ip_adapter) = &self.ip_adapter {
             let part = "ip_adapter";

@@ -132,6 +132,7 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         spacing: Some(request.spacing),
         steps: request.steps,
         guidance_scale: Some(request.guidance_scale),
+        pag_scale: request.pag_scale,
         loras: request.loras.clone(),
         made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
         schedules,

@@ -7,13 +7,15 @@ use hydit::cache::Schedules;
 use hydit::lora::LoraChoice;
 use hydit_terminal::note;
 
-/// Says where the cache policy of `request` was calibrated with other LoRAs, without its ControlNets
-/// or without its image prompt: how good its pictures are is not known then.
+/// Says where the cache policy of `request` was calibrated with other LoRAs or another `pag_scale`,
+/// without its ControlNets or without its image prompt: how good its pictures are is not known then.
 ///
 /// # Errors
 /// When the calibration cannot be read any more.
 pub fn tell_differences(request: &CheckedRequest, artifacts: &Artifacts) -> Result<()> {
-    let Some(Schedules { loras, .. }) = request.calibration(artifacts)? else { return Ok(()) };
+    let Some(Schedules { loras, pag_scale, .. }) = request.calibration(artifacts)? else {
+        return Ok(());
+    };
     let policy = &request.cache_policy;
     let tell = |made: &str, asked: &str| {
         note(format_args!(
@@ -23,6 +25,9 @@ pub fn tell_differences(request: &CheckedRequest, artifacts: &Artifacts) -> Resu
     };
     if content(&loras) != content(&request.loras) {
         tell(&named(&loras), &named(&request.loras));
+    }
+    if pag_scale != request.pag_scale {
+        tell(&format!("--pag-scale {pag_scale}"), &request.pag_scale.to_string());
     }
     for (what, is_asked) in [
         ("no ControlNet", !request.controls.is_empty()),

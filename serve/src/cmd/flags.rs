@@ -60,6 +60,10 @@ pub struct ImageFlags {
     /// computed.
     #[arg(long, value_name = "START:STOP")]
     guidance_interval: Option<GuidanceInterval>,
+    /// Scale of perturbed-attention guidance, such as 3: a third more work a guided step. The model
+    /// must have been exported with --pag-layers.
+    #[arg(long, value_name = "SCALE", value_parser = finite)]
+    pag_scale: Option<f32>,
     /// Sampler.
     #[arg(long, value_parser = choice::<SamplerKind>())]
     sampler: Option<SamplerKind>,

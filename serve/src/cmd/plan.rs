@@ -96,6 +96,7 @@ impl Plan {
                 "width": request.width,
                 "steps": request.steps,
                 "guided_steps": guided_steps,
+                "rows_per_image": request.rows_per_image(),
                 "first_step": request.first_step()?,
                 "timesteps": timesteps::json(request.sampler().timesteps()),
                 "refresh": refresh,
@@ -123,6 +124,13 @@ impl Plan {
             out += &format!(
                 "from an image, strength {}: the last {taken} steps\n",
                 init_image.strength
+            );
+        }
+        if request.perturbed() {
+            out += &format!(
+                "perturbed-attention guidance {}: {} rows a picture\n",
+                request.pag_scale,
+                request.rows_per_image()
             );
         }
         if !request.guidance_interval.is_whole() {

@@ -10,6 +10,7 @@ mod image_prompt;
 mod init_image;
 mod outputs;
 mod plugin;
+mod pag;
 mod printing;
 mod program;
 mod server;

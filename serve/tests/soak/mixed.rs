@@ -52,6 +52,7 @@ fn request(pipeline: &Pipeline, kind: &Value) -> Request {
         steps: number("steps") as usize,
         num_images: number("n") as usize,
         init_image: None,
+        pag_scale: 0.0,
         image_prompt: None,
         guidance_scale: kind["guidance"].as_f64().expect("a number") as f32,
         sampler,

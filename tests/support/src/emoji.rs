@@ -71,8 +71,9 @@ pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> P
     let exports = Path::new(env!("OUT_DIR")).join("exports");
     let slots = if version.lora_slots { "-slots" } else { "" };
     let controls = if version.controls { "-controls" } else { "" };
+    let pag: String = pag_layers(version).iter().map(|block| format!("-pag{block}")).collect();
     let name =
-        format!("{model}-{branch}-{}-{}{slots}{controls}", version.precision, version.target);
+        format!("{model}-{branch}-{}-{}{slots}{controls}{pag}", version.precision, version.target);
     let folder = exports.join(&name);
     let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is free at last");
@@ -116,8 +117,13 @@ fn options(checkpoint: &Path, out: &Path, branch: usize, version: GraphOptions) 
         precision: version.precision,
         target: version.target,
         lora_slots: version.lora_slots.then_some(RANK),
+        pag_layers: pag_layers(version),
         ..Options::new(checkpoint, out)
     }
+}
+
+fn pag_layers(version: GraphOptions) -> Vec<usize> {
+    (0..12).filter(|block| version.pag_layers.contains(*block)).collect()
 }
 
 struct AllUsed;

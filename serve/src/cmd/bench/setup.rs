@@ -132,7 +132,7 @@ impl Setup {
         let (graphs, batch): (&[&str], usize) = match stage {
             Stage::TextEncoders => (&["text-encoder", "text-encoder-2"], texts),
             Stage::Conditioner => match rows_together(self.options.provider, &sizes) {
-                1 => (&["conditioner"], texts),
+                1 => (&["conditioner"], self.request.rows_per_image()),
                 all => (&["conditioner"], all),
             },
             Stage::Encoder => (&["shallow-encoder"], sizes.batch),

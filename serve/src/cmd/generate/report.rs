@@ -105,8 +105,12 @@ pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
             format!("guidance  {}: {count} of {steps} steps\n", request.guidance_interval)
         }
     };
+    let perturbed = match request.perturbed() {
+        true => format!("guidance  by perturbed attention, scale {}\n", request.pag_scale),
+        false => String::new(),
+    };
     format!(
-        "seed      {seed}{seeds}\n{prompt}{part}{guided}\
+        "seed      {seed}{seeds}\n{prompt}{part}{guided}{perturbed}\
          plan      {marks}  {cache_policy}, {runs} of {steps} steps ran the deep core\n"
     )
 }

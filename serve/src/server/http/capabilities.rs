@@ -26,7 +26,7 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 14] = [
+const FEATURES: [&str; 15] = [
     "jobs",
     "presets",
     "response_format",
@@ -36,6 +36,7 @@ const FEATURES: [&str; 14] = [
     "negative_prompt",
     "guidance_rescale",
     "guidance_interval",
+    "pag_scale",
     "cache",
     "image",
     "mask",
@@ -101,6 +102,8 @@ pub struct Model {
     image_prompt: bool,
     /// The ranks that the LoRAs of a request may have together, if they may name any.
     lora_slots: Option<usize>,
+    /// The blocks that perturbed-attention guidance perturbs; none where it cannot be asked for.
+    pag_layers: Vec<usize>,
     /// Cost of a step that does not run the core, as a share of one that does, by FLOPs.
     cached_step_cost: f64,
     calibrations: Vec<Measurements>,
@@ -222,6 +225,7 @@ impl Model {
             controls: manifest.controls.iter().map(|net| net.name.clone()).collect(),
             image_prompt: manifest.ip_adapter.is_some(),
             lora_slots: manifest.lora_slots,
+            pag_layers: manifest.pag_layers.clone(),
             cached_step_cost: cached / full,
             calibrations: calibrations(artifacts)
                 .into_iter()

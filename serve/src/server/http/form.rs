@@ -13,7 +13,7 @@ use crate::server::control::FIELD;
 use crate::server::init_image::Files;
 
 /// Fields that are numbers or truth values. All others are texts, whatever they look like.
-pub const VALUES: [&str; 15] = [
+pub const VALUES: [&str; 16] = [
     "n",
     "seed",
     "steps",
@@ -21,6 +21,7 @@ pub const VALUES: [&str; 15] = [
     "guidance",
     "guidance_scale",
     "guidance_rescale",
+    "pag_scale",
     "strength",
     "image_prompt_weight",
     "output_compression",

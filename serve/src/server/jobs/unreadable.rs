@@ -117,6 +117,7 @@ fn blank(id: Uuid) -> JobRecord {
         loras: Vec::new(),
         controls: Vec::new(),
         guidance_interval: Default::default(),
+        pag_scale: 0.0,
     };
     JobRecord {
         id,

@@ -24,6 +24,7 @@ mod limits;
 mod loras;
 mod memory;
 mod oip;
+mod pag;
 mod page;
 mod presets;
 mod private;

@@ -71,7 +71,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
 }
 
 /// The inputs of every model; only the prompt is required.
-pub const INPUTS: [Declared; 14] = [
+pub const INPUTS: [Declared; 15] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
     one("seed", Datatype::Int64),
@@ -80,6 +80,7 @@ pub const INPUTS: [Declared; 14] = [
     one("height", Datatype::Int32),
     one("guidance", Datatype::Fp32),
     one("guidance_interval", Datatype::Bytes),
+    one("pag_scale", Datatype::Fp32),
     one("sampler", Datatype::Bytes),
     one("spacing", Datatype::Bytes),
     one("cache", Datatype::Bytes),

@@ -60,8 +60,9 @@ struct Asked {
     inpainting_mask_invert: Option<f64>,
     denoising_strength: Option<f64>,
     alwayson_scripts: Option<Map<String, Value>>,
-    /// These two of our own.
+    /// These three of our own.
     guidance_interval: Option<String>,
+    pag_scale: Option<f64>,
     cache: Option<String>,
 }
 
@@ -201,6 +202,7 @@ impl Asked {
         put("steps", self.steps.map(Value::from));
         put("guidance", self.cfg_scale.map(Value::from));
         put("guidance_interval", self.guidance_interval.clone().map(Value::from));
+        put("pag_scale", self.pag_scale.map(Value::from));
         put("n", Some(Value::from(count)));
         let (sampler, spacing) = self.sampler()?;
         put("sampler", sampler.map(|sampler| json!(sampler)));

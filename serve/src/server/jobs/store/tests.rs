@@ -60,6 +60,7 @@ pub fn record(client: &str) -> JobRecord {
         loras: Vec::new(),
         controls: Vec::new(),
         guidance_interval: Default::default(),
+        pag_scale: 0.0,
     };
     let spec = JobSpec {
         model: "emoji".to_string(),
@@ -604,6 +605,7 @@ fn a_store_of_an_earlier_version_is_read() {
         loras: Vec::new(),
         controls: Vec::new(),
         guidance_interval: Default::default(),
+        pag_scale: 0.0,
     };
     assert_eq!(done.spec.request, request);
     let output = Output { format: Format::Webp, quality: 100, metadata: false };

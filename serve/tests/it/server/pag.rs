@@ -1,0 +1,83 @@
+//! Perturbed-attention guidance, as clients ask for it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hydit::image::decode_png;
+use hydit::request::Parameters;
+use hydit_graphs::pag::PagLayers;
+use hydit_graphs::{GraphOptions, Precision};
+use hydit_testing::emoji;
+use serde_json::{Value, json};
+
+use super::api::name;
+use super::harness::{Answer, Server, command};
+use super::job_client::{create, done, job, picture};
+use super::oip::input;
+
+fn start(folder: &std::path::Path) -> Server {
+    let layers = PagLayers::new(&[5]);
+    let model = GraphOptions { pag_layers: layers, ..Precision::Fp32.into() };
+    let mut with = command(&["--listen", "127.0.0.1:0", "--exact", "--metadata"]);
+    with.arg("--model").arg(emoji::artifacts_for(model)).arg("--data-dir").arg(folder);
+    let server = Server::spawn(with, folder);
+    server.wait_until_ready();
+    server
+}
+
+fn drawn(answer: &Answer) -> Vec<u8> {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let json = answer.json();
+    let found = [&json["data"][0]["b64_json"], &json["images"][0], &json["outputs"][0]["data"][0]];
+    let text = found.into_iter().find_map(Value::as_str).expect("an image");
+    STANDARD.decode(text).expect("base64")
+}
+
+#[test]
+fn every_api_draws_the_same_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(folder.path());
+    let told = server.get("/v1/capabilities").json();
+    assert_eq!(told["models"][0]["pag_layers"], json!([5]));
+    assert!(told["features"].as_array().expect("features").contains(&json!("pag_scale")));
+
+    let body = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "guidance": 5, "pag_scale": 2.5 });
+    let ours = drawn(&server.post("/v1/images/generations", &body));
+    let (_, texts) = decode_png(&ours).expect("a PNG");
+    assert_eq!(Parameters::from_texts(&texts).expect("parameters").request.pag_scale, 2.5);
+    let mut plain = body.clone();
+    plain["pag_scale"] = Value::Null;
+    assert!(drawn(&server.post("/v1/images/generations", &plain)) != ours);
+
+    let id = create(&server, &body);
+    done(&server, &id);
+    assert!(picture(&server, &id, 0).body == ours, "a job");
+    assert_eq!(job(&server, &id)["request"]["pag_scale"], 2.5);
+    let theirs = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "cfg_scale": 5,
+        "pag_scale": 2.5 });
+    let answer = server.post("/sdapi/v1/txt2img", &theirs);
+    assert!(drawn(&answer) == ours, "the web UI's");
+    assert!(answer.json()["info"].as_str().expect("a text").contains("PAG scale: 2.5"));
+    let inputs = [
+        input("prompt", "BYTES", json!("a cat")),
+        input("seed", "INT64", json!(7)),
+        input("steps", "INT32", json!(4)),
+        input("guidance", "FP32", json!(5)),
+        input("pag_scale", "FP32", json!(2.5)),
+    ];
+    let model = told["models"][0]["id"].as_str().expect("a name");
+    let answer = server.post(&format!("/v2/models/{model}/infer"), &json!({ "inputs": inputs }));
+    assert!(drawn(&answer) == ours, "the Open Inference Protocol's");
+}
+
+#[test]
+fn a_model_without_layers_refuses_by_field() {
+    let server = Server::start(&[]);
+    assert_eq!(server.get("/v1/capabilities").json()["models"][0]["pag_layers"], json!([]));
+    for (scale, words) in [(json!(2), "export it with --pag-layers"), (json!(-1), "0 to 100")] {
+        let body = json!({ "model": name(), "prompt": "a cat", "steps": 4, "pag_scale": scale });
+        let answer = server.post("/v1/images/generations", &body);
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["param"]), (400, &json!("pag_scale")), "{error}");
+        assert!(error["message"].as_str().expect("a text").contains(words), "{error}");
+    }
+}
