@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use hydit_graphs::lora::stacks;
 use hydit_graphs::manifest::{GraphEntry, Manifest};
-use hydit_graphs::{DType, Precision, Sizes, TensorSpec};
+use hydit_graphs::{DType, Precision, Sizes, TensorSpec, pag};
 
 use super::statistics::relative_error;
 use crate::artifacts::Artifacts;
@@ -100,13 +101,63 @@ pub fn split_against_full(artifacts: &Artifacts, backend: &Backend) -> Result<f6
     let full = artifacts.entry("full")?;
     let mut tensors = Tensors::random(&artifacts.manifest, full, backend)?;
     let whole = tensors.run(&mut load("full")?)?;
-    tensors.run(&mut load("shallow-encoder")?)?;
-    tensors.run(&mut load("deep-core")?)?;
-    Ok(tensors.run(&mut load("shallow-decoder")?)?.error(&whole))
+    let mut run = |part: &str| {
+        // The same names mean the slots of other layers.
+        let entry = artifacts.entry(part)?;
+        for spec in entry.inputs.iter().filter(|spec| spec.name.starts_with(SLOTS)) {
+            let slots = slots(&artifacts.manifest, entry, spec, backend)?;
+            tensors.0.insert(spec.name.clone(), slots);
+        }
+        tensors.run(&mut load(part)?)
+    };
+    run("shallow-encoder")?;
+    run("deep-core")?;
+    Ok(run("shallow-decoder")?.error(&whole))
 }
 
-/// A value for the input `spec`: ids within the vocabulary, masks half full, true rotary tables,
-/// standard normal otherwise.
+/// What the names of inputs for LoRAs begin with.
+const SLOTS: &str = "lora_";
+
+/// The numbers of the slots `spec` of `graph`: as small as the changes of a LoRA, and for a layer the
+/// same in every graph that has it.
+fn slots(
+    manifest: &Manifest,
+    graph: &GraphEntry,
+    spec: &TensorSpec,
+    backend: &Backend,
+) -> Result<Value> {
+    let dit = &manifest.model.transformer;
+    let modules = |graph: &str| {
+        let stacks = stacks(graph, dit, manifest.cache_at_branch).into_iter();
+        let own = stacks.filter(|stack| stack.names.contains(&spec.name.as_str()));
+        own.flat_map(|stack| stack.modules).collect::<Vec<_>>()
+    };
+    let all = modules("full");
+    let shape = shape(spec);
+    let row = shape[1..].iter().product();
+    let of_layer = |module: &String| {
+        let place = all.iter().position(|known| known == module).unwrap_or(all.len());
+        let mut noise = TorchGenerator::new(2 * place as u64 + u64::from(spec.name.ends_with('b')));
+        noise.randn(row).into_iter().map(|x| 0.05 * x).collect::<Vec<f32>>()
+    };
+    let numbers: Vec<f32> = modules(&graph.name).iter().flat_map(of_layer).collect();
+    floats(spec.dtype, &shape, &numbers, backend)
+}
+
+fn shape(spec: &TensorSpec) -> Vec<usize> {
+    spec.shape.iter().map(|dim| dim.at(&SIZES) as usize).collect()
+}
+
+fn floats(dtype: DType, shape: &[usize], numbers: &[f32], backend: &Backend) -> Result<Value> {
+    Ok(match dtype {
+        DType::F16 => backend.tensor_f16(shape, numbers)?,
+        DType::BF16 => backend.tensor_bf16(shape, numbers)?,
+        _ => backend.tensor_f32(shape, numbers)?,
+    })
+}
+
+/// A value for the input `spec`: ids within the vocabulary, masks half full, true rotary tables, slots
+/// of LoRAs, every second row perturbed, standard normal otherwise.
 fn random(
     manifest: &Manifest,
     graph: &GraphEntry,
@@ -114,28 +165,28 @@ fn random(
     backend: &Backend,
     noise: &mut TorchGenerator,
 ) -> Result<Value> {
-    let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.at(&SIZES) as usize).collect();
+    if spec.name.starts_with(SLOTS) {
+        return slots(manifest, graph, spec, backend);
+    }
+    let shape = shape(spec);
     let elements = shape.iter().product();
     let row = *shape.last().unwrap_or(&1);
     let model = &manifest.model;
-    let floats = match spec.name.as_str() {
+    let numbers = match spec.name.as_str() {
         "cos" | "sin" => {
             let (cos, sin) =
                 rope::tables(shape[0], shape[1], shape[2], manifest.variant.rope_convention);
             if spec.name == "cos" { cos } else { sin }
         }
         "timestep" => vec![500.0; elements],
-        // As small as the changes of a LoRA.
-        name if name.starts_with("lora_") => {
-            noise.randn(elements).into_iter().map(|x| 0.05 * x).collect()
-        }
+        pag::INPUT => (0..elements).map(|row| (row % 2) as f32).collect(),
         "image_meta_size" => [1024.0, 1024.0, 64.0, 96.0, 0.0, 0.0].repeat(shape[0]),
         _ => noise.randn(elements),
     };
     Ok(match spec.dtype {
-        DType::F32 => backend.tensor_f32(&shape, &floats)?,
-        DType::F16 => backend.tensor_f16(&shape, &floats)?,
-        DType::BF16 => backend.tensor_bf16(&shape, &floats)?,
+        dtype @ (DType::F32 | DType::F16 | DType::BF16) => {
+            floats(dtype, &shape, &numbers, backend)?
+        }
         _ => {
             let vocabulary = match graph.name.as_str() {
                 "text-encoder" => model.text_encoder.vocab_size,

@@ -38,3 +38,4 @@ mod sampler;
 mod synthetic;
 mod targets;
 mod tokenizer;
+mod verify;
