@@ -389,7 +389,7 @@ fn the_document_tells_bounds_answers_and_whether_a_key_is_needed() {
     };
     assert_eq!(
         statuses(GENERATE, "post"),
-        "200 400 401 403 404 408 413 415 421 429 500 501 503 504"
+        "200 400 401 403 404 408 413 415 421 429 500 501 503 504 507"
     );
     assert_eq!(statuses("/v2/health/live", "get"), "200 400 403 408 413 415 421 500 501");
     let shape = |path: &str, status: &str| {
