@@ -1,23 +1,23 @@
-use std::collections::HashSet;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hydit::Request;
 use hydit::image::Format;
 use hydit::sampler::{SamplerKind, Spacing};
-use parking_lot::Mutex;
-use redb::backends::FileBackend;
-use redb::{Database, ReadableTableMetadata, StorageBackend};
+use redb::{Database, ReadableTableMetadata};
 use tempfile::TempDir;
 
 use super::*;
 use crate::server::figures::Figures;
 use crate::server::jobs::record::{Idempotency, JobResult, JobSpec, StepKind};
 use crate::server::output::Output;
+
+mod damaged;
+mod earlier;
+mod full_disk;
+
+pub use earlier::told_by_an_earlier_version;
 
 /// How long images are lent, in milliseconds.
 const LIFE: u64 = 50;
@@ -332,228 +332,6 @@ fn one_process_at_a_time_has_the_store() {
     place.open();
 }
 
-#[test]
-fn a_file_that_is_no_store_is_named() {
-    for bytes in [vec![b'x'; 100], vec![0; 1 << 16]] {
-        let place = Place::new();
-        std::fs::write(place.path(), bytes).expect("it is written");
-        let error = Store::open(&place.path()).err().expect("it is no store");
-        assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
-        assert!(error.to_string().contains("jobs.redb"), "{error}");
-    }
-}
-
-#[test]
-fn a_damaged_store_is_named_and_no_panic() {
-    let place = Place::new();
-    let store = place.open();
-    for now in 1..=50 {
-        ended(&store, now, 2000);
-    }
-    drop(store);
-    let whole = std::fs::read(place.path()).expect("it is there");
-    for (what, bytes) in [
-        ("cut", whole[..whole.len() / 2].to_vec()),
-        ("zeros behind the header", [&whole[..4096], &vec![0; whole.len() - 4096]].concat()),
-    ] {
-        std::fs::write(place.path(), bytes).expect("it is written");
-        let error = Store::open(&place.path()).and_then(|store| store.pending()).err();
-        let error = error.unwrap_or_else(|| panic!("{what}: it opens"));
-        assert!(matches!(error, JobsError::Damaged { .. }), "{what}: {error:?}");
-    }
-}
-
-#[test]
-fn a_picture_that_was_changed_is_not_given_out() {
-    let place = Place::new();
-    let store = place.open();
-    let job = ended(&store, 1, 100);
-    let change = |transaction: &WriteTransaction| {
-        transaction.open_table(IMAGES)?.insert((job.id.as_u128(), 0), [2; 100].as_slice())?;
-        Ok(())
-    };
-    store.file.write(change).expect("it is written");
-    let error = store.image(job.id, 0, &StoredImage::new(1, &[1; 100])).expect_err("it is another");
-    assert!(matches!(error, JobsError::ImageDamaged { index: 0, .. }), "{error:?}");
-}
-
-#[test]
-fn a_store_of_another_layout_is_refused() {
-    let place = Place::new();
-    let store = place.open();
-    let write = |transaction: &WriteTransaction| {
-        transaction.open_table(META)?.insert("schema", SCHEMA + 1)?;
-        Ok(())
-    };
-    store.file.write(write).expect("it is written");
-    drop(store);
-    let error = Store::open(&place.path()).err().expect("it is refused").to_string();
-    assert!(error.contains("its layout is 2, this version's is 1"), "{error}");
-}
-
-/// Overwrites the record of a job.
-fn damage(store: &Store, id: Uuid, json: &[u8]) {
-    let write = |transaction: &WriteTransaction| {
-        transaction.open_table(JOBS)?.insert(id.as_u128(), json)?;
-        Ok(())
-    };
-    store.file.write(write).expect("it is written");
-}
-
-#[test]
-fn one_record_that_cannot_be_read_is_told_and_the_others_go_on() {
-    let place = Place::new();
-    let store = place.open();
-    let jobs: Vec<JobRecord> = (0..3)
-        .map(|i| store.insert(keyed("ann", &i.to_string()), &[]).expect("it is added"))
-        .collect();
-    let broken = jobs[1].id;
-    damage(&store, broken, b"{\"asked");
-    drop(store);
-
-    let store = place.open();
-    let pending = store.pending().expect("a read");
-    let read: Vec<(Uuid, u64, bool)> =
-        pending.iter().map(|job| (job.id, job.number, job.unreadable.is_some())).collect();
-    assert_eq!(read, [(jobs[0].id, 0, false), (broken, 1, true), (jobs[2].id, 2, false)]);
-    assert_eq!(store.find("ann", "1").expect("a read").expect("it is there").client, "ann");
-    store.begun(broken, 3).expect("a write");
-    let failed = JobOutcome::Failed { code: "x".to_string(), message: "y".to_string() };
-    let ended = store.end(broken, 5, &failed, &[]).expect("a write").expect("it is there");
-    assert_eq!(ended.outcome, Some(failed));
-    let pending = store.pending().expect("a read");
-    assert_eq!(pending, [jobs[0].clone(), jobs[2].clone()]);
-    let listed = store.list("ann", 10, u64::MAX).expect("a read");
-    assert_eq!(
-        listed.iter().map(|job| job.id).collect::<Vec<_>>(),
-        [jobs[2].id, broken, jobs[0].id]
-    );
-    assert_eq!(
-        store.sweep(2000, KEEP, LIFE, MOST_ENDED).expect("a sweep"),
-        Swept { jobs: 1, ..Swept::default() }
-    );
-    assert_eq!(store.get(broken).expect("a read"), None);
-}
-
-#[test]
-fn a_job_that_is_listed_but_not_there_is_passed_over() {
-    let place = Place::new();
-    let store = place.open();
-    let jobs: Vec<JobRecord> =
-        (0..2).map(|_| store.insert(record("ann"), &[]).expect("it is added")).collect();
-    let lose = |transaction: &WriteTransaction| {
-        transaction.open_table(JOBS)?.remove(jobs[0].id.as_u128())?;
-        Ok(())
-    };
-    store.file.write(lose).expect("it is written");
-    assert_eq!(store.pending().expect("a read"), jobs[1..]);
-    assert_eq!(store.list("ann", 10, u64::MAX).expect("a read"), jobs[1..]);
-}
-
-/// A file on a disk with room for so many blocks. What was never written takes none.
-#[derive(Debug)]
-struct SmallDisk {
-    file: FileBackend,
-    written: Mutex<HashSet<u64>>,
-    room: Arc<AtomicUsize>,
-}
-
-const BLOCK: u64 = 4096;
-
-impl StorageBackend for SmallDisk {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.written.lock().retain(|block| block * BLOCK < len);
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut written = self.written.lock();
-        written.extend(offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK));
-        if written.len() > self.room.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-}
-
-/// A store on a disk with room for 256 blocks, and that number.
-fn on_small_disk(place: &Place) -> (Store, Arc<AtomicUsize>) {
-    let room = Arc::new(AtomicUsize::new(256));
-    let disk = room.clone();
-    let file = File::open_by(&place.path(), move |path| {
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        let (file, room) = (FileBackend::new(file)?, disk.clone());
-        let backend = SmallDisk { file, written: Mutex::default(), room };
-        Database::builder().create_with_backend(backend)
-    });
-    (Store::of(file.expect("it opens")).expect("it opens"), room)
-}
-
-#[test]
-fn a_full_disk_is_told_and_the_store_goes_on() {
-    let place = Place::new();
-    let (store, room) = on_small_disk(&place);
-    let first = ended(&store, 1, 1000);
-    let job = store.insert(record("ann"), &[]).expect("it is added");
-    let pictures = [vec![9; 2 << 20]];
-    let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it does not fit");
-    assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
-    assert!(error.to_string().contains("the disk is full"), "{error}");
-
-    assert_eq!(picture(&store, first.id, 0, &[1; 1000]), Some(vec![1; 1000]));
-    assert_eq!(store.pending().expect("a read"), std::slice::from_ref(&job));
-    let small = ended(&store, 6, 1000);
-    assert_eq!(picture(&store, small.id, 0, &[6; 1000]), Some(vec![6; 1000]));
-
-    room.store(usize::MAX, Ordering::Relaxed);
-    let end = store.end(job.id, 7, &done(&pictures), &pictures).expect("it fits now");
-    assert_eq!(end.expect("it is there").finished, Some(7));
-}
-
-#[test]
-fn a_full_disk_lets_no_other_process_in_and_disturbs_no_reader() {
-    let place = Place::new();
-    let (store, _room) = on_small_disk(&place);
-    let first = ended(&store, 1, 1000);
-    let job = store.insert(record("ann"), &[]).expect("it is added");
-    let pictures = [vec![9; 2 << 20]];
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let read = store.get(first.id).expect("it can be read");
-                    assert_eq!(read.as_ref(), Some(&first));
-                }
-            });
-        }
-        for _ in 0..50 {
-            let error = store.end(job.id, 5, &done(&pictures), &pictures).expect_err("it is full");
-            assert!(matches!(error, JobsError::DiskFull { .. }), "{error:?}");
-            let error = Store::open(&place.path()).err().expect("it is locked");
-            assert!(matches!(error, JobsError::Locked { .. }), "{error:?}");
-        }
-        over.store(true, Ordering::Relaxed);
-    });
-}
-
 /// A repair reads the whole file, which can be a gigabyte.
 #[test]
 fn a_store_is_opened_without_a_repair_after_a_kill() {
@@ -571,69 +349,4 @@ fn a_store_is_opened_without_a_repair_after_a_kill() {
     });
     let back = Store::of(opened.expect("it opens")).expect("it opens");
     assert_eq!(back.pending().expect("a read"), [waits]);
-}
-
-/// A store that another version of the program has filled and was killed with.
-fn of_version(version: &str) -> (Place, Store) {
-    let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores");
-    let place = Place::new();
-    let copied = std::fs::copy(stores.join(format!("{version}.redb")), place.path());
-    copied.expect("the store is there");
-    let store = place.open();
-    (place, store)
-}
-
-#[test]
-fn a_store_of_an_earlier_version_is_read() {
-    let (_place, store) = of_version("692c81f");
-    let done = store.find("anonymous", "done").expect("a read").expect("it is there");
-    let request = Request {
-        prompt: "蓝色背景上的猫".to_string(),
-        negative_prompt: "red".to_string(),
-        width: 96,
-        height: 64,
-        steps: 4,
-        guidance_scale: 3.3,
-        guidance_rescale: 0.7,
-        sampler: SamplerKind::Dpmms,
-        spacing: Spacing::Trailing,
-        seed: 7,
-        num_images: 2,
-        init_image: None,
-        image_prompt: None,
-        cache_policy: "N2-1000-0".parse().expect("a policy"),
-        loras: Vec::new(),
-        controls: Vec::new(),
-        guidance_interval: Default::default(),
-        pag_scale: 0.0,
-    };
-    assert_eq!(done.spec.request, request);
-    let output = Output { format: Format::Webp, quality: 100, metadata: false };
-    assert_eq!((done.spec.output, done.spec.preview_every), (output, Some(2)));
-    assert!(done.spec.deadline > Some(done.created));
-    let Some(JobOutcome::Done(result)) = &done.outcome else { panic!("{done:?}") };
-    let kinds = [StepKind::Refresh, StepKind::Reuse, StepKind::Refresh, StepKind::Reuse];
-    assert_eq!(result.plan, kinds);
-    for (index, image) in result.images.iter().enumerate() {
-        let file = store.image(done.id, index, image).expect("a read").expect("it is kept");
-        assert_eq!((image.seed, &file[..4]), (7 + index as u64, &b"RIFF"[..]));
-    }
-    let pending = store.pending().expect("a read");
-    let keys: Vec<&str> =
-        pending.iter().filter_map(|job| Some(&*job.idempotency.as_ref()?.key)).collect();
-    assert_eq!(keys, ["runs", "waits"]);
-    assert_eq!((pending[0].starts, pending[1].starts), (1, 0));
-    assert_eq!(pending[1].spec.request.cache_policy.to_string(), "probe:0.1-4+taylor1");
-
-    // What this version writes it reads as well.
-    let ended = store.end(pending[1].id, 5, &JobOutcome::Cancelled, &[]).expect("a write");
-    assert_eq!(store.get(pending[1].id).expect("a read"), ended);
-}
-
-/// What the earlier version said of the jobs in its store, and what this one says.
-pub fn told_by_an_earlier_version() -> (serde_json::Value, Vec<JobRecord>) {
-    let (_place, store) = of_version("692c81f");
-    let told = include_str!("../../../../tests/stores/692c81f.json");
-    let told = serde_json::from_str(told).expect("JSON");
-    (told, store.list("anonymous", 10, u64::MAX).expect("a read"))
 }
