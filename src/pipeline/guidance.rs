@@ -53,8 +53,35 @@ fn deviation(values: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
+    /// The guided prediction of a picture that is drawn away from `negative`.
+    fn guided<const N: usize>(
+        negative: &[f32; N],
+        positive: &[f32; N],
+        scale: f32,
+        rescale: f32,
+    ) -> [f32; N] {
+        let request = serde_json::json!({
+            "prompt": "a cat", "width": 16, "height": 16, "steps": 1, "seed": 0,
+            "guidance_scale": scale, "guidance_rescale": rescale,
+            "sampler": "ddpm", "spacing": "leading", "cache_policy": "off",
+        });
+        let request: Request = serde_json::from_value(request).expect("a request");
+        let mut out = [0.0; N];
+        Predictions { negative: Some(negative), positive, perturbed: None }
+            .guide(&request, &mut out);
+        out
+    }
+
     #[test]
-    fn the_spread_is_torch_stds() {
+    fn scale_one_gives_the_conditional_prediction() {
+        assert_eq!(guided(&[1.0, 2.0, 3.0], &[4.0, 6.0, 5.0], 1.0, 0.0), [4.0, 6.0, 5.0]);
+    }
+
+    #[test]
+    fn full_rescale_gives_the_spread_of_the_conditional_prediction() {
+        let (uncond, cond) = ([0.1, -0.4, 0.3, 0.9], [0.5, -1.0, 0.25, 2.0]);
+        let out = guided(&uncond, &cond, 7.0, 1.0);
+        assert!((deviation(&out) - deviation(&cond)).abs() < 1e-6);
         assert!((deviation(&[1.0, 3.0]) - 2f32.sqrt()).abs() < 1e-6);
     }
 }
