@@ -96,9 +96,13 @@ pub fn stacks(graph: &str, cfg: &HunyuanDitConfig, n: usize) -> Vec<Stack> {
 impl GraphDef {
     /// The inputs that are slots, those of its [`stacks`].
     pub fn slots(&self) -> impl Iterator<Item = &TensorSpec> {
-        let is_slot = |name: &str| NAMES.iter().flatten().any(|slot| *slot == name);
-        self.inputs.iter().filter(move |input| is_slot(&input.name))
+        self.inputs.iter().filter(|input| is_slot(&input.name))
     }
+}
+
+/// Whether an input of a graph of the transformer that is called `name` is a slot.
+pub fn is_slot(name: &str) -> bool {
+    NAMES.iter().flatten().any(|slot| *slot == name)
 }
 
 impl Graph {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hydit_graphs::lora::stacks;
+use hydit_graphs::lora::{is_slot, stacks};
 use hydit_graphs::manifest::{GraphEntry, Manifest};
 use hydit_graphs::{DType, Precision, Sizes, TensorSpec, pag};
 
@@ -104,7 +104,7 @@ pub fn split_against_full(artifacts: &Artifacts, backend: &Backend) -> Result<f6
     let mut run = |part: &str| {
         // The same names mean the slots of other layers.
         let entry = artifacts.entry(part)?;
-        for spec in entry.inputs.iter().filter(|spec| spec.name.starts_with(SLOTS)) {
+        for spec in entry.inputs.iter().filter(|spec| is_slot(&spec.name)) {
             let slots = slots(&artifacts.manifest, entry, spec, backend)?;
             tensors.0.insert(spec.name.clone(), slots);
         }
@@ -114,9 +114,6 @@ pub fn split_against_full(artifacts: &Artifacts, backend: &Backend) -> Result<f6
     run("deep-core")?;
     Ok(run("shallow-decoder")?.error(&whole))
 }
-
-/// What the names of inputs for LoRAs begin with.
-const SLOTS: &str = "lora_";
 
 /// The numbers of the slots `spec` of `graph`: as small as the changes of a LoRA, and for a layer the
 /// same in every graph that has it.
@@ -165,7 +162,7 @@ fn random(
     backend: &Backend,
     noise: &mut TorchGenerator,
 ) -> Result<Value> {
-    if spec.name.starts_with(SLOTS) {
+    if is_slot(&spec.name) {
         return slots(manifest, graph, spec, backend);
     }
     let shape = shape(spec);
