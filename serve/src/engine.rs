@@ -42,13 +42,14 @@ impl PluginFlags {
         }
     }
 
-    /// The flags as options where `provider` is a plugin; none where it is another, which stands
-    /// beside a plugin.
-    pub fn options_beside(&self, provider: Provider) -> PluginOptions {
-        match provider {
-            Provider::Plugin(_) => self.options(),
-            _ => PluginOptions::default(),
+    /// The flags as options for `provider`, where those of `asked` are named: none for one that is no
+    /// plugin, if it only stands beside a plugin that they are meant for.
+    pub fn options_for(&self, provider: Provider, asked: &[Provider]) -> PluginOptions {
+        let is_plugin = |provider: &Provider| matches!(provider, Provider::Plugin(_));
+        if asked.iter().any(is_plugin) && !is_plugin(&provider) {
+            return PluginOptions::default();
         }
+        self.options()
     }
 }
 

@@ -132,8 +132,6 @@ impl Bench {
         } else {
             self.threads.iter().copied().map(Some).collect()
         };
-        let has_plugin =
-            self.provider.iter().any(|provider| matches!(provider, Provider::Plugin(_)));
         let mut engines = Vec::new();
         for &backend in &self.backend {
             for &provider in &self.provider {
@@ -141,11 +139,7 @@ impl Bench {
                     engines.push(RuntimeOptions {
                         backend,
                         provider,
-                        plugin: if has_plugin {
-                            self.plugin.options_beside(provider)
-                        } else {
-                            self.plugin.options()
-                        },
+                        plugin: self.plugin.options_for(provider, &self.provider),
                         threads,
                         ..RuntimeOptions::default()
                     });

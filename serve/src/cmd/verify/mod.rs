@@ -74,10 +74,7 @@ impl Verify {
         let asked = choices
             .into_iter()
             .map(|(backend, provider)| {
-                let plugin = match self.provider {
-                    Provider::Plugin(_) => self.plugin.options_beside(provider),
-                    _ => self.plugin.options(),
-                };
+                let plugin = self.plugin.options_for(provider, &[self.provider]);
                 engine::open(&RuntimeOptions { backend, provider, plugin, ..Default::default() })
             })
             .collect::<Result<Vec<_>, _>>()?;
