@@ -5,6 +5,7 @@ mod ip_adapter;
 mod text_encoders;
 mod vae;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::ip_adapter::{Activation, ClipVisionConfig, ImageProcessor, IpAdapterConfig};
@@ -104,9 +105,7 @@ impl HunyuanDitConfig {
     /// # Errors
     /// The text is not JSON of this form, or [`HunyuanDitConfig::validate`] refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let cfg: Self = serde_json::from_str(text)?;
-        cfg.validate()?;
-        Ok(cfg)
+        read(text, Self::validate)
     }
 
     /// Checks that the graphs can be built.
@@ -164,6 +163,16 @@ impl HunyuanDitConfig {
     pub fn cache_branches(&self) -> std::ops::RangeInclusive<usize> {
         1..=self.num_layers / 2 - 1
     }
+}
+
+/// The config in the JSON text `text`, if `validate` takes it.
+fn read<T: DeserializeOwned>(
+    text: &str,
+    validate: fn(&T) -> Result<(), ConfigError>,
+) -> Result<T, ConfigError> {
+    let config = serde_json::from_str(text)?;
+    validate(&config)?;
+    Ok(config)
 }
 
 pub(crate) fn field<T>(

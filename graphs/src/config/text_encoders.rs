@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, epsilon, field, only, range};
+use super::{ConfigError, epsilon, field, only, range, read};
 
 /// Config of the first text encoder, `BertModel`: `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +31,7 @@ impl BertConfig {
     /// # Errors
     /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let cfg: Self = serde_json::from_str(text)?;
-        cfg.validate()?;
-        Ok(cfg)
+        read(text, Self::validate)
     }
 
     /// Checks that the graph can be built.
@@ -101,9 +99,7 @@ impl T5Config {
     /// # Errors
     /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let cfg: Self = serde_json::from_str(text)?;
-        cfg.validate()?;
-        Ok(cfg)
+        read(text, Self::validate)
     }
 
     /// Checks that the graph can be built.

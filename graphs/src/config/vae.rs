@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, field, only, range};
+use super::{ConfigError, field, only, range, read};
 
 /// Config of the autoencoder of images, `AutoencoderKL`: `vae/config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,9 +55,7 @@ impl VaeConfig {
     /// # Errors
     /// The text is not JSON of this form, or `validate` refuses it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let cfg: Self = serde_json::from_str(text)?;
-        cfg.validate()?;
-        Ok(cfg)
+        read(text, Self::validate)
     }
 
     /// Checks that the graph can be built.
