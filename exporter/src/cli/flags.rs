@@ -29,7 +29,7 @@ pub enum Command {
     Check(Check),
     /// Print graphs, shapes, parameters and sizes of an artifact folder.
     Inspect {
-        /// Artifact folder.
+        /// Folder that an export was written to.
         dir: PathBuf,
     },
     /// Write a model repository for Triton: an ensemble, prompt in and image out, around the
@@ -53,7 +53,7 @@ pub struct Check {
     /// LoRA to hold against the checkpoint, again for each: what it changes, what fits nowhere.
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub lora: Vec<Weighted>,
-    /// Print JSON.
+    /// Print what was found as JSON.
     #[arg(long)]
     pub json: bool,
 }
