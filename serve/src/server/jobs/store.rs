@@ -1,26 +1,26 @@
 //! Jobs on the disk: what was accepted, how it ended, and the images.
 
+mod keep;
 mod lent;
 mod presets;
 
 use std::path::Path;
 
 use axum::body::Bytes;
-use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, Value,
+    WriteTransaction,
+};
 use tracing::error;
 use uuid::Uuid;
 
+pub use self::keep::{MOST_ENDED, Swept};
 pub use self::lent::LentImage;
-use self::lent::{drop_lent, surplus as lent_surplus};
 pub use self::presets::{Preset, Put};
 use super::error::JobsError;
 use super::file::File;
 use super::record::{JobOutcome, JobRecord, StoredImage};
 use super::unreadable::{self, NO_NUMBER};
-use crate::server::settings::Keep;
-
-/// Maximum number of ended jobs that are kept, however small they are.
-pub const MOST_ENDED: u64 = 10_000;
 
 /// The layout of the tables below.
 const SCHEMA: u64 = 1;
@@ -49,17 +49,6 @@ pub struct Store {
     file: File,
 }
 
-/// What a [`Store::sweep`] has removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Number of jobs.
-    pub jobs: usize,
-    /// Number of jobs that were kept without their images.
-    pub images: usize,
-    /// Number of orders whose images are lent no longer.
-    pub lent: usize,
-}
-
 impl Store {
     /// Opens the store in the file `path`, or makes one.
     ///
@@ -70,16 +59,15 @@ impl Store {
     }
 
     fn of(file: File) -> Result<Store, JobsError> {
-        let known = file.read(|transaction| match transaction.open_table(META) {
-            Ok(meta) => match meta.get("schema")?.map(|schema| schema.value()) {
+        let known = file.read(|transaction| {
+            let Some(meta) = opened(transaction, META)? else { return Ok(false) };
+            match meta.get("schema")?.map(|schema| schema.value()) {
                 Some(other) if other != SCHEMA => {
                     let why = format!("its layout is {other}, this version's is {SCHEMA}");
                     Err(redb::Error::Corrupted(why))
                 }
                 schema => Ok(schema.is_some()),
-            },
-            Err(TableError::TableDoesNotExist(_)) => Ok(false),
-            Err(error) => Err(error.into()),
+            }
         })?;
         if known {
             return Ok(Store { file }); // even on a full disk
@@ -105,14 +93,10 @@ impl Store {
     /// The files that a job which has not ended is made from.
     pub fn inputs(&self, id: Uuid) -> Result<Vec<Bytes>, JobsError> {
         let all = (id.as_u128(), 0)..=(id.as_u128(), u32::MAX);
-        self.file.read(|transaction| match transaction.open_table(INPUTS) {
-            Ok(inputs) => {
-                let files = inputs.range(all.clone())?;
-                files.map(|entry| Ok(Bytes::copy_from_slice(entry?.1.value()))).collect()
-            }
-            // A store of an earlier version, which took no images.
-            Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+        self.file.read(|transaction| {
+            let Some(inputs) = opened(transaction, INPUTS)? else { return Ok(Vec::new()) };
+            let files = inputs.range(all.clone())?;
+            files.map(|entry| Ok(Bytes::copy_from_slice(entry?.1.value()))).collect()
         })
     }
 
@@ -206,66 +190,6 @@ impl Store {
     pub fn remove(&self, id: Uuid) -> Result<(), JobsError> {
         self.file.write(|transaction| remove(transaction, id.as_u128()))
     }
-
-    /// Moves the ends of jobs in time, where `moved` gives another time than the one it is given.
-    pub fn redate(&self, moved: impl Fn(u64) -> u64) -> Result<(), JobsError> {
-        let ends = self.file.read(|transaction| {
-            let ended = transaction.open_table(ENDED)?;
-            let ends = ended.iter()?.map(|entry| {
-                let (key, value) = entry?;
-                Ok((key.value(), value.value()))
-            });
-            let others = ends.filter(|end: &Stored<((u64, u64), _)>| {
-                end.as_ref().map_or(true, |((time, _), _)| moved(*time) != *time)
-            });
-            others.collect::<Stored<Vec<_>>>()
-        })?;
-        if ends.is_empty() {
-            return Ok(());
-        }
-        self.file.write(|transaction| {
-            let mut jobs = transaction.open_table(JOBS)?;
-            let owned = transaction.open_table(OWNED)?;
-            let mut ended = transaction.open_table(ENDED)?;
-            for ((time, number), (id, bytes)) in ends {
-                let end = moved(time);
-                ended.remove((time, number))?;
-                ended.insert((end, number), (id, bytes))?;
-                if let Some(mut record) = get(&jobs, &owned, id)? {
-                    record.finished = Some(end);
-                    record.started = record.started.map(|started| started.min(end));
-                    record.created = record.created.min(end);
-                    put(&mut jobs, &record)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Forgets what is too old or too much, beginning with the jobs that ended first. Images that are
-    /// lent, for `life` milliseconds at most, leave as much less room to those of jobs.
-    pub fn sweep(&self, now: u64, keep: Keep, life: u64, most: u64) -> Result<Swept, JobsError> {
-        let (lent, forget, drop) = self.file.read(|transaction| {
-            let lent = lent_surplus(transaction, now, life, keep.bytes)?;
-            let keep = Keep { bytes: keep.bytes.saturating_sub(lent.bytes), ..keep };
-            let (forget, drop) = surplus(transaction, now, keep, most)?;
-            Ok((lent.over, forget, drop))
-        })?;
-        let swept = Swept { jobs: forget.len(), images: drop.len(), lent: lent.len() };
-        if swept == Swept::default() {
-            return Ok(swept);
-        }
-        self.file.write(|transaction| {
-            drop_lent(transaction, &lent)?;
-            for id in forget {
-                remove(transaction, id)?;
-            }
-            for id in drop {
-                drop_images(transaction, id)?;
-            }
-            Ok(swept)
-        })
-    }
 }
 
 fn insert(
@@ -324,45 +248,6 @@ fn finish(
     Ok(Some(record))
 }
 
-/// The jobs to forget, and those that lose their images only. The last job with images keeps them.
-fn surplus(
-    transaction: &ReadTransaction,
-    now: u64,
-    keep: Keep,
-    most: u64,
-) -> Stored<(Vec<u128>, Vec<u128>)> {
-    let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
-    let (mut count, mut bytes) = (0, 0u64);
-    let (mut forget, mut drop) = (Vec::new(), Vec::new());
-    for entry in transaction.open_table(ENDED)?.iter()?.rev() {
-        let (key, value) = entry?;
-        let ((ended, _), (id, size)) = (key.value(), value.value());
-        count += 1;
-        bytes = bytes.saturating_add(size);
-        if count > most || ended.saturating_add(age) <= now {
-            forget.push(id);
-        } else if size > 0 && bytes > keep.bytes.max(size) {
-            drop.push(id);
-        }
-    }
-    Ok((forget, drop))
-}
-
-fn drop_images(transaction: &WriteTransaction, id: u128) -> Stored<()> {
-    let mut jobs = transaction.open_table(JOBS)?;
-    let Some(mut record) = get(&jobs, &transaction.open_table(OWNED)?, id)? else {
-        return Ok(());
-    };
-    if let (Some(JobOutcome::Done(result)), Some(finished)) = (&mut record.outcome, record.finished)
-    {
-        result.dropped = true;
-        transaction.open_table(ENDED)?.insert((finished, record.number), (id, 0))?;
-    }
-    put(&mut jobs, &record)?;
-    transaction.open_table(IMAGES)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
-    Ok(())
-}
-
 fn remove(transaction: &WriteTransaction, id: u128) -> Stored<()> {
     let mut jobs = transaction.open_table(JOBS)?;
     let mut owned = transaction.open_table(OWNED)?;
@@ -417,6 +302,18 @@ fn get(
         }
     }
     Ok(Some(record))
+}
+
+/// The table, unless it is not there: the store was made by a version that had none.
+fn opened<K: Key + 'static, V: Value + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Stored<Option<ReadOnlyTable<K, V>>> {
+    match transaction.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn put(jobs: &mut Table<'_, u128, &'static [u8]>, record: &JobRecord) -> Stored<()> {

@@ -1,8 +1,8 @@
 //! Images that are lent for a while, by orders whose answer has their addresses instead of them.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{Store, Stored};
+use super::{Store, Stored, opened};
 use crate::server::jobs::error::JobsError;
 
 /// When it is due, format and file, by order and index.
@@ -56,14 +56,13 @@ impl Store {
         now: u64,
         life: u64,
     ) -> Result<Option<LentImage>, JobsError> {
-        self.file.read(|transaction| match transaction.open_table(LENT) {
-            Ok(lent) => Ok(lent.get((order, index))?.and_then(|image| {
+        self.file.read(|transaction| {
+            let Some(lent) = opened(transaction, LENT)? else { return Ok(None) };
+            Ok(lent.get((order, index))?.and_then(|image| {
                 let (due, format, file) = image.value();
                 let image = || LentImage { format: format.to_string(), file: file.to_vec(), due };
                 is_lent(due, now, life).then(image)
-            })),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+            }))
         })
     }
 }
@@ -76,11 +75,7 @@ pub(super) fn surplus(
     life: u64,
     most: u64,
 ) -> Stored<Surplus> {
-    let due = match transaction.open_table(DUE) {
-        Ok(due) => due,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Surplus::default()),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(due) = opened(transaction, DUE)? else { return Ok(Surplus::default()) };
     let mut surplus = Surplus::default();
     for entry in due.iter()?.rev() {
         let (key, bytes) = entry?;

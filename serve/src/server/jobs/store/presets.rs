@@ -1,8 +1,8 @@
 //! Presets: settings under a name, of each client.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
+use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
-use super::{Store, Stored};
+use super::{Store, Stored, opened};
 use crate::server::jobs::error::JobsError;
 
 /// Settings as JSON, by client and name.
@@ -70,11 +70,7 @@ impl Store {
 }
 
 fn of_client(transaction: &ReadTransaction, client: &str) -> Stored<Vec<Preset>> {
-    match transaction.open_table(PRESETS) {
-        Ok(presets) => range(&presets, client),
-        Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
+    opened(transaction, PRESETS)?.map_or(Ok(Vec::new()), |presets| range(&presets, client))
 }
 
 fn range(

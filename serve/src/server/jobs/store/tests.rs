@@ -12,6 +12,7 @@ use super::*;
 use crate::server::figures::Figures;
 use crate::server::jobs::record::{Idempotency, JobResult, JobSpec, StepKind};
 use crate::server::output::Output;
+use crate::server::settings::Keep;
 
 mod damaged;
 mod earlier;
