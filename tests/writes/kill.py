@@ -3,7 +3,7 @@
 
     tests/writes/kill.py FOLDER OF hydit-export AND hydit-serve
 
-`KILLS` says how many, 1,000 by default. Every third is run inside of the folder, where files are moved one by one.
+`SOAK_EXPORTS` says how many, 1,000 by default. Every third is run inside of the folder, where files are moved one by one.
 """
 
 import os
@@ -17,7 +17,7 @@ from collections import Counter
 
 from run import REPOSITORY, contents, quiet
 
-KILLS = int(os.environ.get("KILLS", 1000))
+KILLS = int(os.environ.get("SOAK_EXPORTS", 1000))
 DTYPES = ("fp32", "fp16")
 
 
