@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Two genuine tritonservers draw for one hydit-serve while they are killed in turn, and one hangs: every order is drawn, with the bytes that
-it has in quiet.
+"""Two genuine tritonservers draw for one hydit-serve while clients go away, the servers are killed in turn, and one hangs:
+every order is drawn, with the bytes that it has in quiet, and no call of a server is cancelled.
 
     failover.py PROGRAMS SERVER [KILLS]     PROGRAMS has hydit-export and hydit-serve, SERVER is of scripts/setup-triton
 """
@@ -25,16 +25,25 @@ PLAN = "--sampler dpmms --infer-steps 10 --cache-policy N3-700-50"
 DICE = random.Random(1)
 
 
-def ask(address, path, body=None):
+def ask(address, path, body=None, patience=300):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{address}{path}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=300) as answer:
+    with urllib.request.urlopen(request, timeout=patience) as answer:
         return answer.read().decode()
 
 
-def draw(address, seed):
+def draw(address, seed, patience=300):
     body = {"prompt": "蓝色背景上的猫", "seed": seed, "steps": 10, "sampler": "dpmms", "cache": "N3-700-50"}
-    return json.loads(ask(address, "/v1/images/generations", body))["data"][0]["b64_json"]
+    return json.loads(ask(address, "/v1/images/generations", body, patience))["data"][0]["b64_json"]
+
+
+def go_away(address, seed, patience):
+    """A client that does not wait for its picture: whether it has none."""
+    try:
+        draw(address, seed, patience)
+    except TimeoutError:
+        return True
+    return False
 
 
 def metric(address, name):
@@ -77,6 +86,8 @@ def main():
                 print("hydit-serve:", *lines[-40:], sep="\n", file=sys.stderr)
                 for server in servers:
                     print(f"{server.address}: {server.state()}", file=sys.stderr)
+                looks = [line for line in lines if "does not draw" in line or " draws " in line]
+                print("hosts as hydit-serve saw them:", *looks[-6:], sep="\n", file=sys.stderr)
                 raise
             finally:
                 serve.terminate()
@@ -89,6 +100,13 @@ def compare(address, servers, clients):
     took = time.monotonic() - start
     if len(set(quiet)) != ORDERS:
         sys.exit("orders of different seeds are alike")
+    gone = sum(clients.map(lambda seed: go_away(address, seed, DICE.uniform(0.1, 0.8) * took), range(2 * ORDERS)))
+    if list(together()) != quiet:
+        sys.exit("other pictures than in quiet when clients have gone away")
+    if gone == 0:
+        sys.exit("no client has gone away in mid-picture: it proves nothing")
+    if cancelled := [server.address for server in servers if server.cancelled()]:
+        sys.exit(f"calls were cancelled: {', '.join(cancelled)}")
     for kill in range(KILLS):
         victim = servers[kill % 2]
         drawing = together()
@@ -108,7 +126,7 @@ def compare(address, servers, clients):
     servers[0].hang(False)
     until("both draw again", lambda: metric(address, "hydit_tritons") == 2)
     again = metric(address, "hydit_redrawn_total")
-    print(f"kills {KILLS}, and one that hangs; orders {(KILLS + 1) * ORDERS}, all drawn with the same bytes; begun again elsewhere: {again}")
+    print(f"clients gone away {gone}, kills {KILLS}, and one that hangs; orders {(KILLS + 2) * ORDERS}, all drawn with the same bytes; begun again elsewhere: {again}")
     if again == 0:
         sys.exit("no kill was in mid-picture: it proves nothing")
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import uuid
 
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
@@ -46,6 +47,7 @@ class TritonServer:
             if (packages / name).exists():
                 (backends / "python" / name).symlink_to(packages / name)
         self.ports = {name: free_port() for name in ("http", "grpc", "metrics")}
+        self.shared = f"hydit_{uuid.uuid4().hex}_"
         self.address = f"grpc://127.0.0.1:{self.ports['grpc']}?metrics={self.ports['metrics']}"
 
     def start(self):
@@ -53,7 +55,8 @@ class TritonServer:
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
                 [self.server / "bin/tritonserver", f"--model-repository={self.repository}",
-                 f"--backend-directory={self.folder}/backends", *flags],
+                 f"--backend-directory={self.folder}/backends",
+                 f"--backend-config=python,shm-region-prefix-name={self.shared}", "--log-verbose=1", *flags],
                 stdout=log, stderr=log, env={**os.environ, "LD_LIBRARY_PATH": str(self.server / "libs")},
                 start_new_session=True,
             )
@@ -74,12 +77,27 @@ class TritonServer:
         """Whether it runs, and the end of its log."""
         code = self.process.poll()
         runs = "runs" if code is None else f"has ended with {code}"
-        return f"it {runs}\n{(self.folder / 'log').read_text()[-3000:]}"
+        lines = (self.folder / "log").read_text().splitlines()
+        lines = [line[:200] for line in lines if line and not line.startswith(("|", "+", "I"))]
+        return "\n".join([f"it {runs}", *lines[-12:]])
+
+    def cancelled(self):
+        """How many calls it was told to cancel, by its log."""
+        log = (self.folder / "log").read_text()
+        if "ServerReady" not in log:
+            sys.exit(f"{self.address}: its log says nothing of calls")
+        return log.count("Cancellation notification received for ModelInfer")
 
     def kill(self):
         """Ends it and the processes of its Python models at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.clear()
+
+    def clear(self):
+        """Removes the shared memory that its Python models had."""
+        for region in pathlib.Path("/dev/shm").glob(f"{self.shared}*"):
+            region.unlink(missing_ok=True)
 
     def hang(self, hangs):
         """Lets it hang, or go on."""
@@ -89,6 +107,10 @@ class TritonServer:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # a model's process may outlive it
+        self.clear()
 
     def __enter__(self):
         self.start()

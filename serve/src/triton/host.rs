@@ -14,9 +14,8 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::messages::{ModelConfigResponse, RepositoryIndexRequest, RepositoryIndexResponse};
-use super::order::Order;
 use super::pending::{self, Pending};
-use crate::inference::{Empty, ModelInferResponse, ModelRequest, ReadyResponse};
+use crate::inference::{Empty, ModelInferRequest, ModelInferResponse, ModelRequest, ReadyResponse};
 
 /// The parameter of a model's config that names the export it was made from.
 const EXPORT: &str = "hydit_export";
@@ -50,7 +49,7 @@ struct State {
     lives: u64,
     /// What it has of the exports that are asked for, by their hashes; or why nothing.
     models: Result<BTreeMap<String, Served>, String>,
-    /// Calls of ours that it has.
+    /// Calls of ours that it has, of those that began in this life.
     calls: usize,
     /// Calls that wait there for an instance, whosever they are, as it has told last.
     pending: Pending,
@@ -121,9 +120,12 @@ impl Host {
         Some((model, state.lives))
     }
 
-    /// A call has ended.
-    pub fn end(&self) {
-        self.state.lock().calls -= 1;
+    /// A call has ended that began in `life`.
+    pub fn end(&self, life: u64) {
+        let mut state = self.state.lock();
+        if state.lives == life {
+            state.calls -= 1;
+        }
     }
 
     /// The number of its present life.
@@ -162,8 +164,9 @@ impl Host {
             let state = self.state.lock();
             state.models.is_err() || state.looks.is_multiple_of(MODELS)
         };
-        let seen = timeout(PATIENCE, self.ask(all.then_some(exports))).await;
-        let pending = timeout(PATIENCE, pending::ask(self.metrics)).await;
+        let seen = timeout(PATIENCE, self.ask(all.then_some(exports)));
+        let pending = timeout(PATIENCE, pending::ask(self.metrics));
+        let (seen, pending) = tokio::join!(seen, pending);
         let mut state = self.state.lock();
         state.looks += 1;
         state.pending = pending.ok().and_then(Result::ok).unwrap_or_default();
@@ -201,6 +204,7 @@ impl Host {
     fn leave(&self, state: &mut State, why: String) {
         if state.models.is_ok() {
             state.lives += 1;
+            state.calls = 0;
         }
         if state.models.as_ref().err() != Some(&why) {
             tracing::warn!(host = self.name, why, "does not draw");
@@ -243,10 +247,14 @@ impl Host {
         if models.is_empty() { Err(NO_MODEL.to_string()) } else { Ok(Some(models)) }
     }
 
-    /// Draws `order` by its model `model`.
-    pub async fn draw(&self, model: &str, order: &Order) -> Result<ModelInferResponse, Ended> {
-        let most = order.bytes() + MAX_ANSWER;
-        self.call("ModelInfer", order.call(model), most).await.map_err(|status: Status| {
+    /// Asks for pictures of `bytes` together.
+    pub async fn infer(
+        &self,
+        request: ModelInferRequest,
+        bytes: usize,
+    ) -> Result<ModelInferResponse, Ended> {
+        let most = bytes + MAX_ANSWER;
+        self.call("ModelInfer", request, most).await.map_err(|status: Status| {
             // What the host has not said itself is of the connection.
             let lost = status.source().is_some() || status.code() == Code::Unavailable;
             if lost { Ended::Lost(told(&status)) } else { Ended::Refused(told(&status)) }

@@ -21,13 +21,14 @@ use hydit::image::Image;
 use parking_lot::Mutex;
 use tokio::net::lookup_host;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 pub use self::address::Address;
 pub use self::error::TritonError;
 use self::host::{Ended, Host};
 pub use self::order::Order;
+use crate::inference::ModelInferResponse;
 
 /// Time between two looks at a host.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const RESOLVE: Duration = Duration::from_secs(5);
 /// Hosts that may go away while they draw the same pictures: perhaps it is these that end them.
 const MAX_LOST: usize = 5;
+/// Time for a host to answer a call that nobody waits for.
+const GIVEN_UP: Duration = Duration::from_secs(600);
 /// Hosts that may refuse the same pictures.
 const MAX_REFUSED: usize = 2;
 
@@ -56,10 +59,16 @@ struct Pool {
     changes: watch::Sender<u64>,
 }
 
-/// Room for a call at a host. Dropping it gives it back.
+/// Room for a call at a host. Dropping it gives it back, once the host has answered if it was asked.
 pub struct Place {
-    host: Arc<Host>,
     model: String,
+    call: Arc<Call>,
+}
+
+/// A call that a host has of ours, or may get.
+struct Call {
+    host: Arc<Host>,
+    /// The host's life that it begins in.
     life: u64,
     pool: Arc<Pool>,
 }
@@ -155,8 +164,7 @@ impl Hosts {
     ) -> Result<Drawn, TritonError> {
         let (mut lost, mut refused) = (0, HashSet::new());
         loop {
-            let Place { host, model, .. } = &place;
-            let (host, model) = (host.name.clone(), model.clone());
+            let (host, model) = (place.call.host.name.clone(), place.model.clone());
             match place.draw(order).await {
                 Ok(images) => return Ok(Drawn { images, host, model, lost }),
                 Err(Ended::Lost(message)) => {
@@ -168,7 +176,7 @@ impl Hosts {
                 }
                 Err(Ended::Refused(message)) => {
                     tracing::warn!(host, model, why = message, "refused: asking another");
-                    refused.insert(place.host.address());
+                    refused.insert(place.call.host.address());
                     let others = self.pool.others(&order.export, &refused);
                     if refused.len() == MAX_REFUSED || !others {
                         return Err(TritonError::Refused { host, model, message });
@@ -230,7 +238,8 @@ impl Pool {
             match loads.min_by(|(_, a), (_, b)| a.total_cmp(b)) {
                 // It may have gone away just now: that is a change to come.
                 Some((host, _)) => host.begin(export).map(|(model, life)| {
-                    Ok(Place { host: host.clone(), model, life, pool: self.clone() })
+                    let call = Call { host: host.clone(), life, pool: self.clone() };
+                    Ok(Place { model, call: Arc::new(call) })
                 }),
                 None if patient || others().any(|host| host.has(export)) => None,
                 None => {
@@ -247,11 +256,11 @@ impl Pool {
 
 impl Place {
     async fn draw(&self, order: &Order) -> Result<Vec<Image>, Ended> {
-        let Place { host, model, life, pool } = self;
+        let Call { host, life, pool } = &*self.call;
         // A host that hangs breaks no connection: the looks find out.
         let left = pool.until(|_| (host.life() != *life).then_some(()));
         let answer = tokio::select! {
-            answer = host.draw(model, order) => answer,
+            answer = self.infer(order) => answer,
             () = left => Err(Ended::Lost("it does not answer any more".to_string())),
         };
         if let Err(Ended::Lost(why)) = &answer {
@@ -260,11 +269,32 @@ impl Place {
         }
         order.images(&answer?).map_err(Ended::Refused)
     }
+
+    /// Calls the host. The call is never cancelled, even if nobody waits for it any more: the host
+    /// draws to the end anyway, and a Triton can crash when a call is cancelled just as it answers
+    /// (triton-inference-server/server, issues 7368 and 8034).
+    async fn infer(&self, order: &Order) -> Result<ModelInferResponse, Ended> {
+        let call = self.call.clone();
+        let (request, bytes) = (order.call(&self.model), order.bytes());
+        let (_somebody_waits, nobody_waits) = oneshot::channel::<()>();
+        let given_up = async {
+            let _ = nobody_waits.await;
+            sleep(GIVEN_UP).await;
+            Ended::Lost("nobody waits for it".to_string())
+        };
+        let asked = tokio::spawn(async move {
+            tokio::select! {
+                answer = call.host.infer(request, bytes) => answer,
+                ended = given_up => Err(ended),
+            }
+        });
+        asked.await.unwrap_or_else(|ended| Err(Ended::Lost(ended.to_string())))
+    }
 }
 
-impl Drop for Place {
+impl Drop for Call {
     fn drop(&mut self) {
-        self.host.end();
+        self.host.end(self.life);
         self.pool.changed();
     }
 }

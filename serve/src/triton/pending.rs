@@ -57,7 +57,8 @@ fn read(text: &str) -> Pending {
             labels.find(|(name, _)| *name == "model").map(|(_, model)| model.trim_matches('"'));
         let count = value.split_whitespace().next().and_then(|value| value.parse::<f64>().ok());
         if let (Some(model), Some(count)) = (model, count) {
-            *pending.entry(model.to_string()).or_default() += count.max(0.0) as u64;
+            let sum: &mut u64 = pending.entry(model.to_string()).or_default();
+            *sum = sum.saturating_add(count as u64); // what is below 0 is 0
         }
     }
     pending
@@ -73,9 +74,14 @@ mod tests {
                     nv_inference_pending_request_count{model=\"emoji\",version=\"1\"} 2\n\
                     nv_inference_pending_request_count{version=\"2\",model=\"emoji\"} 1\n\
                     nv_inference_pending_request_count{model=\"other\"} NaN\n\
+                    nv_inference_pending_request_count{version=\"1\",model=\"no end\"} +Inf\n\
+                    nv_inference_pending_request_count{version=\"2\",model=\"no end\"} 1\n\
                     nv_inference_pending_request_count_more{model=\"emoji\"} 9\n\
                     nv_inference_count{model=\"emoji\",version=\"1\"} 7\n\
                     nv_inference_pending_request_count{model=\n";
-        assert_eq!(read(text), Pending::from([("emoji".into(), 3), ("other".into(), 0)]));
+        assert_eq!(
+            read(text),
+            Pending::from([("emoji".into(), 3), ("other".into(), 0), ("no end".into(), u64::MAX)])
+        );
     }
 }
