@@ -101,7 +101,7 @@ pub enum ImageError {
     #[error("the PNG's text \"hydit\" is not understood")]
     Parameters(#[from] serde_json::Error),
     /// Reading or writing failed.
-    #[error("input or output failed")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Something is wrong with this file.
     #[error("{}", .path.display())]

@@ -21,7 +21,7 @@ pub(super) fn said(error: impl std::fmt::Display) -> BoxError {
 pub enum RuntimeError {
     /// `ort` was asked for, and no place holds a library.
     #[error(
-        "no usable ONNX Runtime library was found{refused}\n\
+        "no usable ONNX Runtime library was found{refused}\n  \
          run scripts/setup-ort, or set ORT_DYLIB_PATH to a libonnxruntime of 1.{OLDEST_MINOR} or newer; \
          `hydit-serve doctor` lists the places looked at"
     )]
@@ -30,7 +30,7 @@ pub enum RuntimeError {
         refused: String,
     },
     /// The library named by `ORT_DYLIB_PATH`, or the one chosen, cannot be used.
-    #[error("ONNX Runtime at {} cannot be used: {reason}\n{mend}", path.display())]
+    #[error("ONNX Runtime at {} cannot be used: {reason}\n  {mend}", path.display())]
     Library {
         /// The library.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum RuntimeError {
     },
     /// ONNX Runtime is loaded once per process, and another library is loaded already.
     #[error(
-        "this process has loaded ONNX Runtime from {} and cannot load {} too\n\
+        "this process has loaded ONNX Runtime from {} and cannot load {} too\n  \
          set ORT_DYLIB_PATH before the start and leave it", loaded.display(), wanted.display()
     )]
     SecondLibrary {
@@ -62,7 +62,7 @@ pub enum RuntimeError {
     #[error("stopped, since nobody wants the result any more")]
     Stopped,
     /// The requested execution provider is not available.
-    #[error("the {provider} provider cannot be used: {reason}\n{mend}")]
+    #[error("the {provider} provider cannot be used: {reason}\n  {mend}")]
     Provider {
         /// The provider asked for.
         provider: Provider,
@@ -74,7 +74,7 @@ pub enum RuntimeError {
     /// A provider has no kernels for some nodes of a graph, and the CPU does not take its place.
     #[error(
         "{}: the {provider} provider does not take all nodes, and nothing runs on the CPU instead: \
-         {nodes}\nuse another provider, or export with --optimize-for portable",
+         {nodes}\n  use another provider, or export with --optimize-for portable",
         graph.display()
     )]
     Nodes {

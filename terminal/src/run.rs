@@ -12,7 +12,7 @@ use crate::{OutputError, environment, note, plain, text};
 /// The exit code when standard output was closed: what a shell tells of a program that the signal
 /// SIGPIPE has ended. Not 0, since the rest was not done.
 const CLOSED: u8 = 128 + 13;
-/// Most characters of a line of an error.
+/// Most characters of a line of an error: what it is about comes first, what is wrong last.
 const MOST: usize = 2000;
 
 /// What the arguments ask for and cannot be had, with the exit code of wrong arguments.
@@ -35,9 +35,10 @@ pub fn run<C: Parser>(command: impl FnOnce(C) -> Result<(), Error>) -> ExitCode 
     if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OutputError::Closed))) {
         return ExitCode::from(CLOSED);
     }
-    let lines = format!("error: {error:#}");
-    let lines: Vec<String> = lines.lines().map(|line| text::in_a_line(line, MOST)).collect();
-    note(lines.join("\n"));
+    // A list of ours is indented; any other line break belongs to what is quoted.
+    let told = format!("error: {error:#}");
+    let lines = told.trim_end().split("\n  ").map(|line| text::without_middle(line, MOST));
+    note(lines.collect::<Vec<_>>().join("\n  "));
     if error.is::<WrongArguments>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 

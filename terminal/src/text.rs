@@ -34,6 +34,19 @@ pub fn in_a_line(text: &str, most: usize) -> String {
     }
 }
 
+/// `text` in one line of some `most` characters, as [`in_a_line`], without its middle if it is longer.
+pub(crate) fn without_middle(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return in_a_line(text, most);
+    }
+    let (start, end) = (most * 3 / 4, most / 4);
+    let last: String = text.chars().skip(count - end).collect();
+    let first: String = text.chars().take(start).collect();
+    let left = count - start - end;
+    format!("{}... ({left} more) ...{}", in_a_line(&first, start), in_a_line(&last, end))
+}
+
 /// Whether a terminal obeys `c` instead of showing it: control characters, and the marks that turn
 /// the direction of writing.
 pub fn is_obeyed(c: char) -> bool {
@@ -67,5 +80,7 @@ mod tests {
         assert_eq!(in_a_line("猫\n狗\t鸟", 5), "猫\\n狗\\t鸟");
         assert_eq!(in_a_line("猫狗鸟", 2), "猫狗... (1 more)");
         assert_eq!(in_a_line("", 0), "");
+        assert_eq!(without_middle("一只猫\n和一条狗", 4), "一只猫... (4 more) ...狗");
+        assert_eq!(without_middle("一只猫\n", 4), "一只猫\\n");
     }
 }

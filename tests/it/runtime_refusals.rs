@@ -40,7 +40,7 @@ fn without_a_library_auto_takes_tract_and_ort_is_an_error() {
         );
         let message = refusal(BackendChoice::Ort, Provider::Cpu, &nowhere);
         assert!(
-            message.contains("no usable ONNX Runtime library was found\nrun scripts/setup-ort"),
+            message.contains("no usable ONNX Runtime library was found\n  run scripts/setup-ort"),
             "{message}"
         );
     });
