@@ -1,5 +1,6 @@
 //! Exports of a tiny checkpoint, whole and damaged, through the library and the program.
 
+mod answers;
 mod checkpoint;
 mod cli;
 mod control;

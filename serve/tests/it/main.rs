@@ -1,5 +1,6 @@
 //! The program `hydit-serve` as people and clients use it: the command line, and the server.
 
+mod answers;
 mod arguments;
 mod bench;
 mod calibrate;

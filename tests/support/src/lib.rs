@@ -1,5 +1,6 @@
 //! What the tests of several crates share. A helper that only one crate's tests use lies with them.
 
+pub mod answers;
 pub mod emoji;
 pub mod hostile;
 pub mod loud;
