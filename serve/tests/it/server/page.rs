@@ -41,6 +41,18 @@ fn the_page_needs_no_key_and_lets_nothing_of_others_run() {
         assert_eq!((again.status, again.text().len()), (304, 0), "{path}");
         assert_eq!(get(&server, path, &[("if-none-match", "\"other\"")]).status, 200);
         assert_eq!(get(&server, path, &[("host", "evil.example")]).status, 421, "{path}");
+        let packed = get(&server, path, &[("accept-encoding", "br, gzip;q=0.5")]);
+        assert_eq!((packed.header("content-encoding"), packed.header("etag")), ("gzip", etag));
+        assert_eq!(
+            (&packed.body[..2], packed.header("vary")),
+            (&[0x1f, 0x8b][..], "accept-encoding")
+        );
+        let plain = get(&server, path, &[("accept-encoding", "gzip;q=0")]);
+        assert_eq!(
+            (plain.headers.get("content-encoding"), &plain.body),
+            (None, &answer.body),
+            "{path}"
+        );
     }
     for path in ["/page", "/page/", "/page/../v1/jobs", "/page/main.js/", "/page/nothing.js", "//"]
     {

@@ -23,10 +23,9 @@ export class Policy {
   /** `use` is called with a calibration whose sampler and steps are wanted. */
   constructor(use) {
     this.#use = use;
-    const interval = (n) => t(n === 2 ? "cache_interval" : n === 3 ? "cache_interval_3" : "cache_interval_n", { n });
     const option = (value, name) => h("option", { value }, name);
     this.#choice.append(option("off", t("cache_off")), option("usual", t("cache_usual")), option("auto", t("cache_auto")),
-      ...INTERVALS.map((n) => option(`N${n}`, interval(n))), option("probe:0.3", t("cache_probe")),
+      ...INTERVALS.map((n) => option(`N${n}`, t("cache_interval", { n }))), option("probe:0.3", t("cache_probe")),
       option("other", t("cache_other")));
     this.#choice.onchange = () => this.#show();
   }

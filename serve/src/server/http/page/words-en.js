@@ -1,6 +1,6 @@
 // English.
 
-export const en = {
+export const words = {
   skip: "To the picture", form: "Order a picture", stage: "Picture", orders: "Other orders", gallery: "Gallery",
   open: "Open a PNG", open_title: "Fills the form with what a picture of hydit was made with. Or drop one on the page.",
   key: "API key", key_wanted: "This server asks for an API key", key_wrong: "The server does not know that key.",
@@ -29,14 +29,13 @@ export const en = {
   lora_off: "off", image: "Made from the image", mask: "Its mask", strength: "Strength",
   cache: "Skip-Cache", cache_help: "The deep blocks of the model, its core, change little from step to step. The cache skips them at some steps and uses their last output again: faster, and nearly the same picture.",
   cache_off: "Off: every step runs the core", cache_usual: "Usual: the best that is known",
-  cache_interval: "Every {n}nd step, and both ends (N{n})", cache_interval_3: "Every {n}rd step, and both ends (N{n})",
-  cache_interval_n: "Every {n}th step, and both ends (N{n})",
+  cache_interval: "One step in {n}, and both ends (N{n})",
   cache_auto: "Calibrated: choose on the curve", cache_probe: "Watchful: when enough has moved",
   cache_other: "Another policy…", cache_server: "The server's schedule", cache_text: "Policy",
   cache_text_help: "Such as N3-700-50, auto:35dB, probe:0.3 or N3+taylor1",
   cache_runs: "Core runs", cache_plot: "Expected likeness to the uncached picture, by core runs",
   cache_chosen: "{runs} core runs of {steps}: {psnr} dB on average, {p10} dB or more for nine pictures in ten; about {speed} times as fast.",
-  cache_likeness: "likeness, dB", cache_scale: "From about 35 dB on, differences are hard to see.",
+  cache_scale: "From about 35 dB on, differences are hard to see.",
   cache_none: "There is no calibration for {sampler}, {spacing} spacing, {steps} steps. To make one, type on the server:",
   cache_broken: "The calibration for these settings cannot be used.",
   cache_there: "Calibrated: ", cache_use: "{sampler}, {steps} steps",
@@ -72,7 +71,6 @@ export const en = {
   search: "Search in prompts", favourites_only: "Favourites", more: "Show more", none_found: "No picture fits.",
   none_yet: "Pictures appear here when they are done.", count: "{n} pictures", count_1: "1 picture",
   kept_for: "The server keeps them for {hours} hours.", kept_days: "The server keeps them for {days} days.", drop: "Drop it: the form gets its settings",
-  server_line: "{version}",
 
   png_not: "This is not a PNG.", png_without: "This PNG does not say how it was made: hydit did not draw it, or its texts were removed.",
   png_broken: "What this PNG says of how it was made cannot be read.", png_model: "It was drawn by the model {model}, which this server does not have under that name.",

@@ -1,6 +1,6 @@
 // 中文。
 
-export const zh = {
+export const words = {
   skip: "跳到图片", form: "新建图片", stage: "图片", orders: "其他任务", gallery: "图库",
   open: "打开 PNG", open_title: "用 hydit 图片中的参数填写表单，也可以把图片拖到页面上。",
   key: "API 密钥", key_wanted: "此服务器需要 API 密钥", key_wrong: "服务器不认识这个密钥。",
@@ -29,14 +29,13 @@ export const zh = {
   lora_off: "不用", image: "基于图片", mask: "蒙版", strength: "强度",
   cache: "Skip-Cache 缓存", cache_help: "模型的深层（核心）在相邻步之间变化很小。缓存在一些步跳过核心，沿用它上次的输出：更快，而图片几乎不变。",
   cache_off: "关闭：每一步都运行核心", cache_usual: "常用：这组设置已知的最佳策略",
-  cache_interval: "每 {n} 步一次，两端每步运行（N{n}）", cache_interval_3: "每 {n} 步一次，两端每步运行（N{n}）",
-  cache_interval_n: "每 {n} 步一次，两端每步运行（N{n}）",
+  cache_interval: "每 {n} 步一次，两端每步运行（N{n}）",
   cache_auto: "已校准：在曲线上选择", cache_probe: "观察式：图片变化足够大时才运行",
   cache_other: "其他策略…", cache_server: "服务器的调度表", cache_text: "策略",
   cache_text_help: "例如 N3-700-50、auto:35dB、probe:0.3 或 N3+taylor1",
   cache_runs: "核心运行次数", cache_plot: "与未缓存图片的预期相似度，按核心运行次数",
   cache_chosen: "{steps} 步中核心运行 {runs} 次：平均 {psnr} dB，十张中有九张不低于 {p10} dB；速度约为 {speed} 倍。",
-  cache_likeness: "相似度 dB", cache_scale: "约 35 dB 以上，差别很难看出。",
+  cache_scale: "约 35 dB 以上，差别很难看出。",
   cache_none: "还没有 {sampler}、{spacing} 间隔、{steps} 步的校准。要校准，请在服务器上输入：",
   cache_broken: "这组设置的校准无法使用。",
   cache_there: "已校准：", cache_use: "{sampler}，{steps} 步",
@@ -72,7 +71,6 @@ export const zh = {
   search: "在描述中搜索", favourites_only: "收藏", more: "显示更多", none_found: "没有符合的图片。",
   none_yet: "图片完成后会出现在这里。", count: "{n} 张图片", count_1: "1 张图片",
   kept_for: "服务器会保留 {hours} 小时。", kept_days: "服务器会保留 {days} 天。", drop: "放下即可：表单会填入它的设置",
-  server_line: "{version}",
 
   png_not: "这不是 PNG。", png_without: "这个 PNG 没有说明它是怎么画的：它不是 hydit 画的，或者文字信息已被删除。",
   png_broken: "这个 PNG 中的参数无法读取。", png_model: "它由模型 {model} 绘制，此服务器没有这个名称的模型。",

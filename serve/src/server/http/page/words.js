@@ -1,15 +1,14 @@
 // The page's words, in the language of the browser or the one that was chosen.
 
 import { keepLanguage, language as chosen } from "./keep.js";
-import { en } from "./words-en.js";
-import { zh } from "./words-zh.js";
 
 const wanted = chosen() || navigator.languages?.find((name) => /^(en|zh)\b/i.test(name)) || "en";
 
 /** `en` or `zh`. */
 export const language = /^zh/i.test(wanted) ? "zh" : "en";
 
-const words = language === "zh" ? zh : en;
+// The other language is not loaded.
+const { words } = await (language === "zh" ? import("./words-zh.js") : import("./words-en.js"));
 
 /** Whether there is a text of this name. */
 export const has = (name) => Object.hasOwn(words, name);
