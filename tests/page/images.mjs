@@ -105,13 +105,14 @@ export async function named() {
   await page.fill("#image_prompt_weight", "0.7");
   await page.setInputFiles("#control-1", file());
   await page.fill("#control-weight-1", "0.5");
+  await page.fill("#control-end-1", "0.8");
   await page.locator("#control-edges-1").check();
   await page.fill("#prompt", "a fox");
   await page.click("#draw");
   await page.getByText("no more than a test").waitFor();
   const fox = readFileSync(FOX).toString("base64");
   assert.deepEqual([body.image_prompt, body.image_prompt_weight, body.image], [fox, 0.7, undefined]);
-  assert.deepEqual(body.control, [{ name: "depth", image: fox, weight: 0.5, preprocess: "canny" }]);
+  assert.deepEqual(body.control, [{ name: "depth", image: fox, weight: 0.5, start: 0, end: 0.8, preprocess: "canny" }]);
   assert.deepEqual(await violations(page), []);
   await look(page, "controls");
   if (models.length > 1) {

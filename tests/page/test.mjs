@@ -35,10 +35,12 @@ await part("the page before anything was drawn", async () => {
 
 await part("its weight, and what it is sent with", async () => {
   const page = await open();
-  const weight = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-    .filter(({ name }) => !name.includes("/v1/")).reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0));
-  assert.ok(weight > 20_000 && weight <= 150_000, `${weight} bytes`);
-  console.log(`     ${weight} bytes`);
+  const [weight, sent] = await page.evaluate(() => {
+    const files = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].filter(({ name }) => !name.includes("/v1/"));
+    return ["decodedBodySize", "encodedBodySize"].map((size) => files.reduce((sum, file) => sum + file[size], 0));
+  });
+  assert.ok(weight > 20_000 && weight <= 150_000 && sent <= weight / 2, `${weight} bytes, sent as ${sent}`);
+  console.log(`     ${weight} bytes, sent as ${sent}`);
 });
 
 await part("a first picture, its strip and its parameters", async () => {
@@ -261,6 +263,27 @@ await part("the policy chooser: a curve where there is a calibration, else what 
   const job = await draw(page, { prompt: "a calibrated cat" });
   await drawn(page, job);
   assert.deepEqual([job.request.cache, (await api(`/v1/jobs/${job.id}`)).core_runs], ["auto:3runs", 3]);
+});
+
+await part("perturbed attention, where the model has layers for it", async () => {
+  const page = await open();
+  assert.ok(!(await page.locator("#field-pag_scale").isVisible()), "this model has none");
+  assert.equal(await page.locator("#axis-0 option[value=pag_scale]").isDisabled(), true);
+  await page.selectOption("#model", "calibrated");
+  assert.equal(await page.locator("#axis-0 option[value=pag_scale]").isDisabled(), false);
+  const job = await draw(page, { prompt: "a firm cat", ...QUICK, pag_scale: 3 });
+  await drawn(page, job);
+  const done = await api(`/v1/jobs/${job.id}`);
+  assert.equal(done.request.pag_scale, 3);
+  await page.locator("#field-pag_scale").scrollIntoViewIfNeeded();
+  await look(page, "perturbed");
+  await page.selectOption("#model", "emoji");
+  assert.equal((await draw(page, { prompt: "a plain cat", steps: 2 })).status, "queued", "nothing is asked that it lacks");
+  const png = Buffer.from(await (await fetch(home + done.result.pictures[0].url)).arrayBuffer());
+  await page.selectOption("#model", "calibrated");
+  assert.equal(await page.inputValue("#pag_scale"), "0");
+  await drop(page, "picture.png", [...png]);
+  await page.waitForFunction(() => document.getElementById("pag_scale").value === "3");
 });
 
 await part("pictures from images: chosen, dropped, pasted, painted over", images);

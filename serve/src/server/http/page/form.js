@@ -28,11 +28,13 @@ export class Form {
   #guidance;
   #rescale = number("guidance_rescale", { min: 0, max: 1, step: "any" });
   #interval = h("input", { id: "guidance_interval", placeholder: "0:1" });
+  #pag;
   #sampler = h("select", { id: "sampler" });
   #spacing = h("select", { id: "spacing" });
   #seed;
   #n;
   #loras;
+  #axes;
   #images = new Images();
   #presets = new Presets(() => this.#settings(), (settings) => this.fill(settings));
   #policy = new Policy(({ sampler, spacing, steps }) => this.#set({ sampler, spacing, steps, cache: "usual" }));
@@ -48,9 +50,11 @@ export class Form {
     this.#stepsSlider = h("input", { type: "range", min: 1, max: limits.steps, "aria-label": t("steps"),
       oninput: () => (this.#steps.value = this.#stepsSlider.value) });
     this.#guidance = number("guidance", { min: 0, max: limits.guidance, step: "any" });
+    this.#pag = number("pag_scale", { min: 0, max: limits.guidance, step: "any" });
     this.#n = number("n", { min: 1, max: limits.n, step: 1 });
     this.#seed = h("input", { type: "number", id: "seed", min: 0, max: limits.seed, step: 1, placeholder: t("seed_place") });
     this.#loras = new Loras(capabilities.loras);
+    this.#axes = new Axes(grid);
     options(this.#model, models.map(({ id }) => id));
     const dice = h("button", { type: "button", class: "dice", title: t("dice"), "aria-label": t("dice"),
       onclick: () => this.#set({ seed: anySeed() }) }, "⚄");
@@ -62,7 +66,7 @@ export class Form {
       field("cache", this.#policy.element),
       h("div", { class: "two" }, field("sampler", this.#sampler), field("spacing", this.#spacing)),
       h("div", { class: "two" }, field("guidance", this.#guidance), field("guidance_rescale", this.#rescale)),
-      field("guidance_interval", this.#interval),
+      h("div", { class: "two" }, field("guidance_interval", this.#interval), field("pag_scale", this.#pag)),
       h("div", { class: "two" }, field("seed", h("div", { class: "pair wide" }, this.#seed, dice)), field("n", this.#n)),
       capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
       field("negative_prompt", this.#negative),
@@ -70,7 +74,7 @@ export class Form {
     element.append(field("prompt", this.#prompt),
       h("div", { class: "draw" }, h("button", { id: "draw", class: "main", type: "submit" }, t("draw")),
         h("kbd", { "aria-hidden": "true" }, t("draw_keys"))),
-      this.#presets.element, settings, this.#images.element, new Axes(grid).element);
+      this.#presets.element, settings, this.#images.element, this.#axes.element);
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       draw();
@@ -112,12 +116,14 @@ export class Form {
   }
 
   #defaults() {
-    const { samplers, defaults, lora_slots } = this.#chosen;
+    const { samplers, defaults, lora_slots, pag_layers } = this.#chosen;
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
+    document.getElementById("field-pag_scale").hidden = !pag_layers.length;
+    this.#axes.offer(this.#chosen);
     this.#images.offer(this.#chosen);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
-    this.#set({ ...defaults, guidance_interval: null, seed: null, lora: [] });
+    this.#set({ ...defaults, guidance_interval: null, pag_scale: 0, seed: null, lora: [] });
   }
 
   #set(values) {
@@ -132,6 +138,7 @@ export class Form {
     put("guidance", this.#guidance);
     put("guidance_rescale", this.#rescale);
     put("guidance_interval", this.#interval);
+    put("pag_scale", this.#pag);
     put("sampler", this.#sampler);
     const known = values.sampler === undefined ? undefined : this.#ofSampler();
     if (known) {
@@ -173,6 +180,7 @@ export class Form {
       guidance: given(this.#guidance),
       guidance_rescale: given(this.#rescale),
       guidance_interval: this.#interval.value === "" ? undefined : this.#interval.value,
+      pag_scale: this.#chosen.pag_layers.length ? given(this.#pag) : undefined,
       sampler: this.#sampler.value,
       spacing: this.#spacing.value,
       seed: given(this.#seed) ?? anySeed(),

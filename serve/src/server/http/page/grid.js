@@ -9,8 +9,8 @@ import { show } from "./pictures.js";
 import { status } from "./stage.js";
 import { duration, t } from "./words.js";
 
-const AXES = ["cache", "sampler", "steps", "guidance", "seed", "strength"];
-const NUMBERS = ["steps", "guidance", "seed", "strength"];
+const AXES = ["cache", "sampler", "steps", "guidance", "pag_scale", "seed", "strength"];
+const NUMBERS = ["steps", "guidance", "pag_scale", "seed", "strength"];
 /** Most pictures of a grid. */
 const MOST = 36;
 /** Seconds before it is tried again while the queue is full, where the server does not say. */
@@ -31,6 +31,15 @@ export class Axes {
     this.element = h("details", { id: "axes" }, h("summary", {}, t("grid")), h("p", { class: "quiet" }, t("grid_help")),
       this.#lines.map(({ name, values }) => h("div", { class: "two" }, name, values)),
       button(t("grid_draw"), () => draw(this.#value())));
+  }
+
+  /** Offers the settings that a model has. */
+  offer({ pag_layers, image_to_image }) {
+    const lacks = { pag_scale: !pag_layers.length, strength: !image_to_image };
+    for (const { name } of this.#lines) {
+      for (const option of name.options) option.hidden = option.disabled = lacks[option.value] ?? false;
+      if (lacks[name.value]) name.selectedIndex = 0;
+    }
   }
 
   #value() {

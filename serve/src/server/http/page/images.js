@@ -78,8 +78,9 @@ export class Images {
     }
     const nets = [...this.#nets].filter(([, { picked }]) => picked.file);
     if (nets.length) {
-      fields.control = await Promise.all(nets.map(async ([name, { picked, weight, edges }]) => ({
-        name, image: await base64(picked.file), weight: Number(weight.value), preprocess: edges.checked ? "canny" : "none" })));
+      fields.control = await Promise.all(nets.map(async ([name, { picked, weight, start, end, edges }]) => ({ name,
+        image: await base64(picked.file), weight: Number(weight.value), start: Number(start.value), end: Number(end.value),
+        preprocess: edges.checked ? "canny" : "none" })));
     }
     return fields;
   }
@@ -94,9 +95,13 @@ export class Images {
 function net(name, i) {
   const picked = new Picked(`control-${i}`, name);
   const weight = number(`control-weight-${i}`, { min: 0, max: 10, step: "any", value: 1 });
+  const share = (at, value) => number(`control-${at}-${i}`, { min: 0, max: 1, step: "any", value });
+  const [start, end] = [share("start", 0), share("end", 1)];
   const edges = h("input", { type: "checkbox", id: `control-edges-${i}` });
   const element = h("div", { class: "net" }, h("p", { class: "label" }, name), picked.element,
     h("div", { class: "pair wide" }, h("label", { for: weight.id }, t("weight")), weight,
-      edges, h("label", { for: edges.id }, t("control_edges"))));
-  return { picked, weight, edges, element };
+      edges, h("label", { for: edges.id }, t("control_edges"))),
+    h("div", { class: "pair wide" }, h("label", { for: start.id }, t("control_start")), start,
+      h("label", { for: end.id }, t("control_end")), end));
+  return { picked, weight, start, end, edges, element };
 }

@@ -71,6 +71,7 @@ function fields(made) {
     guidance: number(made.guidance_scale),
     guidance_rescale: number(made.guidance_rescale),
     guidance_interval: text(made.guidance_interval) ?? null,
+    pag_scale: number(made.pag_scale),
     sampler: text(made.sampler),
     spacing: text(made.spacing),
     seed: number(made.seed),

@@ -20,6 +20,7 @@ export const words = {
   guidance: "Guidance", guidance_help: "How closely the picture follows the prompt. High values look harsh; at 1 the prompt is hardly followed.",
   guidance_rescale: "Rescale", guidance_rescale_help: "Takes back the contrast that high guidance adds: 0 nothing, 1 all of it.",
   guidance_interval: "Guided part", guidance_interval_help: "The part of the steps that are guided, such as 0.2:0.8; the others cost half.",
+  pag_scale: "PAG scale", pag_scale_help: "Perturbed-attention guidance: draws away from a picture whose parts do not see each other, which makes shapes firmer: 0 not at all, 2 to 4 is usual. It costs half as much again.",
   sampler: "Sampler", sampler_help: "How noise becomes a picture. unipc and dpmms need the fewest steps, about 10 and 25; euler and ddim draw smoothly; ddpm and euler-ancestral add fresh noise at every step; lcm is for models made for it.",
   spacing: "Spacing", spacing_help: "Which of the trained timesteps are visited. karras takes smaller steps where there is little noise left. The model's own choice is best.",
   seed: "Seed", seed_help: "The same seed with the same settings draws the same picture. Empty: a new one each time.",
@@ -84,7 +85,7 @@ export const words = {
 
   images: "From images", image_help: "The picture is made from this image instead of from noise. Drop one here, paste it, or choose a file.",
   image_prompt: "Like an image", image_prompt_help: "The picture shall be like this image, beside what the prompt says.",
-  control: "ControlNet", control_help: "Each steers the picture by an image of its own, such as edges.", control_edges: "Find the edges",
+  control: "ControlNet", control_help: "Each steers the picture by an image of its own, such as edges. It counts during a part of the steps: 0 is the first, 1 the last.", control_edges: "Find the edges", control_start: "Counts from", control_end: "to",
   weight: "Weight", pick: "Choose, drop or paste an image", pick_none: "Take away", pick_wrong: "This is not an image that can be shown: PNG, JPEG or WebP.",
   mask_help: "Paint over what is to be drawn anew; the rest stays. Nothing painted: all of it changes.",
   mask_brush: "Brush", mask_open: "Open a mask", mask_clear: "Clear the mask",

@@ -20,6 +20,7 @@ export const words = {
   guidance: "引导强度", guidance_help: "图片有多贴近描述。太高会显得生硬；为 1 时几乎不按描述画。",
   guidance_rescale: "引导重缩放", guidance_rescale_help: "收回高引导强度带来的对比度：0 不收回，1 全部收回。",
   guidance_interval: "引导区间", guidance_interval_help: "哪一部分步数使用引导，例如 0.2:0.8；其余步数只花一半的计算。",
+  pag_scale: "PAG 强度", pag_scale_help: "扰动注意力引导：远离各部分互不关注的图片，使形状更稳固：0 为不用，常用 2 到 4。计算量增加一半。",
   sampler: "采样器", sampler_help: "噪声如何变成图片。unipc 和 dpmms 需要的步数最少，约 10 步和 25 步；euler 和 ddim 平滑；ddpm 和 euler-ancestral 每步加入新的噪声；lcm 只适合专门蒸馏的模型。",
   spacing: "时间步间隔", spacing_help: "经过训练时的哪些时间步。karras 在噪声少时步子更小。模型自己的选择最好。",
   seed: "种子", seed_help: "相同的种子和设置会画出相同的图片。留空则每次不同。",
@@ -84,7 +85,7 @@ export const words = {
 
   images: "参考图片", image_help: "从这张图片而不是从噪声开始画。拖到这里、粘贴或选择文件。",
   image_prompt: "图片提示", image_prompt_help: "除了文字描述，图片也要像这张图。",
-  control: "ControlNet", control_help: "每个都由一张图片（例如边缘图）引导画面。", control_edges: "提取边缘",
+  control: "ControlNet", control_help: "每个都由一张图片（例如边缘图）引导画面，可只在部分步数中生效：0 为开始，1 为结束。", control_edges: "提取边缘", control_start: "生效从", control_end: "到",
   weight: "权重", pick: "选择、拖入或粘贴图片", pick_none: "移除", pick_wrong: "无法显示这张图片，需要 PNG、JPEG 或 WebP。",
   mask_help: "涂抹要重画的部分，其余保持不变。不涂抹则全部改变。",
   mask_brush: "画笔", mask_open: "打开蒙版", mask_clear: "清除蒙版",
