@@ -36,7 +36,7 @@ export class Gallery {
     const kept = days > 1 ? t("kept_days", { days }) : t("kept_for", { hours: Math.round(keep.seconds / 3600) });
     element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites, this.#choosing, this.#zip),
       this.#count, this.#grid, this.#more, h("p", { class: "quiet" }, kept));
-    for (const name of ["job", "gone"]) jobs.addEventListener(name, () => this.show());
+    jobs.changed(() => this.show());
     this.show();
   }
 
@@ -80,8 +80,10 @@ export class Gallery {
     const all = done.flatMap((job) => job.result.pictures.map((picture, index) => ({ job, picture, index })));
     const found = all.filter(({ job, picture }) => fits(job) && (!this.#only || isFavourite(picture.url)));
     const tiles = found.map((one) => this.#tile(one));
+    // What goes, goes first: the others are not moved then.
+    const stay = new Set(tiles);
+    for (const tile of [...this.#grid.children]) if (!stay.has(tile)) tile.remove();
     tiles.forEach((tile, i) => this.#grid.children[i] === tile || this.#grid.insertBefore(tile, this.#grid.children[i] ?? null));
-    while (this.#grid.children.length > tiles.length) this.#grid.lastChild.remove();
     const urls = new Set(all.map(({ picture }) => picture.url));
     for (const url of this.#tiles.keys()) if (!urls.has(url)) this.#tiles.delete(url);
     this.#more.hidden = !jobs.hasMore || done.length === 0;

@@ -18,13 +18,29 @@ export const isLive = (job) => job.status === "queued" || job.status === "runnin
  */
 class Jobs extends EventTarget {
   #all = new Map();
+  #sorted = null;
   #streams = new Map();
   #more = true;
   #timer = null;
 
   /** The jobs, the newest first, as `{ job, plan, seconds, previews }`. */
   list() {
-    return [...this.#all.values()].sort((a, b) => b.job.created_at - a.job.created_at);
+    this.#sorted ??= [...this.#all.values()].sort((a, b) => b.job.created_at - a.job.created_at);
+    return this.#sorted;
+  }
+
+  /** Calls `show` when jobs came, changed or went: once, however many at a time. */
+  changed(show) {
+    let waits = false;
+    const soon = () => {
+      if (waits) return;
+      waits = true;
+      queueMicrotask(() => {
+        waits = false;
+        show();
+      });
+    };
+    for (const name of ["job", "gone"]) this.addEventListener(name, soon);
   }
 
   /** What is known of a job. */
@@ -112,6 +128,7 @@ class Jobs extends EventTarget {
       if (job.plan.length > known.plan.length) known.plan = job.plan;
     } else {
       this.#all.set(job.id, { job, plan: job.plan, seconds: [], previews: [], last: null });
+      this.#sorted = null;
     }
     const entry = this.#all.get(job.id);
     if (!isLive(job)) {
@@ -131,6 +148,7 @@ class Jobs extends EventTarget {
     if (!entry) return;
     this.#end(entry);
     this.#all.delete(id);
+    this.#sorted = null;
     this.#streams.get(id)?.abort();
     this.#tell("gone", id);
   }

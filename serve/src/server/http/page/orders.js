@@ -17,7 +17,7 @@ export class Orders {
     this.#stage = stage;
     this.#choose = choose;
     element.append(h("h2", {}, t("orders")), this.#list);
-    for (const name of ["job", "gone"]) jobs.addEventListener(name, () => this.show());
+    jobs.changed(() => this.show());
     jobs.addEventListener("step", ({ detail }) => this.#step(detail));
   }
 

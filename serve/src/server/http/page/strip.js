@@ -11,6 +11,7 @@ const LOWEST = 0.16;
 /** The strip of an order of `steps` steps. */
 export class Strip {
   #steps;
+  #told = [];
   #marks = h("div", { class: "marks", role: "img" });
   #legend = h("ul", { class: "legend" });
   element = h("div", { class: "strip" }, this.#marks, this.#legend);
@@ -26,7 +27,7 @@ export class Strip {
    */
   update(plan, seconds = [], tall = most(seconds)) {
     plan.forEach((kind, i) => this.#mark(this.#marks.children[i], i, kind, seconds[i], tall));
-    for (const left of [...this.#marks.children].slice(plan.length)) left.className = "pending";
+    for (let i = plan.length; i < this.#steps; i++) if (this.#told[i]) this.#mark(this.#marks.children[i], i, "pending");
     const count = (kind) => plan.filter((one) => one === kind).length;
     const counts = Object.fromEntries(KINDS.map((kind) => [kind, count(kind)]));
     const label = t("strip", { steps: plan.length, ...counts });
@@ -41,11 +42,14 @@ export class Strip {
   }
 
   #mark(mark, i, kind, seconds, tall) {
-    if (!mark) return;
-    mark.className = KINDS.includes(kind) ? kind : "pending";
-    const share = tall && seconds ? Math.min(1, Math.max(LOWEST, seconds / tall)) : HEIGHTS[mark.className];
+    const name = KINDS.includes(kind) ? kind : "pending";
+    const share = tall && seconds ? Math.min(1, Math.max(LOWEST, seconds / tall)) : HEIGHTS[name];
+    const told = `${name} ${Math.round(share * 100)} ${seconds}`;
+    if (!mark || this.#told[i] === told) return;
+    this.#told[i] = told;
+    mark.className = name;
     mark.style.setProperty("--tall", `${Math.round(share * 100)}%`);
-    const values = { n: i + 1, kind: t(mark.className), time: duration(seconds ?? 0) };
+    const values = { n: i + 1, kind: t(name), time: duration(seconds ?? 0) };
     mark.title = t(seconds ? "strip_step_took" : "strip_step", values);
   }
 }
