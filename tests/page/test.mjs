@@ -228,6 +228,17 @@ await part("gallery: search, favourites, the same again, another seed, download,
   assert.equal((await api(`/v1/jobs/${job.id}`)).error.code, "job_not_found");
 });
 
+await part("a prompt that is longer than the model reads", async () => {
+  const page = await open();
+  await drawn(page, await draw(page, { prompt: "one red apple ".repeat(40).trim(), steps: 2, sampler: "ddim" }));
+  await page.getByText("Longer than the model reads, so that the end was left out: What to draw.").waitFor();
+  assert.equal(await page.locator(".grid .cut").count(), 1, "its picture in the gallery, and no other");
+  assert.match(await page.locator(".grid li:has(.cut) button").getAttribute("aria-label"), /the end was left out/);
+  assert.deepEqual(await violations(page), []);
+  await page.locator(".grid").scrollIntoViewIfNeeded();
+  await look(page, "cut");
+});
+
 await part("a PNG that is dropped fills the form", async () => {
   const page = await open();
   for (const prompt of ["蓝色背景上的猫：“引号”", "plain words, é too"]) {

@@ -98,14 +98,16 @@ export class Gallery {
       known.classList.toggle("favourite", isFavourite(picture.url));
       return known;
     }
-    const alt = t("picture_alt", { prompt: job.request.prompt, seed: picture.seed });
+    const { core_runs: runs, truncated } = job.result.hydit;
+    const cut = truncated.includes("prompt") ? t("truncated", { fields: t("prompt") }) : "";
+    const alt = [t("picture_alt", { prompt: job.request.prompt, seed: picture.seed }), cut].filter(Boolean).join(". ");
     const image = h("img", { alt: "", "data-url": picture.url });
-    const runs = job.result.hydit.core_runs;
     const tile = h("li", { class: isFavourite(picture.url) ? "favourite" : "" },
-      h("button", { type: "button", "aria-label": alt, title: job.request.prompt,
+      h("button", { type: "button", "aria-label": alt, title: [job.request.prompt, cut].filter(Boolean).join("\n"),
         "aria-pressed": this.#chosen ? "false" : null, onclick: (event) => this.#pressed(job, picture, index, event) },
       picture.kept ? image : h("span", { class: "quiet" }, t("not_kept"))),
-      runs < job.steps && h("span", { class: "badge", "aria-hidden": "true" }, `${runs}/${job.steps}`));
+      runs < job.steps && h("span", { class: "badge", "aria-hidden": "true" }, `${runs}/${job.steps}`),
+      cut && h("span", { class: "badge cut", "aria-hidden": "true" }, "✂"));
     if (picture.kept) this.#seen.observe(image);
     this.#tiles.set(picture.url, tile);
     return tile;

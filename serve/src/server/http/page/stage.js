@@ -76,6 +76,8 @@ export class Stage {
     const parts = !entry ? this.#empty() : isLive(entry.job) ? this.#underWay(entry)
       : entry.job.status === "done" ? this.#done(entry) : this.#ended(entry);
     this.#element.replaceChildren(...parts.flat().filter(Boolean));
+    const prompt = this.#element.querySelector(".prompt");
+    if (prompt?.scrollHeight > prompt?.clientHeight) prompt.tabIndex = 0; // the keyboard scrolls a long one too
     if (focused) this.#element.querySelector(`[data-act="${focused}"]`)?.focus();
   }
 

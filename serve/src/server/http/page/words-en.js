@@ -56,7 +56,7 @@ export const words = {
   refresh: "ran the core", reuse: "reused", forecast: "forecast", pending: "to come", each: "{time} each",
   strip_step: "Step {n}: {kind}", strip_step_took: "Step {n}: {kind}, {time}",
   saved: "The core ran at {runs} of {steps} steps; the cache saved {saved}.", unsaved: "The core ran at each of {steps} steps: no cache.",
-  times: "Drawn in {drawing}.", waited: "It waited {queued} in the queue.", truncated: "The end of the {fields} was not read: it is longer than the model reads.",
+  times: "Drawn in {drawing}.", waited: "It waited {queued} in the queue.", truncated: "Longer than the model reads, so that the end was left out: {fields}.",
 
   compare: "Compare with uncached", compare_wait: "Drawing the same picture without the cache…",
   compare_end: "End comparing", compare_slider: "Where the two pictures meet", cached: "with the cache", uncached: "without",

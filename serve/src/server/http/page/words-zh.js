@@ -56,7 +56,7 @@ export const words = {
   refresh: "运行核心", reuse: "沿用", forecast: "预测", pending: "未到", each: "每步 {time}",
   strip_step: "第 {n} 步：{kind}", strip_step_took: "第 {n} 步：{kind}，{time}",
   saved: "{steps} 步中核心运行了 {runs} 次；缓存省下 {saved} 次。", unsaved: "{steps} 步每一步都运行了核心：没有使用缓存。",
-  times: "绘制用时 {drawing}。", waited: "排队 {queued}。", truncated: "{fields} 的末尾没有被读取：它超过了模型能读的长度。",
+  times: "绘制用时 {drawing}。", waited: "排队 {queued}。", truncated: "超过了模型能读的长度，末尾没有被读取：{fields}。",
 
   compare: "与未缓存比较", compare_wait: "正在不用缓存画同一张图片…",
   compare_end: "结束比较", compare_slider: "两张图片的分界", cached: "使用缓存", uncached: "不用缓存",
