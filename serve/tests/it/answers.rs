@@ -90,6 +90,7 @@ fn whatever_is_written_is_taken_or_refused_in_a_line() {
     let prompts = things.path().join("prompts");
     std::fs::write(&prompts, "a cat\na dog\n").expect("a file");
     let one = ["--model", model, "--infer-steps", "1", "--backend", "ort"];
+    let sheet = ["--prompt", "a", "--policy", "off", "-o", "/dev/null"];
     let mut answers = answers(&things);
     for words in [
         [&["generate"][..], &one, &["--prompt", "a", "-o", HERE]].concat(),
@@ -97,8 +98,8 @@ fn whatever_is_written_is_taken_or_refused_in_a_line() {
             .concat(),
         [&["plan"][..], &one[..4], &["--prompt", "a", "--tensors", HERE]].concat(),
         [&["sheet"][..], &one, &["--prompt", "a", "--policy", "off", "-o", HERE]].concat(),
-        [&["sheet"][..], &one, &["--prompt", "a", "--policy", "off", "--csv", HERE]].concat(),
-        [&["sheet"][..], &one, &["--prompt", "a", "--policy", "off", "--plot", HERE]].concat(),
+        [&["sheet"][..], &one, &sheet, &["--csv", HERE]].concat(),
+        [&["sheet"][..], &one, &sheet, &["--plot", HERE]].concat(),
         [&["calibrate"][..], &one, &["--runs", "1", "--prompts", plain(&prompts), "-o", HERE]]
             .concat(),
         [&["bench"][..], &one, &["--rounds", "1", "--policy", "off", "--json", HERE]].concat(),
