@@ -37,6 +37,7 @@ EXPORTS = {
         "--sampler euler-ancestral --infer-steps 10 --batch-size 2",
         "--sampler dpmms --spacing karras --infer-steps 10 --cache-policy N2-1000-0+taylor1 --guidance-interval 0.5:1",
         "--sampler lcm --infer-steps 4",
+        "--sampler dpmms --infer-steps 8 --cache-policy auto:4runs",
     ]),
     "branch-2": ([*EMOJI, "--cache-at-branch", "2"], 1, ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),
     "ort-cpu": ([*EMOJI, "--optimize-for", "ort-cpu"], 1, ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),
@@ -76,6 +77,10 @@ def main():
         model = FOLDER / name
         run("hydit-export", *flags, "--out", model, "--single")
         onnx.checker.check_model(model / "pipeline.onnx", full_check=name in ("fp32", "older"))
+        if any("auto:" in request for request in requests):
+            (FOLDER / "prompts").write_text("a cat\na dog\n")
+            run("hydit-serve", "calibrate", "--model", model, "--prompts", FOLDER / "prompts", "--sampler", "dpmms",
+                "--infer-steps", 8, "--runs", 4)
         session = onnxruntime.InferenceSession(model / "pipeline.onnx", providers=["CPUExecutionProvider"])
         for request in requests:
             failed |= not compare(name, model, session, limit, request)
