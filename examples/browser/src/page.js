@@ -54,6 +54,7 @@ worker.onmessage = ({ data }) => {
     $("plan").value = Math.min(2, names.length - 1);
     for (const id of ["plan", "draw"]) $(id).disabled = false;
     show();
+    $("engine").textContent = `Runs in ${data.engine}.`;
     tell("ready");
   } else if (data.pixels) {
     drawn(data);

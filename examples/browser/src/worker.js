@@ -1,12 +1,8 @@
 // The model, beside the page, so that the page stays alive while it draws.
 import { Tokenizer } from "@huggingface/tokenizers";
-import * as ort from "onnxruntime-web/wasm";
 
 import { randn } from "./noise.js";
 import { read } from "./safetensors.js";
-
-// Threads share memory, which browsers allow only to pages that are isolated from others.
-ort.env.wasm.numThreads = self.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
 
 const bytes = async (name) => {
   const answer = await fetch(name);
@@ -21,23 +17,43 @@ const unpacked = async (name) => {
   return new Response(stream).arrayBuffer();
 };
 
+/// Why the browser's GPU cannot draw, if it cannot.
+async function withoutGpu(half) {
+  if (!navigator.gpu) return "this browser has no WebGPU";
+  const adapter = await navigator.gpu.requestAdapter();
+  if (!adapter) return "WebGPU finds no GPU here";
+  if (half && !adapter.features.has("shader-f16")) return "WebGPU has no shader-f16 here";
+}
+
+/// ONNX Runtime on the GPU, else in WebAssembly: itself, the name of its provider, and what to say of it.
+async function runtime(half) {
+  const why = await withoutGpu(half);
+  const ort = why ? await import("onnxruntime-web/wasm") : await import("onnxruntime-web/webgpu");
+  // Threads share memory, which browsers allow only to pages that are isolated from others.
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
+  const suffix = why ? "" : ".asyncify";
+  ort.env.wasm.wasmBinary = await unpacked(`ort-wasm-simd-threaded${suffix}.wasm.packed`);
+  return { ort, provider: why ? "wasm" : "webgpu", engine: why ? `WebAssembly: ${why}` : "WebGPU" };
+}
+
 async function load() {
-  ort.env.wasm.wasmBinary = await unpacked("ort-wasm-simd-threaded.wasm.packed");
-  const { weights, plans } = await json("files.json");
+  const { half, weights, plans } = await json("files.json");
+  const { ort, provider, engine } = await runtime(half);
   let loaded = 0;
   const externalData = [];
   for (const path of weights) {
     externalData.push({ path, data: new Uint8Array(await bytes(`model/${path}`)) });
     postMessage({ loaded: ++loaded / weights.length });
   }
-  const session = await ort.InferenceSession.create(new Uint8Array(await bytes("model/pipeline.onnx")), { externalData });
+  const graph = new Uint8Array(await bytes("model/pipeline.onnx"));
+  const session = await ort.InferenceSession.create(graph, { externalData, executionProviders: [provider], logSeverityLevel: 3 });
   const tokenizers = {};
   for (const [suffix, name] of [["", "tokenizer"], ["_t5", "tokenizer_2"]]) {
     tokenizers[suffix] = new Tokenizer(await json(`model/${name}.json`), {});
   }
   const requests = {};
   for (const plan of plans) requests[plan] = read(await bytes(`plans/${plan}.safetensors`));
-  return { session, tokenizers, requests };
+  return { ort, engine, session, tokenizers, requests };
 }
 
 /// Puts the text into the second half of the rows; the first is the negative prompt's.
@@ -61,7 +77,7 @@ const model = load();
 
 onmessage = async ({ data: { plan, prompt, seed } }) => {
   try {
-    const { session, tokenizers, requests } = await model;
+    const { ort, session, tokenizers, requests } = await model;
     const request = structuredClone(requests[plan]);
     let cut = false;
     for (const [suffix, tokenizer] of Object.entries(tokenizers)) {
@@ -84,9 +100,9 @@ onmessage = async ({ data: { plan, prompt, seed } }) => {
 };
 
 model.then(
-  ({ requests }) => {
+  ({ engine, requests }) => {
     const refresh = ([plan, { refresh }]) => [plan, Array.from(refresh.data, Boolean)];
-    postMessage({ plans: Object.fromEntries(Object.entries(requests).map(refresh)) });
+    postMessage({ engine, plans: Object.fromEntries(Object.entries(requests).map(refresh)) });
   },
   (error) => postMessage({ error: error.message }),
 );
