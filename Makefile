@@ -120,7 +120,7 @@ sheet: setup export-emoji ## calibrate the small model, then demo/sheet.html, .s
 			--prompts bench/cache/prompts/emoji-calibrate.txt --batch-size 2
 	@mkdir -p demo
 	@$(RELEASE)/hydit-serve sheet --model artifacts/emoji --sampler dpmms --infer-steps 25 \
-		--prompts bench/cache/prompts/emoji-heldout.txt --show 5 --control 6,8,11,14,17 \
+		--prompts bench/cache/prompts/emoji-heldout.txt --show 5 --fewer-steps 6,8,11,14,17 \
 		--policy N2,N3,N4,N6,auto:17runs,auto:14runs,auto:11runs,auto:8runs,auto:6runs \
 		-o demo/sheet.html --plot demo/sheet.svg --csv demo/sheet.csv
 

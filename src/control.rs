@@ -3,6 +3,7 @@
 //! Follows diffusers' `HunyuanDiTControlNetPipeline`, and its `StableDiffusionControlNetPipeline`
 //! where a net counts for a part of the steps.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -157,6 +158,19 @@ impl Control {
                 refuse(format!("{name}: its image was resized for a picture of another size"))
             }
             Some(_) => Ok(()),
+        }
+    }
+}
+
+/// `name`, with the weight if it is not 1, and the shares of the steps if these are not all.
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Control { name, weight, start, end, .. } = self;
+        f.write_str(name)?;
+        match (*weight, *start, *end) {
+            (1.0, 0.0, 1.0) => Ok(()),
+            (_, 0.0, 1.0) => write!(f, ":{weight}"),
+            _ => write!(f, ":{weight}:{start}-{end}"),
         }
     }
 }

@@ -91,7 +91,7 @@ class Case:
         command += ["--seeds", self.arguments.seeds, "--threads", self.arguments.threads]
         command += ["--policy", ",".join(policies)]
         if self.sampler != "ddpm":  # there fewer steps draw other noise
-            command += ["--control", ",".join(map(str, self.counts[:: self.arguments.control_every]))]
+            command += ["--fewer-steps", ",".join(map(str, self.counts[:: self.arguments.control_every]))]
         command += ["-o", f"{self.base}-sheet.png", "--plot", f"{self.base}.svg", "--csv", str(path)]
         if not path.exists() or not done.exists() or done.read_text(encoding="utf-8") != "\n".join(command):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

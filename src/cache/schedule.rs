@@ -13,6 +13,8 @@ use serde_json::json;
 
 use super::parse::number;
 use super::{Decision, Forecast, PolicyInput};
+use crate::control::Control;
+use crate::image_prompt::ImagePrompt;
 use crate::lora::LoraChoice;
 use crate::sampler::{SamplerKind, Spacing};
 
@@ -40,6 +42,11 @@ pub struct Schedules {
     /// The LoRAs of the pictures that they were found and measured on.
     #[serde(default)]
     pub loras: Vec<LoraChoice>,
+    /// The ControlNets of these pictures.
+    #[serde(default)]
+    pub controls: Vec<Control>,
+    /// The image prompt of these pictures.
+    pub image_prompt: Option<ImagePrompt>,
     /// What they were made with, for people.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
@@ -140,10 +147,9 @@ impl Schedules {
         field("guidance_scale", self.guidance_scale.map(|scale| scale.to_string()));
         let perturbed = Some(self.pag_scale).filter(|scale| *scale > 0.0);
         field("pag_scale", perturbed.map(|scale| scale.to_string()));
-        let loras = Some(&self.loras).filter(|loras| !loras.is_empty());
-        // As text, in which numbers have as many digits as they need.
-        let text = |loras| serde_json::to_string(loras).expect("names and numbers are valid JSON");
-        field("loras", loras.map(text));
+        field("loras", Some(&self.loras).filter(|loras| !loras.is_empty()).map(text));
+        field("controls", Some(&self.controls).filter(|nets| !nets.is_empty()).map(text));
+        field("image_prompt", self.image_prompt.as_ref().map(text));
         let line = |(name, value): (&String, &String)| format!("  {name}: {}\n", json!(value));
         out += "made_with:\n";
         out.extend(self.made_with.iter().map(line));
@@ -273,4 +279,9 @@ impl fmt::Display for FromFile {
         write!(f, "schedule:{}", self.path.display())?;
         self.refreshes.map_or(Ok(()), |runs| write!(f, "#{runs}"))
     }
+}
+
+/// `value` as JSON, which is YAML too: as text, in which numbers have as many digits as they need.
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names and numbers are valid JSON")
 }

@@ -11,8 +11,10 @@ use hydit::pipeline::cost::StepCosts;
 use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
+use super::control::ControlFlags;
 use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags, LoraFlags};
+use super::image_prompt::ImagePromptFlags;
 use super::progress::Turns;
 use super::prompts;
 use crate::engine;
@@ -39,6 +41,10 @@ pub struct Calibrate {
     image: ImageFlags,
     #[command(flatten)]
     loras: LoraFlags,
+    #[command(flatten)]
+    controls: ControlFlags,
+    #[command(flatten)]
+    image_prompt: ImagePromptFlags,
     /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
@@ -88,6 +94,8 @@ impl Calibrate {
         let mut request = Request::new(manifest, "")?;
         self.image.set(&mut request, manifest, self.negative.as_deref())?;
         self.loras.set(&mut request);
+        self.controls.set(&mut request, manifest)?;
+        request.image_prompt = self.image_prompt.read(manifest, None)?;
         let checked = request.check(artifacts)?;
         request.loras.clone_from(&checked.loras); // with the hashes of their files
         let steps = request.steps;
@@ -134,6 +142,8 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         guidance_scale: Some(request.guidance_scale),
         pag_scale: request.pag_scale,
         loras: request.loras.clone(),
+        controls: request.controls.clone(),
+        image_prompt: request.image_prompt.clone(),
         made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
         schedules,
     }

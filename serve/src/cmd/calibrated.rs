@@ -1,40 +1,41 @@
 //! Calibrations that were made for other pictures than the one that follows them.
 
 use anyhow::Result;
-use hydit::CheckedRequest;
 use hydit::artifacts::Artifacts;
-use hydit::cache::Schedules;
+use hydit::control::Preprocess;
 use hydit::lora::LoraChoice;
+use hydit::{CheckedRequest, Control, Request};
 use hydit_terminal::note;
 
-/// Says where the cache policy of `request` was calibrated with other LoRAs or another `pag_scale`,
-/// without its ControlNets or without its image prompt: how good its pictures are is not known then.
+/// Says where the cache policy of `request` was calibrated with other LoRAs, another `pag_scale`,
+/// other ControlNets or another weight of the image prompt: how good its pictures are is not known
+/// then. Images may be others than the calibration's, as prompts may.
 ///
 /// # Errors
 /// When the calibration cannot be read any more.
 pub fn tell_differences(request: &CheckedRequest, artifacts: &Artifacts) -> Result<()> {
-    let Some(Schedules { loras, pag_scale, .. }) = request.calibration(artifacts)? else {
-        return Ok(());
-    };
-    let policy = &request.cache_policy;
+    let Some(made) = request.calibration(artifacts)? else { return Ok(()) };
+    let Request { cache_policy, loras, pag_scale, controls, image_prompt, .. } = &**request;
     let tell = |made: &str, asked: &str| {
         note(format_args!(
-            "note: {policy} was calibrated with {made}, and this is drawn with {asked}: generate \
-             --compare shows what it costs"
+            "note: {cache_policy} was calibrated with {made}, and this is drawn with {asked}: \
+             generate --compare shows what it costs"
         ));
     };
-    if content(&loras) != content(&request.loras) {
-        tell(&named(&loras), &named(&request.loras));
+    if content(&made.loras) != content(loras) {
+        tell(&named_loras(&made.loras), &named_loras(loras));
     }
-    if pag_scale != request.pag_scale {
-        tell(&format!("--pag-scale {pag_scale}"), &request.pag_scale.to_string());
+    if made.pag_scale != *pag_scale {
+        tell(&format!("--pag-scale {}", made.pag_scale), &pag_scale.to_string());
     }
-    for (what, is_asked) in [
-        ("no ControlNet", !request.controls.is_empty()),
-        ("no image prompt", request.image_prompt.is_some()),
-    ] {
-        if is_asked {
-            tell(what, "one");
+    let nets = [named_nets(&made.controls), named_nets(controls)];
+    let weights = [&made.image_prompt, image_prompt].map(|prompt| match prompt {
+        None => "no image prompt".to_string(),
+        Some(prompt) => format!("an image prompt of weight {}", prompt.weight),
+    });
+    for [made, asked] in [nets, weights] {
+        if made != asked {
+            tell(&made, &asked);
         }
     }
     Ok(())
@@ -48,10 +49,25 @@ fn content(loras: &[LoraChoice]) -> Vec<(Option<&str>, u32)> {
     content
 }
 
-fn named(loras: &[LoraChoice]) -> String {
-    if loras.is_empty() {
-        return "no LoRA".to_string();
+fn named_loras(loras: &[LoraChoice]) -> String {
+    named("LoRA", loras.iter().map(LoraChoice::to_string).collect())
+}
+
+/// All that counts of `nets` but for their images, in one order.
+fn named_nets(nets: &[Control]) -> String {
+    let name = |net: &Control| match net.preprocess {
+        Preprocess::None => net.to_string(),
+        preprocess => format!("{net} by {preprocess}"),
+    };
+    let mut names: Vec<String> = nets.iter().map(name).collect();
+    names.sort_unstable();
+    named("ControlNet", names)
+}
+
+fn named(what: &str, names: Vec<String>) -> String {
+    if names.is_empty() {
+        format!("no {what}")
+    } else {
+        format!("the {what} {}", names.join(" and "))
     }
-    let names: Vec<String> = loras.iter().map(LoraChoice::to_string).collect();
-    format!("the LoRA {}", names.join(" and "))
 }

@@ -15,8 +15,10 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use super::calibrated::tell_differences;
+use super::control::ControlFlags;
 use super::files::Output;
 use super::flags::{LoraFlags, RequestFlags};
+use super::image_prompt::ImagePromptFlags;
 use super::init_image::InitFlags;
 use super::progress::mark;
 use super::{prompts, timesteps};
@@ -30,6 +32,10 @@ pub struct Plan {
     request: RequestFlags,
     #[command(flatten)]
     loras: LoraFlags,
+    #[command(flatten)]
+    controls: ControlFlags,
+    #[command(flatten)]
+    image_prompt: ImagePromptFlags,
     #[command(flatten)]
     init: InitFlags,
     /// Also write the request as safetensors: the inputs of pipeline.onnx, which hydit-export
@@ -68,6 +74,8 @@ impl Plan {
         let mut request =
             self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
         self.loras.set(&mut request);
+        self.controls.set(&mut request, manifest)?;
+        request.image_prompt = self.image_prompt.read(manifest, None)?;
         let request = request.check(&artifacts)?;
         tell_differences(&request, &artifacts)?;
         let timesteps = timesteps::texts(request.sampler().timesteps());

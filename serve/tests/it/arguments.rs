@@ -111,7 +111,7 @@ fn a_negative_number_is_told_what_it_may_be() {
     let others: &[(&[&str], &str)] = &[
         (&["bench", "--model", model, "--rounds", "-1"], one),
         (&["bench", "--model", model, "--threads", "-1"], whole),
-        (&["sheet", "--model", model, "--prompt", "a", "--control", "-4"], whole),
+        (&["sheet", "--model", model, "--prompt", "a", "--fewer-steps", "-4"], whole),
         (&["sheet", "--model", model, "--prompt", "a", "--policy", "off", "--show", "-1"], one),
         (&["calibrate", "--model", model, "--prompts", "p", "--runs", "-4"], whole),
         (&["plan", "--model", model, "--infer-steps", "-4"], whole),

@@ -5,7 +5,7 @@ use std::fs;
 use hydit_testing::{made_up, repository};
 use serde_json::Value;
 
-use crate::program::{Scratch, make, plain, serve, text};
+use crate::program::{Calibrated, Scratch, make, plain, serve, text};
 
 /// A folder with the export of a small model with an IP-Adapter.
 fn scratch() -> Scratch {
@@ -68,4 +68,35 @@ fn what_cannot_be_a_prompt_is_refused_in_a_line() {
     let refused =
         make(&plain.model, &out, &[&CAT[..], &["--image-prompt", &image("fox")]].concat());
     assert!(refused.expect_err("a refusal").contains("with hydit-export --ip-adapter"));
+}
+
+#[test]
+fn a_calibration_records_its_image_prompt_and_others_are_told() {
+    let scratch = scratch();
+    let with = |name: &str, end: &str| ["--image-prompt".into(), format!("{}{end}", image(name))];
+    let fox = with("fox", ":0.7");
+    let made = Calibrated::new(&scratch.model, &fox);
+    let yaml = made.yaml();
+    assert!(yaml.contains(r#"image_prompt: {"weight":0.7,"sha256":""#), "{yaml}");
+    // Another image is like another prompt.
+    for same in [&fox, &with("shapes", ":0.7")] {
+        assert_eq!(made.told(same), "");
+    }
+    let found = "was calibrated with an image prompt of weight 0.7, and this is drawn with ";
+    for (other, words) in [
+        (&[][..], "no image prompt: generate --compare"),
+        (&with("fox", "")[..], "an image prompt of weight 1: generate"),
+    ] {
+        let told = made.told(other);
+        assert!(told.contains(found) && told.contains(words), "{told}");
+    }
+    let judged = made.judged(&fox);
+    assert!(judged["model"].as_str().expect("a name").ends_with(" + image prompt:0.7"), "{judged}");
+
+    let plain = Scratch::new();
+    for command in [&["plan"][..], &["sheet", "--prompt", "a", "--policy", "N2"]] {
+        let told =
+            serve(&[command, &["--model", &plain.model, "--image-prompt", &image("fox")]].concat());
+        assert!(text(&told.stderr).contains("again with hydit-export --ip-adapter"), "{command:?}");
+    }
 }

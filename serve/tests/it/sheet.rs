@@ -43,7 +43,7 @@ fn a_sheet_shows_and_counts_every_picture() {
     let (svg, png) = (scratch.file("plot.svg"), scratch.file("plot.png"));
     let draw = |plot: &str, more: &[&str]| {
         let start = ["sheet", "--model", &scratch.model, "--backend", "ort", "--prompts", &prompts];
-        let what = ["--infer-steps", STEPS, "--policy", "N1,N3-1000-0", "--control", "4"];
+        let what = ["--infer-steps", STEPS, "--policy", "N1,N3-1000-0", "--fewer-steps", "4"];
         let files = ["-o", &sheet, "--csv", &csv, "--plot", plot];
         let output = serve(&[&start[..], &what, &files, more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -105,7 +105,7 @@ fn a_sheet_shows_and_counts_every_picture() {
 fn sheet(scratch: &Scratch, prompts: &[&str], name: &str) -> Vec<u8> {
     let path = scratch.file(name);
     let mut flags = vec!["sheet", "--model", &scratch.model, "--backend", "ort", "-o", &path];
-    flags.extend(["--infer-steps", STEPS, "--policy", "N3-1000-0", "--control", "4"]);
+    flags.extend(["--infer-steps", STEPS, "--policy", "N3-1000-0", "--fewer-steps", "4"]);
     prompts.iter().for_each(|prompt| flags.extend(["--prompt", prompt]));
     let output = serve(&flags);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -155,8 +155,11 @@ fn what_cannot_be_judged_is_said_before_any_work() {
         (&["--prompts", &empty, "--policy", "N2"], "empty.txt: no prompt"),
         (&["--prompts", &latin, "--policy", "N2"], "latin.txt: line 2 is not UTF-8"),
         (&[&cat[..], &["--policy", "N0"]].concat(), "N0"),
-        (&[&cat[..], &["--control", "6"]].concat(), "--control: 6 steps are not fewer than the 6"),
-        (&[&cat[..], &["--control", "0"]].concat(), "off, 0 steps"),
+        (
+            &[&cat[..], &["--fewer-steps", "6"]].concat(),
+            "--fewer-steps: 6 steps are not fewer than the 6",
+        ),
+        (&[&cat[..], &["--fewer-steps", "0"]].concat(), "off, 0 steps"),
         (&[&cat[..], &["--plot", &plot]].concat(), "plot.pdf must end in .svg or .png"),
         (&[&cat[..], &["--plot", &sheet]].concat(), "name the same file"),
         (&[&cat[..], &["--csv", &nowhere]].concat(), "--csv: cannot write"),

@@ -27,7 +27,6 @@ use super::statistics::relative_error;
 use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
 use crate::pipeline::denoise::DenoiseState;
-use crate::pipeline::images::EncodedImages;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{CheckedRequest, Request};
 
@@ -88,9 +87,9 @@ pub fn calibrate(
 
     for (i, request) in learn.iter().enumerate().skip(state.recorded) {
         tell(i, format!("learning from prompt {} of {}", i + 1, learn.len()));
-        let prompt = pipeline.text_encoders()?.encode(request)?;
+        let (prompt, images) = (pipeline.encode_prompt(request)?, pipeline.encode(request)?);
         let mut transformer = pipeline.transformer()?;
-        let first = transformer.begin(request, &prompt, &EncodedImages::default())?;
+        let first = transformer.begin(request, &prompt, &images)?;
         state.record.add(&mut transformer, first)?;
         drop(transformer);
         state.recorded = i + 1;
@@ -188,14 +187,14 @@ fn best<'a>(
     requests: &[CheckedRequest],
     uncached: &[Generated],
 ) -> Result<Schedule> {
-    let mut text_encoders = pipeline.text_encoders()?;
-    let prompts: Vec<_> =
-        requests.iter().map(|request| text_encoders.encode(request)).collect::<Result<_>>()?;
-    drop(text_encoders);
+    let mut encoded = Vec::with_capacity(requests.len());
+    for request in requests {
+        encoded.push((pipeline.encode_prompt(request)?, pipeline.encode(request)?));
+    }
     let mut transformer = pipeline.transformer()?;
     let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
-    for (request, prompt) in requests.iter().zip(&prompts) {
-        let mut state = transformer.begin(request, prompt, &EncodedImages::default())?;
+    for (request, (prompt, images)) in requests.iter().zip(&encoded) {
+        let mut state = transformer.begin(request, prompt, images)?;
         state.keep_outputs(KEPT);
         states.push(state);
     }

@@ -38,7 +38,9 @@ impl Partial {
         let hash = &pipeline.artifacts().hash;
         let engine = pipeline.backend().describe();
         let version = env!("CARGO_PKG_VERSION");
-        let key = format!("{version} {hash} {engine} {request:?} {learn:?} {check:?} {runs:?}");
+        // As in a PNG: of images the hashes.
+        let asked = serde_json::to_string(request).expect("strings and numbers are valid JSON");
+        let key = format!("{version} {hash} {engine} {asked} {learn:?} {check:?} {runs:?}");
         let found = file::read_text(path, MAX_BYTES).ok();
         let found = found.as_deref().and_then(unsealed);
         found.filter(|found| found.key == key && found.fits(settings)).unwrap_or_else(|| Partial {

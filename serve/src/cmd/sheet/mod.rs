@@ -33,8 +33,10 @@ use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
 use super::calibrated::tell_differences;
+use super::control::ControlFlags;
 use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags, LoraFlags};
+use super::image_prompt::ImagePromptFlags;
 use super::prompts;
 use crate::engine;
 
@@ -53,15 +55,24 @@ pub struct Sheet {
     #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
     /// Cache policies, as for generate, with commas between or the flag several times.
-    #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "control")]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        value_delimiter = ',',
+        required_unless_present = "fewer_steps"
+    )]
     policy: Vec<CachePolicy>,
     /// Step counts: the same images without a cache, in fewer steps.
     #[arg(long, value_name = "N", value_delimiter = ',')]
-    control: Vec<usize>,
+    fewer_steps: Vec<usize>,
     #[command(flatten)]
     image: ImageFlags,
     #[command(flatten)]
     loras: LoraFlags,
+    #[command(flatten)]
+    controls: ControlFlags,
+    #[command(flatten)]
+    image_prompt: ImagePromptFlags,
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
@@ -84,7 +95,7 @@ pub struct Sheet {
 
 /// What was judged.
 struct Report {
-    /// The name of the model's variant, and the LoRAs.
+    /// The name of the model's variant, the LoRAs, the ControlNets and the image prompt.
     model: String,
     /// What is asked with each prompt.
     request: Request,
@@ -137,6 +148,8 @@ impl Sheet {
         let mut request = Request::new(&artifacts.manifest, "")?;
         self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
         self.loras.set(&mut request);
+        self.controls.set(&mut request, &artifacts.manifest)?;
+        request.image_prompt = self.image_prompt.read(&artifacts.manifest, None)?;
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
@@ -147,6 +160,9 @@ impl Sheet {
             judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
         let mut model = pipeline.manifest().variant.name.clone();
         model.extend(request.loras.iter().map(|lora| format!(" + {lora}")));
+        model.extend(request.controls.iter().map(|net| format!(" + ControlNet {net}")));
+        let prompt = request.image_prompt.iter();
+        model.extend(prompt.map(|prompt| format!(" + image prompt:{}", prompt.weight)));
         let report = Report { model, request, prompts, contenders, samples, shown };
         write(&files, &report)?;
         let means =
@@ -177,14 +193,14 @@ impl Sheet {
 
     fn contenders(&self, request: &Request) -> Result<Vec<Contender>> {
         let steps = request.steps;
-        if let Some(more) = self.control.iter().find(|&&control| control >= steps) {
-            bail!("--control: {more} steps are not fewer than the {steps} of --infer-steps");
+        if let Some(more) = self.fewer_steps.iter().find(|&&fewer| fewer >= steps) {
+            bail!("--fewer-steps: {more} steps are not fewer than the {steps} of --infer-steps");
         }
-        if self.control.contains(&0) {
-            bail!("--control: {} draws nothing; name 1 step or more", Contender::Steps(0));
+        if self.fewer_steps.contains(&0) {
+            bail!("--fewer-steps: {} draws nothing; name 1 step or more", Contender::Steps(0));
         }
         let policies = self.policy.iter().cloned().map(Contender::Policy);
-        Ok(policies.chain(self.control.iter().copied().map(Contender::Steps)).collect())
+        Ok(policies.chain(self.fewer_steps.iter().copied().map(Contender::Steps)).collect())
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Measured, Schedule, Schedules};
 use hydit::calibrations::{Calibration, calibrations};
@@ -14,6 +13,7 @@ use hydit::lora::LoraChoice;
 use hydit::pipeline::cost::StepCosts;
 use hydit::request::{MAX_GUIDANCE, MAX_PROMPT, MAX_SIDE, spacing_of};
 use hydit::sampler::{SamplerKind, Spacing};
+use hydit::{Control, Request};
 use serde::Serialize;
 use strum::VariantArray;
 
@@ -141,6 +141,12 @@ struct Measurements {
     guidance: Option<f32>,
     /// The LoRAs that it was made with, each as `name:weight`.
     loras: Vec<String>,
+    /// The scale of perturbed-attention guidance that it was made with; 0 is none.
+    pag_scale: f32,
+    /// The ControlNets that it was made with, each as `name:weight:start-end`.
+    controls: Vec<String>,
+    /// The weight of the image prompt that it was made with, if any.
+    image_prompt_weight: Option<f32>,
     schedules: Vec<Quality>,
     /// Why it cannot be used.
     error: Option<String>,
@@ -256,6 +262,11 @@ impl Measurements {
         let guidance = found.as_ref().and_then(|found| found.guidance_scale);
         let loras =
             found.iter().flat_map(|found| &found.loras).map(LoraChoice::to_string).collect();
+        let pag_scale = found.as_ref().map_or(0.0, |found| found.pag_scale);
+        let controls =
+            found.iter().flat_map(|found| &found.controls).map(Control::to_string).collect();
+        let prompt = found.as_ref().and_then(|found| found.image_prompt.as_ref());
+        let image_prompt_weight = prompt.map(|prompt| prompt.weight);
         let measured = |Schedule { refresh, measured, .. }: Schedule| {
             let Measured { psnr, psnr_p10, ssim, .. } = measured?;
             Some(Quality { core_runs: refresh.len(), psnr, psnr_p10, ssim })
@@ -263,6 +274,17 @@ impl Measurements {
         let schedules = found.map(|Schedules { schedules, .. }| schedules).unwrap_or_default();
         let mut schedules: Vec<Quality> = schedules.into_iter().filter_map(measured).collect();
         schedules.sort_by_key(|quality| quality.core_runs);
-        Measurements { sampler, spacing, steps, guidance, loras, schedules, error }
+        Measurements {
+            sampler,
+            spacing,
+            steps,
+            guidance,
+            loras,
+            pag_scale,
+            controls,
+            image_prompt_weight,
+            schedules,
+            error,
+        }
     }
 }
