@@ -101,7 +101,7 @@ def errors():
     refused(lambda: infer(by_contents(raw_input_contents=[b""])), code.INVALID_ARGUMENT, "raw_input_contents")
     shared = service_pb2.InferParameter(string_param="region")
     refused(lambda: infer(by_contents(parameters={"shared_memory_region": shared})), code.INVALID_ARGUMENT, "not built here")
-    refused(lambda: infer(by_contents([("prompt", "BYTES", b"x" * (2 << 20))])), code.RESOURCE_EXHAUSTED, "larger than")
+    refused(lambda: infer(by_contents([("prompt", "BYTES", b"x" * (32 << 20))])), code.RESOURCE_EXHAUSTED, "larger than")
     refused(lambda: infer(by_contents(), compression=grpc.Compression.Gzip), code.UNIMPLEMENTED)
     refused(lambda: stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), metadata=tuple(KEY.items())), code.UNIMPLEMENTED)
 

@@ -1,7 +1,7 @@
 //! Bodies of requests: read as a whole, within bytes and time, before any handler sees them.
 //!
-//! Where a request may bring images along, its body may be as much larger, but only a few such bodies
-//! are in memory at a time: the others wait for their [`Place`].
+//! Where a request may bring images along, its body may be as much larger, but only a few that are
+//! larger are in memory at a time: the others wait for their [`Place`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,24 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
 use crate::server::settings::{Limits, Settings};
 
 /// Paths that take images.
-const WITH_IMAGES: [&str; 5] = [
+const WITH_IMAGES: [&str; 9] = [
     "/v1/images/generations",
     "/v1/images/edits",
     "/v1/jobs",
+    "/sdapi/v1/txt2img",
     "/sdapi/v1/img2img",
     "/sdapi/v1/png-info",
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+    "/inference.GRPCInferenceService/ModelInfer",
 ];
 /// Number of bodies with images that are in memory at a time.
 const PLACES: usize = 4;
@@ -60,6 +65,19 @@ impl Bounds {
             time: settings.connections.body_timeout,
         }
     }
+
+    /// A place for a body with images, as soon as there is one.
+    async fn place(&self) -> Result<Place, Box<Response>> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        let Ok(place) = timeout(self.time, place).await else {
+            let message = "too many images are being sent; try again";
+            let code = StatusCode::SERVICE_UNAVAILABLE;
+            let error = ApiError::new(code, "too_many_images", message);
+            let error = ApiError { retry_after: Some(COME_AGAIN), ..error };
+            return Err(Box::new(last(error.into_response())));
+        };
+        Ok(Place(Arc::new(place.expect("the semaphore is never closed"))))
+    }
 }
 
 /// Reads the body before the handler sees the request, or answers why it was not read. For a path
@@ -84,48 +102,63 @@ pub async fn read(
             "encoded bodies are not supported; omit Content-Encoding".to_string(),
         );
     }
-    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= bounds.bytes as u64);
-    let mut bytes = bounds.bytes;
-    if path.is_some_and(|path| WITH_IMAGES.contains(&path.as_str())) && !is_small {
-        let place = Arc::clone(&bounds.places).acquire_owned();
-        let Ok(place) = tokio::time::timeout(bounds.time, place).await else {
-            let message = "too many images are being sent; try again";
-            let code = StatusCode::SERVICE_UNAVAILABLE;
-            let error = ApiError::new(code, "too_many_images", message);
-            return last(ApiError { retry_after: Some(COME_AGAIN), ..error }.into_response());
-        };
-        let place = place.expect("the semaphore is never closed");
-        parts.extensions.insert(Place(Arc::new(place)));
-        bytes = bounds.with_images;
-    }
-    match whole(body, bytes, bounds.time).await {
-        Ok(body) => next.run(Request::from_parts(parts, body)).await,
+    let with_images = path.is_some_and(|path| WITH_IMAGES.contains(&path.as_str()));
+    match whole(body, &bounds, with_images).await {
+        Ok((body, place)) => {
+            if let Some(place) = place {
+                parts.extensions.insert(place);
+            }
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
         Err(refusal) => *refusal,
     }
 }
 
-async fn whole(body: Body, bytes: usize, time: Duration) -> Result<Body, Box<Response>> {
+/// Reads `body`. One that is larger than those without images takes a place.
+async fn whole(
+    mut body: Body,
+    bounds: &Bounds,
+    with_images: bool,
+) -> Result<(Vec<u8>, Option<Place>), Box<Response>> {
+    let most = if with_images { bounds.with_images } else { bounds.bytes };
     let too_large = || {
-        let message = format!("the body is larger than {bytes} bytes");
+        let message = format!("the body is larger than {most} bytes");
         Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
     };
-    if body.size_hint().lower() > bytes as u64 {
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    let read = Limited::new(body, bytes).collect();
-    match tokio::time::timeout(time, read).await {
-        Ok(Ok(body)) => Ok(Body::from(body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Box::new(refuse(
-            StatusCode::BAD_REQUEST,
-            "body_broken",
-            "the body ended early or is not framed as HTTP says".to_string(),
-        ))),
-        Err(_) => Err(Box::new(refuse(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_timeout",
-            format!("the body did not end within {} ms", time.as_millis()),
-        ))),
+    let mut place = None;
+    let mut read = Vec::new();
+    let mut end = Instant::now() + bounds.time;
+    loop {
+        let data = match timeout_at(end, body.frame()).await {
+            Ok(None) => return Ok((read, place)),
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Some(Err(_))) => {
+                return Err(Box::new(refuse(
+                    StatusCode::BAD_REQUEST,
+                    "body_broken",
+                    "the body ended early or is not framed as HTTP says".to_string(),
+                )));
+            }
+            Err(_) => {
+                return Err(Box::new(refuse(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body_timeout",
+                    format!("the body did not end within {} ms", bounds.time.as_millis()),
+                )));
+            }
+        };
+        if read.len() + data.len() > most {
+            return Err(too_large());
+        }
+        if read.len() + data.len() > bounds.bytes && place.is_none() {
+            place = Some(bounds.place().await?);
+            end = Instant::now() + bounds.time;
+            read.reserve_exact(data.len() + body.size_hint().lower() as usize);
+        }
+        read.extend_from_slice(&data);
     }
 }
 

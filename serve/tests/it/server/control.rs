@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::edits::edit;
 use super::harness::{Answer, Server, command};
 use super::job_client::{create, done, job, picture, until};
+use super::oip::{input, pictures};
 
 fn image(name: &str) -> Vec<u8> {
     let folder = repository().join("tests/reference/control");
@@ -86,6 +87,78 @@ fn a_net_in_json_in_a_form_and_in_a_unit_of_the_web_ui_draws_the_same_picture() 
     assert!(drawn(&post(&body(&both))) != ours);
     let told = server.get("/v1/capabilities").json();
     assert_eq!(told["models"][0]["controls"], json!(["edges", "shade"]));
+}
+
+#[test]
+fn units_without_an_image_read_that_of_img2img_and_menus_list_the_nets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(folder.path(), &["--exact"]);
+    let ask = |unit: Value| {
+        let scripts = json!({ "controlnet": { "args": [unit] } });
+        server.post(
+            "/sdapi/v1/img2img",
+            &json!({ "prompt": "a fox", "seed": 7, "steps": 6,
+            "init_images": [base64("edges.png")], "alwayson_scripts": scripts }),
+        )
+    };
+    let net = |more: &[(&str, Value)]| {
+        let mut unit = json!({ "model": "edges", "weight": 0.25 });
+        more.iter().for_each(|(name, value)| unit[*name] = value.clone());
+        unit
+    };
+    let same = drawn(&ask(net(&[])));
+    assert!(same == drawn(&ask(net(&[("image", json!(base64("edges.png")))]))));
+    assert!(same != drawn(&ask(net(&[("enabled", json!(false))]))));
+    for (name, value, words) in [
+        ("weight", json!(11), "edges: weight 11; expected 0 to 10"),
+        ("guidance_start", json!(1), "the start below the end"),
+        ("model", json!("pose [0123abcd]"), "there is edges, shade"),
+        ("module", json!("depth"), "only none, canny and ip-adapter"),
+        ("module", json!("ip-adapter"), "cannot be had with the module ip-adapter"),
+        ("image", json!("?"), "expected a file in base64"),
+    ] {
+        let answer = ask(net(&[(name, value)]));
+        let told = answer.json()["detail"].as_str().expect("a message").to_string();
+        assert!(answer.status == 400 && told.contains(words) && !told.contains('\n'), "{told}");
+    }
+
+    let list = |path: &str| server.get(path).json();
+    let titles = list("/controlnet/model_list")["model_list"].clone();
+    assert!(titles[0].as_str().is_some_and(|title| title.starts_with("edges [")), "{titles}");
+    assert_eq!(titles.as_array().map(Vec::len), Some(2), "no IP-Adapter: {titles}");
+    assert!(same == drawn(&ask(net(&[("model", titles[0].clone())]))), "a title is a name");
+    let modules = list("/controlnet/module_list?alias_names=true");
+    assert_eq!(modules["module_list"], json!(["none", "canny", "ip-adapter"]));
+    assert!(modules["module_detail"]["canny"]["sliders"].is_array());
+    assert_eq!(list("/controlnet/version"), json!({ "version": 2 }));
+    let nowhere = server.get("/controlnet/detect").json();
+    assert!(nowhere["detail"].is_string(), "in the shape of the API: {nowhere}");
+}
+
+#[test]
+fn a_net_in_an_input_of_the_open_inference_protocol_draws_the_same_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(folder.path(), &["--exact"]);
+    let net = json!({ "name": "edges", "weight": 0.25, "end": 0.7, "image": base64("edges.png") });
+    let ours = drawn(&server.post("/v1/images/generations", &body(&json!([net]))));
+    let ask = |nets: &str| {
+        let inputs = [
+            input("prompt", "BYTES", json!("a fox on a red background")),
+            input("seed", "INT64", json!(7)),
+            input("steps", "INT32", json!(6)),
+            input("control", "BYTES", json!(nets)),
+        ];
+        pictures(&server, &json!({ "inputs": inputs }))
+    };
+    assert!(ask(&json!([net]).to_string()).expect("it draws") == [ours]);
+    for (nets, words) in [
+        ("edges", "expected ControlNets as a JSON text"),
+        ("[{}]", "missing field name"),
+        (r#"[{"name": "edges"}]"#, "1 ControlNets and 0 images"),
+    ] {
+        let told = ask(nets).expect_err("a refusal");
+        assert!(told.starts_with("control: ") && told.contains(words), "{told}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::edits::{drawn, edit};
 use super::harness::{Server, command};
 use super::job_client::{create, done, job, picture, until};
+use super::oip::{input, pictures};
 
 fn image(name: &str) -> Vec<u8> {
     let folder = repository().join("tests/reference/image_to_image");
@@ -74,6 +75,78 @@ fn json_forms_and_jobs_draw_with_an_image_beside_the_prompt() {
         (&told["image_prompt_weight"], told["image_prompt"].as_str().map(str::len)),
         (&json!(0.7), Some(64))
     );
+}
+
+#[test]
+fn units_and_inputs_draw_with_an_image_beside_the_prompt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = made_up::with_ip_adapter(folder.path());
+    let server = start(&folder, &model);
+    let [fox, shapes] = ["fox", "shapes"].map(|name| STANDARD.encode(image(name)));
+    let ask = |more: Value| drawn(&server.post("/v1/images/generations", &cat(more)));
+    let prompt = json!({ "image_prompt": fox, "image_prompt_weight": 0.7 });
+    let both = json!({ "image_prompt": fox, "image_prompt_weight": 0.7, "image": shapes,
+        "strength": 0.75 });
+    let [prompt, both] = [prompt, both].map(ask);
+
+    let titles = server.get("/controlnet/model_list").json()["model_list"].clone();
+    assert!(titles[0].as_str().is_some_and(|title| title.starts_with("ip-adapter [")), "{titles}");
+    let units = |path: &str, units: Value, init: Option<&str>| {
+        let mut body = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "width": 64, "height": 64,
+            "alwayson_scripts": { "ControlNet": { "args": units } } });
+        init.into_iter().for_each(|init| body["init_images"] = json!([init]));
+        server.post(path, &body)
+    };
+    let unit = json!({ "enabled": true, "module": "ip-adapter_clip_h", "model": titles[0],
+        "weight": 0.7, "image": { "image": format!("data:image/png;base64,{fox}"), "mask": null } });
+    let picture = |answer: &super::harness::Answer| {
+        let text = answer.json()["images"][0].as_str().map(str::to_string);
+        STANDARD.decode(text.unwrap_or_else(|| panic!("{}", answer.text()))).expect("base64")
+    };
+    let drew = picture(&units("/sdapi/v1/txt2img", json!([unit]), None));
+    assert!(drew == prompt, "a unit");
+    let answer = units("/sdapi/v1/img2img", json!([unit]), Some(&shapes));
+    assert!(picture(&answer) == both, "a unit beside an image");
+    assert!(!answer.text().contains("alwayson_scripts"), "the answer has no images of the request");
+    for (wrong, words) in [
+        (json!([unit, unit]), "module: a request has one image prompt, not several"),
+        (json!([{ "module": "ip-adapter", "image": fox, "weight": 11 }]), "expected 0 to 10"),
+        (json!([{ "module": "ip-adapter", "image": fox, "guidance_end": 0.5 }]), "at all steps"),
+        (
+            json!([{ "module": "ip-adapter_face_id", "image": fox }]),
+            "only none, canny and ip-adapter",
+        ),
+    ] {
+        let answer = units("/sdapi/v1/txt2img", wrong, None);
+        let told = answer.json()["detail"].as_str().expect("a message").to_string();
+        assert!(answer.status == 400 && told.contains(words), "{told}");
+    }
+
+    let number = |name, value| input(name, "FP32", json!(value));
+    let file = |name, file: &String| input(name, "BYTES", json!(file));
+    let infer = |more: &[Value]| {
+        let cat = [
+            input("prompt", "BYTES", json!("a cat")),
+            input("seed", "INT64", json!(7)),
+            input("steps", "INT32", json!(4)),
+            input("width", "INT32", json!(64)),
+            input("height", "INT32", json!(64)),
+        ];
+        let inputs = [&cat[..], more].concat();
+        pictures(&server, &json!({ "inputs": inputs }))
+    };
+    let beside = [file("image_prompt", &fox), number("image_prompt_weight", 0.7)];
+    assert!(infer(&beside).expect("it draws") == [prompt], "an input");
+    let from = [file("image", &shapes), number("strength", 0.75)];
+    assert!(infer(&[beside, from].concat()).expect("it draws") == [both], "two inputs");
+    for (more, words) in [
+        (file("image_prompt", &"?".to_string()), "image_prompt: expected a file in base64"),
+        (file("mask", &fox), "mask: there is no image to paint in"),
+        (number("strength", 0.5), "strength: there is no image to change"),
+    ] {
+        let told = infer(&[more]).expect_err("a refusal");
+        assert!(told.contains(words), "{told}");
+    }
 }
 
 #[test]

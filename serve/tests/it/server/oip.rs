@@ -5,6 +5,19 @@ use serde_json::{Value, json};
 use super::api::{cat, draw, name, picture};
 use super::harness::{Answer, Server, agent};
 
+/// Draws by `body` with the only model; the files of the pictures, or the error.
+pub(super) fn pictures(server: &Server, body: &Value) -> Result<Vec<Vec<u8>>, String> {
+    let models = server.get("/v1/models").json();
+    let model = models["data"][0]["id"].as_str().expect("a model");
+    let answer = server.post(&format!("/v2/models/{model}/infer"), body);
+    let json = answer.json();
+    if let Some(error) = json["error"].as_str() {
+        assert_eq!(answer.status, 400, "{error}");
+        return Err(error.to_string());
+    }
+    Ok(json["outputs"][0]["data"].as_array().expect("images").iter().map(picture).collect())
+}
+
 pub(super) fn input(name: &str, datatype: &str, value: Value) -> Value {
     json!({ "name": name, "shape": [1], "datatype": datatype, "data": [value] })
 }
@@ -134,7 +147,14 @@ fn numbers_of_any_width_make_the_same_picture() {
 
 #[test]
 fn errors_around_the_protocols_routes_have_its_shape() {
-    let server = Server::start(&["--api-key", "0123456789abcdef", "--max-body", "1KiB"]);
+    let server = Server::start(&[
+        "--api-key",
+        "0123456789abcdef",
+        "--max-body",
+        "1KiB",
+        "--max-image",
+        "1B",
+    ]);
     let infer = format!("/v2/models/{}/infer", name());
     let ask = |method: &str, path: &str, (header, value): (&str, &str), body: &[u8]| {
         let request = ureq::http::Request::builder().method(method).uri(server.at(path));

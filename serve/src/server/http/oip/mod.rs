@@ -27,9 +27,11 @@ use serde_json::{Value, json};
 use self::answer::Body;
 use self::tensors::{Declared, INPUTS, OUTPUTS, VERSION};
 use self::wire::{InferRequest, JSON_LENGTH, Wanted};
+use super::body::Place;
 use super::drawing::{Carried, Drawing, ImageSpec};
 use super::error::{ApiError, reshape};
 use super::guard::Client;
+use super::image::ImageFields;
 use super::path::Path;
 use crate::server::app::App;
 
@@ -91,11 +93,14 @@ async fn infer(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
     Model(name): Model,
+    place: Option<Extension<Place>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let mut request = InferRequest::read(&headers, &body)?;
+    let place = place.map(|Extension(place)| place);
     let fields = tensors::fields(&name, std::mem::take(&mut request.inputs))?;
+    let fields = ImageFields { place, ..fields };
     let carried = match request.image() {
         None => Carried::No,
         Some(Wanted { binary: false, .. }) => Carried::Base64,

@@ -4,6 +4,7 @@ use hydit::lora::LoraChoice;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::server::control::FIELD;
 use crate::server::http::drawing::EncodedImages;
 use crate::server::http::error::ApiError;
 use crate::server::http::fields::read;
@@ -71,7 +72,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
 }
 
 /// The inputs of every model; only the prompt is required.
-pub const INPUTS: [Declared; 15] = [
+pub const INPUTS: [Declared; 21] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
     one("seed", Datatype::Int64),
@@ -87,6 +88,12 @@ pub const INPUTS: [Declared; 15] = [
     one("n", Datatype::Int32),
     one("output_format", Datatype::Bytes),
     one("lora", Datatype::Bytes),
+    one("image", Datatype::Bytes),
+    one("mask", Datatype::Bytes),
+    one("strength", Datatype::Fp32),
+    one("control", Datatype::Bytes),
+    one("image_prompt", Datatype::Bytes),
+    one("image_prompt_weight", Datatype::Fp32),
 ];
 
 /// The outputs of every model: the files of the images, their seeds, and how often the deep core
@@ -154,6 +161,19 @@ pub fn fields(model: &str, inputs: Vec<(&str, Value)>) -> Result<ImageFields, Ap
         let loras = loras.map_err(|problem| refuse("lora", &problem))?;
         fields.insert("lora".to_string(), json!(loras));
     }
+    if let Some(text) = fields.get(FIELD).and_then(Value::as_str) {
+        let expected =
+            r#"expected ControlNets as a JSON text, such as [{"name": "canny", "image": BASE64}]"#;
+        let nets: Value = serde_json::from_str(text).map_err(|_| refuse(FIELD, expected))?;
+        fields.insert(FIELD.to_string(), nets);
+    }
+    // What came as an FP32 means the number that is written shortest: 0.7 of 10 steps are 7.
+    if let Some(strength) = fields.get("strength").and_then(Value::as_f64)
+        && f64::from(strength as f32) == strength
+    {
+        let shortest: f64 = (strength as f32).to_string().parse().expect("it was written so");
+        fields.insert("strength".to_string(), json!(shortest));
+    }
     match (fields.remove("width"), fields.remove("height")) {
         (None, None) => {}
         (Some(width), Some(height)) => {
@@ -178,4 +198,19 @@ pub fn elements(output: Declared, images: &EncodedImages) -> Elements<'_> {
 
 fn refuse(name: &str, what: &str) -> ApiError {
     ApiError::field(name, format!("{name}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strength_of_an_fp32_is_the_number_that_was_meant() {
+        for (given, meant) in
+            [(f64::from(0.7_f32), 0.7), (0.7, 0.7), (0.123_456_789, 0.123_456_789)]
+        {
+            let inputs = vec![("prompt", json!("a cat")), ("strength", json!(given))];
+            assert_eq!(fields("emoji", inputs).expect("fields").strength, Some(meant));
+        }
+    }
 }

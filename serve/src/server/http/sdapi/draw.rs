@@ -10,7 +10,7 @@ use hydit::sampler::{SamplerKind, Spacing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::controlnet::{SCRIPTS, units};
+use super::controlnet::{SCRIPTS, Units, units};
 use super::desk::{Desk, Ticket};
 use super::lists::{KARRAS, sampler, sampler_name, short_hash};
 use super::lora_tags;
@@ -84,7 +84,7 @@ pub async fn from_text(
 ) -> Result<Response, ApiError> {
     let asked: Asked = read(given.clone())?;
     let (place, send) = (place.map(|Extension(place)| place), asked.send_images);
-    let fields = ImageFields { place, ..asked.image_fields(desk.model(&client))? };
+    let fields = ImageFields { place, ..asked.image_fields(desk.model(&client), None)? };
     draw(&app, &desk, &client, given, fields, send).await
 }
 
@@ -99,8 +99,9 @@ pub async fn from_image(
     let asked: Asked = read(given.clone())?;
     let (place, send) = (place.map(|Extension(place)| place), asked.send_images);
     let (files, strength) = (asked.files()?, Some(asked.denoising_strength.unwrap_or(STRENGTH)));
-    let fields = asked.image_fields(desk.model(&client))?;
-    let files = Files { controls: fields.files.controls, ..files };
+    let fields = asked.image_fields(desk.model(&client), files.image.as_ref())?;
+    let Files { controls, image_prompt, .. } = fields.files;
+    let files = Files { controls, image_prompt, ..files };
     let fields = ImageFields { files, strength, place, ..fields };
     // As there, the answer repeats the request without its images.
     given.remove("init_images");
@@ -117,7 +118,7 @@ async fn draw(
     send: Option<bool>,
 ) -> Result<Response, ApiError> {
     // As there, the answer repeats the request without its images.
-    if !fields.files.controls.is_empty() {
+    if !fields.files.controls.is_empty() || fields.files.image_prompt.is_some() {
         given.remove(SCRIPTS);
     }
     let mut drawing = Drawing::begin(app, client, fields, 0, Carried::Base64).await?;
@@ -170,9 +171,14 @@ impl Asked {
         Ok(Files { image: Some(image), mask, is_white: true, ..Files::default() })
     }
 
-    /// The fields as the other APIs have them; the model is `model` unless they name one. What was
-    /// asked is gone afterwards: its images in base64 are large, and drawing takes long.
-    fn image_fields(self, model: Option<String>) -> Result<ImageFields, ApiError> {
+    /// The fields as the other APIs have them; the model is `model` unless they name one. Units without
+    /// an image read `init`. What was asked is gone afterwards: its images in base64 are large, and
+    /// drawing takes long.
+    fn image_fields(
+        self,
+        model: Option<String>,
+        init: Option<&Bytes>,
+    ) -> Result<ImageFields, ApiError> {
         if self.enable_hr == Some(true) {
             let message = "enable_hr: there is no second pass here; ask for the size itself";
             return Err(ApiError::field("enable_hr", message));
@@ -207,11 +213,14 @@ impl Asked {
         let (sampler, spacing) = self.sampler()?;
         put("sampler", sampler.map(|sampler| json!(sampler)));
         put("spacing", spacing.map(|spacing| json!(spacing)));
-        let nets = self.alwayson_scripts.as_ref().map(units).transpose()?.unwrap_or_default();
+        let asked = self.alwayson_scripts.as_ref().map(|scripts| units(scripts, init));
+        let Units { nets, image_prompt } = asked.transpose()?.unwrap_or_default();
         let (nets, controls): (Vec<_>, Vec<_>) = nets.into_iter().unzip();
+        let (image_prompt, weight) = image_prompt.unzip();
         Ok(ImageFields {
             control: Some(nets),
-            files: Files { controls, ..Files::default() },
+            image_prompt_weight: weight.flatten(),
+            files: Files { controls, image_prompt, ..Files::default() },
             model: chosen(named)?.or(model),
             size,
             cache: self.cache.clone(),
@@ -312,7 +321,7 @@ mod tests {
 
     fn fields(body: &Value) -> Result<ImageFields, ApiError> {
         let Value::Object(body) = body.clone() else { unreachable!("an object") };
-        read::<Asked>(body)?.image_fields(Some("chosen".to_string()))
+        read::<Asked>(body)?.image_fields(Some("chosen".to_string()), None)
     }
 
     #[test]

@@ -39,12 +39,15 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/sdapi/v1/upscalers", get(lists::upscalers))
         .route("/sdapi/v1/cmd-flags", get(lists::flags))
         .route("/sdapi/v1/png-info", post(png_info::read))
+        .route("/controlnet/version", get(controlnet::version))
+        .route("/controlnet/model_list", get(controlnet::models))
+        .route("/controlnet/module_list", get(controlnet::modules))
         .layer(Extension(Arc::new(Desk::default())))
 }
 
 /// Gives errors of the API's paths the shape that its clients know, whichever layer answers.
 pub async fn shape_errors(request: Request, next: Next) -> Response {
-    let ours = |path: &str| path.starts_with("/sdapi/");
+    let ours = |path: &str| path.starts_with("/sdapi/") || path.starts_with("/controlnet/");
     let body = |ApiError { code, message, .. }: &ApiError| json!({ "error": code, "detail": message, "body": "", "errors": message });
     reshape(request, next, ours, body).await
 }

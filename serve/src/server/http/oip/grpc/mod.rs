@@ -21,9 +21,11 @@ use crate::inference::{
     ServerMetadataResponse, TensorMetadata,
 };
 use crate::server::app::App;
+use crate::server::http::body::Place;
 use crate::server::http::drawing::{Carried, Drawing, EncodedImages, ImageSpec};
 use crate::server::http::error::ApiError;
 use crate::server::http::guard::Client;
+use crate::server::http::image::ImageFields;
 
 /// The path of the methods that need no key: health checks.
 pub const OPEN: [&str; 2] =
@@ -85,6 +87,7 @@ async fn model_metadata(
 async fn model_infer(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    place: Option<Extension<Place>>,
     Asked(asked): Asked<ModelInferRequest>,
 ) -> Result<Answer<ModelInferResponse>, ApiError> {
     let model = model_of_version(&app, Some(&asked.model_name), &asked.model_version)?;
@@ -92,14 +95,15 @@ async fn model_infer(
     let inputs = read_inputs(&asked)?;
     let mut wanted: Vec<Declared> = Vec::new();
     for output in &asked.outputs {
-        let place = format!("the output {}", output.name);
-        parameters::of_output(Some(&values(&output.parameters)), &place)?;
+        let of = format!("the output {}", output.name);
+        parameters::of_output(Some(&values(&output.parameters)), &of)?;
         wanted.push(tensors::output(&output.name)?);
     }
     if wanted.is_empty() {
         wanted = OUTPUTS.to_vec();
     }
-    let fields = tensors::fields(&model, inputs)?;
+    let place = place.map(|Extension(place)| place);
+    let fields = ImageFields { place, ..tensors::fields(&model, inputs)? };
     let image = wanted.iter().any(|output| output.name == IMAGE);
     let carried = if image { Carried::Bytes } else { Carried::No };
     let drawing = Drawing::begin(&app, &client, fields, 0, carried).await?;
