@@ -61,6 +61,9 @@ pub struct Request {
     /// such guidance, which costs a row per picture (arXiv 2403.17377).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pag_scale: f32,
+    /// How much less that is for each timestep below 1000, down to 0; 0 for no less.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pag_adaptive_scale: f32,
     /// The sampler.
     pub sampler: SamplerKind,
     /// The sampler's timestep spacing.
@@ -114,6 +117,7 @@ impl Request {
             guidance_rescale: defaults.guidance_rescale,
             guidance_interval: GuidanceInterval::WHOLE,
             pag_scale: 0.0,
+            pag_adaptive_scale: 0.0,
             sampler,
             spacing: spacing_of(manifest, sampler),
             seed: 42,
@@ -264,6 +268,7 @@ impl Request {
             ("guidance_scale", self.guidance_scale, MAX_GUIDANCE),
             ("guidance_rescale", self.guidance_rescale, 1.0),
             ("pag_scale", self.pag_scale, MAX_GUIDANCE),
+            ("pag_adaptive_scale", self.pag_adaptive_scale, MAX_GUIDANCE),
         ] {
             if !(0.0..=most).contains(&value) {
                 return refuse(field, format!("{value}; expected 0 to {most}"));
@@ -273,6 +278,10 @@ impl Request {
             let message = "this model has no layers to perturb: export it with --pag-layers, or leave out \
                            pag_scale";
             return refuse("pag_scale", message.to_string());
+        }
+        if self.pag_adaptive_scale > 0.0 && !self.perturbed() {
+            let message = "there is no pag_scale that it could lessen: give one, or leave it out";
+            return refuse("pag_adaptive_scale", message.to_string());
         }
         let part = self.rows_per_image() > 1 && !self.guidance_interval.is_whole();
         if part && self.guidance_interval.of(self.steps).is_empty() {

@@ -39,6 +39,9 @@ pub struct Schedules {
     /// on.
     #[serde(default)]
     pub pag_scale: f32,
+    /// How much less that is for each timestep below 1000.
+    #[serde(default)]
+    pub pag_adaptive_scale: f32,
     /// The LoRAs of the pictures that they were found and measured on.
     #[serde(default)]
     pub loras: Vec<LoraChoice>,
@@ -145,8 +148,11 @@ impl Schedules {
         field("spacing", self.spacing.map(|spacing| spacing.to_string()));
         field("steps", Some(self.steps.to_string()));
         field("guidance_scale", self.guidance_scale.map(|scale| scale.to_string()));
-        let perturbed = Some(self.pag_scale).filter(|scale| *scale > 0.0);
-        field("pag_scale", perturbed.map(|scale| scale.to_string()));
+        for (name, scale) in
+            [("pag_scale", self.pag_scale), ("pag_adaptive_scale", self.pag_adaptive_scale)]
+        {
+            field(name, (scale > 0.0).then(|| scale.to_string()));
+        }
         field("loras", Some(&self.loras).filter(|loras| !loras.is_empty()).map(text));
         field("controls", Some(&self.controls).filter(|nets| !nets.is_empty()).map(text));
         field("image_prompt", self.image_prompt.as_ref().map(text));

@@ -322,6 +322,7 @@ impl DenoiseState {
         let row = predicted.len() / (images * parts);
         let row = |part: usize, i: usize| &predicted[(part * images + i) * row..][..*image];
         let positive = usize::from(guides && request.guided());
+        let timestep = sampler.sampler.timesteps()[sampler.step];
         let mut guided = vec![0.0; sampler.latents.len()];
         for (i, out) in guided.chunks_mut(*image).enumerate() {
             let predictions = Predictions {
@@ -329,7 +330,7 @@ impl DenoiseState {
                 positive: row(positive, i),
                 perturbed: (guides && request.perturbed()).then(|| row(positive + 1, i)),
             };
-            predictions.guide(request, out);
+            predictions.guide(request, timestep, out);
         }
         if guided.iter().all(|v| v.is_finite()) {
             Ok(guided)

@@ -14,11 +14,11 @@ pub struct Predictions<'a> {
 }
 
 impl Predictions<'_> {
-    /// The guided prediction, by the scales of `request`, into `out`:
+    /// The guided prediction at `timestep`, by the scales of `request`, into `out`:
     /// `negative + guidance_scale * (positive - negative) + pag_scale * (positive - perturbed)`, or
     /// `positive` for the first two terms where there is no negative prompt. With one, and with a
     /// `guidance_rescale`, it is moved towards the spread of `positive`.
-    pub fn guide(&self, request: &Request, out: &mut [f32]) {
+    pub fn guide(&self, request: &Request, timestep: f32, out: &mut [f32]) {
         let Predictions { negative, positive, perturbed } = *self;
         out.copy_from_slice(positive);
         if let Some(negative) = negative {
@@ -27,8 +27,9 @@ impl Predictions<'_> {
             }
         }
         if let Some(perturbed) = perturbed {
+            let scale = pag_scale(request, timestep);
             for ((out, &perturbed), &positive) in out.iter_mut().zip(perturbed).zip(positive) {
-                *out += request.pag_scale * (positive - perturbed);
+                *out += scale * (positive - perturbed);
             }
         }
         let rescale = request.guidance_rescale;
@@ -39,6 +40,12 @@ impl Predictions<'_> {
             }
         }
     }
+}
+
+/// The scale of guidance by perturbed attention at `timestep`: `PAGMixin._get_pag_scale`.
+fn pag_scale(request: &Request, timestep: f32) -> f32 {
+    let Request { pag_scale, pag_adaptive_scale, .. } = *request;
+    (pag_scale - pag_adaptive_scale * (1000.0 - timestep)).max(0.0)
 }
 
 /// Standard deviation, unbiased as `torch.std`.
@@ -68,8 +75,21 @@ mod tests {
         let request: Request = serde_json::from_value(request).expect("a request");
         let mut out = [0.0; N];
         Predictions { negative: Some(negative), positive, perturbed: None }
-            .guide(&request, &mut out);
+            .guide(&request, 999.0, &mut out);
         out
+    }
+
+    #[test]
+    fn an_adaptive_scale_falls_to_nothing_with_the_timestep() {
+        let request = serde_json::json!({
+            "prompt": "a cat", "width": 16, "height": 16, "steps": 1, "seed": 0,
+            "guidance_scale": 1, "guidance_rescale": 0, "pag_scale": 3, "pag_adaptive_scale": 0.01,
+            "sampler": "ddpm", "spacing": "leading", "cache_policy": "off",
+        });
+        let request: Request = serde_json::from_value(request).expect("a request");
+        for (timestep, scale) in [(1000.0, 3.0), (900.0, 2.0), (700.0, 0.0), (1.0, 0.0)] {
+            assert_eq!(pag_scale(&request, timestep), scale, "{timestep}");
+        }
     }
 
     #[test]

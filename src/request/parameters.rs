@@ -74,6 +74,9 @@ impl Parameters {
         if request.perturbed() {
             text += &format!(", PAG scale: {}", request.pag_scale);
         }
+        if request.pag_adaptive_scale > 0.0 {
+            text += &format!(", PAG adaptive scale: {}", request.pag_adaptive_scale);
+        }
         if !request.loras.is_empty() {
             let lora = |lora: &LoraChoice| format!("{}:{}", lora.name, lora.weight);
             let loras: Vec<String> = request.loras.iter().map(lora).collect();

@@ -63,6 +63,7 @@ fn parameters() -> Parameters {
         num_images: 1,
         init_image: None,
         pag_scale: 0.0,
+        pag_adaptive_scale: 0.0,
         image_prompt: None,
         cache_policy: "N2-700-50".parse().expect("a policy"),
         loras: vec!["style:0.8".parse().expect("a LoRA")],

@@ -68,7 +68,7 @@ fn every_graph_with_perturbed_rows_is_diffusers_at_every_seam() {
 #[test]
 fn pictures_equal_diffusers_with_and_without_cache() {
     let (folder, references) = references("pag");
-    assert!(references.len() >= 8, "the spread of references shrank");
+    assert!(references.len() >= 9, "the spread of references shrank");
     for (branch, blocks) in [(1, &[5][..]), (1, &[0, 11]), (2, &[1, 6, 10])] {
         let mut pipeline = pipeline(branch, blocks);
         let own = references.iter().filter(|r| r.pag_layers == blocks && r.branch() == branch);
@@ -208,6 +208,12 @@ fn a_model_without_layers_refuses_by_name() {
     let negative = Request { pag_scale: -1.0, ..request(&pipeline) };
     let refused = negative.check(pipeline.artifacts()).expect_err("a refusal");
     assert!(refused.to_string().starts_with("pag_scale: -1; expected 0 to 100"), "{refused}");
+    let alone = Request { pag_scale: 0.0, pag_adaptive_scale: 0.1, ..request(&pipeline) };
+    let refused = alone.check(pipeline.artifacts()).expect_err("a refusal");
+    assert!(
+        refused.to_string().starts_with("pag_adaptive_scale: there is no pag_scale"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub struct Reference {
     guidance_rescale: f32,
     guidance_interval: Option<GuidanceInterval>,
     pag_scale: Option<f32>,
+    pag_adaptive_scale: Option<f32>,
     #[serde(default)]
     pub pag_layers: Vec<usize>,
     height: usize,
@@ -83,6 +84,7 @@ impl Reference {
             guidance_interval: self.guidance_interval.unwrap_or_default(),
             init_image: self.init_image(folder),
             pag_scale: self.pag_scale.unwrap_or_default(),
+            pag_adaptive_scale: self.pag_adaptive_scale.unwrap_or_default(),
             image_prompt: None,
             cache_policy: match self.cache {
                 None => CachePolicy::off(),

@@ -3,8 +3,8 @@
 <case> is a HunyuanDiT2DModel of make_transformers.py in whose blocks `pag_layers` the self-attention has the processors that
 HunyuanDiTPAGPipeline gives it, with names and shapes as there; `perturb` [B] is 1 for the rows that they perturb.
 
-The pictures are models/emoji by HunyuanDiTPAGPipeline, with the fields of make_pictures.py and `pag_scale` and `pag_layers`. The
-pipeline takes layers as regular expressions, and its `blocks.1` is block 10 too: here a point follows. Outside of a
+The pictures are models/emoji by HunyuanDiTPAGPipeline, with the fields of make_pictures.py, `pag_scale`,
+`pag_adaptive_scale` and `pag_layers`. The pipeline takes layers as regular expressions, and its `blocks.1` is block 10 too: here a point follows. Outside of a
 `guidance_interval` every row predicts what the positive one does.
 """
 
@@ -40,6 +40,7 @@ PICTURES = {
     "dpmms-10-cat-interval-unguided": dict(
         sampler="dpmms", guidance_scale=1.0, guidance_interval="0:0.6", pag_scale=1.5, pag_layers=[0, 11]
     ),
+    "ddim-10-cat-adaptive": dict(sampler="ddim", pag_adaptive_scale=0.005, pag_layers=[5]),
     "ddim-12-cat-N3": dict(
         sampler="ddim", steps=12, pag_layers=[5], cache=dict(gap=3, start=900, close=50, branch=1)
     ),
@@ -50,7 +51,7 @@ PICTURES = {
         sampler="ddim", steps=12, prompt=ROCKET, pag_scale=1.0, pag_layers=[1, 6, 10], cache=dict(gap=2, start=900, close=50, branch=2)
     ),
 }
-PAG = dict(DEFAULTS, steps=10, pag_scale=3.0)
+PAG = dict(DEFAULTS, steps=10, pag_scale=3.0, pag_adaptive_scale=0.0)
 
 
 @torch.no_grad()
@@ -108,6 +109,7 @@ def draw(emoji, scheduler, options):
             guidance_scale=options["guidance_scale"],
             guidance_rescale=options["guidance_rescale"],
             pag_scale=options["pag_scale"],
+            pag_adaptive_scale=options["pag_adaptive_scale"],
             height=options["height"],
             width=options["width"],
             generator=generators if len(generators) > 1 else generators[0],

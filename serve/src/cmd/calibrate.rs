@@ -141,6 +141,7 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         steps: request.steps,
         guidance_scale: Some(request.guidance_scale),
         pag_scale: request.pag_scale,
+        pag_adaptive_scale: request.pag_adaptive_scale,
         loras: request.loras.clone(),
         controls: request.controls.clone(),
         image_prompt: request.image_prompt.clone(),

@@ -7,7 +7,7 @@ use hydit::lora::LoraChoice;
 use hydit::{CheckedRequest, Control, Request};
 use hydit_terminal::note;
 
-/// Says where the cache policy of `request` was calibrated with other LoRAs, another `pag_scale`,
+/// Says where the cache policy of `request` was calibrated with other LoRAs, other scales of PAG,
 /// other ControlNets or another weight of the image prompt: how good its pictures are is not known
 /// then. Images may be others than the calibration's, as prompts may.
 ///
@@ -15,7 +15,7 @@ use hydit_terminal::note;
 /// When the calibration cannot be read any more.
 pub fn tell_differences(request: &CheckedRequest, artifacts: &Artifacts) -> Result<()> {
     let Some(made) = request.calibration(artifacts)? else { return Ok(()) };
-    let Request { cache_policy, loras, pag_scale, controls, image_prompt, .. } = &**request;
+    let Request { cache_policy, loras, controls, image_prompt, .. } = &**request;
     let tell = |made: &str, asked: &str| {
         note(format_args!(
             "note: {cache_policy} was calibrated with {made}, and this is drawn with {asked}: \
@@ -25,8 +25,13 @@ pub fn tell_differences(request: &CheckedRequest, artifacts: &Artifacts) -> Resu
     if content(&made.loras) != content(loras) {
         tell(&named_loras(&made.loras), &named_loras(loras));
     }
-    if made.pag_scale != *pag_scale {
-        tell(&format!("--pag-scale {}", made.pag_scale), &pag_scale.to_string());
+    for (flag, made, asked) in [
+        ("--pag-scale", made.pag_scale, request.pag_scale),
+        ("--pag-adaptive-scale", made.pag_adaptive_scale, request.pag_adaptive_scale),
+    ] {
+        if made != asked {
+            tell(&format!("{flag} {made}"), &asked.to_string());
+        }
     }
     let nets = [named_nets(&made.controls), named_nets(controls)];
     let weights = [&made.image_prompt, image_prompt].map(|prompt| match prompt {

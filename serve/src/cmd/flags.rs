@@ -64,6 +64,10 @@ pub struct ImageFlags {
     /// must have been exported with --pag-layers.
     #[arg(long, value_name = "SCALE", value_parser = finite)]
     pag_scale: Option<f32>,
+    /// How much less --pag-scale is for each timestep below 1000, down to 0, such as 0.003: the last
+    /// steps are left alone [default: 0].
+    #[arg(long, value_name = "SCALE", value_parser = finite)]
+    pag_adaptive_scale: Option<f32>,
     /// Sampler.
     #[arg(long, value_parser = choice::<SamplerKind>())]
     sampler: Option<SamplerKind>,

@@ -26,7 +26,7 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 15] = [
+const FEATURES: [&str; 16] = [
     "jobs",
     "presets",
     "response_format",
@@ -37,6 +37,7 @@ const FEATURES: [&str; 15] = [
     "guidance_rescale",
     "guidance_interval",
     "pag_scale",
+    "pag_adaptive_scale",
     "cache",
     "image",
     "mask",
@@ -143,6 +144,8 @@ struct Measurements {
     loras: Vec<String>,
     /// The scale of perturbed-attention guidance that it was made with; 0 is none.
     pag_scale: f32,
+    /// How much less that was for each timestep below 1000.
+    pag_adaptive_scale: f32,
     /// The ControlNets that it was made with, each as `name:weight:start-end`.
     controls: Vec<String>,
     /// The weight of the image prompt that it was made with, if any.
@@ -263,6 +266,7 @@ impl Measurements {
         let loras =
             found.iter().flat_map(|found| &found.loras).map(LoraChoice::to_string).collect();
         let pag_scale = found.as_ref().map_or(0.0, |found| found.pag_scale);
+        let pag_adaptive_scale = found.as_ref().map_or(0.0, |found| found.pag_adaptive_scale);
         let controls =
             found.iter().flat_map(|found| &found.controls).map(Control::to_string).collect();
         let prompt = found.as_ref().and_then(|found| found.image_prompt.as_ref());
@@ -281,6 +285,7 @@ impl Measurements {
             guidance,
             loras,
             pag_scale,
+            pag_adaptive_scale,
             controls,
             image_prompt_weight,
             schedules,

@@ -13,7 +13,7 @@ use crate::server::control::FIELD;
 use crate::server::init_image::Files;
 
 /// Fields that are numbers or truth values. All others are texts, whatever they look like.
-pub const VALUES: [&str; 16] = [
+pub const VALUES: [&str; 17] = [
     "n",
     "seed",
     "steps",
@@ -22,6 +22,7 @@ pub const VALUES: [&str; 16] = [
     "guidance_scale",
     "guidance_rescale",
     "pag_scale",
+    "pag_adaptive_scale",
     "strength",
     "image_prompt_weight",
     "output_compression",

@@ -35,7 +35,7 @@ use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
-pub const NAMES: [(&str, &str); 12] = [
+pub const NAMES: [(&str, &str); 13] = [
     ("size", "width"),
     ("size", "height"),
     ("steps", "steps"),
@@ -44,6 +44,7 @@ pub const NAMES: [(&str, &str); 12] = [
     ("guidance_scale", "guidance_scale"),
     ("guidance_interval", "guidance_interval"),
     ("pag_scale", "pag_scale"),
+    ("pag_adaptive_scale", "pag_adaptive_scale"),
     ("n", "num_images"),
     ("cache", "cache_policy"),
     ("lora", "loras"),

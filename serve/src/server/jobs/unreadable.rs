@@ -118,6 +118,7 @@ fn blank(id: Uuid) -> JobRecord {
         controls: Vec::new(),
         guidance_interval: Default::default(),
         pag_scale: 0.0,
+        pag_adaptive_scale: 0.0,
     };
     JobRecord {
         id,

@@ -40,29 +40,38 @@ fn every_api_draws_the_same_picture() {
     assert_eq!(told["models"][0]["pag_layers"], json!([5]));
     assert!(told["features"].as_array().expect("features").contains(&json!("pag_scale")));
 
-    let body = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "guidance": 5, "pag_scale": 2.5 });
+    let body = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "guidance": 5, "pag_scale": 2.5,
+        "pag_adaptive_scale": 0.003 });
     let ours = drawn(&server.post("/v1/images/generations", &body));
     let (_, texts) = decode_png(&ours).expect("a PNG");
     assert_eq!(Parameters::from_texts(&texts).expect("parameters").request.pag_scale, 2.5);
-    let mut plain = body.clone();
-    plain["pag_scale"] = Value::Null;
-    assert!(drawn(&server.post("/v1/images/generations", &plain)) != ours);
+    for fields in [&["pag_adaptive_scale"][..], &["pag_scale", "pag_adaptive_scale"]] {
+        let mut without = body.clone();
+        fields.iter().for_each(|field| without[field] = Value::Null);
+        assert!(drawn(&server.post("/v1/images/generations", &without)) != ours);
+    }
 
     let id = create(&server, &body);
     done(&server, &id);
     assert!(picture(&server, &id, 0).body == ours, "a job");
     assert_eq!(job(&server, &id)["request"]["pag_scale"], 2.5);
     let theirs = json!({ "prompt": "a cat", "seed": 7, "steps": 4, "cfg_scale": 5,
-        "pag_scale": 2.5 });
+        "pag_scale": 2.5, "pag_adaptive_scale": 0.003 });
     let answer = server.post("/sdapi/v1/txt2img", &theirs);
     assert!(drawn(&answer) == ours, "the web UI's");
-    assert!(answer.json()["info"].as_str().expect("a text").contains("PAG scale: 2.5"));
+    assert!(
+        answer.json()["info"]
+            .as_str()
+            .expect("a text")
+            .contains("PAG scale: 2.5, PAG adaptive scale: 0.003")
+    );
     let inputs = [
         input("prompt", "BYTES", json!("a cat")),
         input("seed", "INT64", json!(7)),
         input("steps", "INT32", json!(4)),
         input("guidance", "FP32", json!(5)),
         input("pag_scale", "FP32", json!(2.5)),
+        input("pag_adaptive_scale", "FP32", json!(0.003)),
     ];
     let model = told["models"][0]["id"].as_str().expect("a name");
     let answer = server.post(&format!("/v2/models/{model}/infer"), &json!({ "inputs": inputs }));

@@ -72,7 +72,7 @@ const fn one(name: &'static str, datatype: Datatype) -> Declared {
 }
 
 /// The inputs of every model; only the prompt is required.
-pub const INPUTS: [Declared; 21] = [
+pub const INPUTS: [Declared; 22] = [
     one("prompt", Datatype::Bytes),
     one("negative_prompt", Datatype::Bytes),
     one("seed", Datatype::Int64),
@@ -82,6 +82,7 @@ pub const INPUTS: [Declared; 21] = [
     one("guidance", Datatype::Fp32),
     one("guidance_interval", Datatype::Bytes),
     one("pag_scale", Datatype::Fp32),
+    one("pag_adaptive_scale", Datatype::Fp32),
     one("sampler", Datatype::Bytes),
     one("spacing", Datatype::Bytes),
     one("cache", Datatype::Bytes),

@@ -60,9 +60,10 @@ struct Asked {
     inpainting_mask_invert: Option<f64>,
     denoising_strength: Option<f64>,
     alwayson_scripts: Option<Map<String, Value>>,
-    /// These three of our own.
+    /// These four of our own.
     guidance_interval: Option<String>,
     pag_scale: Option<f64>,
+    pag_adaptive_scale: Option<f64>,
     cache: Option<String>,
 }
 
@@ -209,6 +210,7 @@ impl Asked {
         put("guidance", self.cfg_scale.map(Value::from));
         put("guidance_interval", self.guidance_interval.clone().map(Value::from));
         put("pag_scale", self.pag_scale.map(Value::from));
+        put("pag_adaptive_scale", self.pag_adaptive_scale.map(Value::from));
         put("n", Some(Value::from(count)));
         let (sampler, spacing) = self.sampler()?;
         put("sampler", sampler.map(|sampler| json!(sampler)));

@@ -62,6 +62,7 @@ pub fn record(client: &str) -> JobRecord {
         controls: Vec::new(),
         guidance_interval: Default::default(),
         pag_scale: 0.0,
+        pag_adaptive_scale: 0.0,
     };
     let spec = JobSpec {
         model: "emoji".to_string(),

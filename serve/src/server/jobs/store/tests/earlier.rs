@@ -35,6 +35,7 @@ fn a_store_of_an_earlier_version_is_read() {
         controls: Vec::new(),
         guidance_interval: Default::default(),
         pag_scale: 0.0,
+        pag_adaptive_scale: 0.0,
     };
     assert_eq!(done.spec.request, request);
     let output = Output { format: Format::Webp, quality: 100, metadata: false };
