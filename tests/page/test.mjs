@@ -282,10 +282,10 @@ await part("perturbed attention, where the model has layers for it", async () =>
   assert.equal(await page.locator("#axis-0 option[value=pag_scale]").isDisabled(), true);
   await page.selectOption("#model", "calibrated");
   assert.equal(await page.locator("#axis-0 option[value=pag_scale]").isDisabled(), false);
-  const job = await draw(page, { prompt: "a firm cat", ...QUICK, pag_scale: 3 });
+  const job = await draw(page, { prompt: "a firm cat", ...QUICK, pag_scale: 3, pag_adaptive_scale: 0.002 });
   await drawn(page, job);
   const done = await api(`/v1/jobs/${job.id}`);
-  assert.equal(done.request.pag_scale, 3);
+  assert.deepEqual([done.request.pag_scale, done.request.pag_adaptive_scale], [3, 0.002]);
   await page.locator("#field-pag_scale").scrollIntoViewIfNeeded();
   await look(page, "perturbed");
   await page.selectOption("#model", "emoji");
@@ -295,6 +295,7 @@ await part("perturbed attention, where the model has layers for it", async () =>
   assert.equal(await page.inputValue("#pag_scale"), "0");
   await drop(page, "picture.png", [...png]);
   await page.waitForFunction(() => document.getElementById("pag_scale").value === "3");
+  assert.equal(await page.inputValue("#pag_adaptive_scale"), "0.002");
 });
 
 await part("pictures from images: chosen, dropped, pasted, painted over", images);

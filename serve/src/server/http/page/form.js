@@ -29,6 +29,7 @@ export class Form {
   #rescale = number("guidance_rescale", { min: 0, max: 1, step: "any" });
   #interval = h("input", { id: "guidance_interval", placeholder: "0:1" });
   #pag;
+  #adaptive;
   #sampler = h("select", { id: "sampler" });
   #spacing = h("select", { id: "spacing" });
   #seed;
@@ -51,6 +52,7 @@ export class Form {
       oninput: () => (this.#steps.value = this.#stepsSlider.value) });
     this.#guidance = number("guidance", { min: 0, max: limits.guidance, step: "any" });
     this.#pag = number("pag_scale", { min: 0, max: limits.guidance, step: "any" });
+    this.#adaptive = number("pag_adaptive_scale", { min: 0, max: limits.guidance, step: "any" });
     this.#n = number("n", { min: 1, max: limits.n, step: 1 });
     this.#seed = h("input", { type: "number", id: "seed", min: 0, max: limits.seed, step: 1, placeholder: t("seed_place") });
     this.#loras = new Loras(capabilities.loras);
@@ -66,7 +68,8 @@ export class Form {
       field("cache", this.#policy.element),
       h("div", { class: "two" }, field("sampler", this.#sampler), field("spacing", this.#spacing)),
       h("div", { class: "two" }, field("guidance", this.#guidance), field("guidance_rescale", this.#rescale)),
-      h("div", { class: "two" }, field("guidance_interval", this.#interval), field("pag_scale", this.#pag)),
+      field("guidance_interval", this.#interval),
+      h("div", { class: "two" }, field("pag_scale", this.#pag), field("pag_adaptive_scale", this.#adaptive)),
       h("div", { class: "two" }, field("seed", h("div", { class: "pair wide" }, this.#seed, dice)), field("n", this.#n)),
       capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
       field("negative_prompt", this.#negative),
@@ -118,12 +121,12 @@ export class Form {
   #defaults() {
     const { samplers, defaults, lora_slots, pag_layers } = this.#chosen;
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
-    document.getElementById("field-pag_scale").hidden = !pag_layers.length;
+    for (const name of ["pag_scale", "pag_adaptive_scale"]) document.getElementById(`field-${name}`).hidden = !pag_layers.length;
     this.#axes.offer(this.#chosen);
     this.#images.offer(this.#chosen);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
-    this.#set({ ...defaults, guidance_interval: null, pag_scale: 0, seed: null, lora: [] });
+    this.#set({ ...defaults, guidance_interval: null, pag_scale: 0, pag_adaptive_scale: 0, seed: null, lora: [] });
   }
 
   #set(values) {
@@ -139,6 +142,7 @@ export class Form {
     put("guidance_rescale", this.#rescale);
     put("guidance_interval", this.#interval);
     put("pag_scale", this.#pag);
+    put("pag_adaptive_scale", this.#adaptive);
     put("sampler", this.#sampler);
     const known = values.sampler === undefined ? undefined : this.#ofSampler();
     if (known) {
@@ -181,6 +185,7 @@ export class Form {
       guidance_rescale: given(this.#rescale),
       guidance_interval: this.#interval.value === "" ? undefined : this.#interval.value,
       pag_scale: this.#chosen.pag_layers.length ? given(this.#pag) : undefined,
+      pag_adaptive_scale: given(this.#pag) > 0 && this.#chosen.pag_layers.length ? given(this.#adaptive) : undefined,
       sampler: this.#sampler.value,
       spacing: this.#spacing.value,
       seed: given(this.#seed) ?? anySeed(),

@@ -112,7 +112,8 @@ class Jobs extends EventTarget {
   /** The job that draws the same without the cache, if there is one. */
   twin({ request }) {
     const same = ["model", "prompt", "negative_prompt", "size", "n", "seed", "steps", "guidance", "guidance_rescale",
-      "guidance_interval", "pag_scale", "sampler", "spacing", "image", "mask", "strength", "image_prompt", "image_prompt_weight"];
+      "guidance_interval", "pag_scale", "pag_adaptive_scale", "sampler", "spacing", "image", "mask", "strength", "image_prompt",
+      "image_prompt_weight"];
     const fits = ({ job }) => job.request.cache === "off" && job.request.output_format === "png"
       && same.every((name) => job.request[name] === request[name])
       && ["lora", "control"].every((name) => JSON.stringify(job.request[name]) === JSON.stringify(request[name]))

@@ -72,6 +72,7 @@ function fields(made) {
     guidance_rescale: number(made.guidance_rescale),
     guidance_interval: text(made.guidance_interval) ?? null,
     pag_scale: number(made.pag_scale),
+    pag_adaptive_scale: number(made.pag_adaptive_scale),
     sampler: text(made.sampler),
     spacing: text(made.spacing),
     seed: number(made.seed),

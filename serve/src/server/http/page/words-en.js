@@ -21,6 +21,7 @@ export const words = {
   guidance_rescale: "Rescale", guidance_rescale_help: "Takes back the contrast that high guidance adds: 0 nothing, 1 all of it.",
   guidance_interval: "Guided part", guidance_interval_help: "The part of the steps that are guided, such as 0.2:0.8; the others cost half.",
   pag_scale: "PAG scale", pag_scale_help: "Perturbed-attention guidance: draws away from a picture whose parts do not see each other, which makes shapes firmer: 0 not at all, 2 to 4 is usual. It costs half as much again.",
+  pag_adaptive_scale: "PAG falloff", pag_adaptive_scale_help: "How much less the PAG scale is for each timestep below 1000, down to nothing: a scale of 3 with a falloff of 0.003 ends with the last step.",
   sampler: "Sampler", sampler_help: "How noise becomes a picture. unipc and dpmms need the fewest steps, about 10 and 25; euler and ddim draw smoothly; ddpm and euler-ancestral add fresh noise at every step; lcm is for models made for it.",
   spacing: "Spacing", spacing_help: "Which of the trained timesteps are visited. karras takes smaller steps where there is little noise left. The model's own choice is best.",
   seed: "Seed", seed_help: "The same seed with the same settings draws the same picture. Empty: a new one each time.",

@@ -21,6 +21,7 @@ export const words = {
   guidance_rescale: "引导重缩放", guidance_rescale_help: "收回高引导强度带来的对比度：0 不收回，1 全部收回。",
   guidance_interval: "引导区间", guidance_interval_help: "哪一部分步数使用引导，例如 0.2:0.8；其余步数只花一半的计算。",
   pag_scale: "PAG 强度", pag_scale_help: "扰动注意力引导：远离各部分互不关注的图片，使形状更稳固：0 为不用，常用 2 到 4。计算量增加一半。",
+  pag_adaptive_scale: "PAG 递减", pag_adaptive_scale_help: "时间步比 1000 每小一步，PAG 强度减少多少，直到为 0：强度 3、递减 0.003 时，正好在最后减到 0。",
   sampler: "采样器", sampler_help: "噪声如何变成图片。unipc 和 dpmms 需要的步数最少，约 10 步和 25 步；euler 和 ddim 平滑；ddpm 和 euler-ancestral 每步加入新的噪声；lcm 只适合专门蒸馏的模型。",
   spacing: "时间步间隔", spacing_help: "经过训练时的哪些时间步。karras 在噪声少时步子更小。模型自己的选择最好。",
   seed: "种子", seed_help: "相同的种子和设置会画出相同的图片。留空则每次不同。",
