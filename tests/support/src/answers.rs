@@ -150,6 +150,12 @@ impl Answers {
         while let Some((start, end)) = longest_run(&told) {
             told.replace_range(start..end, "...");
         }
+        // How much an error leaves out differs with the folder of temporary files.
+        if let Some((before, rest)) = told.split_once("... (")
+            && let Some((_, after)) = rest.split_once(" more)")
+        {
+            told = format!("{before}... (N more){after}");
+        }
         told
     }
 
