@@ -11,10 +11,9 @@ use hydit::pipeline::cost::StepCosts;
 use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
-use super::control::ControlFlags;
 use super::files::{Output, tell};
-use super::flags::{EngineFlags, ImageFlags, LoraFlags};
-use super::image_prompt::ImagePromptFlags;
+use super::flags::{EngineFlags, ImageFlags};
+use super::nets::NetFlags;
 use super::progress::Turns;
 use super::prompts;
 use crate::engine;
@@ -40,11 +39,7 @@ pub struct Calibrate {
     #[command(flatten)]
     image: ImageFlags,
     #[command(flatten)]
-    loras: LoraFlags,
-    #[command(flatten)]
-    controls: ControlFlags,
-    #[command(flatten)]
-    image_prompt: ImagePromptFlags,
+    nets: NetFlags,
     /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
@@ -59,7 +54,7 @@ pub struct Calibrate {
 impl Calibrate {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
-        let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
+        let artifacts = artifacts.with_loras(self.nets.lora_dir())?;
         let prompts = prompts::read(&self.prompts)?;
         let settings = self.settings(&artifacts, prompts)?;
         let Request { sampler, spacing, steps, .. } = settings.request;
@@ -93,9 +88,7 @@ impl Calibrate {
         let manifest = &artifacts.manifest;
         let mut request = Request::new(manifest, "")?;
         self.image.set(&mut request, manifest, self.negative.as_deref())?;
-        self.loras.set(&mut request);
-        self.controls.set(&mut request, manifest)?;
-        request.image_prompt = self.image_prompt.read(manifest, None)?;
+        self.nets.set(&mut request, manifest)?;
         let checked = request.check(artifacts)?;
         request.loras.clone_from(&checked.loras); // with the hashes of their files
         let steps = request.steps;

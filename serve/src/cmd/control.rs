@@ -10,7 +10,6 @@ use hydit::control::Preprocess;
 use hydit::image::Decoded;
 use hydit::request::Parameters;
 use hydit::{Control, Request};
-use hydit_graphs::Manifest;
 
 use super::flags::split_weight;
 
@@ -107,16 +106,6 @@ impl fmt::Display for ControlChoice {
 pub struct ControlFiles(Vec<(ControlChoice, Preprocess, Decoded)>);
 
 impl ControlFlags {
-    /// Reads the images for `request`, whose size is that of the picture, and gives it the nets.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or the model of `manifest` can draw nothing of that size.
-    pub fn set(&self, request: &mut Request, manifest: &Manifest) -> Result<()> {
-        request.check_size(manifest)?;
-        self.read(None)?.set(request);
-        Ok(())
-    }
-
     /// What the flags name.
     pub fn choices(&self) -> &[ControlChoice] {
         &self.control

@@ -17,6 +17,7 @@ mod info;
 mod init_image;
 mod look;
 mod markdown;
+mod nets;
 mod plan;
 mod progress;
 mod prompts;

@@ -15,11 +15,10 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use super::calibrated::tell_differences;
-use super::control::ControlFlags;
 use super::files::Output;
-use super::flags::{LoraFlags, RequestFlags};
-use super::image_prompt::ImagePromptFlags;
+use super::flags::RequestFlags;
 use super::init_image::InitFlags;
+use super::nets::NetFlags;
 use super::progress::mark;
 use super::{prompts, timesteps};
 
@@ -31,11 +30,7 @@ pub struct Plan {
     #[command(flatten)]
     request: RequestFlags,
     #[command(flatten)]
-    loras: LoraFlags,
-    #[command(flatten)]
-    controls: ControlFlags,
-    #[command(flatten)]
-    image_prompt: ImagePromptFlags,
+    nets: NetFlags,
     #[command(flatten)]
     init: InitFlags,
     /// Also write the request as safetensors: the inputs of pipeline.onnx, which hydit-export
@@ -61,7 +56,7 @@ pub struct Plan {
 impl Plan {
     pub fn run(self) -> Result<()> {
         let artifacts = Artifacts::open(&self.model)?;
-        let artifacts = Arc::new(artifacts.with_loras(self.loras.lora_dir.as_deref())?);
+        let artifacts = Arc::new(artifacts.with_loras(self.nets.lora_dir())?);
         let manifest = &artifacts.manifest;
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
@@ -73,9 +68,7 @@ impl Plan {
         };
         let mut request =
             self.request.request(&artifacts, prompt, negative, None, init.as_ref())?;
-        self.loras.set(&mut request);
-        self.controls.set(&mut request, manifest)?;
-        request.image_prompt = self.image_prompt.read(manifest, None)?;
+        self.nets.set(&mut request, manifest)?;
         let request = request.check(&artifacts)?;
         tell_differences(&request, &artifacts)?;
         let timesteps = timesteps::texts(request.sampler().timesteps());

@@ -33,10 +33,9 @@ use self::plot::plot;
 use self::raster::{Rendered, render};
 use self::svg::Svg;
 use super::calibrated::tell_differences;
-use super::control::ControlFlags;
 use super::files::{Output, tell};
-use super::flags::{EngineFlags, ImageFlags, LoraFlags};
-use super::image_prompt::ImagePromptFlags;
+use super::flags::{EngineFlags, ImageFlags};
+use super::nets::NetFlags;
 use super::prompts;
 use crate::engine;
 
@@ -68,11 +67,7 @@ pub struct Sheet {
     #[command(flatten)]
     image: ImageFlags,
     #[command(flatten)]
-    loras: LoraFlags,
-    #[command(flatten)]
-    controls: ControlFlags,
-    #[command(flatten)]
-    image_prompt: ImagePromptFlags,
+    nets: NetFlags,
     /// Prompts on the sheet, the first ones, with their first seed.
     #[arg(long, value_name = "N", default_value = "6")]
     show: NonZeroUsize,
@@ -144,12 +139,10 @@ impl Sheet {
             None => self.prompt.clone(),
         };
         let artifacts = Artifacts::open(&self.model)?;
-        let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
+        let artifacts = artifacts.with_loras(self.nets.lora_dir())?;
         let mut request = Request::new(&artifacts.manifest, "")?;
         self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
-        self.loras.set(&mut request);
-        self.controls.set(&mut request, &artifacts.manifest)?;
-        request.image_prompt = self.image_prompt.read(&artifacts.manifest, None)?;
+        self.nets.set(&mut request, &artifacts.manifest)?;
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
