@@ -1,35 +1,13 @@
 //! What `hydit-serve` answers to what it cannot take: things of every kind under every flag that names
 //! a file, and texts that shells, compose files and unit files make of the values of settings.
 
-use std::ffi::OsStr;
-use std::process::Command;
-
-use hydit_testing::answers::{Answers, Things, noted};
+use hydit_testing::answers::{Answers, HERE, Things, noted};
 use hydit_testing::emoji;
 
 use crate::program::{command, plain};
 
-/// The place of what is tried.
-const HERE: &str = "{}";
 /// An address that no machine has: what comes to it has taken everything else.
 const NOWHERE: &str = "192.0.2.1:1";
-
-/// The command with `thing` in its place.
-fn with(words: &[&str], thing: &OsStr) -> Command {
-    let mut command = command(&[]);
-    for word in words {
-        match word.split_once(HERE) {
-            None => command.arg(word),
-            Some((before, after)) => {
-                let mut whole = OsStr::new(before).to_os_string();
-                whole.push(thing);
-                whole.push(after);
-                command.arg(whole)
-            }
-        };
-    }
-    command
-}
 
 /// Answers of the small model's export, beside `things`.
 fn answers(things: &Things) -> Answers {
@@ -75,10 +53,7 @@ fn whatever_is_read_is_taken_or_refused_in_a_line() {
             NOWHERE,
         ],
     ] {
-        answers.section(&words.join(" ").replace(HERE, "..."));
-        for (what, thing) in things.to_read() {
-            answers.note(what, with(&words, &thing));
-        }
+        answers.each(|| command(&[]), &words, &things.to_read());
     }
     answers.compare(&noted(env!("CARGO_MANIFEST_DIR"), "read.txt"));
 }
@@ -114,10 +89,7 @@ fn whatever_is_written_is_taken_or_refused_in_a_line() {
             NOWHERE,
         ],
     ] {
-        answers.section(&words.join(" ").replace(HERE, "..."));
-        for (what, thing) in things.to_write() {
-            answers.note(what, with(&words, &thing));
-        }
+        answers.each(|| command(&[]), &words, &things.to_write());
     }
     answers.compare(&noted(env!("CARGO_MANIFEST_DIR"), "written.txt"));
 }

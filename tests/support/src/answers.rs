@@ -15,6 +15,8 @@ use std::{env, thread};
 
 use tempfile::TempDir;
 
+/// The place of what is tried in the words of a command.
+pub const HERE: &str = "{}";
 /// Writes what was answered in the place of what was noted.
 const WRITE: &str = "HYDIT_WRITE_ANSWERS";
 /// A program that takes longer has waited for something.
@@ -27,10 +29,10 @@ pub struct Things {
 }
 
 impl Things {
-    /// Makes them.
+    /// Makes the things in a new folder of temporary files.
     ///
     /// # Panics
-    /// When it cannot.
+    /// When one of them cannot be made.
     pub fn new() -> Things {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
@@ -124,6 +126,29 @@ impl Answers {
         let gap = if self.text.is_empty() { "" } else { "\n" };
         let title = self.told(title);
         writeln!(self.text, "{gap}{title}").expect("memory");
+    }
+
+    /// Notes, as a section, what a command of `program` says to each of `things` in the place of
+    /// [`HERE`] in `words`.
+    ///
+    /// # Panics
+    /// As [`Answers::note`].
+    pub fn each(
+        &mut self,
+        program: impl Fn() -> Command,
+        words: &[&str],
+        things: &[(&str, OsString)],
+    ) {
+        self.section(&words.join(" ").replace(HERE, "..."));
+        for (what, thing) in things {
+            let place = |word: &&str| match word.strip_suffix(HERE) {
+                None => OsString::from(word),
+                Some(before) => [OsStr::new(before), thing].into_iter().collect(),
+            };
+            let mut command = program();
+            command.args(words.iter().map(place));
+            self.note(what, command);
+        }
     }
 
     /// Notes what `command` says to `what`: a line that begins with `error: `, or that it took it.
