@@ -32,10 +32,10 @@ pub struct InitImage {
     pixels: Option<Arc<Pixels>>,
 }
 
-/// An image in the size of the picture.
+/// What a picture is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixels {
-    /// The image.
+    /// The image in the size of the picture.
     pub image: Image,
     /// Whether each pixel is painted anew, row by row; all are where there is no mask.
     pub repaint: Option<Vec<bool>>,

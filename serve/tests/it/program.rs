@@ -60,36 +60,29 @@ impl Scratch {
 }
 
 /// The path of an export, and a calibration of it for ddim, 6 steps and small pictures.
-pub struct Calibrated {
-    model: String,
-    folder: TempDir,
-}
+pub struct Calibrated(Scratch);
 
 impl Calibrated {
     /// Calibrates with the flags `more`.
     pub fn new(model: &str, more: &[String]) -> Calibrated {
         let folder = tempfile::tempdir().expect("a folder");
-        let made = Calibrated { model: model.to_string(), folder };
-        let prompts = made.file("prompts.txt");
+        let made = Calibrated(Scratch { model: model.to_string(), folder });
+        let prompts = made.0.file("prompts.txt");
         std::fs::write(&prompts, "a cat\na dog\n").expect("it is written");
-        let yaml = made.file("made.yaml");
+        let yaml = made.0.file("made.yaml");
         let calibrate = ["calibrate", "--prompts", &prompts, "--runs", "3", "-o", &yaml];
         made.run(&[&calibrate[..], &["--backend", "ort"]].concat(), more);
         made
     }
 
-    fn file(&self, name: &str) -> String {
-        plain(&self.folder.path().join(name)).to_string()
-    }
-
-    /// The calibration.
+    /// The text of the calibration's file.
     pub fn yaml(&self) -> String {
-        std::fs::read_to_string(self.file("made.yaml")).expect("a calibration")
+        std::fs::read_to_string(self.0.file("made.yaml")).expect("a calibration")
     }
 
     /// Runs `command` for such pictures with the flags `more`.
     pub fn run(&self, command: &[&str], more: &[String]) -> Output {
-        let flags = ["--model", &self.model, "--sampler", "ddim", "--infer-steps", "6"];
+        let flags = ["--model", &self.0.model, "--sampler", "ddim", "--infer-steps", "6"];
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         let output = serve(&[command, &flags, &["--image-size", "64", "64"], &more].concat());
         assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
@@ -98,13 +91,13 @@ impl Calibrated {
 
     /// What `plan` notes where a picture with the flags `more` follows the calibration.
     pub fn told(&self, more: &[String]) -> String {
-        let policy = format!("schedule:{}", self.file("made.yaml"));
+        let policy = format!("schedule:{}", self.0.file("made.yaml"));
         text(&self.run(&["plan", "--cache-policy", &policy], more).stderr)
     }
 
     /// What `sheet` prints of a policy with the flags `more`.
     pub fn judged(&self, more: &[String]) -> Value {
-        let sheet = self.file("sheet.svg");
+        let sheet = self.0.file("sheet.svg");
         let sheet = ["sheet", "--prompt", "a cat", "--policy", "N2", "--json", "-o", &sheet];
         let judged = self.run(&[&sheet[..], &["--backend", "ort"]].concat(), more);
         serde_json::from_slice(&judged.stdout).expect("JSON")

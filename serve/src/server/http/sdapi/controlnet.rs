@@ -144,7 +144,10 @@ impl Unit {
         Ok((self.file(init)?, weight))
     }
 
-    /// The image.
+    /// The file of the unit's image, or `init` for a unit without one.
+    ///
+    /// # Errors
+    /// 400 when there is neither, or it is not in base64.
     fn file(self, init: Option<&Bytes>) -> Result<Bytes, ApiError> {
         let image = match self.image.or(self.input_image) {
             Some(Value::Object(mut image)) => image.remove("image").unwrap_or_default(),

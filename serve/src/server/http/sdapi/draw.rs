@@ -173,8 +173,8 @@ impl Asked {
     }
 
     /// The fields as the other APIs have them; the model is `model` unless they name one. Units without
-    /// an image read `init`. What was asked is gone afterwards: its images in base64 are large, and
-    /// drawing takes long.
+    /// an image read `init`. It takes what was asked, whose images in base64 are large, so that they are
+    /// not in memory while the picture is drawn.
     fn image_fields(
         self,
         model: Option<String>,
