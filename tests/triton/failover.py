@@ -105,8 +105,6 @@ def compare(address, servers, clients):
         sys.exit("other pictures than in quiet when clients have gone away")
     if gone == 0:
         sys.exit("no client has gone away in mid-picture: it proves nothing")
-    if cancelled := [server.address for server in servers if server.cancelled()]:
-        sys.exit(f"calls were cancelled: {', '.join(cancelled)}")
     for kill in range(KILLS):
         victim = servers[kill % 2]
         drawing = together()
@@ -125,6 +123,8 @@ def compare(address, servers, clients):
         sys.exit("other pictures than in quiet while a server hangs")
     servers[0].hang(False)
     until("both draw again", lambda: metric(address, "hydit_tritons") == 2)
+    if cancelled := [server.address for server in servers if server.cancelled()]:
+        sys.exit(f"calls were cancelled: {', '.join(cancelled)}")
     again = metric(address, "hydit_redrawn_total")
     print(f"clients gone away {gone}, kills {KILLS}, and one that hangs; orders {(KILLS + 2) * ORDERS}, all drawn with the same bytes; begun again elsewhere: {again}")
     if again == 0:

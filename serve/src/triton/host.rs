@@ -40,7 +40,10 @@ pub struct Host {
 }
 
 struct State {
-    channel: Channel,
+    /// The connection of looks. One without an answer is given up, which may break it.
+    looking: Channel,
+    /// The connection of calls that draw, apart from the other, since it must last as long as they do.
+    drawing: Channel,
     /// Looks that have ended, whatever they have seen.
     looks: u64,
     /// Of looks that had no answer, those since the last that had one.
@@ -75,7 +78,8 @@ impl Host {
     /// One that was not looked at yet.
     pub fn new(address: SocketAddr, metrics_port: u16) -> Host {
         let state = State {
-            channel: channel(address),
+            looking: channel(address),
+            drawing: channel(address),
             looks: 0,
             missed: 0,
             lives: 0,
@@ -211,7 +215,8 @@ impl Host {
         }
         state.missed = 0;
         state.models = Err(why);
-        state.channel = channel(self.address); // the old one may hang for long
+        state.looking = channel(self.address); // the old ones may hang for long
+        state.drawing = channel(self.address);
     }
 
     /// Whether it is ready, and what it has of `exports` if they are given.
@@ -220,20 +225,21 @@ impl Host {
         exports: Option<&[String]>,
     ) -> Result<Option<BTreeMap<String, Served>>, String> {
         let why = |status: Status| told(&status);
+        let looking = self.state.lock().looking.clone();
         let ready: ReadyResponse =
-            self.call("ServerReady", Empty {}, MAX_ANSWER).await.map_err(why)?;
+            call(&looking, "ServerReady", Empty {}, MAX_ANSWER).await.map_err(why)?;
         if !ready.ready {
             return Err("it is not ready".to_string());
         }
         let Some(exports) = exports else { return Ok(None) };
         let index = RepositoryIndexRequest { ready: true };
         let index: RepositoryIndexResponse =
-            self.call("RepositoryIndex", index, MAX_ANSWER).await.map_err(why)?;
+            call(&looking, "RepositoryIndex", index, MAX_ANSWER).await.map_err(why)?;
         let mut models = BTreeMap::new();
         for name in index.models.into_iter().map(|model| model.name).take(MAX_MODELS) {
             let ask = ModelRequest { name: name.clone(), version: String::new() };
             let answer: ModelConfigResponse =
-                self.call("ModelConfig", ask, MAX_ANSWER).await.map_err(why)?;
+                call(&looking, "ModelConfig", ask, MAX_ANSWER).await.map_err(why)?;
             let config = answer.config.unwrap_or_default();
             let Some(export) = config.parameters.get(EXPORT) else { continue };
             if exports.contains(&export.string_value) {
@@ -254,27 +260,28 @@ impl Host {
         bytes: usize,
     ) -> Result<ModelInferResponse, Ended> {
         let most = bytes + MAX_ANSWER;
-        self.call("ModelInfer", request, most).await.map_err(|status: Status| {
+        let drawing = self.state.lock().drawing.clone();
+        call(&drawing, "ModelInfer", request, most).await.map_err(|status: Status| {
             // What the host has not said itself is of the connection.
             let lost = status.source().is_some() || status.code() == Code::Unavailable;
             if lost { Ended::Lost(told(&status)) } else { Ended::Refused(told(&status)) }
         })
     }
+}
 
-    async fn call<Q, A>(&self, method: &str, message: Q, most: usize) -> Result<A, Status>
-    where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
-    {
-        let channel = self.state.lock().channel.clone();
-        let mut client = Grpc::new(channel).max_decoding_message_size(most);
-        let unready = |error: tonic::transport::Error| Status::from_error(error.into());
-        client.ready().await.map_err(unready)?;
-        let path = format!("/inference.GRPCInferenceService/{method}");
-        let path = PathAndQuery::try_from(path).expect("a plain path");
-        let codec = ProstCodec::<Q, A>::default();
-        Ok(client.unary(Request::new(message), path, codec).await?.into_inner())
-    }
+/// Calls `method` by `channel`, whose answer has `most` bytes at most.
+async fn call<Q, A>(channel: &Channel, method: &str, message: Q, most: usize) -> Result<A, Status>
+where
+    Q: prost::Message + Send + Sync + 'static,
+    A: prost::Message + Default + Send + Sync + 'static,
+{
+    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(most);
+    let unready = |error: tonic::transport::Error| Status::from_error(error.into());
+    client.ready().await.map_err(unready)?;
+    let path = format!("/inference.GRPCInferenceService/{method}");
+    let path = PathAndQuery::try_from(path).expect("a plain path");
+    let codec = ProstCodec::<Q, A>::default();
+    Ok(client.unary(Request::new(message), path, codec).await?.into_inner())
 }
 
 /// What is wrong with a Triton that has none of the exports.
