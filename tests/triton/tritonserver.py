@@ -79,7 +79,7 @@ class TritonServer:
         runs = "runs" if code is None else f"has ended with {code}"
         lines = (self.folder / "log").read_text().splitlines()
         lines = [line[:200] for line in lines if line and not line.startswith(("|", "+", "I"))]
-        return "\n".join([f"it {runs}", *lines[-12:]])
+        return "\n".join([f"it {runs}", *lines[-24:]])
 
     def cancelled(self):
         """How many calls it was told to cancel, by its log."""
@@ -100,8 +100,9 @@ class TritonServer:
             region.unlink(missing_ok=True)
 
     def hang(self, hangs):
-        """Lets it hang, or go on."""
-        os.killpg(self.process.pid, signal.SIGSTOP if hangs else signal.SIGCONT)
+        """Lets it hang, or go on; the processes of its Python models do not, since its backend for Python ends the server
+        when one of them has been still."""
+        self.process.send_signal(signal.SIGSTOP if hangs else signal.SIGCONT)
 
     def stop(self):
         if self.process and self.process.poll() is None:
