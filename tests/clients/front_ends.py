@@ -109,7 +109,9 @@ def sillytavern():
     samplers = [one["name"] for one in send("/sdapi/v1/samplers", BASIC)]
     schedulers = [one["name"] for one in send("/sdapi/v1/schedulers", BASIC)]
     models = [one["title"] for one in send("/sdapi/v1/sd-models", BASIC)]
-    send("/sdapi/v1/upscalers", BASIC)
+    # Its menu of upscalers is made of both lists, that of VAEs of the first that is there.
+    upscalers = [one["name"] for kind in ("upscalers", "latent-upscale-modes") for one in send(f"/sdapi/v1/{kind}", BASIC)]
+    assert upscalers == ["None"] and send("/sdapi/v1/sd-vae", BASIC) == []
     assert chosen in models and "DPM++ 2M" in samplers and "automatic" in schedulers
     send("/sdapi/v1/options", BASIC, {"sd_model_checkpoint": chosen})
     waits = send("/sdapi/v1/progress", BASIC)

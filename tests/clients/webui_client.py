@@ -21,6 +21,10 @@ assert drawn.info["all_seeds"] == [5, 6] and "Steps: 4" in drawn.info["infotexts
 assert "a cat" in drawn.images[0].info["parameters"], "the picture carries its parameters"
 told = api.png_info(drawn.images[0])
 assert told.info == drawn.info["infotexts"][0], told.info
+for empty in ("latent_upscale_modes", "sd_vae", "hypernetworks", "face_restorers", "realesrgan_models", "prompt_styles"):
+    assert getattr(api, f"get_{empty}")() == [], empty
+assert api.get_embeddings() == {"loaded": {}, "skipped": {}} and api.get_scripts() == {"txt2img": [], "img2img": []}
+assert api.refresh_checkpoints() is None
 assert api.get_progress()["progress"] == 0
 api.interrupt()
 print("webuiapi passed")

@@ -127,6 +127,8 @@ fn units_without_an_image_read_that_of_img2img_and_menus_list_the_nets() {
     assert!(titles[0].as_str().is_some_and(|title| title.starts_with("edges [")), "{titles}");
     assert_eq!(titles.as_array().map(Vec::len), Some(2), "no IP-Adapter: {titles}");
     assert!(same == drawn(&ask(net(&[("model", titles[0].clone())]))), "a title is a name");
+    let scripts = json!({ "txt2img": ["controlnet"], "img2img": ["controlnet"] });
+    assert_eq!(list("/sdapi/v1/scripts"), scripts);
     let modules = list("/controlnet/module_list?alias_names=true");
     assert_eq!(modules["module_list"], json!(["none", "canny", "ip-adapter"]));
     assert!(modules["module_detail"]["canny"]["sliders"].is_array());

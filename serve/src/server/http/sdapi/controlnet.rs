@@ -55,6 +55,18 @@ pub async fn models(
     Ok(Json(json!({ "model_list": nets.chain(adapter).map(title).collect::<Vec<_>>() })))
 }
 
+/// The scripts that requests may name: the extension, where the client's model has a use for it.
+pub async fn scripts(
+    State(app): State<Arc<App>>,
+    Extension(desk): Extension<Arc<Desk>>,
+    Extension(client): Extension<Client>,
+) -> Result<Json<Value>, ApiError> {
+    let (_, artifacts) = app.scheduler.model(desk.model(&client).as_deref())?;
+    let used = !artifacts.manifest.controls.is_empty() || artifacts.manifest.ip_adapter.is_some();
+    let names = if used { vec!["controlnet"] } else { Vec::new() };
+    Ok(Json(json!({ "txt2img": names, "img2img": names })))
+}
+
 /// What is made of the images of units.
 pub async fn modules() -> Json<Value> {
     let names = ["none", "canny", IP_ADAPTER];

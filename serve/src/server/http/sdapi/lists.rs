@@ -78,6 +78,21 @@ pub async fn upscalers() -> Json<Value> {
     }]))
 }
 
+/// An empty list: of what the web UI may have and this server has not.
+pub async fn none() -> Json<Value> {
+    Json(json!([]))
+}
+
+/// No textual inversions.
+pub async fn embeddings() -> Json<Value> {
+    Json(json!({ "loaded": {}, "skipped": {} }))
+}
+
+/// All lists are made when they are asked for.
+pub async fn refreshed() -> Json<Value> {
+    Json(Value::Null)
+}
+
 /// None of the web UI's own.
 pub async fn flags() -> Json<Value> {
     Json(json!({}))
