@@ -45,8 +45,18 @@ export async function grid() {
   assert.deepEqual(await violations(page), []);
   await page.locator("#grid").scrollIntoViewIfNeeded();
   await look(page, "grid", { fullPage: true });
+  await page.getByRole("button", { name: "All as favourites" }).click();
+  await page.getByRole("button", { name: "No favourites" }).waitFor();
+  assert.equal(await page.locator(".grid .favourite").count(), 6);
+  const download = page.waitForEvent("download");
+  await page.locator("#grid").getByRole("button", { name: "Download 6 as zip" }).click();
+  assert.equal((await download).suggestedFilename(), "hydit.zip");
   await page.reload();
   await page.waitForSelector("body[data-ready]");
+  assert.equal(await page.locator(".grid .favourite").count(), 6);
+  await page.getByRole("button", { name: "No favourites" }).click();
+  await page.getByRole("button", { name: "All as favourites" }).waitFor();
+  assert.equal(await page.locator(".grid .favourite").count(), 0);
   await page.waitForFunction(() => document.querySelectorAll("#grid .cell img[src^='blob:']").length === 6);
   for (const [colorScheme, locale] of [["dark", "zh-CN"]]) {
     const phone = await open({ viewport: { width: 360, height: 740 }, colorScheme, locale, storageState: await page.context().storageState() });
@@ -94,4 +104,41 @@ with zipfile.ZipFile(sys.argv[1]) as archive:
   await page.getByRole("button", { name: "Select", exact: true }).click();
   await tiles.first().click();
   await page.waitForSelector(`#stage[data-id="${jobs[0].id}"]`);
+}
+
+/// What is selected becomes favourites in one go, and is deleted in one, with what belongs to its orders.
+export async function together() {
+  const page = await open();
+  let four = await api("/v1/jobs", { method: "POST", body: { prompt: "four together", n: 4, steps: 2, sampler: "ddim" } });
+  const one = await api("/v1/jobs", { method: "POST", body: { prompt: "one together", steps: 2, sampler: "ddim" } });
+  for (const { id } of [four, one]) while ((await api(`/v1/jobs/${id}`)).status !== "done");
+  four = await api(`/v1/jobs/${four.id}`);
+  await page.reload();
+  await page.waitForSelector("body[data-ready]");
+  await page.fill("#search", "together");
+  const tiles = page.locator(".grid button");
+  assert.equal(await tiles.count(), 5);
+  await page.getByRole("button", { name: "Select", exact: true }).click();
+  for (const i of [0, 1, 2]) await tiles.nth(i).click();
+  await page.getByRole("button", { name: "♡ Favourite 3" }).click();
+  assert.equal(await page.locator(".grid .favourite").count(), 3);
+  await page.getByRole("button", { name: "♥ No favourites" }).waitFor();
+  assert.deepEqual(await violations(page), []);
+  await page.locator("#gallery").scrollIntoViewIfNeeded();
+  await look(page, "together");
+  await tiles.nth(4).click();
+  await page.getByRole("button", { name: "♡ Favourite 4" }).click();
+  await page.getByRole("button", { name: "♥ No favourites" }).click();
+  assert.equal(await page.locator(".grid .favourite").count(), 0);
+  await tiles.nth(4).click();
+  await page.getByRole("button", { name: "Delete 3" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("Orders are deleted as a whole: 5 pictures in all.").waitFor();
+  await dialog.getByRole("button", { name: "Leave it" }).click();
+  assert.equal(await tiles.count(), 5);
+  await page.getByRole("button", { name: "Delete 3" }).click();
+  await dialog.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByText("No picture fits.").waitFor();
+  for (const { id } of [four, one]) assert.equal((await api(`/v1/jobs/${id}`)).error.code, "job_not_found");
+  assert.ok(await page.getByRole("button", { name: "Delete 3" }).isHidden(), "nothing is selected any more");
 }

@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { api, draw, drawn, end, errorsWereWanted, home, look, open, part, violations } from "./browser.mjs";
-import { archive, grid } from "./grid.mjs";
+import { archive, grid, together } from "./grid.mjs";
 import { drop, hostile } from "./hostile.mjs";
 import { images, named } from "./images.mjs";
 import { presets } from "./presets.mjs";
@@ -308,6 +308,8 @@ await part("presets: saved, used, replaced, exported, imported, deleted", preset
 await part("a grid over two settings, measured and compared", grid);
 
 await part("several pictures as one archive", archive);
+
+await part("several pictures as favourites, and deleted", together);
 
 await part("LoRAs of a server that has some", async () => {
   const real = await api("/v1/capabilities");

@@ -1,8 +1,8 @@
 // All pictures that the server keeps for this key, the newest first.
 
-import { button, h } from "./dom.js";
+import { button, confirmed, h } from "./dom.js";
 import { jobs } from "./jobs.js";
-import { isFavourite } from "./keep.js";
+import { isFavourite, setFavourites } from "./keep.js";
 import { saveAll, show } from "./pictures.js";
 import { t } from "./words.js";
 
@@ -17,12 +17,16 @@ export class Gallery {
     this.#favourites.setAttribute("aria-pressed", String(!this.#only));
     this.#searched();
   } }, `♥ ${t("favourites_only")}`);
+  /** What was chosen to be saved, kept or deleted together, by its address; nothing while that is not done. */
   #chosen = null;
   #choosing = h("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => this.#select(!this.#chosen) }, t("select"));
-  #zip = button("", () => saveAll([...this.#chosen.values()], (n) => this.#say(`${n} / ${this.#chosen.size}`)).finally(() => this.#say()),
-    { class: "main", hidden: true });
+  #zip = button("", () => saveAll(this.#pictures, (n) => this.#say(`${n} / ${this.#chosen.size}`)).finally(() => this.#say()),
+    { class: "main" });
+  #keep = button("", () => this.#keepAll());
+  #delete = button("", () => this.#deleteAll(), { class: "danger" });
+  #together = h("div", { class: "row", hidden: true }, this.#zip, this.#keep, this.#delete);
   #count = h("p", { class: "quiet", role: "status" });
-  #grid = h("ul", { class: "grid" });
+  #grid = h("ul", { class: "grid", onclick: ({ target }) => this.#pressed(target.closest("li")) });
   #more = button(t("more"), () => jobs.more(), { class: "plain" });
   #tiles = new Map();
   #seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
@@ -34,8 +38,8 @@ export class Gallery {
     this.#choose = choose;
     const days = Math.floor(keep.seconds / DAY);
     const kept = days > 1 ? t("kept_days", { days }) : t("kept_for", { hours: Math.round(keep.seconds / 3600) });
-    element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites, this.#choosing, this.#zip),
-      this.#count, this.#grid, this.#more, h("p", { class: "quiet" }, kept));
+    element.append(h("div", { class: "bar" }, h("h2", {}, t("gallery")), this.#search, this.#favourites, this.#choosing),
+      this.#together, this.#count, this.#grid, this.#more, h("p", { class: "quiet" }, kept));
     jobs.changed(() => this.show());
     this.show();
   }
@@ -44,25 +48,50 @@ export class Gallery {
     return this.#favourites.getAttribute("aria-pressed") === "true";
   }
 
-  /** Begins or ends to choose pictures that are saved together. */
+  get #pictures() {
+    return [...this.#chosen.values()].map(({ picture }) => picture);
+  }
+
+  /** Begins or ends to choose pictures. */
   #select(begin) {
     this.#chosen = begin ? new Map() : null;
     this.#choosing.setAttribute("aria-pressed", String(begin));
-    for (const tile of this.#tiles.values()) tile.firstChild[begin ? "setAttribute" : "removeAttribute"]("aria-pressed", "false");
+    for (const { tile } of this.#tiles.values()) tile.firstChild[begin ? "setAttribute" : "removeAttribute"]("aria-pressed", "false");
     this.#say();
   }
 
   #say(words) {
     const n = this.#chosen?.size ?? 0;
-    this.#zip.hidden = n === 0;
+    this.#together.hidden = n === 0;
     this.#zip.textContent = words ?? t("zip", { n });
+    this.#keep.textContent = t(n > 0 && this.#pictures.every(({ url }) => isFavourite(url)) ? "keep_none" : "keep_all", { n });
+    this.#delete.textContent = t("delete_many", { n });
   }
 
-  #pressed(job, picture, index, { currentTarget }) {
+  /** Makes what is chosen favourites, or no favourites any more where all of it is. */
+  #keepAll() {
+    const urls = this.#pictures.map(({ url }) => url);
+    setFavourites(urls, !urls.every(isFavourite));
+    this.#say();
+    this.show();
+  }
+
+  /** An order is deleted as a whole, so more may go than was chosen. */
+  async #deleteAll() {
+    const orders = new Map([...this.#chosen.values()].map(({ job }) => [job.id, job.result.pictures.length]));
+    const n = [...orders.values()].reduce((sum, pictures) => sum + pictures, 0);
+    const asked = n === 1 ? t("delete_one") : t(n === this.#chosen.size ? "delete_these" : "delete_orders", { n });
+    if (!await confirmed(asked, t("delete"))) return;
+    for (const id of orders.keys()) await jobs.remove(id);
+  }
+
+  #pressed(tile) {
+    const { job, picture, index } = this.#tiles.get(tile?.dataset.url) ?? {};
+    if (!job) return;
     if (!this.#chosen) return this.#choose(job.id, index);
     if (!picture.kept) return;
-    if (!this.#chosen.delete(picture.url)) this.#chosen.set(picture.url, picture);
-    currentTarget.setAttribute("aria-pressed", String(this.#chosen.has(picture.url)));
+    if (!this.#chosen.delete(picture.url)) this.#chosen.set(picture.url, { job, picture });
+    tile.firstChild.setAttribute("aria-pressed", String(this.#chosen.has(picture.url)));
     this.#say();
   }
 
@@ -79,37 +108,50 @@ export class Gallery {
     const done = jobs.list().filter(({ job }) => job.status === "done").map(({ job }) => job);
     const all = done.flatMap((job) => job.result.pictures.map((picture, index) => ({ job, picture, index })));
     const found = all.filter(({ job, picture }) => fits(job) && (!this.#only || isFavourite(picture.url)));
-    const tiles = found.map((one) => this.#tile(one));
-    // What goes, goes first: the others are not moved then.
-    const stay = new Set(tiles);
-    for (const tile of [...this.#grid.children]) if (!stay.has(tile)) tile.remove();
-    tiles.forEach((tile, i) => this.#grid.children[i] === tile || this.#grid.insertBefore(tile, this.#grid.children[i] ?? null));
-    const urls = new Set(all.map(({ picture }) => picture.url));
-    for (const url of this.#tiles.keys()) if (!urls.has(url)) this.#tiles.delete(url);
+    this.#lay(found.map((one) => this.#tile(one)));
+    this.#forget(new Set(all.map(({ picture }) => picture.url)));
     this.#more.hidden = !jobs.hasMore || done.length === 0;
     const { length } = found;
     const count = t(length === 1 ? "count_1" : "count", { n: length });
     this.#count.textContent = all.length === 0 ? t("none_yet") : length === 0 ? t("none_found") : count;
   }
 
+  /** Makes `tiles` those that are there, and moves none that stays. */
+  #lay(tiles) {
+    const stay = new Set(tiles);
+    for (const tile of [...this.#grid.children]) if (!stay.has(tile)) tile.remove();
+    let next = this.#grid.firstChild;
+    for (const tile of tiles) {
+      if (tile === next) next = next.nextSibling;
+      else this.#grid.insertBefore(tile, next);
+    }
+  }
+
+  /** Forgets the tiles of pictures that are no longer there. */
+  #forget(urls) {
+    const gone = [...this.#tiles.keys()].filter((url) => !urls.has(url));
+    for (const url of gone) this.#tiles.delete(url);
+    if (gone.filter((url) => this.#chosen?.delete(url)).length) this.#say();
+  }
+
   #tile({ job, picture, index }) {
     const known = this.#tiles.get(picture.url);
     if (known) {
-      known.classList.toggle("favourite", isFavourite(picture.url));
-      return known;
+      known.tile.classList.toggle("favourite", isFavourite(picture.url));
+      return known.tile;
     }
     const { core_runs: runs, truncated } = job.result.hydit;
     const cut = truncated.includes("prompt") ? t("truncated", { fields: t("prompt") }) : "";
     const alt = [t("picture_alt", { prompt: job.request.prompt, seed: picture.seed }), cut].filter(Boolean).join(". ");
     const image = h("img", { alt: "", "data-url": picture.url });
-    const tile = h("li", { class: isFavourite(picture.url) ? "favourite" : "" },
+    const tile = h("li", { class: isFavourite(picture.url) ? "favourite" : "", "data-url": picture.url },
       h("button", { type: "button", "aria-label": alt, title: [job.request.prompt, cut].filter(Boolean).join("\n"),
-        "aria-pressed": this.#chosen ? "false" : null, onclick: (event) => this.#pressed(job, picture, index, event) },
+        "aria-pressed": this.#chosen ? "false" : null },
       picture.kept ? image : h("span", { class: "quiet" }, t("not_kept"))),
       runs < job.steps && h("span", { class: "badge", "aria-hidden": "true" }, `${runs}/${job.steps}`),
       cut && h("span", { class: "badge cut", "aria-hidden": "true" }, "✂"));
     if (picture.kept) this.#seen.observe(image);
-    this.#tiles.set(picture.url, tile);
+    this.#tiles.set(picture.url, { tile, job, picture, index });
     return tile;
   }
 }

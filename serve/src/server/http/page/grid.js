@@ -3,9 +3,9 @@
 import { slider } from "./compare.js";
 import { button, h, trouble } from "./dom.js";
 import { isLive, jobs } from "./jobs.js";
-import { grid as kept, keepGrid } from "./keep.js";
+import { grid as kept, isFavourite, keepGrid, setFavourites } from "./keep.js";
 import { alike } from "./measure.js";
-import { show } from "./pictures.js";
+import { saveAll, show } from "./pictures.js";
 import { status } from "./stage.js";
 import { duration, t } from "./words.js";
 
@@ -54,17 +54,21 @@ export class Axes {
   }
 }
 
-/** The grid of the page; `choose` is called with the id of an order that is to be shown alone. */
+/**
+ * The grid of the page; `choose` is called with the id of an order that is to be shown alone, `favoured` when its pictures
+ * became favourites or are none any more.
+ */
 export class Grid {
   #element;
   #choose;
+  #favoured;
   #grid = kept();
   #at = [0, 1];
   #found = new Map();
   #ordering = null;
 
-  constructor(element, choose) {
-    [this.#element, this.#choose] = [element, choose];
+  constructor(element, choose, favoured) {
+    [this.#element, this.#choose, this.#favoured] = [element, choose, favoured];
     for (const name of ["job", "gone"]) jobs.addEventListener(name, ({ detail }) => this.#grid?.ids.includes(detail) && this.#show());
     jobs.addEventListener("step", ({ detail }) => this.#step(detail));
     this.#show();
@@ -133,11 +137,25 @@ export class Grid {
       columns.values.map((_, x) => h("td", {}, this.#cell(y * columns.values.length + x))));
     const table = h("table", {}, h("thead", {}, h("tr", {}, rows && h("td"), columns.values.map((value) => head(columns.name, value, "col")))),
       h("tbody", {}, (rows?.values ?? [""]).map(row)));
-    this.#element.replaceChildren(h("div", { class: "bar" }, h("h2", {}, t("grid")),
+    this.#element.replaceChildren(h("div", { class: "bar" }, h("h2", {}, t("grid")), this.#together(),
       button(t("grid_close"), () => this.#close(), { class: "plain", "data-act": "close" })),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("grid_table") }, table), ...this.#pair());
     this.#element.querySelector(`[data-act="${focused}"]`)?.focus();
     this.#measure(grid).catch(trouble);
+  }
+
+  /** What can be done with all pictures. */
+  #together() {
+    const pictures = this.#grid.ids.map((_, i) => this.#picture(i)).filter(Boolean);
+    const urls = pictures.map(({ url }) => url);
+    const all = urls.every(isFavourite);
+    return urls.length > 0 && [
+      button(t(all ? "keep_none" : "grid_keep"), () => {
+        setFavourites(urls, !all);
+        this.#favoured();
+        this.#show();
+      }, { class: "plain", "data-act": "keep" }),
+      button(t("zip", { n: urls.length }), () => saveAll(pictures, () => {}), { class: "plain", "data-act": "zip" })];
   }
 
   #cell(i) {
@@ -170,7 +188,7 @@ export class Grid {
 
   #picture(i) {
     const picture = jobs.get(this.#grid.ids[i])?.job.result?.pictures[0];
-    return picture?.kept ? picture.url : null;
+    return picture?.kept ? picture : null;
   }
 
   #name(i) {
@@ -180,7 +198,7 @@ export class Grid {
   }
 
   #pair() {
-    const urls = this.#at.map((i) => this.#picture(i));
+    const urls = this.#at.map((i) => this.#picture(i)?.url);
     if (!urls.every(Boolean) || this.#at[0] === this.#at[1]) return [];
     const { frame, ready } = slider(jobs.get(this.#grid.ids[this.#at[0]]).job, urls, this.#at.map((i) => this.#name(i)));
     ready.catch(trouble);
@@ -189,9 +207,9 @@ export class Grid {
 
   /** Fills in how alike each picture is to the reference, one after the other. */
   async #measure(grid) {
-    const reference = this.#picture(this.#at[0]);
+    const reference = this.#picture(this.#at[0])?.url;
     for (const i of grid.ids.keys()) {
-      const [key, url] = [this.#key(i), this.#picture(i)];
+      const [key, url] = [this.#key(i), this.#picture(i)?.url];
       if (!reference || !url || i === this.#at[0] || this.#found.has(key)) continue;
       this.#found.set(key, "…");
       const words = await alike(reference, url).catch(() => "–");

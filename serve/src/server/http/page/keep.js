@@ -64,9 +64,8 @@ const favourites = new Set(Array.isArray(listed) ? listed.filter((path) => typeo
 /** Whether the picture of this path is a favourite. */
 export const isFavourite = (path) => favourites.has(path);
 
-/** Makes a picture a favourite, or no favourite any more. */
-export function setFavourite(path, is) {
-  if (is) favourites.add(path);
-  else favourites.delete(path);
+/** Makes pictures favourites, or no favourites any more. */
+export function setFavourites(paths, are) {
+  for (const path of paths) favourites[are ? "add" : "delete"](path);
   write(local, "favourites", [...favourites]);
 }

@@ -67,10 +67,8 @@ const stage = new Stage(at("stage"), {
   order,
   fill,
   prompt: (prompt) => fill({ ...form.values(), seed: null, prompt }),
-  changed: () => {
-    gallery.show();
-    orders.show();
-  },
+  changed: () => orders.show(),
+  kept: () => gallery.show(),
 });
 
 function choose(id, index) {
@@ -119,7 +117,7 @@ async function start() {
   orders = new Orders(at("orders"), stage, choose);
   gallery = new Gallery(at("gallery"), capabilities, choose);
   await Promise.all([jobs.start(), form.start()]);
-  grid = new Grid(at("grid"), choose);
+  grid = new Grid(at("grid"), choose, () => gallery.show());
   // What is under way comes first; else what was drawn last.
   const all = jobs.list();
   const first = all.findLast(({ job }) => isLive(job)) ?? all.find(({ job }) => job.status === "done");

@@ -4,7 +4,7 @@ import { comparison } from "./compare.js";
 import { button, confirmed, h, trouble } from "./dom.js";
 import { anySeed } from "./words.js";
 import { isLive, jobs, left } from "./jobs.js";
-import { isFavourite, setFavourite } from "./keep.js";
+import { isFavourite, setFavourites } from "./keep.js";
 import { save, show } from "./pictures.js";
 import { Strip } from "./strip.js";
 import { duration, has, moment, t } from "./words.js";
@@ -14,6 +14,9 @@ const ASIDE = ["prompt", "preview_every", "output_compression", "metadata", "out
 
 /** Seconds in the queue that are not worth a word. */
 const SHORT = 0.5;
+
+/** Seconds of a step that is soon enough to need no other sign that it goes on. */
+const SOON = 1;
 
 /** What an order says of where it is. */
 export function status(entry) {
@@ -32,8 +35,8 @@ export function status(entry) {
 }
 
 /**
- * The stage. `order` draws fields and images, `fill` puts them into the form, `changed` tells that another order is shown, or
- * a picture became a favourite.
+ * The stage. `order` draws fields and images, `fill` puts them into the form, `changed` tells that another order is shown,
+ * `kept` that a picture became a favourite or is none any more.
  */
 export class Stage {
   #element;
@@ -97,8 +100,10 @@ export class Stage {
     const said = h("p", { class: "status" });
     const frame = this.#frame(job, "under-way");
     const image = h("img", { alt: t("preview_of", { prompt: job.request.prompt }), class: "preview", hidden: true });
-    frame.append(image, h("span", { class: "wait", "aria-hidden": "true" }));
+    const wait = h("span", { class: "wait", "aria-hidden": "true" });
+    frame.append(image, wait);
     const step = () => {
+      wait.hidden = entry.plan.length < job.steps && entry.seconds.at(-1) < SOON;
       strip.update(entry.plan, entry.seconds);
       said.textContent = status(entry);
     };
@@ -207,8 +212,8 @@ export class Stage {
           { title: t("vary_title"), "data-act": "vary" })],
       picture.kept && button(t("download"), () => save(picture.url, `hydit-${picture.seed}`), { "data-act": "download" }),
       button(favourite ? "♥" : "♡", () => {
-        setFavourite(picture.url, !favourite);
-        this.#acts.changed();
+        setFavourites([picture.url], !favourite);
+        this.#acts.kept();
         this.#show();
       }, { "aria-label": t("favourite"), title: t("favourite"), "aria-pressed": String(favourite), "data-act": "favourite" }),
       button(t("delete"), remove, { class: "danger", "data-act": "delete" }));

@@ -98,5 +98,8 @@ export const words = {
   grid_values: "Values of setting {n}, with commas", grid_draw: "Draw the grid", grid_wrong: "Give two different settings at most, with 2 to {n} pictures together.",
   grid_table: "Pictures of the grid", grid_close: "Close the grid", grid_gone: "no longer there", grid_cell: "Picture {n} of the grid", grid_runs: "core {runs}/{steps} · {time}",
   grid_reference: "the reference", grid_compare: "As reference", grid_alone: "Show",
+  keep_all: "♡ Favourite {n}", keep_none: "♥ No favourites", delete_many: "Delete {n}", delete_these: "Delete these {n} pictures from the server?",
+  delete_orders: "Orders are deleted as a whole: {n} pictures in all. Delete them from the server?",
+  grid_keep: "♡ All as favourites",
   select: "Select", zip: "Download {n} as zip", zip_large: "These are more than 1 GiB. Choose fewer.",
 };

@@ -98,5 +98,8 @@ export const words = {
   grid_values: "设置 {n} 的值，用逗号分隔", grid_draw: "绘制网格", grid_wrong: "最多两个不同的设置，共 2 到 {n} 张图片。",
   grid_table: "网格中的图片", grid_close: "关闭网格", grid_gone: "已不存在", grid_cell: "网格第 {n} 张", grid_runs: "核心 {runs}/{steps} · {time}",
   grid_reference: "参考图", grid_compare: "设为参考", grid_alone: "查看",
+  keep_all: "♡ 收藏 {n} 张", keep_none: "♥ 取消收藏", delete_many: "删除 {n} 张", delete_these: "要从服务器上删除这 {n} 张图片吗？",
+  delete_orders: "任务会整体删除，共 {n} 张图片。要从服务器上删除吗？",
+  grid_keep: "♡ 全部收藏",
   select: "选择", zip: "打包下载 {n} 张", zip_large: "超过 1 GiB，请少选一些。",
 };
