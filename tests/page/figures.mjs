@@ -21,8 +21,9 @@ async function watched(options = {}) {
     window.seen = { shift: 0, slow: [] };
     new PerformanceObserver((list) => list.getEntries().forEach((one) => { if (!one.hadRecentInput) window.seen.shift += one.value; }))
       .observe({ type: "layout-shift", buffered: true });
-    new PerformanceObserver((list) => list.getEntries().forEach(({ name, duration, interactionId, startTime, processingEnd }) => {
-      if (interactionId) window.seen.slow.push({ name, duration, busy: processingEnd - startTime, interactionId });
+    new PerformanceObserver((list) => list.getEntries().forEach(({ name, duration, interactionId, startTime, processingEnd, target }) => {
+      const what = `${name} in #${target?.closest?.("[id]")?.id}`;
+      if (interactionId) window.seen.slow.push({ what, duration, busy: processingEnd - startTime, interactionId });
     })).observe({ type: "event", buffered: true, durationThreshold: 16 });
   });
   await page.goto(home);
@@ -101,6 +102,8 @@ async function many() {
   const live = (await api(`/v1/jobs/${job.id}`)).status;
   const all = `${paint.length} interactions of 16 ms or more, ${tiles} pictures, ${TABS} tabs on a job that is ${live}`;
   tell(`until the next paint: median, slowest of ${all}`, `${median(paint)} ms, ${paint.at(-1)} ms`);
+  const slowest = slow.toSorted((a, b) => b.duration - a.duration).slice(0, 3);
+  tell("the slowest events", slowest.map(({ what, duration }) => `${what} ${duration} ms`).join(", "));
   tell("until the page has done its part of them: median, slowest", `${median(busy).toFixed(0)} ms, ${busy.at(-1).toFixed(0)} ms`);
   tell(`resident memory of the server: with one tab, the most with ${TABS}`, `${before.toFixed(1)}, ${most.toFixed(1)} MiB`);
   await api(`/v1/jobs/${job.id}`, { method: "DELETE" });

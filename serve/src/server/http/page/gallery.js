@@ -24,7 +24,7 @@ export class Gallery {
     { class: "main" });
   #keep = button("", () => this.#keepAll());
   #delete = button("", () => this.#deleteAll(), { class: "danger" });
-  #together = h("div", { class: "row", hidden: true }, this.#zip, this.#keep, this.#delete);
+  #together = h("div", { class: "bar", hidden: true }, this.#zip, this.#keep, this.#delete);
   #count = h("p", { class: "quiet", role: "status" });
   #grid = h("ul", { class: "grid", onclick: ({ target }) => this.#pressed(target.closest("li")) });
   #more = button(t("more"), () => jobs.more(), { class: "plain" });

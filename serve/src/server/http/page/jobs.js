@@ -6,6 +6,8 @@ import { Problem, ask, json, order, sentEvents } from "./api.js";
 const STREAMS = 2;
 /** Time between two looks at jobs that no stream tells of, in ms. */
 const LOOK = 2000;
+/** Time in which steps that follow each other are told as one, in ms. */
+const STEPS = 150;
 /** Jobs that are asked for at a time. */
 const PAGE = 50;
 
@@ -22,6 +24,7 @@ class Jobs extends EventTarget {
   #streams = new Map();
   #more = true;
   #timer = null;
+  #stepped = new Set();
 
   /** The jobs, the newest first, as `{ job, plan, seconds, previews }`. */
   list() {
@@ -158,6 +161,18 @@ class Jobs extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail: id }));
   }
 
+  /** Tells of a step, with those that come soon after it. */
+  #step(id) {
+    if (this.#stepped.size === 0) {
+      setTimeout(() => {
+        const ids = [...this.#stepped];
+        this.#stepped.clear();
+        for (const id of ids) if (this.#all.has(id)) this.#tell("step", id);
+      }, STEPS);
+    }
+    this.#stepped.add(id);
+  }
+
   /** Reads streams while somebody looks, of the oldest jobs, and asks now and then for the others. */
   #follow() {
     const live = this.list().filter(({ job }) => isLive(job)).reverse();
@@ -211,7 +226,7 @@ class Jobs extends EventTarget {
     if (name === "step") {
       entry.plan = [...entry.plan.slice(0, data.step - 1), data.mark];
       entry.seconds = [...entry.seconds.slice(0, data.step - 1), data.seconds];
-      this.#tell("step", job.id);
+      this.#step(job.id);
     }
     if (name === "preview") {
       this.#end(entry);
