@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, Weak};
 
 use hydit_graphs::check::check_file;
 use hydit_graphs::manifest::{self, GraphEntry, Manifest};
 use hydit_graphs::{GraphOptions, Precision};
 use hydit_input::file;
+use hydit_input::tokenizer::PaddedTokenizer;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -28,6 +30,8 @@ pub struct Artifacts {
     pub hash: String,
     /// The LoRAs that requests may name.
     pub loras: Loras,
+    /// The tokenizers of both text encoders, for as long as something has them.
+    pub(crate) tokenizers: Mutex<[Weak<PaddedTokenizer>; 2]>,
 }
 
 impl Artifacts {
@@ -46,7 +50,8 @@ impl Artifacts {
         let manifest = Manifest::from_yaml(&text)
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         let hash = hex(&Sha256::digest(text.as_bytes()));
-        Ok(Artifacts { path: path.to_path_buf(), manifest, hash, loras: Loras::default() })
+        let (path, loras, tokenizers) = (path.to_path_buf(), Loras::default(), Mutex::default());
+        Ok(Artifacts { path, manifest, hash, loras, tokenizers })
     }
 
     /// The same with the LoRAs in `folder`, if one is given, for requests to name.

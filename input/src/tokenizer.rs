@@ -1,6 +1,8 @@
 //! Tokenizers of `tokenizer.json` files, tried before they are used.
 
-use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
+use tokenizers::{
+    Encoding, PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams,
+};
 
 use crate::guard::{Panicked, guarded};
 use crate::shape::Shape;
@@ -42,6 +44,16 @@ pub struct Tokens {
     pub mask: Vec<i64>,
     /// Whether each text was truncated.
     pub truncated: Vec<bool>,
+}
+
+/// How much of a text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Number of characters, from the first on, that the tokens up to the length come from: all of
+    /// them unless the text is truncated.
+    pub characters: usize,
+    /// Whether the text is longer than what is read.
+    pub truncated: bool,
 }
 
 /// A tokenizer that truncates or pads every text to one length.
@@ -116,8 +128,7 @@ impl PaddedTokenizer {
     pub fn tokenize(&self, texts: &[&str]) -> Result<Tokens, TokenizerError> {
         let mut tokens = Tokens { ids: Vec::new(), mask: Vec::new(), truncated: Vec::new() };
         for text in texts {
-            let encoded = guarded("the tokenizers crate", || self.tokenizer.encode(*text, true))?;
-            let encoding = encoded.map_err(|error| TokenizerError::Refused(first_line(&error)))?;
+            let encoding = self.encode(text)?;
             let (ids, mask) = (encoding.get_ids(), encoding.get_attention_mask());
             let Fit { length: expected, .. } = self.fit;
             if ids.len() != expected || mask.len() != expected {
@@ -131,6 +142,25 @@ impl PaddedTokenizer {
             tokens.mask.extend(mask.iter().map(|&m| i64::from(m)));
         }
         Ok(tokens)
+    }
+
+    /// How much of `text` is read.
+    ///
+    /// # Errors
+    /// The tokenizer does not take it.
+    pub fn reading(&self, text: &str) -> Result<Reading, TokenizerError> {
+        let encoding = self.encode(text)?;
+        let truncated = !encoding.get_overflowing().is_empty();
+        let last = encoding.get_offsets().iter().map(|&(_, end)| end).max().unwrap_or(0);
+        let characters = if truncated { last } else { text.chars().count() };
+        Ok(Reading { characters, truncated })
+    }
+
+    /// The tokens of `text`, each with the characters that it comes from.
+    fn encode(&self, text: &str) -> Result<Encoding, TokenizerError> {
+        let encode = || self.tokenizer.encode_char_offsets(text, true);
+        let encoded = guarded("the tokenizers crate", encode)?;
+        encoded.map_err(|error| TokenizerError::Refused(first_line(&error)))
     }
 }
 

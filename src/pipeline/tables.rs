@@ -54,7 +54,7 @@ impl Numbers {
 /// Makes the tables of requests for one model: it has the tokenizers, and needs no graph.
 pub struct Tabulator {
     artifacts: Arc<Artifacts>,
-    tokenizers: [PaddedTokenizer; 2],
+    tokenizers: [Arc<PaddedTokenizer>; 2],
 }
 
 impl Tabulator {

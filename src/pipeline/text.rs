@@ -1,7 +1,7 @@
 //! Prompts -> text states: two tokenizers, two encoders. Follows `HunyuanDiTPipeline.encode_prompt`
 //! of diffusers.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 
 use hydit_graphs::manifest::TokenizerEntry;
 use hydit_input::file;
@@ -45,7 +45,7 @@ pub(crate) struct Encoded {
 }
 
 struct Encoder {
-    tokenizer: PaddedTokenizer,
+    tokenizer: Arc<PaddedTokenizer>,
     session: Session,
     backend: Backend,
 }
@@ -85,11 +85,22 @@ impl TextEncoders {
     }
 }
 
-/// The tokenizers of both text encoders.
+/// The tokenizers of both text encoders; all who have those of one folder have the same.
 ///
 /// # Errors
 /// When one is missing, is of no use, or does not fit its text encoder.
-pub fn tokenizers(artifacts: &Artifacts) -> Result<[PaddedTokenizer; 2]> {
+pub fn tokenizers(artifacts: &Artifacts) -> Result<[Arc<PaddedTokenizer>; 2]> {
+    // Held while they are read, so that nobody else reads them too.
+    let mut shared = artifacts.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let [Some(bert), Some(t5)] = shared.each_ref().map(Weak::upgrade) {
+        return Ok([bert, t5]);
+    }
+    let read = read(artifacts)?.map(Arc::new);
+    *shared = read.each_ref().map(Arc::downgrade);
+    Ok(read)
+}
+
+fn read(artifacts: &Artifacts) -> Result<[PaddedTokenizer; 2]> {
     let (tokenizers, model) = (&artifacts.manifest.tokenizers, &artifacts.manifest.model);
     let load = |entry: &TokenizerEntry, rows: usize| {
         let path = artifacts.path.join(&entry.file);
@@ -109,7 +120,7 @@ impl Encoder {
     fn load(
         artifacts: &Artifacts,
         backend: &Backend,
-        tokenizer: PaddedTokenizer,
+        tokenizer: Arc<PaddedTokenizer>,
         graph: &str,
     ) -> Result<Encoder> {
         let session = artifacts.load_seldom(graph, backend)?;

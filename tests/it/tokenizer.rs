@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use hydit_export::tokenizer;
-use hydit_input::tokenizer::{Fit, PaddedTokenizer, TokenizerError};
+use hydit_input::tokenizer::{Fit, PaddedTokenizer, Reading, TokenizerError};
 use hydit_testing::protobuf;
 use serde_json::Value;
 
@@ -114,6 +114,26 @@ fn normalisers_that_no_t5_has_are_refused_by_name() {
         let Err(error) = tokenizer::read(folder.path()) else { panic!("{name} is taken") };
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert!(cause.starts_with(&format!("{name} is false")), "{cause}");
+    }
+}
+
+#[test]
+fn how_much_of_a_text_is_read_is_told_in_characters() {
+    for (folder, length) in [("tokenizer", 77), ("tokenizer_2", 256)] {
+        let tokenizer = exported(folder, &["tokenizer.json"], length);
+        for part in ["a red apple, ", "一只戴着红围巾的猫，", "🐱 cafe\u{301} ｶﾞ\n"]
+        {
+            let text = part.repeat(300);
+            let Reading { characters, truncated } = tokenizer.reading(&text).expect("a reading");
+            assert!(truncated && characters < text.chars().count());
+            let begun: String = text.chars().take(characters).collect();
+            let ids = |text: &str| tokenizer.tokenize(&[text]).expect("tokens").ids;
+            assert_eq!(ids(&begun), ids(&text), "{part:?}");
+            let alone = Reading { characters, truncated: false };
+            assert_eq!(tokenizer.reading(&begun).expect("a reading"), alone, "{part:?}");
+        }
+        // What becomes no token counts too where nothing is cut.
+        assert_eq!(tokenizer.reading("cat  ").expect("a reading").characters, 5);
     }
 }
 

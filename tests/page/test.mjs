@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { api, draw, drawn, end, errorsWereWanted, home, look, open, part, violations } from "./browser.mjs";
+import { marked, told } from "./cut.mjs";
 import { archive, grid, together } from "./grid.mjs";
 import { drop, hostile } from "./hostile.mjs";
 import { images, named } from "./images.mjs";
@@ -228,16 +229,9 @@ await part("gallery: search, favourites, the same again, another seed, download,
   assert.equal((await api(`/v1/jobs/${job.id}`)).error.code, "job_not_found");
 });
 
-await part("a prompt that is longer than the model reads", async () => {
-  const page = await open();
-  await drawn(page, await draw(page, { prompt: "one red apple ".repeat(40).trim(), steps: 2, sampler: "ddim" }));
-  await page.getByText("Longer than the model reads, so that the end was left out: What to draw.").waitFor();
-  assert.equal(await page.locator(".grid .cut").count(), 1, "its picture in the gallery, and no other");
-  assert.match(await page.locator(".grid li:has(.cut) button").getAttribute("aria-label"), /the end was left out/);
-  assert.deepEqual(await violations(page), []);
-  await page.locator(".grid").scrollIntoViewIfNeeded();
-  await look(page, "cut");
-});
+await part("a prompt that is longer than the encoders read is marked where it is cut", marked);
+
+await part("and the picture of such a prompt says so", told);
 
 await part("a PNG that is dropped fills the form", async () => {
   const page = await open();

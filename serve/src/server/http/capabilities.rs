@@ -26,9 +26,10 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 16] = [
+const FEATURES: [&str; 17] = [
     "jobs",
     "presets",
+    "tokenize",
     "response_format",
     "events",
     "previews",
@@ -94,6 +95,8 @@ pub struct Model {
     sizes: Vec<String>,
     /// Of what both sides of a size must be multiples.
     size_multiple: usize,
+    /// The tokens that each of its text encoders reads.
+    prompt_tokens: [usize; 2],
     samplers: Vec<Sampler>,
     /// Whether pictures can be made from images.
     image_to_image: bool,
@@ -221,7 +224,7 @@ impl Model {
             spacing: spacing_of(manifest, sampler),
             spacings: sampler.spacings(),
         });
-        let sizes = manifest.variant.sizes.iter();
+        let (sizes, tokenizers) = (manifest.variant.sizes.iter(), &manifest.tokenizers);
         Some(Model {
             id: name.to_string(),
             aliases,
@@ -229,6 +232,8 @@ impl Model {
             precision: manifest.precision.to_string(),
             sizes: sizes.map(|[height, width]| format!("{width}x{height}")).collect(),
             size_multiple: manifest.picture_unit(),
+            prompt_tokens: [&tokenizers.text_encoder, &tokenizers.text_encoder_2]
+                .map(|tokenizer| tokenizer.length),
             samplers: samplers.collect(),
             image_to_image: manifest.has_image_encoder(),
             controls: manifest.controls.iter().map(|net| net.name.clone()).collect(),

@@ -31,6 +31,7 @@ mod router;
 mod sdapi;
 mod sent_events;
 mod slashes;
+mod tokenize;
 mod unread;
 mod write_deadline;
 

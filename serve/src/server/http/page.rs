@@ -35,10 +35,11 @@ macro_rules! file {
 }
 
 const INDEX: File = ("/", HTML, include_str!("page/index.html"));
-const FILES: [File; 30] = [
+const FILES: [File; 31] = [
     file!("api.js", SCRIPT),
     file!("brush.js", SCRIPT),
     file!("compare.js", SCRIPT),
+    file!("cut.js", SCRIPT),
     file!("dom.js", SCRIPT),
     file!("field.js", SCRIPT),
     file!("form.js", SCRIPT),

@@ -17,7 +17,7 @@ use super::slashes::{self, Slashes};
 use super::unread::{self, Unread};
 use super::{
     capabilities, discard, framing, jobs, lent, loras, mcp, models, observe, oip, openai, openapi,
-    ops, page, presets, sdapi,
+    ops, page, presets, sdapi, tokenize,
 };
 use crate::server::app::App;
 use crate::server::settings::Settings;
@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(capabilities::routes())
         .merge(jobs::routes())
         .merge(presets::routes())
+        .merge(tokenize::routes())
         .merge(oip::routes())
         .merge(sdapi::routes())
         .merge(mcp::routes(&app))

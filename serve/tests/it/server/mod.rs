@@ -34,4 +34,5 @@ mod settings;
 mod signals;
 mod signs;
 mod time_limits;
+mod tokenize;
 mod webui;

@@ -17,7 +17,7 @@ use crate::server::http::router::router;
 use crate::server::settings::ApiKey;
 
 /// The sources of the files that have routes.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     include_str!("../openai.rs"),
     include_str!("../lent.rs"),
     include_str!("../loras.rs"),
@@ -25,6 +25,7 @@ const SOURCES: [&str; 10] = [
     include_str!("../capabilities.rs"),
     include_str!("../jobs/mod.rs"),
     include_str!("../presets.rs"),
+    include_str!("../tokenize.rs"),
     include_str!("../oip/mod.rs"),
     include_str!("../sdapi/mod.rs"),
     include_str!("../ops.rs"),

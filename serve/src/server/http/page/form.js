@@ -1,5 +1,6 @@
 // The form: what the capabilities of the server allow, and nothing else.
 
+import { Cut } from "./cut.js";
 import { button, h } from "./dom.js";
 import { field, number } from "./field.js";
 import { Axes } from "./grid.js";
@@ -21,6 +22,7 @@ export class Form {
   #capabilities;
   #prompt;
   #negative;
+  #cuts;
   #model = h("select", { id: "model" });
   #sizes = new Sizes();
   #steps;
@@ -47,6 +49,7 @@ export class Form {
     this.#prompt = text("prompt", 4);
     this.#prompt.placeholder = t("prompt_place");
     this.#negative = text("negative_prompt", 2);
+    this.#cuts = [this.#prompt, this.#negative].map((area) => new Cut(area, () => this.#chosen));
     this.#steps = number("steps", { min: 1, max: limits.steps, step: 1 });
     this.#stepsSlider = h("input", { type: "range", min: 1, max: limits.steps, "aria-label": t("steps"),
       oninput: () => (this.#steps.value = this.#stepsSlider.value) });
@@ -72,9 +75,9 @@ export class Form {
       h("div", { class: "two" }, field("pag_scale", this.#pag), field("pag_adaptive_scale", this.#adaptive)),
       h("div", { class: "two" }, field("seed", h("div", { class: "pair wide" }, this.#seed, dice)), field("n", this.#n)),
       capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
-      field("negative_prompt", this.#negative),
+      field("negative_prompt", this.#cuts[1].element),
       button(t("reset"), () => this.#defaults(), { class: "plain" }));
-    element.append(field("prompt", this.#prompt),
+    element.append(field("prompt", this.#cuts[0].element),
       h("div", { class: "draw" }, h("button", { id: "draw", class: "main", type: "submit" }, t("draw")),
         h("kbd", { "aria-hidden": "true" }, t("draw_keys"))),
       this.#presets.element, settings, this.#images.element, this.#axes.element);
@@ -115,6 +118,7 @@ export class Form {
   #settle() {
     const [steps, guidance] = [Number(this.#steps.value), Number(this.#guidance.value)];
     this.#policy.update(this.#chosen, { sampler: this.#sampler.value, spacing: this.#spacing.value, steps, guidance });
+    this.#cuts.forEach((cut) => cut.update());
     keepDraft(this.#settings());
   }
 

@@ -8,8 +8,11 @@ export const words = {
   close: "Close", leave_it: "Leave it", copy: "Copy", copied: "Copied",
   milliseconds: "{n} ms", seconds: "{n} s", minutes: "{n} min {s} s", try_again_in: "Try again in {seconds} s.",
 
-  prompt: "What to draw", prompt_help: "In Chinese or English. The model reads about the first 70 words of it.",
+  prompt: "What to draw", prompt_help: "In Chinese or English. What the model does not read of a long one is marked.",
   prompt_place: "A cat wearing a red scarf sits in the snow",
+  text_encoder: "CLIP", text_encoder_2: "mT5",
+  cut_at: "{name} reads {most} tokens, to “…{end}”.", cut_not: "{name} reads all.",
+  cut_one: "What is underlined reaches the other alone.", cut_both: "What is underlined reaches one alone; what is struck out is not read.",
   draw: "Draw", draw_keys: "Ctrl + Enter", settings: "Settings", reset: "The model's defaults",
   help_for: "What is “{field}”?",
   negative_prompt: "What not to draw", negative_prompt_help: "The picture is drawn away from it. It works with a guidance above 1.",

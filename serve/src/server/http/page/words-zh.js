@@ -8,8 +8,11 @@ export const words = {
   close: "关闭", leave_it: "保留", copy: "复制", copied: "已复制",
   milliseconds: "{n} 毫秒", seconds: "{n} 秒", minutes: "{n} 分 {s} 秒", try_again_in: "请在 {seconds} 秒后重试。",
 
-  prompt: "画什么", prompt_help: "中文或英文。模型大约读取前 70 个词。",
+  prompt: "画什么", prompt_help: "中文或英文。太长时，会标出模型读不到的部分。",
   prompt_place: "一只戴着红围巾的猫坐在雪地里",
+  text_encoder: "CLIP", text_encoder_2: "mT5",
+  cut_at: "{name} 读取 {most} 个词元，到“…{end}”为止。", cut_not: "{name} 全部读取。",
+  cut_one: "下划线部分只有另一个编码器读取。", cut_both: "下划线部分只有一个编码器读取；划去的部分不被读取。",
   draw: "生成", draw_keys: "Ctrl + Enter", settings: "设置", reset: "恢复模型默认值",
   help_for: "“{field}”是什么？",
   negative_prompt: "不要画什么", negative_prompt_help: "图片会远离这段描述。引导强度大于 1 时有效。",
