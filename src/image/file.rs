@@ -133,16 +133,22 @@ pub fn read_png(path: &Path) -> Result<(Image, Texts), ImageError> {
     read().map_err(|e| at(path, e))
 }
 
-/// The texts of a PNG file. Its pixels, however many, need no memory.
+/// The texts of a PNG. Its pixels, however many and of whatever kind, need no memory.
 ///
 /// # Errors
-/// When it is not a PNG, or too large, or cannot be read; with the path.
+/// When it is not a PNG, or too large.
+pub fn decode_texts(png: impl BufRead + Seek) -> Result<Texts, ImageError> {
+    let mut reader = decoder(png)?.read_info()?;
+    reader.finish()?; // texts may come after the pixels
+    texts(reader.info())
+}
+
+/// As [`decode_texts`], from a file.
+///
+/// # Errors
+/// Also when the file cannot be read; with the path.
 pub fn read_texts(path: &Path) -> Result<Texts, ImageError> {
-    let read = || {
-        let mut reader = decoder(BufReader::new(file::open(path)?))?.read_info()?;
-        reader.finish()?; // texts may come after the pixels
-        texts(reader.info())
-    };
+    let read = || decode_texts(BufReader::new(file::open(path)?));
     read().map_err(|e| at(path, e))
 }
 

@@ -14,7 +14,7 @@ pub use canny::canny;
 pub use decode::Decoded;
 pub use encode::{Format, encode};
 pub use error::ImageError;
-pub use file::{Texts, decode_png, encode_png, read_png, read_texts, write_png};
+pub use file::{Texts, decode_png, decode_texts, encode_png, read_png, read_texts, write_png};
 pub use resize::{Filter, resize, resize_part};
 
 /// An 8-bit RGB picture.

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use super::harness::{Answer, Server, until};
 
+/// Another program's PNG, of 16x16 pixels that are half transparent, without texts.
+const TRANSPARENT: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAYAAAAf8/9hAAAAGUlEQVR42mNwaDjQQAlmGDVg1IBRA4aLAQDA8QAfi9\
+                           N5lgAAAABJRU5ErkJggg==";
 const DRAW: &str = "/sdapi/v1/txt2img";
 
 fn draw(server: &Server, body: &Value) -> Value {
@@ -72,6 +75,8 @@ fn pictures_are_those_of_the_other_apis_and_say_how_they_were_drawn() {
     let image = theirs["images"][0].clone();
     let read = server.post("/sdapi/v1/png-info", &json!({ "image": image })).json();
     assert_eq!(read["info"], info["infotexts"][0]);
+    let read = server.post("/sdapi/v1/png-info", &json!({ "image": TRANSPARENT })).json();
+    assert_eq!(read["info"], "", "{read}");
     let none =
         draw(&server, &json!({ "prompt": "x", "steps": 1, "width": 64, "send_images": false }));
     assert_eq!(none["images"], json!([]));

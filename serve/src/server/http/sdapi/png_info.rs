@@ -1,9 +1,11 @@
 //! The parameters in a PNG.
 
+use std::io::Cursor;
+
 use axum::Json;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hydit::image::decode_png;
+use hydit::image::decode_texts;
 use serde_json::{Map, Value, json};
 
 use crate::server::http::error::ApiError;
@@ -20,8 +22,7 @@ pub async fn read(Fields(fields): Fields) -> Result<Json<Value>, ApiError> {
     let text = text.ok_or_else(|| refuse("expected a PNG in base64"))?.to_string();
     let texts = blocking(move || {
         let bytes = from_base64("image", &text)?;
-        let (_, texts) = decode_png(&bytes).map_err(|_| refuse("not a PNG that can be read"))?;
-        Ok::<_, ApiError>(texts)
+        decode_texts(Cursor::new(bytes)).map_err(|_| refuse("not a PNG that can be read"))
     })
     .await?;
     let items: Map<String, Value> =
