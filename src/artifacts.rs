@@ -1,21 +1,22 @@
 //! An artifact folder, as `hydit-export` writes it: manifest and checked files.
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Weak};
 
 use hydit_graphs::check::check_file;
-use hydit_graphs::manifest::{self, GraphEntry, Manifest};
+use hydit_graphs::manifest::{self, FileEntry, GraphEntry, Manifest};
 use hydit_graphs::{GraphOptions, Precision};
 use hydit_input::file;
 use hydit_input::tokenizer::PaddedTokenizer;
 use sha2::{Digest, Sha256};
 
+use crate::engines::Engines;
 use crate::error::{Error, Result};
 use crate::lora::Loras;
 use crate::runtime::watch::Watch;
 use crate::runtime::{Backend, MAX_GRAPH, Provider, RuntimeError, Session};
-use crate::util::hex;
+use crate::util::{hex, sha256};
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -30,6 +31,8 @@ pub struct Artifacts {
     pub hash: String,
     /// The LoRAs that requests may name.
     pub loras: Loras,
+    /// What is loaded in the place of its graphs, if they were compiled ahead.
+    pub engines: Option<Engines>,
     /// The tokenizers of both text encoders, for as long as something has them.
     pub(crate) tokenizers: Mutex<[Weak<PaddedTokenizer>; 2]>,
 }
@@ -51,7 +54,7 @@ impl Artifacts {
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         let hash = hex(&Sha256::digest(text.as_bytes()));
         let (path, loras, tokenizers) = (path.to_path_buf(), Loras::default(), Mutex::default());
-        Ok(Artifacts { path, manifest, hash, loras, tokenizers })
+        Ok(Artifacts { path, manifest, hash, loras, engines: None, tokenizers })
     }
 
     /// The same with the LoRAs in `folder`, if one is given, for requests to name.
@@ -61,6 +64,15 @@ impl Artifacts {
     pub fn with_loras(self, folder: Option<&Path>) -> Result<Artifacts> {
         let loras = folder.map(Loras::new).transpose()?.unwrap_or_default();
         Ok(Artifacts { loras, ..self })
+    }
+
+    /// The same with the engines in `folder`, if one is given, in the place of its graphs.
+    ///
+    /// # Errors
+    /// There are none. Whether they fit is told by [`Artifacts::check_engine`].
+    pub fn with_engines(self, folder: Option<&Path>) -> Result<Artifacts> {
+        let engines = folder.map(Engines::open).transpose()?;
+        Ok(Artifacts { engines, ..self })
     }
 
     /// What the manifest says of `graph`.
@@ -74,7 +86,7 @@ impl Artifacts {
     /// # Errors
     /// When it does not load, or is not the graph that the manifest tells of.
     pub fn load(&self, graph: &str, backend: &Backend) -> Result<Session> {
-        self.load_by(graph, |path| backend.load(path))
+        self.load_by(graph, backend, |path| backend.load(path))
     }
 
     /// As [`Artifacts::load`], for a graph that runs now and then.
@@ -82,17 +94,21 @@ impl Artifacts {
     /// # Errors
     /// As [`Artifacts::load`].
     pub fn load_seldom(&self, graph: &str, backend: &Backend) -> Result<Session> {
-        self.load_by(graph, |path| backend.load_seldom(path))
+        self.load_by(graph, backend, |path| backend.load_seldom(path))
     }
 
     /// Loads `graph` by `load`, if its file is what the manifest says, and neither it nor its
-    /// weights were exchanged meanwhile.
+    /// weights were exchanged meanwhile; or else its engine for `backend`.
     fn load_by(
         &self,
         graph: &str,
+        backend: &Backend,
         load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
     ) -> Result<Session> {
         let entry = self.entry(graph)?;
+        if let Some(engines) = &self.engines {
+            return Ok(engines.load(self, entry, backend, load)?.promise(entry)?);
+        }
         let path = self.path.join(&entry.file);
         let read = |source| Error::Read { path: self.path.clone(), source };
         let watch = Watch::of(&self.path).map_err(read)?;
@@ -112,11 +128,15 @@ impl Artifacts {
         Ok(session?.promise(entry)?)
     }
 
-    /// Checks that `backend` has the operators the graphs are written with: [`unfit`].
+    /// Checks that `backend` has the operators the graphs are written with: [`unfit`]; and that the
+    /// engines, if there are any, are for it.
     pub fn check_engine(&self, backend: &Backend) -> Result<()> {
-        match unfit(self.graph_options(), backend.ort_provider()) {
+        if let Some(message) = unfit(self.graph_options(), backend.ort_provider()) {
+            return Err(Error::Artifact { path: self.path.join(manifest::FILE), message });
+        }
+        match &self.engines {
+            Some(engines) => engines.check(self, backend).map(drop),
             None => Ok(()),
-            Some(message) => Err(Error::Artifact { path: self.path.join(manifest::FILE), message }),
         }
     }
 
@@ -154,42 +174,40 @@ impl Artifacts {
         Ok(())
     }
 
-    fn check(&self, name: &str, hash: bool) -> Result<()> {
-        let path = self.path.join(name);
-        let entry = &self.manifest.files[name];
-        let changed = |found: String| Error::Artifact {
-            path: path.clone(),
-            message: format!("{found} since the export: export the checkpoint again"),
-        };
-        let io = |source| Error::Read { path: path.clone(), source };
-        if path.is_symlink() {
-            let message = "a link, which no engine follows: put the file itself here, or link the \
-                           folder as a whole";
-            return Err(Error::Artifact { path, message: message.to_string() });
-        }
-        let mut file = file::open(&path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
-        if size != entry.bytes {
-            file::check_whole(&file).map_err(io)?;
-            return Err(changed(format!("was changed from {} to {size} bytes", entry.bytes)));
-        }
-        if !hash {
-            return Ok(());
-        }
-        let mut digest = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(io)? {
-                0 => break,
-                n => digest.update(&buffer[..n]),
-            }
-        }
-        if hex(&digest.finalize()) == entry.sha256 {
-            Ok(())
-        } else {
-            Err(changed("was changed (its SHA-256 differs)".to_string()))
-        }
+    /// Checks size and hash of every file of `graph`, weights too.
+    pub(crate) fn check_graph(&self, graph: &GraphEntry) -> Result<()> {
+        graph.weights().chain([&graph.file]).try_for_each(|name| self.check(name, true))
     }
+
+    fn check(&self, name: &str, hash: bool) -> Result<()> {
+        let entry = &self.manifest.files[name];
+        let mend = "since the export: export the checkpoint again";
+        check_listed(&self.path.join(name), entry, hash, mend)
+    }
+}
+
+/// Checks the size of the file `path`, and its hash if that is wanted, against what a manifest says of
+/// it. `mend` says since when, and what to do.
+pub(crate) fn check_listed(path: &Path, entry: &FileEntry, hash: bool, mend: &str) -> Result<()> {
+    let changed = |found: String| {
+        Err(Error::Artifact { path: path.to_owned(), message: format!("{found} {mend}") })
+    };
+    let io = |source| Error::Read { path: path.to_owned(), source };
+    if path.is_symlink() {
+        let message = "a link, which no engine follows: put the file itself here, or link the \
+                       folder as a whole";
+        return Err(Error::Artifact { path: path.to_owned(), message: message.to_string() });
+    }
+    let mut file = file::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    if size != entry.bytes {
+        file::check_whole(&file).map_err(io)?;
+        return changed(format!("was changed from {} to {size} bytes", entry.bytes));
+    }
+    if hash && sha256(&mut file).map_err(io)? != entry.sha256 {
+        return changed("was changed (its SHA-256 differs)".to_string());
+    }
+    Ok(())
 }
 
 /// Why ONNX Runtime with the provider `ort`, or tract where that is `None`, has not the operators
@@ -245,7 +263,11 @@ mod tests {
             fs::rename(&away, &data).expect("moved back");
             session
         };
-        let error = artifacts.load_by("conditioner", swapped).err().expect("a refusal").to_string();
+        let error = artifacts
+            .load_by("conditioner", &backend, swapped)
+            .err()
+            .expect("a refusal")
+            .to_string();
         assert!(error.contains("was exchanged or changed while it was loaded"), "{error}");
         artifacts.load("conditioner", &backend).expect("all is as it was");
     }

@@ -36,6 +36,7 @@ pub mod artifacts;
 pub mod cache;
 pub mod calibrations;
 pub mod control;
+pub mod engines;
 pub mod error;
 pub mod eval;
 pub mod files;

@@ -1,11 +1,38 @@
 //! Small helpers that no other module owns.
 
+use std::io::{Read, Result};
+
 pub use hydit_input::error_chain;
+use sha2::{Digest, Sha256};
 use strum::VariantArray;
 
 /// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of all that `reader` has still to give, in 64 hexadecimal digits.
+///
+/// # Errors
+/// What the reader says.
+pub fn sha256(reader: &mut impl Read) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hex(&digest.finalize())),
+            n => digest.update(&buffer[..n]),
+        }
+    }
+}
+
+/// `text` as a word of a shell's command line.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_string();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A name that is none of the known ones.

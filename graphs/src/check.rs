@@ -12,7 +12,7 @@ use crate::tensor::DType;
 /// The reason why a graph's file is not given to an engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct UnusableGraph(String);
+pub struct UnusableGraph(pub(crate) String);
 
 /// Checks the bytes of an ONNX file whose weights are in `files` of these names and lengths.
 ///

@@ -18,7 +18,7 @@ use crate::pag::PagLayers;
 use crate::scheduler::NoiseSchedule;
 use crate::tensor::TensorSpec;
 use crate::variant::Variant;
-use crate::yaml::{YamlError, parse_yaml};
+use crate::yaml::{YamlError, parse_yaml, to_yaml};
 
 /// Version of the manifest's format; a reader refuses any other.
 pub const SCHEMA: u32 = 1;
@@ -243,7 +243,7 @@ impl Manifest {
 
     /// The manifest as YAML text.
     pub fn to_yaml(&self) -> String {
-        serde_saphyr::to_string(self).expect("a manifest has a YAML form")
+        to_yaml(self)
     }
 
     /// What the graphs are built for.

@@ -8,7 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hydit::runtime::{Backend, PluginOptions, Provider, RuntimeError, RuntimeOptions};
+use hydit::artifacts::Artifacts;
+use hydit::engines::compile;
+use hydit::runtime::{
+    Backend, Compatibility, PluginOptions, Provider, RuntimeError, RuntimeOptions,
+};
 use std::path::PathBuf;
 
 /// The hidden subcommand that opens an engine and ends.
@@ -94,6 +98,31 @@ pub fn provider_flags(options: &RuntimeOptions) -> Vec<OsString> {
 pub fn open(options: &RuntimeOptions) -> Result<Backend, RuntimeError> {
     survive(options)?;
     Backend::open(options)
+}
+
+/// The same `artifacts`, with engines that were compiled again if their provider would rather have
+/// them so, of which a line is told.
+///
+/// # Errors
+/// They are of no use on `backend`, or cannot be compiled.
+pub fn renewed(
+    artifacts: Artifacts,
+    backend: &Backend,
+    tell: impl FnOnce(&str),
+) -> hydit::Result<Artifacts> {
+    let Some(engines) = &artifacts.engines else { return Ok(artifacts) };
+    if engines.check(&artifacts, backend)? != Compatibility::Recompile {
+        return Ok(artifacts);
+    }
+    let folder = engines.folder().to_owned();
+    tell(&format!(
+        "engines   those in {} were compiled elsewhere: the {} provider runs them, and better when they \
+         are compiled here, which is done now",
+        folder.display(),
+        backend.provider()
+    ));
+    compile(&artifacts, backend, &folder, |_| {})?;
+    artifacts.with_engines(Some(&folder))
 }
 
 /// Has a process of its own load the plugin of `options`, once for each.

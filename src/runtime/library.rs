@@ -67,6 +67,15 @@ pub struct SearchReport {
 }
 
 impl SearchReport {
+    /// Why tract stands in for ONNX Runtime.
+    pub(super) fn notice(&self) -> String {
+        if self.candidates.is_empty() {
+            "no ONNX Runtime library found: run scripts/setup-ort for a faster engine".into()
+        } else {
+            format!("no usable ONNX Runtime library found: run scripts/setup-ort{}", self.refused())
+        }
+    }
+
     /// The library that is used: the first usable one, unless `ORT_DYLIB_PATH` names one that is
     /// not.
     pub fn chosen(&self) -> Option<&Candidate> {

@@ -6,6 +6,7 @@
 
 pub mod library;
 
+mod compiled;
 mod elf;
 mod error;
 pub(crate) mod in_memory;
@@ -30,6 +31,7 @@ use half::{bf16, f16};
 use ort::value::Tensor as OrtTensor;
 
 pub use self::{
+    compiled::{Compatibility, CompiledFor},
     error::{BoxError, RuntimeError},
     magnitudes::{Magnitude, Magnitudes},
     plugin::{Plugin, PluginOptions},
@@ -39,7 +41,7 @@ pub use self::{
     value::{DType, TensorInfo, Value},
 };
 use self::{
-    library::{Places, SearchReport},
+    library::Places,
     loaded::NotOpened,
     magnitudes::Measured,
     onnxruntime::OnnxRuntime,
@@ -338,19 +340,10 @@ impl Engine {
             return Err(RuntimeError::Provider { provider, reason, mend: provider.mend() });
         }
         if backend == BackendChoice::Auto {
-            Ok(Engine::Tract(Tract { notice: notice(&report) }))
+            Ok(Engine::Tract(Tract { notice: report.notice() }))
         } else {
             Err(RuntimeError::NoLibrary { refused: report.refused() })
         }
-    }
-}
-
-/// Why tract stands in for ONNX Runtime.
-fn notice(report: &SearchReport) -> String {
-    if report.candidates.is_empty() {
-        "no ONNX Runtime library found: run scripts/setup-ort for a faster engine".into()
-    } else {
-        format!("no usable ONNX Runtime library found: run scripts/setup-ort{}", report.refused())
     }
 }
 

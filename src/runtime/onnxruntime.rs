@@ -28,7 +28,10 @@ use ort::{
 };
 
 use super::{
-    BoxError, DType, Provider, RuntimeError, RuntimeOptions, TensorInfo, elf,
+    BoxError, Compatibility, CompiledFor, DType, Provider, RuntimeError, RuntimeOptions,
+    TensorInfo,
+    compiled::{self, compiles_nothing},
+    elf,
     error::said,
     library::Places,
     loaded::{Loaded, NotOpened},
@@ -103,6 +106,41 @@ impl OnnxRuntime {
     /// Threads for the work inside one node.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The plugin that it runs on.
+    ///
+    /// # Errors
+    /// It runs on none.
+    pub(super) fn plugin(&self) -> Result<&Registered, RuntimeError> {
+        self.registered.as_deref().ok_or_else(|| compiles_nothing(self.provider))
+    }
+
+    /// The flags that ask for its plugin.
+    pub(super) fn flags(&self) -> Option<String> {
+        self.registered.as_ref().map(|plugin| plugin.flags())
+    }
+
+    /// What graphs are for that are compiled here.
+    pub(super) fn compiled_for(&self) -> Result<CompiledFor, RuntimeError> {
+        let Loaded { version, environment, .. } = &self.loaded;
+        self.plugin()?.compiled_for(version, environment).map_err(|said| self.not_asked(said))
+    }
+
+    /// What the provider makes of the words in a graph that it has compiled.
+    pub(super) fn compatibility(&self, words: &str) -> Result<Compatibility, RuntimeError> {
+        let asked = self.plugin()?.compatibility(words, &self.loaded.environment);
+        asked.map_err(|said| self.not_asked(said))
+    }
+
+    fn not_asked(&self, said: String) -> RuntimeError {
+        RuntimeError::Setting { what: "to tell what it compiles for".into(), source: said.into() }
+    }
+
+    /// Has the provider compile `graph` to the ONNX file `to`.
+    pub(super) fn compile(&self, graph: &Path, to: &Path) -> Result<(), RuntimeError> {
+        let compiled = compiled::compile(self.builder()?, graph, to);
+        compiled.map_err(|error| self.not_loaded(graph, None, error))
     }
 
     /// "ONNX Runtime 1.31.1, cpu provider"
@@ -212,6 +250,16 @@ impl OnnxRuntime {
             .map_err(|error| refused(error.message().into()))
     }
 
+    /// Why `graph`, or `file` in place of its ONNX file, does not load.
+    fn not_loaded(&self, graph: &Path, file: Option<&[u8]>, error: ort::Error) -> RuntimeError {
+        let nodes = error.message().contains(REFUSAL).then(|| self.nodes_on_cpu(graph, file));
+        let graph = graph.to_owned();
+        match nodes.flatten() {
+            Some(nodes) => RuntimeError::Nodes { graph, provider: self.provider, nodes },
+            None => RuntimeError::Load { graph, engine: self.name(), source: said(error) },
+        }
+    }
+
     /// Loads a graph, or `file` in place of its ONNX file; returns it with its declared inputs and
     /// outputs. On the CPU its arena shrinks after each run if it `shrinks`.
     pub(super) fn load(
@@ -220,20 +268,7 @@ impl OnnxRuntime {
         file: Option<&[u8]>,
         shrinks: bool,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
-        let failed = |error: ort::Error| {
-            let nodes = error.message().contains(REFUSAL).then(|| self.nodes_on_cpu(graph, file));
-            match nodes.flatten() {
-                Some(nodes) => {
-                    let (graph, provider) = (graph.to_owned(), self.provider);
-                    RuntimeError::Nodes { graph, provider, nodes }
-                }
-                None => RuntimeError::Load {
-                    graph: graph.to_owned(),
-                    engine: self.name(),
-                    source: said(error),
-                },
-            }
-        };
+        let failed = |error: ort::Error| self.not_loaded(graph, file, error);
         let session = match file {
             None => self.builder()?.commit_from_file(graph).map_err(failed)?,
             Some(file) => self

@@ -165,8 +165,13 @@ impl Plugin {
         }
     }
 
-    /// The options that it is given: those of its precision, but for those that `own` sets.
-    pub(super) fn options(self, own: &[(String, String)], threads: usize) -> Vec<(String, String)> {
+    /// The options that it is given: those of its precision, with a number of `threads` in them, but for
+    /// those that `own` sets.
+    pub(super) fn options(
+        self,
+        own: &[(String, String)],
+        threads: impl std::fmt::Display,
+    ) -> Vec<(String, String)> {
         let usual = self.precision.map_or(&[][..], |compute| compute.options);
         let usual = usual.iter().filter(|(key, _)| own.iter().all(|(set, _)| set != key)).map(
             |(key, value)| (key.to_string(), value.replace("{threads}", &threads.to_string())),

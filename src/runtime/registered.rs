@@ -3,12 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use hydit_graphs::context::with_words_alone;
+use hydit_input::file;
 use ort::{
-    device::Device, environment::Environment, memory::DeviceType, session::builder::SessionBuilder,
+    device::{CompatibilityInfo, Device, DeviceCompatibility},
+    environment::Environment,
+    ep::ExecutionProvider,
+    memory::DeviceType,
+    session::builder::SessionBuilder,
 };
 
+use super::compiled::{AnyProvider, Compatibility, CompiledFor};
 use super::places::{Places, entries};
 use super::{Plugin, PluginOptions, Provider, RuntimeError, elf, error::said};
+use crate::util::{quoted, sha256};
 
 /// The libraries that this process has registered, with ONNX Runtime's names of their providers.
 static REGISTERED: Mutex<Vec<(PathBuf, Vec<String>)>> = Mutex::new(Vec::new());
@@ -24,6 +32,9 @@ pub(super) struct Registered {
     index: usize,
     /// "cpu (AMD)"
     device: String,
+    /// What it was asked for as.
+    plugin: Plugin,
+    asked: PluginOptions,
     /// By names with the provider's before them, as ort wants them.
     options: Vec<(String, String)>,
 }
@@ -111,6 +122,8 @@ impl Registered {
         Ok(Registered {
             version: plugin.version(&library),
             device: described[index].clone(),
+            plugin,
+            asked: wanted.clone(),
             options: options.into_iter().map(|(key, v)| (format!("{provider}.{key}"), v)).collect(),
             library,
             provider,
@@ -129,6 +142,79 @@ impl Registered {
         )
     }
 
+    /// What graphs that it compiles are for, in the ONNX Runtime of `version`. The number of threads is
+    /// not of it: it is that of the session that loads them.
+    ///
+    /// # Errors
+    /// Its library cannot be read, or the device is gone.
+    pub fn compiled_for(
+        &self,
+        onnxruntime: &str,
+        environment: &Environment,
+    ) -> Result<CompiledFor, String> {
+        let version = match &self.version {
+            Some(version) => version.clone(),
+            None => {
+                let library = file::open(&self.library).and_then(|mut file| sha256(&mut file));
+                library.map_err(|error| format!("{}: {error}", self.library.display()))?
+            }
+        };
+        let device = self.device(environment)?.hardware_device();
+        let vendor = device.vendor().unwrap_or_default();
+        Ok(CompiledFor {
+            onnxruntime: onnxruntime.to_string(),
+            provider: self.plugin.to_string(),
+            version,
+            device: format!("{} {vendor} {:#x}", kind(device.ty()), device.id()),
+            options: self.plugin.options(&self.asked.options, "{threads}").into_iter().collect(),
+        })
+    }
+
+    /// ONNX Runtime's name of the provider.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// The flags that ask for it.
+    pub fn flags(&self) -> String {
+        let PluginOptions { library, options, device } = &self.asked;
+        let mut flags = format!("--provider {}", self.plugin);
+        let mut add = |flag: &str, value: &str| flags += &format!(" {flag} {}", quoted(value));
+        library.iter().for_each(|library| add("--ep-library", &library.to_string_lossy()));
+        options.iter().for_each(|(key, value)| add("--ep-option", &format!("{key}={value}")));
+        device.iter().for_each(|device| add("--ep-device", device));
+        flags
+    }
+
+    /// What the provider makes of the words that it has left in a graph that it compiled.
+    ///
+    /// # Errors
+    /// In the provider's words.
+    pub fn compatibility(
+        &self,
+        words: &str,
+        environment: &Environment,
+    ) -> Result<Compatibility, String> {
+        let said = |error: ort::Error| said(error).to_string();
+        // ort asks for a type that has the provider's name. The words come in a file of their own,
+        // under a name for any provider.
+        let alone = with_words_alone(AnyProvider::NAME, words);
+        let info = CompatibilityInfo::<AnyProvider>::from_compiled_model_bytes(&alone);
+        let Some(info) = info.map_err(said)? else { return Ok(Compatibility::Unknown) };
+        let device = self.device(environment)?;
+        Ok(match device.compatibility(&info).map_err(said)? {
+            DeviceCompatibility::SupportedOptimal => Compatibility::Good,
+            DeviceCompatibility::SupportedPreferRecompilation => Compatibility::Recompile,
+            DeviceCompatibility::Unsupported => Compatibility::Unsupported,
+            _ => Compatibility::Unknown,
+        })
+    }
+
+    fn device<'e>(&'e self, environment: &'e Environment) -> Result<Device<'e>, String> {
+        let device = devices(environment, &self.provider).nth(self.index);
+        device.ok_or_else(|| "its device is gone".to_string())
+    }
+
     /// Has sessions of `builder` run on the device.
     ///
     /// # Errors
@@ -138,10 +224,8 @@ impl Registered {
         builder: SessionBuilder,
         environment: &Environment,
     ) -> Result<SessionBuilder, String> {
-        let device = devices(environment, &self.provider).nth(self.index);
-        let device = device.ok_or("its device is gone")?;
         builder
-            .with_devices([device], Some(&self.options))
+            .with_devices([self.device(environment)?], Some(&self.options))
             .map_err(|error| error.message().to_string())
     }
 }

@@ -10,6 +10,7 @@ mod control;
 mod control_forms;
 mod corpus;
 mod cut;
+mod engines;
 mod finite;
 mod guidance;
 mod image;

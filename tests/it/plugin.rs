@@ -13,7 +13,7 @@ use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::protobuf::{Value, write};
 use hydit_testing::{emoji, plugin};
 
-fn open(provider: &str) -> Backend {
+pub fn open(provider: &str) -> Backend {
     let provider: Provider = provider.parse().expect("a provider");
     let library = matches!(provider, Provider::Plugin(_)).then(plugin::openvino);
     let options = RuntimeOptions {

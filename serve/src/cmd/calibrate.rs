@@ -9,14 +9,12 @@ use hydit::cache::{Schedule, Schedules, calibration_file};
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::pipeline::cost::StepCosts;
 use hydit::{Pipeline, Request};
-use hydit_terminal::note;
 
 use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags};
 use super::nets::NetFlags;
 use super::progress::Turns;
 use super::prompts;
-use crate::engine;
 
 /// The ending of the file of what was found so far.
 const PARTIAL: &str = "partial.json";
@@ -68,9 +66,7 @@ impl Calibrate {
             (folder.path().join(PARTIAL), Some(folder))
         };
 
-        let backend = engine::open(&self.engine.options()?)?;
-        note(format_args!("engine    {}", backend.describe()));
-        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        let mut pipeline = self.engine.load(artifacts)?;
         let mut bar = None;
         let schedules = calibrate(&mut pipeline, &settings, &partial, &mut |progress| {
             let bar = bar.get_or_insert_with(|| Turns::from(progress.done, progress.total));

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::{CLOSE, CachePolicy, GAP, START};
 use hydit::guidance::GuidanceInterval;
@@ -14,6 +13,7 @@ use hydit::lora::LoraChoice;
 use hydit::request::{Parameters, spacing_of};
 use hydit::runtime::{PluginOptions, Provider, RuntimeOptions};
 use hydit::sampler::{SamplerKind, Spacing};
+use hydit::{Pipeline, Request};
 use hydit_graphs::Manifest;
 use hydit_terminal::note;
 use serde::Serialize;
@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::init_image::InitFiles;
 use crate::backend::Backend;
 use crate::choice::choice;
-use crate::engine::{PluginFlags, provider};
+use crate::engine::{self, PluginFlags, provider};
 use crate::seed;
 use crate::triton::Address;
 
@@ -285,6 +285,10 @@ pub struct EngineFlags {
     provider: Provider,
     #[command(flatten)]
     plugin: PluginFlags,
+    /// Folder of engines that hydit-serve compile has made of the model, for the plugin that --provider
+    /// names: it starts in a part of the time.
+    #[arg(long, value_name = "DIR")]
+    engines: Option<PathBuf>,
     /// Threads of ONNX Runtime; all physical cores if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -294,6 +298,18 @@ pub struct EngineFlags {
 }
 
 impl EngineFlags {
+    /// The engine, and the model of `artifacts` on it, compiled ahead if the flags say so.
+    ///
+    /// # Errors
+    /// As [`EngineFlags::options`]; the engine is not available, or the compiled graphs are not for it.
+    pub fn load(&self, artifacts: Artifacts) -> Result<Pipeline> {
+        let artifacts = artifacts.with_engines(self.engines.as_deref())?;
+        let backend = engine::open(&self.options()?)?;
+        note(format_args!("engine    {}", backend.describe()));
+        let artifacts = engine::renewed(artifacts, &backend, |line| note(line))?;
+        Ok(Pipeline::open(artifacts, backend)?)
+    }
+
     /// The flags as options of the runtime.
     ///
     /// # Errors
@@ -335,6 +351,7 @@ impl TritonFlags {
                 let local = [
                     ("--provider", provider != Provider::Cpu),
                     ("--ep-*", engine.plugin.options() != PluginOptions::default()),
+                    ("--engines", engine.engines.is_some()),
                     ("--threads", threads.is_some()),
                     ("--low-memory", low_memory),
                 ];

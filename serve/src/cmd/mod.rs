@@ -7,6 +7,7 @@
 mod bench;
 mod calibrate;
 mod calibrated;
+mod compile;
 mod control;
 mod doctor;
 mod files;
@@ -54,6 +55,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Judge cache policies over prompts and seeds: a sheet of images, a plot, a table.
     Sheet(sheet::Sheet),
+    /// Compile a model ahead for a plugin provider, to start faster with --engines.
+    Compile(compile::Compile),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),
     /// Print the parameters kept in a PNG.
@@ -93,6 +96,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Calibrate(command) => command.run(),
             Command::Sheet(command) => command.run(),
+            Command::Compile(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
+use hydit::artifacts::Artifacts;
 use hydit::runtime::Provider;
 use hydit_input::file;
 use hydit_terminal::note;
@@ -41,7 +42,13 @@ impl Serve {
             info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
         }
         if let Provider::Plugin(_) = settings.runtime.provider {
-            engine::open(&settings.runtime)?; // it is refused before anything listens
+            // What does not run is refused before anything listens.
+            let backend = engine::open(&settings.runtime)?;
+            for (model, folder) in settings.models.iter() {
+                let engines = settings.engines.get(model).map(PathBuf::as_path);
+                let artifacts = Artifacts::open(folder)?.with_engines(engines)?;
+                engine::renewed(artifacts, &backend, |line| info!("{line}"))?;
+            }
         }
         let code = match run(settings) {
             Ok(()) => 0,

@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod cli;
 mod control;
+mod engines;
 mod hostile;
 mod image_prompt;
 mod init_image;

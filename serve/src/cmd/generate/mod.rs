@@ -15,7 +15,7 @@ use hydit::eval::machine::peak_memory;
 use hydit::image::{Image, Texts};
 use hydit::request::Parameters;
 use hydit::timing::Stage;
-use hydit::{CheckedRequest, Generated, Pipeline, Request};
+use hydit::{CheckedRequest, Generated, Request};
 use hydit_terminal::note;
 
 use self::pictures::Pictures;
@@ -28,7 +28,6 @@ use super::image_prompt::ImagePromptFlags;
 use super::init_image::InitFlags;
 use super::progress::Progress;
 use super::prompts;
-use crate::engine;
 
 #[derive(Args)]
 pub struct Generate {
@@ -88,9 +87,7 @@ impl Generate {
         if let Some(addresses) = tritons {
             return self.draw_by(addresses, artifacts, &request, &pictures);
         }
-        let backend = engine::open(&self.engine.options()?)?;
-        note(format_args!("engine    {}", backend.describe()));
-        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        let mut pipeline = self.engine.load(artifacts)?;
         let uncached =
             if self.compare { Some(compare::uncached(&mut pipeline, &request)?) } else { None };
         let mut progress = Progress::new(if self.compare { "cached" } else { "denoise" });

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
+use hydit::Request;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::eval::{Contender, Trial};
 use hydit::image::encode_png;
-use hydit::{Pipeline, Request};
 use hydit_terminal::note;
 
 use self::judge::{Sample, Shown};
@@ -37,7 +37,6 @@ use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags};
 use super::nets::NetFlags;
 use super::prompts;
-use crate::engine;
 
 #[derive(Args)]
 pub struct Sheet {
@@ -146,9 +145,7 @@ impl Sheet {
         let contenders = self.contenders(&request)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
-        let backend = engine::open(&self.engine.options()?)?;
-        note(format_args!("engine    {}", backend.describe()));
-        let mut pipeline = Pipeline::open(artifacts, backend)?;
+        let mut pipeline = self.engine.load(artifacts)?;
         let (samples, shown) =
             judge::judge(&mut pipeline, &request, &prompts, &trial, self.show.get())?;
         let mut model = pipeline.manifest().variant.name.clone();

@@ -17,6 +17,7 @@ mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,8 @@ impl Scheduler {
         let mut models = BTreeMap::new();
         for (name, path) in &settings.models {
             let artifacts = Artifacts::open(path)?.with_loras(settings.lora_dir.as_deref())?;
+            let engines = settings.engines.get(name).map(PathBuf::as_path);
+            let artifacts = artifacts.with_engines(engines)?;
             if settings.tritons.is_empty() {
                 artifacts.check_code()?;
             }

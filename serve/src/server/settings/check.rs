@@ -32,6 +32,7 @@ impl Options {
         let models = models(&self.model).map_err(|why| ("model", why))?;
         Ok(Settings {
             aliases: aliases(&self.model_alias, &models).map_err(|why| ("model_alias", why))?,
+            engines: engines(&self.engines, &models).map_err(|why| ("engines", why))?,
             models,
             lora_dir: self.lora_dir,
             listen: self.listen.resolve().map_err(|why| ("listen", why))?,
@@ -118,6 +119,12 @@ impl Settings {
         }
         if let Some((_, folder)) = self.models.iter().find(|(_, folder)| !folder.is_dir()) {
             return refuse("model", &format!("{} is not a directory", folder.display()));
+        }
+        if let Some(folder) = self.engines.values().find(|folder| !folder.is_dir()) {
+            return refuse("engines", &format!("{} is not a directory", folder.display()));
+        }
+        if !self.engines.is_empty() && !matches!(self.runtime.provider, Provider::Plugin(_)) {
+            return refuse("engines", "they are for a plugin, such as --provider openvino");
         }
         if let Some(folder) = self.lora_dir.as_ref().filter(|folder| !folder.is_dir()) {
             return refuse("lora_dir", &format!("{} is not a directory", folder.display()));
@@ -232,6 +239,28 @@ fn models(given: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
         models.push((name, folder));
     }
     Ok(models)
+}
+
+/// Folders of engines of `models`.
+fn engines(
+    given: &[String],
+    models: &[(String, PathBuf)],
+) -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut engines = BTreeMap::new();
+    for text in given {
+        let (model, folder) = match (text.split_once('='), models) {
+            (Some(named), _) => named,
+            (None, [(only, _)]) => (only.as_str(), text.as_str()),
+            (None, _) => return Err(format!("{text}: there are several models; write NAME=DIR")),
+        };
+        if !models.iter().any(|(known, _)| known == model) {
+            return Err(format!("{text}: there is no --model {model}"));
+        }
+        if engines.insert(model.to_string(), PathBuf::from(folder)).is_some() {
+            return Err(format!("{text}: {model} has engines already"));
+        }
+    }
+    Ok(engines)
 }
 
 /// Other names of `models`.

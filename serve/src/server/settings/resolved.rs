@@ -18,6 +18,8 @@ pub struct Settings {
     pub models: Vec<(String, PathBuf)>,
     /// Other names of models, and those models.
     pub aliases: BTreeMap<String, String>,
+    /// Folders of engines, by the names of the models that they are compiled of.
+    pub engines: BTreeMap<String, PathBuf>,
     /// Folder of LoRAs that requests may name.
     pub lora_dir: Option<PathBuf>,
     /// Addresses to listen on, one at least.

@@ -10,6 +10,7 @@ mod api;
 mod cancel;
 mod control;
 mod edits;
+mod engines;
 mod faults;
 mod full_disk;
 mod grpc;

@@ -1,0 +1,200 @@
+//! Engines: the graphs of an export, compiled ahead for one provider on one device.
+//!
+//! A folder of engines has a manifest, `engines.yaml`, and for each graph an ONNX file with the
+//! provider's own files beside. [`compile()`] writes one; [`Artifacts`] that are opened
+//! [with it](Artifacts::with_engines) load from it. An engine is taken only if it was made of just
+//! these graphs, for just this provider, version, device and options, if its files are what the
+//! manifest says, and if the provider says that it runs here.
+
+mod compile;
+mod manifest;
+mod staging;
+
+use std::path::{Path, PathBuf};
+
+use hydit_graphs::context::Context;
+use hydit_graphs::manifest::{FileEntry, GraphEntry};
+use hydit_input::file;
+
+pub use self::compile::{Compiled, compile};
+use self::manifest::{EngineEntry, EnginesManifest, key};
+use crate::artifacts::{Artifacts, check_listed};
+use crate::error::{Error, Result};
+use crate::runtime::watch::Watch;
+use crate::runtime::{Backend, Compatibility, CompiledFor, RuntimeError, Session};
+use crate::util::quoted;
+
+/// Largest ONNX file of an engine that is read; the provider's own files are not.
+const MAX_CONTEXT: u64 = 1 << 20;
+
+/// A folder of engines with a manifest of our version.
+pub struct Engines {
+    folder: PathBuf,
+    manifest: EnginesManifest,
+}
+
+impl Engines {
+    /// Reads the manifest in `folder`.
+    ///
+    /// # Errors
+    /// It is not there, or not a manifest of this version.
+    pub fn open(folder: &Path) -> Result<Engines> {
+        let manifest = EnginesManifest::read(folder)?;
+        Ok(Engines { folder: folder.to_path_buf(), manifest })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What they are compiled for.
+    pub fn compiled_for(&self) -> &CompiledFor {
+        &self.manifest.compiled_for
+    }
+
+    /// Checks that there is an engine for every graph of `artifacts` that draws, made of it and for
+    /// `backend`, and that the provider runs it. Gives what the provider says of them all. The files
+    /// are checked whole when they are loaded.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] with what to do.
+    pub fn check(&self, artifacts: &Artifacts, backend: &Backend) -> Result<Compatibility> {
+        let here = self.check_for(artifacts, backend)?;
+        let mut all = Compatibility::Good;
+        for graph in compile::graphs(artifacts) {
+            let (_, one) = self.check_graph(artifacts, graph, &here, backend)?;
+            if one != Compatibility::Good && all != Compatibility::Recompile {
+                all = one;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Checks every file of every engine whole.
+    fn check_all(&self) -> Result<()> {
+        let mut files = self.manifest.files.iter();
+        files.try_for_each(|(name, entry)| self.check_file(name, entry, "compile again"))
+    }
+
+    /// Loads the engine of `graph`, by `load`.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] where it is not one of this graph and of this `backend`, was changed or does
+    /// not run here.
+    pub(crate) fn load(
+        &self,
+        artifacts: &Artifacts,
+        graph: &GraphEntry,
+        backend: &Backend,
+        load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
+    ) -> Result<Session> {
+        let read = |source| Error::Read { path: self.folder.clone(), source };
+        let watch = Watch::of(&self.folder).map_err(read)?;
+        let here = self.check_for(artifacts, backend)?;
+        let (entry, _) = self.check_graph(artifacts, graph, &here, backend)?;
+        let mend = self.again(artifacts, backend);
+        let names: Vec<&str> = entry.files.iter().map(String::as_str).collect();
+        names
+            .iter()
+            .try_for_each(|name| self.check_file(name, &self.manifest.files[*name], &mend))?;
+        let session = load(&self.folder.join(names[0]));
+        if watch.changed(&names).map_err(read)? {
+            let message = "was exchanged or changed while it was loaded: load it again".to_string();
+            return Err(Error::Artifact { path: self.folder.join(names[0]), message });
+        }
+        Ok(session?)
+    }
+
+    /// Checks that they are compiled for `backend`, and gives what that is.
+    fn check_for(&self, artifacts: &Artifacts, backend: &Backend) -> Result<CompiledFor> {
+        let made = &self.manifest.compiled_for;
+        let Ok(here) = backend.compiled_for() else {
+            return Err(self.refused(format!(
+                "they are for the provider {}, and the {} provider has no engines: add --provider {}, or \
+                 leave out --engines",
+                made.provider,
+                backend.provider(),
+                made.provider
+            )));
+        };
+        match made.difference(&here) {
+            None => Ok(here),
+            Some((what, then, now)) => Err(self.refused(format!(
+                "they were compiled for another {what}: {then}, where {now} is used: {}",
+                self.again(artifacts, backend)
+            ))),
+        }
+    }
+
+    /// Checks that the engine of `graph` is made of it for `here`, and that its ONNX file names no
+    /// other files than its own. Gives it, and what the provider says.
+    fn check_graph(
+        &self,
+        artifacts: &Artifacts,
+        graph: &GraphEntry,
+        here: &CompiledFor,
+        backend: &Backend,
+    ) -> Result<(&EngineEntry, Compatibility)> {
+        let again = || self.again(artifacts, backend);
+        let name = &graph.name;
+        let Some(entry) = self.manifest.engines.get(name) else {
+            return Err(self.refused(format!("there is none of {name}: {}", again())));
+        };
+        let sources = manifest::sources(artifacts, graph);
+        if entry.sources != sources || entry.key != key(here, &sources) {
+            return Err(self.refused(format!(
+                "that of {name} was compiled from another export of the model: {}",
+                again()
+            )));
+        }
+        let path = self.folder.join(&entry.files[0]);
+        let wrong = |why: String| Error::Artifact {
+            path: path.clone(),
+            message: format!("{why}: {}", again()),
+        };
+        self.check_file(&entry.files[0], &self.manifest.files[&entry.files[0]], &again())?;
+        let bytes = file::read(&path, MAX_CONTEXT)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let context = Context::read(&bytes, backend.provider_name()?)
+            .map_err(|why| wrong(format!("no engine, {why}")))?;
+        if let Some(other) = context.files.iter().find(|file| !entry.files[1..].contains(file)) {
+            let other: String = other.chars().take(100).flat_map(char::escape_debug).collect();
+            return Err(wrong(format!("it names {other}, which is no file of this engine")));
+        }
+        let compatibility = match &context.compatibility {
+            Some(words) => backend.compatibility(words)?,
+            None => Compatibility::Unknown,
+        };
+        if compatibility == Compatibility::Unsupported {
+            return Err(wrong(format!(
+                "the {} provider says that it does not run on this machine",
+                backend.provider()
+            )));
+        }
+        Ok((entry, compatibility))
+    }
+
+    fn check_file(&self, name: &str, entry: &FileEntry, mend: &str) -> Result<()> {
+        check_listed(
+            &self.folder.join(name),
+            entry,
+            true,
+            &format!("since it was compiled: {mend}"),
+        )
+    }
+
+    fn refused(&self, message: String) -> Error {
+        Error::Artifact { path: self.folder.join(manifest::FILE), message }
+    }
+
+    /// What to do about engines that are of no use.
+    fn again(&self, artifacts: &Artifacts, backend: &Backend) -> String {
+        let [model, engines] =
+            [&artifacts.path, &self.folder].map(|path| quoted(&path.to_string_lossy()));
+        format!(
+            "compile again with `hydit-serve compile --model {model} {} --engines {engines}`",
+            backend.flags()
+        )
+    }
+}
