@@ -86,9 +86,9 @@ async fn put(
     Fields(settings): Fields,
 ) -> Result<Response, ApiError> {
     check_name(&name)?;
+    check(&app, &settings).await?;
     let settings: Map<String, Value> =
         settings.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    check(&app, &settings).await?;
     let json = serde_json::to_vec(&settings).expect("it was JSON");
     if json.len() > MAX_BYTES {
         let message = format!("{} bytes of settings; at most {MAX_BYTES} are kept", json.len());
@@ -138,12 +138,13 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 
 /// Checks settings as those of an order, for which a prompt may still be missing.
 async fn check(app: &Arc<App>, settings: &Map<String, Value>) -> Result<(), ApiError> {
-    if let Some(name) = NOT_KEPT.into_iter().find(|name| settings.contains_key(*name)) {
+    let given = |name: &&str| settings.get(*name).is_some_and(|value| !value.is_null());
+    if let Some(name) = NOT_KEPT.into_iter().find(given) {
         let message = format!("{name}: images, and what belongs to them, are not part of a preset");
         return Err(ApiError::field(name, message));
     }
     let mut order = settings.clone();
-    if order.get("prompt").is_none_or(|prompt| *prompt == json!("")) {
+    if order.get("prompt").is_none_or(|prompt| prompt.is_null() || *prompt == json!("")) {
         order.insert("prompt".to_string(), json!("-"));
     }
     let fields: ImageFields = read(order)?;

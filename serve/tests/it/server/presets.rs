@@ -95,6 +95,7 @@ fn presets_are_bounded_and_checked_as_orders_are() {
         (json!({ "steps": "4" }), "steps"),
         (json!({ "size": "100x100" }), "size"),
         (json!({ "colour": "red" }), "colour"),
+        (json!({ "colour": null }), "colour"),
         (json!({ "cache": "N0" }), "cache"),
         (json!({ "cache": "schedule:/etc/passwd" }), "cache"),
         (json!({ "image": "aGVsbG8=" }), "image"),
@@ -105,6 +106,10 @@ fn presets_are_bounded_and_checked_as_orders_are() {
         let told = (answer.status, answer.json()["error"]["param"].clone());
         assert_eq!(told, (400, json!(param)), "{settings}: {}", answer.text());
     }
+    let nothing = json!({ "image": null, "control": null, "prompt": null });
+    let answer = ask(&server, ANN, "PUT", "/v1/presets/a", Some(&nothing));
+    assert_eq!((answer.status, &answer.json()["settings"]), (201, &json!({})));
+    ask(&server, ANN, "DELETE", "/v1/presets/a", None);
     let long = format!("/v1/presets/{}", "a".repeat(65));
     for path in [&long, "/v1/presets/%20a", "/v1/presets/a%00", "/v1/presets/a%E2%80%AEb"] {
         let answer = ask(&server, ANN, "PUT", path, Some(&json!({})));
