@@ -68,6 +68,8 @@ def fit(body, image):
     for field in ("image", "mask"):
         if body.get(field) is not None:
             body[field] = image
+    if body.get("image"):
+        body["strength"] = 1  # the default leaves none of a single step
     if body.get("init_images"):
         body["init_images"] = [image]
     if body.get("response_format") == "file":
