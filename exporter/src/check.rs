@@ -7,7 +7,7 @@ use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::lora::stacks;
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision};
-use hydit_input::error_chain;
+use hydit_input::{error_chain, quoted};
 use hydit_lora::{Adapter, Change, Layers, MOST_UNFIT};
 use serde::Serialize;
 
@@ -373,14 +373,4 @@ fn request(out: &Path) -> String {
     let chinese = std::env::var("LANG").is_ok_and(|language| language.starts_with("zh"));
     let prompt = if chinese { "一只猫坐在雪地里" } else { "a cat sitting in the snow" };
     format!("--model {} --prompt '{prompt}'", quoted(&out.to_string_lossy()))
-}
-
-/// A word as a shell takes it.
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
-    if text.chars().all(plain) {
-        text.to_string()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }

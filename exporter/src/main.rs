@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use hydit_export::{Error, Options, check, export, inspect, synth, triton};
+use hydit_input::quoted;
 use hydit_terminal::say;
 use indicatif::ProgressBar;
 
@@ -48,7 +49,7 @@ fn run(cli: Cli) -> Result<()> {
                 provider: flags.provider.into(),
             };
             let [ensemble, request, pipeline] = triton::export(&options)?;
-            let out = check::quoted(&options.out.to_string_lossy());
+            let out = quoted(&options.out.to_string_lossy());
             say(format_args!(
                 "wrote {}: {ensemble} (prompt in, image out) = {request}, {pipeline}\n\nNext:\n  \
                  tritonserver --model-repository {out}   # its Python needs numpy, safetensors, \

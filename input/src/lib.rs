@@ -9,9 +9,11 @@ mod chain;
 mod charsmap;
 pub mod file;
 pub mod guard;
+mod quoted;
 pub mod safetensors;
 mod shape;
 pub mod tokenizer;
 
 pub use chain::error_chain;
 pub use charsmap::Charsmap;
+pub use quoted::quoted;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use hydit_graphs::context::Context;
 use hydit_graphs::manifest::{FileEntry, GraphEntry};
-use hydit_input::file;
+use hydit_input::{file, quoted};
 
 pub use self::compile::{Compiled, compile};
 use self::manifest::{EngineEntry, EnginesManifest, key};
@@ -22,7 +22,6 @@ use crate::artifacts::{Artifacts, check_listed};
 use crate::error::{Error, Result};
 use crate::runtime::watch::Watch;
 use crate::runtime::{Backend, Compatibility, CompiledFor, RuntimeError, Session};
-use crate::util::quoted;
 
 /// Largest ONNX file of an engine that is read; the provider's own files are not.
 const MAX_CONTEXT: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use hydit_graphs::context::with_words_alone;
-use hydit_input::file;
+use hydit_input::{file, quoted};
 use ort::{
     device::{CompatibilityInfo, Device, DeviceCompatibility},
     environment::Environment,
@@ -16,7 +16,7 @@ use ort::{
 use super::compiled::{AnyProvider, Compatibility, CompiledFor};
 use super::places::{Places, entries};
 use super::{Plugin, PluginOptions, Provider, RuntimeError, elf, error::said};
-use crate::util::{quoted, sha256};
+use crate::util::sha256;
 
 /// The libraries that this process has registered, with ONNX Runtime's names of their providers.
 static REGISTERED: Mutex<Vec<(PathBuf, Vec<String>)>> = Mutex::new(Vec::new());
