@@ -7,6 +7,7 @@ mod address;
 mod check;
 mod flags;
 mod keys;
+mod models;
 mod options;
 mod resolved;
 mod value;
