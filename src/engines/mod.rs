@@ -94,9 +94,9 @@ impl Engines {
         let (entry, _) = self.check_graph(artifacts, graph, &here, backend)?;
         let mend = self.again(artifacts, backend);
         let names: Vec<&str> = entry.files.iter().map(String::as_str).collect();
-        names
-            .iter()
-            .try_for_each(|name| self.check_file(name, &self.manifest.files[*name], &mend))?;
+        // The first was checked with the graph.
+        let mut others = names[1..].iter();
+        others.try_for_each(|name| self.check_file(name, &self.manifest.files[*name], &mend))?;
         let session = load(&self.folder.join(names[0]));
         if watch.changed(&names).map_err(read)? {
             let message = "was exchanged or changed while it was loaded: load it again".to_string();

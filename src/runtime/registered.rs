@@ -1,7 +1,7 @@
 //! A plugin that is registered with ONNX Runtime, and the device of it that sessions use.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hydit_graphs::context::with_words_alone;
 use hydit_input::{file, quoted};
@@ -32,6 +32,8 @@ pub(super) struct Registered {
     index: usize,
     /// "cpu (AMD)"
     device: String,
+    /// SHA-256 of the library, once it was asked for.
+    hash: OnceLock<String>,
     /// What it was asked for as.
     plugin: Plugin,
     asked: PluginOptions,
@@ -122,6 +124,7 @@ impl Registered {
         Ok(Registered {
             version: plugin.version(&library),
             device: described[index].clone(),
+            hash: OnceLock::new(),
             plugin,
             asked: wanted.clone(),
             options: options.into_iter().map(|(key, v)| (format!("{provider}.{key}"), v)).collect(),
@@ -152,22 +155,26 @@ impl Registered {
         onnxruntime: &str,
         environment: &Environment,
     ) -> Result<CompiledFor, String> {
-        let version = match &self.version {
-            Some(version) => version.clone(),
-            None => {
-                let library = file::open(&self.library).and_then(|mut file| sha256(&mut file));
-                library.map_err(|error| format!("{}: {error}", self.library.display()))?
-            }
-        };
+        let version = self.version.as_ref().map_or_else(|| self.hash(), |v| Ok(v.as_str()))?;
         let device = self.device(environment)?.hardware_device();
         let vendor = device.vendor().unwrap_or_default();
         Ok(CompiledFor {
             onnxruntime: onnxruntime.to_string(),
             provider: self.plugin.to_string(),
-            version,
+            version: version.to_string(),
             device: format!("{} {vendor} {:#x}", kind(device.ty()), device.id()),
             options: self.plugin.options(&self.asked.options, "{threads}").into_iter().collect(),
         })
+    }
+
+    /// SHA-256 of the library, which is read once.
+    fn hash(&self) -> Result<&str, String> {
+        if let Some(hash) = self.hash.get() {
+            return Ok(hash);
+        }
+        let found = file::open(&self.library).and_then(|mut file| sha256(&mut file));
+        let found = found.map_err(|error| format!("{}: {error}", self.library.display()))?;
+        Ok(self.hash.get_or_init(|| found))
     }
 
     /// ONNX Runtime's name of the provider.
