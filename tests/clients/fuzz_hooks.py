@@ -68,17 +68,14 @@ def fit(body, image):
     for field in ("image", "mask"):
         if body.get(field) is not None:
             body[field] = image
-    if body.get("image"):
-        body["strength"] = 1  # the default leaves none of a single step
+    if body.get("image") or body.get("strength"):
+        body["strength"] = 1  # less leaves none of a single step
     if body.get("init_images"):
         body["init_images"] = [image]
     if body.get("response_format") == "file":
         body["n"] = 1
     if body.get("guidance_interval"):
         body["guidance_interval"] = "0:1"
-    for field in ("strength", "denoising_strength"):
-        if body.get(field):
-            body[field] = 1
     if body.get("spacing"):
         body["spacing"] = "trailing"
     deadline = body.get("deadline")

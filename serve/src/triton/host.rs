@@ -189,10 +189,11 @@ impl Host {
             Ok(Err(why)) => self.leave(&mut state, why),
             Err(_) => {
                 state.missed += 1;
-                state.looking = channel(self.address); // a late answer may break the old one
                 if state.missed >= MISSED || state.models.is_err() {
                     let why = format!("no answer within {} s", PATIENCE.as_secs());
                     self.leave(&mut state, why);
+                } else {
+                    state.looking = channel(self.address); // a late answer may break the old one
                 }
             }
         }
