@@ -69,7 +69,8 @@ impl Artifacts {
     /// The same with the engines in `folder`, if one is given, in the place of its graphs.
     ///
     /// # Errors
-    /// There are none. Whether they fit is told by [`Artifacts::check_engine`].
+    /// The folder has no engines, or its manifest is of another version. Whether they fit is told by
+    /// [`Artifacts::check_engine`].
     pub fn with_engines(self, folder: Option<&Path>) -> Result<Artifacts> {
         let engines = folder.map(Engines::open).transpose()?;
         Ok(Artifacts { engines, ..self })

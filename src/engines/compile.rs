@@ -84,8 +84,7 @@ pub fn compile(
     Engines::open(folder).map(Some)
 }
 
-/// Whether `folder` has whole engines of `artifacts` for `backend`, which gain nothing by being
-/// compiled again.
+/// Whether `folder` has whole engines of `artifacts` for `backend` that need not be compiled again.
 fn is_up_to_date(artifacts: &Artifacts, backend: &Backend, folder: &Path) -> bool {
     let check = |engines: Engines| -> Result<Compatibility> {
         let found = engines.check(artifacts, backend)?;

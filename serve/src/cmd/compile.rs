@@ -17,14 +17,12 @@ pub struct Compile {
     /// Artifact folder of hydit-export.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// The plugin that compiles, as for generate: openvino, openvino:bf16, tensorrt-rtx, or another with
-    /// --ep-library.
+    /// The plugin that compiles: openvino, openvino:bf16, tensorrt-rtx; any other with --ep-library.
     #[arg(long, value_parser = provider)]
     provider: Provider,
     #[command(flatten)]
     plugin: PluginFlags,
-    /// Folder for the engines: new, empty, or of engines, whose place the new ones take when all are
-    /// there.
+    /// Folder for the engines: new, empty, or of older ones, which stay until all new ones are there.
     #[arg(long, value_name = "DIR")]
     engines: PathBuf,
 }

@@ -78,8 +78,7 @@ impl Ahead {
         [&["compile"], &self.flags(provider)[..]].concat()
     }
 
-    /// Draws with the engines; gives the file, or what was said, and all that was written to standard
-    /// error.
+    /// Draws with the engines: the file or what was said in its place, and all that was said.
     fn draw(&self, provider: &str) -> (Result<Vec<u8>, String>, String) {
         self.draw_with(&self.flags(provider))
     }

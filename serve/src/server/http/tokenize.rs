@@ -24,7 +24,7 @@ use crate::server::spawn::blocking;
 /// Names of the text encoders, as diffusers has them.
 const ENCODERS: [&str; 2] = ["text_encoder", "text_encoder_2"];
 
-/// The route.
+/// The route of `POST /v1/tokenize`.
 pub fn routes() -> Router<Arc<App>> {
     let last = Arc::new(Mutex::new(None::<Last>));
     Router::new().route("/v1/tokenize", post(tokenize)).layer(Extension(last))

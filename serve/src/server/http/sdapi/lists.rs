@@ -83,17 +83,17 @@ pub async fn none() -> Json<Value> {
     Json(json!([]))
 }
 
-/// No textual inversions.
+/// Answers that there are no textual inversions.
 pub async fn embeddings() -> Json<Value> {
     Json(json!({ "loaded": {}, "skipped": {} }))
 }
 
-/// All lists are made when they are asked for.
+/// Has nothing to do, since every list is made when it is asked for.
 pub async fn refreshed() -> Json<Value> {
     Json(Value::Null)
 }
 
-/// None of the web UI's own.
+/// Answers that none of the web UI's own flags is set.
 pub async fn flags() -> Json<Value> {
     Json(json!({}))
 }
