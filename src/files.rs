@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 /// How many links lead from one to the next at most: as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
@@ -79,13 +81,33 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes `bytes` to a new file at `path`, whole or not at all, as [`write_whole`].
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] where something is there already, which stays as it is; also when it
+/// cannot be written.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (mut file, folder) = beside(path)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// A file without a name of its own yet in the folder of `path`, and that folder.
+fn beside(path: &Path) -> Result<(NamedTempFile, &Path)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         // Temporary files are private by default; this one has the permissions of any new file.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
+    Ok((file, folder))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (mut file, folder) = beside(path)?;
     if let Ok(old) = fs::metadata(path) {
         file.as_file().set_permissions(old.permissions())?;
     }

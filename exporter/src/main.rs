@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Result<()> {
             }
             say(format_args!("wrote {}", flags.out.display()))?;
         }
+        (Some(Command::About(about)), _) => about.run::<Cli>()?,
         (None, Some(flags)) => {
             let options = Options {
                 checkpoint: flags.checkpoint,

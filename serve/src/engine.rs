@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use hydit::engines::compile;
 use hydit::runtime::{
     Backend, Compatibility, PluginOptions, Provider, RuntimeError, RuntimeOptions,
 };
-use std::path::PathBuf;
+use hydit_input::quoted;
 
 /// The hidden subcommand that opens an engine and ends.
 pub const LOOK: &str = "look";
@@ -123,6 +124,21 @@ pub fn renewed(
     ));
     compile(&artifacts, backend, &folder, |_| {})?;
     artifacts.with_engines(Some(&folder))
+}
+
+/// The command that brings ONNX Runtime to where this program looks for it.
+pub fn bring_runtime() -> String {
+    const PACKAGE: &str = "onnxruntime==1.31.1";
+    let program = std::env::current_exe().and_then(|program| program.canonicalize());
+    // The Python that pip has installed the program into, if it is one that pip may install into.
+    let own = program.ok().and_then(|program| Some(program.ancestors().nth(2)?.to_owned()));
+    let pip =
+        own.filter(|prefix| prefix.join("pyvenv.cfg").exists()).map(|own| own.join("bin/pip"));
+    match pip.filter(|pip| pip.exists()) {
+        Some(pip) => format!("{} install {PACKAGE}", quoted(&pip.to_string_lossy())),
+        None if Path::new("scripts/setup-ort").exists() => "scripts/setup-ort".to_string(),
+        None => format!("python3 -m venv .venv && .venv/bin/pip install {PACKAGE}"),
+    }
 }
 
 /// Has a process of its own load the plugin of `options`, once for each.

@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod in_memory;
 mod loaded;
 mod magnitudes;
+mod nvidia;
 mod onnxruntime;
 mod placement;
 mod places;
@@ -38,6 +39,7 @@ pub use self::{
     provider::{NoProvider, Provider},
     session::{Outputs, Session},
     stop::Stop,
+    tract::VERSION as TRACT,
     value::{DType, TensorInfo, Value},
 };
 use self::{

@@ -35,6 +35,7 @@ use super::{
     error::said,
     library::Places,
     loaded::{Loaded, NotOpened},
+    nvidia,
     placement::{Placement, REFUSAL},
     registered::{Registered, on_cpu_alone},
 };
@@ -66,6 +67,7 @@ impl OnnxRuntime {
                 reason: format!("{library} does not load: {why}"),
                 mend: provider.mend(),
             })?;
+            nvidia::preload(provider, &loaded.library);
         }
         let registered = match provider {
             Provider::Plugin(plugin) => Some(Arc::new(Registered::new(

@@ -1,7 +1,8 @@
 //! Where libonnxruntime is looked for.
 //!
-//! The order: `ORT_DYLIB_PATH`, beside the program, `.runtime/` in the current folder and those
-//! above it, the folders of the system's loader, the `onnxruntime` package of Python installations.
+//! The order: `ORT_DYLIB_PATH`, beside the program, the `onnxruntime` package of the Python that the
+//! program was installed into, `.runtime/` in the current folder and those above it, the folders of the
+//! system's loader, the `onnxruntime` package of other Pythons.
 //! The first usable one is taken.
 
 use std::{
@@ -57,8 +58,11 @@ impl Places {
         let here = env::current_dir().unwrap_or_default();
         let mut folders = Vec::new();
 
-        if let Some(folder) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+        let program = env::current_exe().and_then(|program| program.canonicalize());
+        if let Some(folder) = program.as_deref().ok().and_then(Path::parent) {
             folders.push((Place::BesideProgram, folder.to_owned()));
+            let own = folder.parent().map(python_folders).unwrap_or_default();
+            folders.extend(own.into_iter().map(|folder| (Place::Python, folder)));
         }
         for folder in here.ancestors() {
             folders.extend(

@@ -90,14 +90,14 @@ impl Provider {
             Provider::Plugin(plugin) => return plugin.mend(),
             Provider::Cpu => "run scripts/setup-ort",
             Provider::Cuda => {
-                "install the GPU build, `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv, \
-                 and put its nvidia/*/lib folders on LD_LIBRARY_PATH (CUDA 13 and cuDNN 9); \
+                "install the GPU build with CUDA 13 and cuDNN 9, \
+                 `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv; \
                  or leave out --provider"
             }
             Provider::TensorRt => {
                 "install the GPU build and the TensorRT that it links, 10 and not 11, `pip install \
-                 'onnxruntime-gpu[cuda,cudnn]==1.31.1' 'tensorrt-cu13<11'` in .venv, and put their \
-                 libraries on LD_LIBRARY_PATH (CUDA 13); or use --provider cuda"
+                 'onnxruntime-gpu[cuda,cudnn]==1.31.1' 'tensorrt-cu13<11'` in .venv; or use --provider \
+                 cuda"
             }
         };
         text.to_string()

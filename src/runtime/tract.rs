@@ -19,7 +19,7 @@ use tract_onnx::{
 use super::error::{BoxError, said};
 use super::{DType, RuntimeError, TensorInfo};
 
-/// The version that Cargo.toml pins.
+/// The version of tract, which is part of every program.
 pub const VERSION: &str = "0.23.9";
 
 /// Plans kept per graph. Each holds its own packed weights.

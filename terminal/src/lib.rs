@@ -6,6 +6,7 @@
 //! nothing in it.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod about;
 mod environment;
 mod number;
 mod run;
@@ -14,6 +15,7 @@ mod text;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+pub use about::{About, VERSION};
 pub use number::whole;
 pub use run::{WrongArguments, run};
 pub use text::{in_a_line, is_obeyed, plain};

@@ -31,7 +31,8 @@ fn a_provider_library_that_does_not_load_is_named_with_the_loaders_words() {
                 "{message}"
             );
             assert!(
-                message.contains("does not load: ") && message.contains("LD_LIBRARY_PATH"),
+                message.contains("does not load: ")
+                    && message.contains("onnxruntime-gpu[cuda,cudnn]"),
                 "{message}"
             );
         }

@@ -9,12 +9,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hydit_export::{ControlNet, Weighted, WeightsPlace, triton};
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Precision, Target};
-use hydit_terminal::{say, whole};
+use hydit_terminal::{About, VERSION, say, whole};
 
 /// Exports a Hunyuan-DiT checkpoint to ONNX graphs for Skip-Cache serving, without Python and
 /// tracing.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(version = VERSION, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -38,6 +38,8 @@ pub enum Command {
     /// Write a checkpoint with made-up weights in the shape of a released model or a smaller one,
     /// to measure speed and memory without the real weights.
     Synth(Synth),
+    #[command(flatten)]
+    About(About),
 }
 
 #[derive(Args)]

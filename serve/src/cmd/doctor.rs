@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use hydit::runtime::library::{Places, Verdict};
 use hydit::runtime::{Backend, BackendChoice, Plugin, Provider, RuntimeOptions};
-use hydit_terminal::say;
+use hydit_terminal::{VERSION, say};
 
 use crate::engine::{self, PluginFlags};
 
@@ -20,7 +20,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
-        say(format_args!("hydit-serve {}", env!("CARGO_PKG_VERSION")))?;
+        say(format_args!("hydit-serve {VERSION}"))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         say(format_args!(
             "\nmachine   {} {}, {cores} logical cores",
@@ -36,7 +36,7 @@ impl Doctor {
             say(format_args!("  {mark} {candidate}"))?;
         }
         if report.candidates.is_empty() {
-            say("  none; get one with scripts/setup-ort, or with pip install onnxruntime")?;
+            say(format_args!("  none; this brings one:\n    {}", engine::bring_runtime()))?;
         }
 
         say("\nengines")?;

@@ -22,29 +22,52 @@ mod nets;
 mod plan;
 mod progress;
 mod prompts;
+mod quickstart;
 mod serve;
 mod sheet;
 mod timesteps;
 mod verify;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
-use hydit::runtime::RuntimeError;
-use hydit_terminal::WrongArguments;
+use hydit::runtime::library::OLDEST_MINOR;
+use hydit::runtime::{RuntimeError, TRACT};
+use hydit_terminal::{About, VERSION, WrongArguments};
 
 /// Hunyuan-DiT text-to-image with Skip-Cache, on ONNX Runtime or tract.
 #[derive(Parser)]
-#[command(name = "hydit-serve", version, arg_required_else_help = true)]
+#[command(name = "hydit-serve", version = VERSION, long_version = LONG_VERSION.as_str())]
+#[command(arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// The version, the features that this build has, and its engines.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let features = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("tensorrt", cfg!(feature = "tensorrt")),
+        ("failpoints", cfg!(feature = "failpoints")),
+    ];
+    let features: Vec<&str> =
+        features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let features = if features.is_empty() { "none".to_string() } else { features.join(", ") };
+    let (machine, system) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!(
+        "{VERSION}\nfor       {machine} {system}\nfeatures  {features}\n\
+         engines   tract {TRACT}, ONNX Runtime 1.{OLDEST_MINOR} or newer where it is found"
+    )
+});
+
 #[derive(Subcommand)]
 enum Command {
+    /// Draw a first picture with the small model that packages bring.
+    Quickstart(quickstart::Quickstart),
     /// Draw images of a prompt.
     Generate(generate::Generate),
     /// Serve images over HTTP and gRPC.
@@ -65,6 +88,8 @@ enum Command {
     Verify(verify::Verify),
     /// Show which engines this machine has.
     Doctor(doctor::Doctor),
+    #[command(flatten)]
+    About(About),
     #[command(name = crate::engine::LOOK, hide = true)]
     Look(look::Look),
 }
@@ -91,6 +116,7 @@ fn refused(error: Error) -> Error {
 impl Command {
     fn run(self, started: Instant) -> Result<()> {
         match self {
+            Command::Quickstart(command) => command.run(),
             Command::Generate(command) => command.run(started),
             Command::Serve(command) => command.run(),
             Command::Bench(command) => command.run(),
@@ -101,6 +127,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Verify(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::About(about) => about.run::<Cli>(),
             Command::Look(command) => command.run(),
         }
     }

@@ -1,5 +1,6 @@
 //! The program `hydit-serve` as people and clients use it: the command line, and the server.
 
+mod about;
 mod answers;
 mod arguments;
 mod bench;
@@ -15,5 +16,6 @@ mod pag;
 mod plugin;
 mod printing;
 mod program;
+mod quickstart;
 mod server;
 mod sheet;

@@ -34,6 +34,8 @@ impl Scratch {
             &["--version"],
             &["serve", "--help"],
             &["doctor"],
+            &["completions", "bash"],
+            &["man", "serve"],
             &["plan", "--model", model],
             &["plan", "--model", model, "--json"],
             &["info", &drawn],
