@@ -76,6 +76,13 @@ impl Artifacts {
         Ok(Artifacts { engines, ..self })
     }
 
+    /// The same, where TensorRT may build engines that are not among those of
+    /// [`Artifacts::with_engines`], or may not, as it is at first.
+    pub fn allowing_builds(self, allowed: bool) -> Artifacts {
+        let engines = self.engines.map(|engines| engines.allowing_builds(allowed));
+        Artifacts { engines, ..self }
+    }
+
     /// What the manifest says of `graph`.
     pub fn entry(&self, graph: &str) -> Result<&GraphEntry> {
         let path = || self.path.join(manifest::FILE);
@@ -87,7 +94,7 @@ impl Artifacts {
     /// # Errors
     /// When it does not load, or is not the graph that the manifest tells of.
     pub fn load(&self, graph: &str, backend: &Backend) -> Result<Session> {
-        self.load_by(graph, backend, |path| backend.load(path))
+        self.load_by(graph, backend, Backend::load)
     }
 
     /// As [`Artifacts::load`], for a graph that runs now and then.
@@ -95,21 +102,31 @@ impl Artifacts {
     /// # Errors
     /// As [`Artifacts::load`].
     pub fn load_seldom(&self, graph: &str, backend: &Backend) -> Result<Session> {
-        self.load_by(graph, backend, |path| backend.load_seldom(path))
+        self.load_by(graph, backend, Backend::load_seldom)
     }
 
-    /// Loads `graph` by `load`, if its file is what the manifest says, and neither it nor its
-    /// weights were exchanged meanwhile; or else its engine for `backend`.
+    /// Loads `graph` on `backend` by `load`, or its engine.
     fn load_by(
         &self,
         graph: &str,
         backend: &Backend,
-        load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
+        load: impl FnOnce(&Backend, &Path) -> std::result::Result<Session, RuntimeError>,
     ) -> Result<Session> {
         let entry = self.entry(graph)?;
-        if let Some(engines) = &self.engines {
-            return Ok(engines.load(self, entry, backend, load)?.promise(entry)?);
-        }
+        let session = match &self.engines {
+            Some(engines) => engines.load(self, entry, backend, load)?,
+            None => self.load_graph(entry, |path| load(backend, path))?,
+        };
+        Ok(session.promise(entry)?)
+    }
+
+    /// Loads the graph `entry` by `load`, if its file is what the manifest says, and neither it nor its
+    /// weights were exchanged meanwhile.
+    pub(crate) fn load_graph(
+        &self,
+        entry: &GraphEntry,
+        load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
+    ) -> Result<Session> {
         let path = self.path.join(&entry.file);
         let read = |source| Error::Read { path: self.path.clone(), source };
         let watch = Watch::of(&self.path).map_err(read)?;
@@ -126,7 +143,7 @@ impl Artifacts {
             let message = "was exchanged or changed while it was loaded: load it again".to_string();
             return Err(Error::Artifact { path, message });
         }
-        Ok(session?.promise(entry)?)
+        Ok(session?)
     }
 
     /// Checks that `backend` has the operators the graphs are written with: [`unfit`]; and that the
@@ -256,7 +273,7 @@ mod tests {
         let [data, away, theirs] =
             ["conditioner.onnx.data", "away", "theirs"].map(|name| folder.path().join(name));
         fs::copy(&data, &theirs).expect("a copy");
-        let swapped = |path: &Path| {
+        let swapped = |backend: &Backend, path: &Path| {
             fs::rename(&data, &away).expect("moved away");
             fs::rename(&theirs, &data).expect("another in its place");
             let session = backend.load(path);

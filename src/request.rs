@@ -28,7 +28,7 @@ pub const MAX_SIDE: usize = 4096;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f32 = 100.0;
 /// Most pictures of one request.
-const MAX_BATCH: usize = 64;
+pub(crate) const MAX_BATCH: usize = 64;
 
 /// A request for pictures.
 ///
@@ -197,6 +197,7 @@ impl Request {
     pub fn check(&self, artifacts: &Artifacts) -> Result<CheckedRequest> {
         let manifest = &artifacts.manifest;
         self.check_fields(manifest)?;
+        artifacts.engines.iter().try_for_each(|engines| engines.check_request(self))?;
         let schedule = &manifest.model.scheduler;
         let mut sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
         let skipped = self.first_step()?;

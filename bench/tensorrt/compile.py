@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Compiles artifact folders with NVIDIA's TensorRT-RTX for GPUs that this machine need not have, as a Markdown table.
 
-    compile.py SERVE MODEL... [--size 128x128] [--gpus SM86,SM89,SM120]
+    compile.py SERVE MODEL... [--sizes 128x128,64x96] [--gpus SM86,SM89,SM120]
 
 SERVE is hydit-serve; MODEL is an artifact folder of `hydit-export --optimize-for tensorrt`. Each graph of the manifest is
-compiled, strongly typed, for images of one size: the shapes are those of `hydit-serve plan --tensors` for pipeline.onnx,
-where there is one, and for the others follow from the names of their dimensions. What does not compile ends it with 1.
+compiled, strongly typed, for images of these sizes: with the profile that `hydit-serve compile --provider tensorrt` gives
+to ONNX Runtime, and pipeline.onnx, where there is one, for the first size, with the shapes of `hydit-serve plan
+--tensors`. What does not compile ends it with 1.
 """
 import argparse
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
 
-import onnx
 import tensorrt_rtx as trt
 from safetensors import safe_open
 
@@ -23,26 +24,31 @@ PIPELINE = "pipeline.onnx"
 
 
 def inputs_of_pipeline(serve, model, size):
-    """The shape of every input of pipeline.onnx, as the program gives them."""
+    """The least, usual and largest shape of every input of pipeline.onnx: one, as the program gives it."""
     with tempfile.TemporaryDirectory() as folder:
         plan = pathlib.Path(folder) / "plan.safetensors"
         flags = ["--sampler", "dpmms", "--infer-steps", "10", "--image-size", *size]
         subprocess.run([serve.resolve(), "plan", "--model", model, "--prompt", "any", *flags, "--tensors", plan],
                        check=True, stdout=subprocess.DEVNULL)
         with safe_open(plan, "np") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}
+            return {name: [tensors.get_slice(name).get_shape()] * 3 for name in tensors.keys()}
 
 
-def inputs_of(file, known):
-    """The shape of every input of a graph, from the symbols that its file names."""
-    def size(dim):
-        product = 1
-        for factor in dim.dim_param.split("*") if dim.dim_param else [str(dim.dim_value)]:
-            product *= int(factor) if factor.isdigit() else known[factor]
-        return product
+def profiles(serve, model, sizes):
+    """The same for every graph with free shapes, by its name: the profiles of the program."""
+    flags = [flag for size in sizes for flag in ("--image-size", *size)]
+    words = [serve.resolve(), "compile", "--provider", "tensorrt", "--model", model, *flags, "--profiles"]
+    made = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
 
-    graph = onnx.load(file, load_external_data=False).graph
-    return {tensor.name: [size(dim) for dim in tensor.type.tensor_type.shape.dim] for tensor in graph.input}
+    def shapes(text):
+        pairs = (part.split(":") for part in text.split(",") if part)
+        return {name: [int(size) for size in shape.split("x")] for name, shape in pairs}
+
+    def of_each(profile):
+        ends = [shapes(profile[end]) for end in ("min", "opt", "max")]
+        return {name: [end[name] for end in ends] for name in ends[0]}
+
+    return {graph: of_each(profile) for graph, profile in made.items()}
 
 
 def compile_graph(file, gpu, inputs):
@@ -60,7 +66,9 @@ def compile_graph(file, gpu, inputs):
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if -1 in tuple(tensor.shape):
-            profile.set_shape(tensor.name, *[inputs[tensor.name]] * 3)
+            if tensor.name not in inputs:
+                return f"without a profile of {tensor.name}"
+            profile.set_shape(tensor.name, *inputs[tensor.name])
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     return "not built" if engine is None else (network.num_layers, engine.nbytes, time.monotonic() - start)
@@ -70,28 +78,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("serve", type=pathlib.Path)
     parser.add_argument("model", type=pathlib.Path, nargs="+")
-    parser.add_argument("--size", default="128x128", help="height x width (%(default)s)")
+    parser.add_argument("--sizes", default="128x128,64x96", help="height x width of each, the usual first (%(default)s)")
     parser.add_argument("--gpus", default="SM86,SM89,SM120")
     options = parser.parse_args()
-    size = options.size.split("x")
-    height, width = (int(side) // 8 for side in size)
-    known = {"batch": 2, "grid_height": height // 2, "grid_width": width // 2, "height": height, "width": width,
-             "rank": 8, "control_tokens": height * width // 4, "image_tokens": 16}
-    print(f"TensorRT-RTX {trt.__version__}, images of {options.size}\n")
+    sizes = [size.split("x") for size in options.sizes.split(",")]
+    print(f"TensorRT-RTX {trt.__version__}, images of {options.sizes.replace(',', ', ')}\n")
     print("| model | graph | GPU | layers | engine, MB | seconds |\n|---|---|---|--:|--:|--:|")
     failed = []
     for model in options.model:
-        split = [file for file in sorted(model.glob("*.onnx")) if file.name != PIPELINE]
-        shapes = {file: inputs_of(file, known) for file in split}
+        made = profiles(options.serve, model, sizes)
+        shapes = {model / f"{graph}.onnx": inputs for graph, inputs in sorted(made.items())}
         if (model / PIPELINE).exists():
-            shapes[model / PIPELINE] = inputs_of_pipeline(options.serve, model, size)
+            shapes[model / PIPELINE] = inputs_of_pipeline(options.serve, model, sizes[0])
         for gpu in options.gpus.split(","):
             for file, inputs in shapes.items():
-                made = compile_graph(file, gpu, inputs)
-                if isinstance(made, str):
-                    failed.append(f"{model.name}, {gpu}: {file.name} is {made}")
+                engine = compile_graph(file, gpu, inputs)
+                if isinstance(engine, str):
+                    failed.append(f"{model.name}, {gpu}: {file.name} is {engine}")
                 else:
-                    layers, size_of, seconds = made
+                    layers, size_of, seconds = engine
                     print(f"| {model.name} | {file.stem} | {gpu} | {layers} | {size_of / 1e6:.1f} | {seconds:.1f} |", flush=True)
     for line in failed:
         print(line, file=sys.stderr)

@@ -122,7 +122,7 @@ pub fn renewed(
         folder.display(),
         backend.provider()
     ));
-    compile(&artifacts, backend, &folder, |_| {})?;
+    compile(&artifacts, backend, None, &folder, |_| {})?;
     artifacts.with_engines(Some(&folder))
 }
 

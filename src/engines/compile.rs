@@ -9,16 +9,15 @@ use hydit_graphs::context::Context;
 use hydit_graphs::manifest::{FileEntry, GraphEntry};
 use hydit_input::file;
 
-use super::manifest::{EngineEntry, EnginesManifest, FILE, SCHEMA, key, sources};
+use super::cache;
+use super::manifest::{EngineEntry, EnginesManifest, FILE, SCHEMA, key, sources, stem};
+use super::profile::Pictures;
 use super::staging::Staging;
 use super::{Engines, MAX_CONTEXT};
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Compatibility};
+use crate::runtime::{Backend, Compatibility, CompiledFor, Profile, Provider};
 use crate::util::sha256;
-
-/// How many digits of an engine's key the names of its files have.
-pub(super) const DIGITS: usize = 16;
 
 /// An engine that was compiled just now.
 #[derive(Clone, Debug)]
@@ -38,7 +37,8 @@ pub(super) fn graphs(artifacts: &Artifacts) -> impl Iterator<Item = &GraphEntry>
 
 /// Compiles the graphs of `artifacts` with the provider of `backend` into `folder`, which is new,
 /// empty, or of engines, whose place the new ones take when all are there. Gives `None` where it has
-/// just these engines already. `told` is told of each.
+/// just these engines already. TensorRT's are for `pictures`, or else for one of the usual size; those
+/// of plugins are for any. `told` is told of each.
 ///
 /// # Errors
 /// The provider compiles no graphs, or not these; a file of the export was changed; the folder has
@@ -46,52 +46,102 @@ pub(super) fn graphs(artifacts: &Artifacts) -> impl Iterator<Item = &GraphEntry>
 pub fn compile(
     artifacts: &Artifacts,
     backend: &Backend,
+    pictures: Option<&Pictures>,
     folder: &Path,
     mut told: impl FnMut(Compiled),
 ) -> Result<Option<Engines>> {
     let compiled_for = backend.compiled_for()?;
     artifacts.check_engine(backend)?;
-    if is_up_to_date(artifacts, backend, folder) {
+    let is_cache = backend.provider() == Provider::TensorRt;
+    let pictures = match pictures {
+        _ if !is_cache => None,
+        Some(pictures) => Some(pictures.clone()),
+        None => Some(Pictures::new(&artifacts.manifest, Vec::new(), 1)?),
+    };
+    let pictures = pictures.as_ref();
+    if is_up_to_date(artifacts, backend, pictures, folder) {
         return Ok(None);
     }
     let staging = Staging::begin(folder)?;
+    let place = staging.place();
+    if is_cache {
+        cache::take_times(folder, place)?;
+    }
+    let mut make = |graph: &GraphEntry, stem: &str, profile: Option<&Profile>| {
+        if let Some(profile) = profile {
+            return cache::build(artifacts, graph, backend, (place, stem), profile);
+        }
+        let path = place.join(format!("{stem}.onnx"));
+        backend.compile(&artifacts.path.join(&graph.file), &path)?;
+        made_files(&path, backend)
+    };
+    write(artifacts, compiled_for, pictures, place, &mut make, &mut told)?;
+    staging.put_in_place()?;
+    Engines::open(folder).map(Some)
+}
+
+/// Writes the engine of a graph: it is given the graph, the beginning of the names of its files and, if
+/// it is for some pictures only, its shapes, and gives the names.
+pub(super) type Make<'a> =
+    dyn FnMut(&GraphEntry, &str, Option<&Profile>) -> Result<Vec<String>> + 'a;
+
+/// Has `make` write the engine of each graph of `artifacts` to the folder `place`, and writes their
+/// manifest.
+pub(super) fn write(
+    artifacts: &Artifacts,
+    compiled_for: CompiledFor,
+    pictures: Option<&Pictures>,
+    place: &Path,
+    make: &mut Make<'_>,
+    told: &mut dyn FnMut(Compiled),
+) -> Result<()> {
     let (mut engines, mut files) = (BTreeMap::new(), BTreeMap::new());
     for graph in graphs(artifacts) {
         let start = Instant::now();
         artifacts.check_graph(graph)?;
         let sources = sources(artifacts, graph);
-        let key = key(&compiled_for, &sources);
-        let name = format!("{}-{}.onnx", graph.name, &key[..DIGITS]);
-        let path = staging.place().join(&name);
-        backend.compile(&artifacts.path.join(&graph.file), &path)?;
-        let made = made_files(&path, backend)?;
+        let profile = pictures.map(|pictures| pictures.profile(&artifacts.manifest, graph));
+        let key = key(&compiled_for, &sources, profile.as_ref());
+        let made = make(graph, &stem(&graph.name, &key), profile.as_ref())?;
         let mut bytes = 0;
         for file in &made {
-            let entry = entry(&staging.place().join(file))?;
+            let entry = entry(&place.join(file))?;
             bytes += entry.bytes;
             files.insert(file.clone(), entry);
         }
-        engines.insert(graph.name.clone(), EngineEntry { key, sources, files: made });
+        engines.insert(graph.name.clone(), EngineEntry { key, sources, profile, files: made });
         told(Compiled { graph: graph.name.clone(), took: start.elapsed(), bytes });
     }
+    for name in cache::times(place)? {
+        let entry = entry(&place.join(&name))?;
+        files.insert(name, entry);
+    }
     let producer = concat!("hydit ", env!("CARGO_PKG_VERSION")).to_string();
-    let manifest = EnginesManifest { schema: SCHEMA, producer, compiled_for, engines, files };
-    let path = staging.place().join(FILE);
+    let (schema, pictures) = (SCHEMA, pictures.cloned());
+    let manifest = EnginesManifest { schema, producer, compiled_for, pictures, engines, files };
+    let path = place.join(FILE);
     fs::write(&path, manifest.to_yaml())
         .and_then(|()| File::open(&path)?.sync_all())
-        .map_err(|source| Error::Write { path, source })?;
-    staging.put_in_place()?;
-    Engines::open(folder).map(Some)
+        .map_err(|source| Error::Write { path, source })
 }
 
-/// Whether `folder` has whole engines of `artifacts` for `backend` that need not be compiled again.
-fn is_up_to_date(artifacts: &Artifacts, backend: &Backend, folder: &Path) -> bool {
+/// Whether `folder` has whole engines of `artifacts` for `backend` and `pictures` that need not be
+/// compiled again.
+fn is_up_to_date(
+    artifacts: &Artifacts,
+    backend: &Backend,
+    pictures: Option<&Pictures>,
+    folder: &Path,
+) -> bool {
     let check = |engines: Engines| -> Result<Compatibility> {
         let found = engines.check(artifacts, backend)?;
         engines.check_all()?;
         Ok(found)
     };
-    Engines::open(folder).and_then(check).is_ok_and(|found| found != Compatibility::Recompile)
+    let same = |engines: &Engines| engines.pictures() == pictures;
+    Engines::open(folder).is_ok_and(|engines| {
+        same(&engines) && check(engines).is_ok_and(|found| found != Compatibility::Recompile)
+    })
 }
 
 /// The names of the ONNX file `path` that the provider of `backend` has written, and of the files that

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::profile::Pictures;
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
-use crate::runtime::CompiledFor;
+use crate::runtime::{CompiledFor, Profile};
 use crate::util::hex;
 
 /// Version of the format; a reader refuses any other.
@@ -35,6 +36,10 @@ pub struct EnginesManifest {
     pub producer: String,
     /// What all engines are for.
     pub compiled_for: CompiledFor,
+    /// The pictures that they draw; any, if none are told. With these TensorRT has built them, and
+    /// loads them along with the graphs of the export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<Pictures>,
     /// The engines, by the names of their graphs.
     pub engines: BTreeMap<String, EngineEntry>,
     /// Every file of the folder but the manifest, by name.
@@ -49,7 +54,10 @@ pub struct EngineEntry {
     pub key: String,
     /// SHA-256 of the graph's files in the export, by name.
     pub sources: BTreeMap<String, String>,
-    /// Its files: the ONNX file, then those of the provider.
+    /// The shapes that it was built for, if for some only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Its files: the ONNX file, if it has one, then those of the provider.
     pub files: Vec<String>,
 }
 
@@ -92,8 +100,12 @@ impl EnginesManifest {
         to_yaml(self)
     }
 
-    /// Checks that every engine has files, and that these lie in the folder.
+    /// Checks that every engine has files, that these lie in the folder, and that some picture may be
+    /// drawn.
     fn check(&self) -> std::result::Result<(), String> {
+        if self.pictures.as_ref().is_some_and(|known| known.sizes.is_empty() || known.images == 0) {
+            return Err("the engines are for no pictures".to_string());
+        }
         for (graph, entry) in &self.engines {
             if entry.files.is_empty() {
                 return Err(format!("the engine of {graph} has no files"));
@@ -122,10 +134,34 @@ pub fn sources(artifacts: &Artifacts, graph: &GraphEntry) -> BTreeMap<String, St
     files.map(|name| (name.clone(), artifacts.manifest.files[name].sha256.clone())).collect()
 }
 
-/// SHA-256 of all that an engine depends on: what it is for, and the files that it is made of.
-pub fn key(compiled_for: &CompiledFor, sources: &BTreeMap<String, String>) -> String {
-    let all = json!({ "schema": SCHEMA, "for": compiled_for, "sources": sources });
+/// SHA-256 of all that an engine depends on: what it is for, the files that it is made of, and its
+/// shapes.
+pub fn key(
+    compiled_for: &CompiledFor,
+    sources: &BTreeMap<String, String>,
+    profile: Option<&Profile>,
+) -> String {
+    let mut all = json!({ "schema": SCHEMA, "for": compiled_for, "sources": sources });
+    if let Some(profile) = profile {
+        all["profile"] = json!(profile);
+    }
     hex(&Sha256::digest(all.to_string()))
+}
+
+/// How many digits of an engine's key the names of its files have.
+const DIGITS: usize = 16;
+
+/// What the names of the files of an engine of `graph` begin with.
+pub fn stem(graph: &str, key: &str) -> String {
+    format!("{graph}-{}", &key[..DIGITS])
+}
+
+/// Whether `name` has the key of an engine in it.
+pub fn has_key(name: &str) -> bool {
+    name.split('-').skip(1).any(|part| {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        digits == DIGITS && part[digits..].starts_with(['.', '_'])
+    })
 }
 
 #[cfg(test)]
@@ -150,13 +186,13 @@ mod tests {
     #[test]
     fn a_key_changes_with_all_that_an_engine_depends_on() {
         let (made, sources) = (for_openvino(), of_core());
-        let same = key(&made, &sources);
-        assert_eq!(key(&made.clone(), &sources.clone()), same);
+        let same = key(&made, &sources, None);
+        assert_eq!(key(&made.clone(), &sources.clone(), None), same);
         let mut keys = vec![same];
         for (file, hash) in [("deep-core.onnx", "c"), ("deep-core.onnx.data", "c")] {
             let mut changed = sources.clone();
             changed.insert(file.to_string(), hash.repeat(64));
-            keys.push(key(&made, &changed));
+            keys.push(key(&made, &changed, None));
         }
         let option =
             |name: &str, value: &str| BTreeMap::from([(name.to_string(), value.to_string())]);
@@ -169,7 +205,13 @@ mod tests {
             CompiledFor { options: option("cache_dir", "{\"CPU\": {}}"), ..for_openvino() },
             CompiledFor { options: BTreeMap::new(), ..for_openvino() },
         ] {
-            keys.push(key(&changed, &sources));
+            keys.push(key(&changed, &sources, None));
+        }
+        let shapes =
+            |min: &str, max: &str| Profile { min: min.into(), opt: min.into(), max: max.into() };
+        for profile in [Profile::default(), shapes("x:1", "x:2"), shapes("x:1", "x:3")] {
+            keys.push(key(&made, &sources, Some(&profile)));
+            assert_eq!(keys.last(), Some(&key(&made, &sources, Some(&profile.clone()))));
         }
         let all = keys.len();
         keys.sort();
@@ -184,14 +226,16 @@ mod tests {
         let name = "deep-core-0123456789abcdef.onnx";
         let file = FileEntry { bytes: 3, sha256: "c".repeat(64) };
         let entry = EngineEntry {
-            key: key(&for_openvino(), &of_core()),
+            key: key(&for_openvino(), &of_core(), None),
             sources: of_core(),
+            profile: None,
             files: vec![name.to_string()],
         };
         let manifest = EnginesManifest {
             schema: SCHEMA,
             producer: "hydit".into(),
             compiled_for: for_openvino(),
+            pictures: None,
             engines: BTreeMap::from([("deep-core".to_string(), entry)]),
             files: BTreeMap::from([(name.to_string(), file)]),
         };

@@ -5,9 +5,14 @@
 //! [with it](Artifacts::with_engines) load from it. An engine is taken only if it was made of just
 //! these graphs, for just this provider, version, device and options, if its files are what the
 //! manifest says, and if the provider says that it runs here.
+//!
+//! TensorRT, where it is no plugin, has no such ONNX files: it is given the graphs of the export, and finds
+//! its engines by their names. They are for a list of [`Pictures`], and requests for others are refused.
 
+mod cache;
 mod compile;
 mod manifest;
+mod profile;
 mod staging;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +23,14 @@ use hydit_input::{file, quoted};
 
 pub use self::compile::{Compiled, compile};
 use self::manifest::{EngineEntry, EnginesManifest, key};
+pub use self::profile::Pictures;
+#[cfg(test)]
+use self::staging::Staging;
 use crate::artifacts::{Artifacts, check_listed};
 use crate::error::{Error, Result};
+use crate::request::Request;
 use crate::runtime::watch::Watch;
-use crate::runtime::{Backend, Compatibility, CompiledFor, RuntimeError, Session};
+use crate::runtime::{Backend, Compatibility, CompiledFor, Provider, RuntimeError, Session};
 
 /// Largest ONNX file of an engine that is read; the provider's own files are not.
 const MAX_CONTEXT: u64 = 1 << 20;
@@ -30,6 +39,8 @@ const MAX_CONTEXT: u64 = 1 << 20;
 pub struct Engines {
     folder: PathBuf,
     manifest: EnginesManifest,
+    /// Whether TensorRT may build others.
+    allows_build: bool,
 }
 
 impl Engines {
@@ -39,7 +50,7 @@ impl Engines {
     /// It is not there, or not a manifest of this version.
     pub fn open(folder: &Path) -> Result<Engines> {
         let manifest = EnginesManifest::read(folder)?;
-        Ok(Engines { folder: folder.to_path_buf(), manifest })
+        Ok(Engines { folder: folder.to_path_buf(), manifest, allows_build: false })
     }
 
     /// The folder.
@@ -52,6 +63,27 @@ impl Engines {
         &self.manifest.compiled_for
     }
 
+    /// The pictures that they draw; any, if `None`.
+    pub fn pictures(&self) -> Option<&Pictures> {
+        self.manifest.pictures.as_ref()
+    }
+
+    /// The same, where TensorRT may build what is not there, in their folder, or may not.
+    pub(crate) fn allowing_builds(self, allows_build: bool) -> Engines {
+        Engines { allows_build, ..self }
+    }
+
+    /// Checks that they draw what `request` asks for.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with what it may ask for.
+    pub(crate) fn check_request(&self, request: &Request) -> Result<()> {
+        match self.pictures() {
+            Some(pictures) if !self.allows_build => pictures.check(request),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that there is an engine for every graph of `artifacts` that draws, made of it and for
     /// `backend`, and that the provider runs it. Gives what the provider says of them all. The files
     /// are checked whole when they are loaded.
@@ -59,9 +91,14 @@ impl Engines {
     /// # Errors
     /// [`Error::Artifact`] with what to do.
     pub fn check(&self, artifacts: &Artifacts, backend: &Backend) -> Result<Compatibility> {
-        let here = self.check_for(artifacts, backend)?;
+        let again = || self.again(artifacts, backend);
+        let here = self.check_for(backend, &again)?;
         let mut all = Compatibility::Good;
         for graph in compile::graphs(artifacts) {
+            if self.pictures().is_some() {
+                self.entry(artifacts, graph, &here, &again)?;
+                continue;
+            }
             let (_, one) = self.check_graph(artifacts, graph, &here, backend)?;
             if one != Compatibility::Good && all != Compatibility::Recompile {
                 all = one;
@@ -86,18 +123,21 @@ impl Engines {
         artifacts: &Artifacts,
         graph: &GraphEntry,
         backend: &Backend,
-        load: impl FnOnce(&Path) -> std::result::Result<Session, RuntimeError>,
+        load: impl FnOnce(&Backend, &Path) -> std::result::Result<Session, RuntimeError>,
     ) -> Result<Session> {
+        if self.pictures().is_some() {
+            return self.load_cached(artifacts, graph, backend, load);
+        }
         let read = |source| Error::Read { path: self.folder.clone(), source };
         let watch = Watch::of(&self.folder).map_err(read)?;
-        let here = self.check_for(artifacts, backend)?;
+        let here = self.check_for(backend, &|| self.again(artifacts, backend))?;
         let (entry, _) = self.check_graph(artifacts, graph, &here, backend)?;
         let mend = self.again(artifacts, backend);
         let names: Vec<&str> = entry.files.iter().map(String::as_str).collect();
         // The first was checked with the graph.
         let mut others = names[1..].iter();
         others.try_for_each(|name| self.check_file(name, &self.manifest.files[*name], &mend))?;
-        let session = load(&self.folder.join(names[0]));
+        let session = load(backend, &self.folder.join(names[0]));
         if watch.changed(&names).map_err(read)? {
             let message = "was exchanged or changed while it was loaded: load it again".to_string();
             return Err(Error::Artifact { path: self.folder.join(names[0]), message });
@@ -106,7 +146,7 @@ impl Engines {
     }
 
     /// Checks that they are compiled for `backend`, and gives what that is.
-    fn check_for(&self, artifacts: &Artifacts, backend: &Backend) -> Result<CompiledFor> {
+    fn check_for(&self, backend: &Backend, again: &dyn Fn() -> String) -> Result<CompiledFor> {
         let made = &self.manifest.compiled_for;
         let Ok(here) = backend.compiled_for() else {
             return Err(self.refused(format!(
@@ -117,13 +157,40 @@ impl Engines {
                 made.provider
             )));
         };
-        match made.difference(&here) {
-            None => Ok(here),
+        self.check_made(&here, again)?;
+        Ok(here)
+    }
+
+    fn check_made(&self, here: &CompiledFor, again: &dyn Fn() -> String) -> Result<()> {
+        match self.manifest.compiled_for.difference(here) {
+            None => Ok(()),
             Some((what, then, now)) => Err(self.refused(format!(
                 "they were compiled for another {what}: {then}, where {now} is used: {}",
-                self.again(artifacts, backend)
+                again()
             ))),
         }
+    }
+
+    /// The engine of `graph`, if it is made of it for `here`.
+    fn entry(
+        &self,
+        artifacts: &Artifacts,
+        graph: &GraphEntry,
+        here: &CompiledFor,
+        again: &dyn Fn() -> String,
+    ) -> Result<&EngineEntry> {
+        let name = &graph.name;
+        let Some(entry) = self.manifest.engines.get(name) else {
+            return Err(self.refused(format!("there is none of {name}: {}", again())));
+        };
+        let sources = manifest::sources(artifacts, graph);
+        if entry.sources != sources || entry.key != key(here, &sources, entry.profile.as_ref()) {
+            return Err(self.refused(format!(
+                "that of {name} was compiled from another export of the model: {}",
+                again()
+            )));
+        }
+        Ok(entry)
     }
 
     /// Checks that the engine of `graph` is made of it for `here`, and that its ONNX file names no
@@ -136,17 +203,7 @@ impl Engines {
         backend: &Backend,
     ) -> Result<(&EngineEntry, Compatibility)> {
         let again = || self.again(artifacts, backend);
-        let name = &graph.name;
-        let Some(entry) = self.manifest.engines.get(name) else {
-            return Err(self.refused(format!("there is none of {name}: {}", again())));
-        };
-        let sources = manifest::sources(artifacts, graph);
-        if entry.sources != sources || entry.key != key(here, &sources) {
-            return Err(self.refused(format!(
-                "that of {name} was compiled from another export of the model: {}",
-                again()
-            )));
-        }
+        let entry = self.entry(artifacts, graph, here, &again)?;
         let path = self.folder.join(&entry.files[0]);
         let wrong = |why: String| Error::Artifact {
             path: path.clone(),
@@ -191,8 +248,12 @@ impl Engines {
     fn again(&self, artifacts: &Artifacts, backend: &Backend) -> String {
         let [model, engines] =
             [&artifacts.path, &self.folder].map(|path| quoted(&path.to_string_lossy()));
+        let pictures = match (backend.provider(), self.pictures()) {
+            (Provider::TensorRt, Some(pictures)) => format!(" {}", pictures.flags()),
+            _ => String::new(),
+        };
         format!(
-            "compile again with `hydit-serve compile --model {model} {} --engines {engines}`",
+            "compile again with `hydit-serve compile --model {model} {}{pictures} --engines {engines}`",
             backend.flags()
         )
     }

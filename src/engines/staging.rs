@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::compile::DIGITS;
-use super::manifest::FILE;
+use super::cache::TIMES;
+use super::manifest::{FILE, has_key};
 use crate::error::{Error, Result};
 
 /// A folder beside that of engines, which nobody else writes to.
@@ -122,13 +122,10 @@ fn check_replaceable(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is of engines: the manifest, or a name with a key in it.
+/// Whether a file of this name is of engines: the manifest, TensorRT's times of kernels, or a name with a
+/// key in it.
 fn is_ours(name: &str) -> bool {
-    let key = |part: &str| {
-        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
-        digits == DIGITS && part[digits..].starts_with(['.', '_'])
-    };
-    name == FILE || name.split('-').skip(1).any(key)
+    name == FILE || name.ends_with(TIMES) || has_key(name)
 }
 
 fn clear(folder: &Path) -> io::Result<()> {

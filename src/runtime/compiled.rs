@@ -1,4 +1,4 @@
-//! Graphs that a plugin compiles once, to load them faster ever after.
+//! Graphs that a plugin compiles once, or TensorRT builds engines of, to load them faster ever after.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use ort::ep::ExecutionProvider;
 use ort::session::builder::SessionBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Engine, RuntimeError, onnxruntime::OnnxRuntime};
+use super::{Backend, Engine, EngineCache, RuntimeError, onnxruntime::OnnxRuntime};
 
 /// What a graph is compiled for: another of these is another compiled graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct CompiledFor {
     pub provider: String,
     /// Version of the provider's package, or else SHA-256 of its library.
     pub version: String,
-    /// Kind, vendor and number of the device.
+    /// Kind, vendor and number of a plugin's device, or the names of the GPUs that are here.
     pub device: String,
     /// Options by the provider's names.
     pub options: BTreeMap<String, String>,
@@ -87,9 +87,21 @@ impl Backend {
     /// What graphs are for that are compiled here.
     ///
     /// # Errors
-    /// [`RuntimeError::Provider`] where the provider is no plugin: no other compiles graphs.
+    /// [`RuntimeError::Provider`] where the provider is neither a plugin nor TensorRT: no other
+    /// compiles graphs.
     pub fn compiled_for(&self) -> Result<CompiledFor, RuntimeError> {
-        self.compiler()?.compiled_for()
+        self.onnxruntime()?.compiled_for()
+    }
+
+    /// The same engine, where TensorRT keeps what it builds of the graphs that are loaded from now on
+    /// in `cache`.
+    pub(crate) fn caching(&self, cache: EngineCache) -> Backend {
+        match &self.engine {
+            Engine::Ort(runtime) => {
+                Backend { engine: Engine::Ort(runtime.caching(cache)), ..self.clone() }
+            }
+            Engine::Tract(_) => self.clone(),
+        }
     }
 
     /// The flags that ask for this provider.
@@ -121,12 +133,16 @@ impl Backend {
         self.compiler()?.compatibility(words)
     }
 
+    /// ONNX Runtime with a plugin.
     fn compiler(&self) -> Result<&OnnxRuntime, RuntimeError> {
+        let runtime = self.onnxruntime()?;
+        runtime.plugin()?;
+        Ok(runtime)
+    }
+
+    fn onnxruntime(&self) -> Result<&OnnxRuntime, RuntimeError> {
         match &self.engine {
-            Engine::Ort(runtime) => {
-                runtime.plugin()?;
-                Ok(runtime)
-            }
+            Engine::Ort(runtime) => Ok(runtime),
             Engine::Tract(_) => Err(compiles_nothing(self.provider())),
         }
     }
@@ -137,7 +153,8 @@ pub(super) fn compiles_nothing(provider: super::Provider) -> RuntimeError {
     RuntimeError::Provider {
         provider,
         reason: "it compiles no graphs ahead".to_string(),
-        mend: "leave out --engines, or name a plugin such as --provider openvino".to_string(),
+        mend: "leave out --engines, or name --provider tensorrt or a plugin such as openvino"
+            .to_string(),
     }
 }
 

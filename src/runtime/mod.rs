@@ -22,6 +22,7 @@ mod provider;
 mod registered;
 mod session;
 mod stop;
+mod tensorrt;
 mod tract;
 mod value;
 pub(crate) mod watch;
@@ -39,6 +40,7 @@ pub use self::{
     provider::{NoProvider, Provider},
     session::{Outputs, Session},
     stop::Stop,
+    tensorrt::{EngineCache, Profile},
     tract::VERSION as TRACT,
     value::{DType, TensorInfo, Value},
 };
@@ -100,8 +102,9 @@ pub struct RuntimeOptions {
     pub threads: Option<usize>,
     /// Memory before speed: see [`Backend::low_memory`].
     pub low_memory: bool,
-    /// Folder where TensorRT keeps the engines it has built, of one export only: it does not tell
-    /// weights apart. Built anew for each session if not given.
+    /// Folder where TensorRT keeps the engines that it builds as they are needed, of one export only:
+    /// it does not tell weights apart. Built anew for each session if not given. Those of
+    /// [`compile()`](crate::engines::compile()) take their place.
     pub engines: Option<PathBuf>,
 }
 

@@ -12,10 +12,7 @@
 //! - An `IoBinding` hands out the same output buffers in every run: one that lived on would
 //!   overwrite a kept output.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use ort::{
     logging::LogLevel,
@@ -28,8 +25,8 @@ use ort::{
 };
 
 use super::{
-    BoxError, Compatibility, CompiledFor, DType, Provider, RuntimeError, RuntimeOptions,
-    TensorInfo,
+    BoxError, Compatibility, CompiledFor, DType, EngineCache, Provider, RuntimeError,
+    RuntimeOptions, TensorInfo,
     compiled::{self, compiles_nothing},
     elf,
     error::said,
@@ -38,6 +35,7 @@ use super::{
     nvidia,
     placement::{Placement, REFUSAL},
     registered::{Registered, on_cpu_alone},
+    tensorrt,
 };
 
 /// An opened ONNX Runtime with a provider.
@@ -48,7 +46,7 @@ pub struct OnnxRuntime {
     /// The device of a plugin, if the provider is one.
     registered: Option<Arc<Registered>>,
     threads: usize,
-    engines: Option<PathBuf>,
+    cache: Option<EngineCache>,
 }
 
 impl OnnxRuntime {
@@ -81,7 +79,8 @@ impl OnnxRuntime {
             _ => None,
         };
         let engines = options.engines.clone();
-        let runtime = OnnxRuntime { loaded, provider, registered, threads, engines };
+        let cache = engines.map(|folder| EngineCache { folder, ..Default::default() });
+        let runtime = OnnxRuntime { loaded, provider, registered, threads, cache };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
         runtime.builder()?;
         Ok(runtime)
@@ -125,8 +124,19 @@ impl OnnxRuntime {
 
     /// What graphs are for that are compiled here.
     pub(super) fn compiled_for(&self) -> Result<CompiledFor, RuntimeError> {
-        let Loaded { version, environment, .. } = &self.loaded;
-        self.plugin()?.compiled_for(version, environment).map_err(|said| self.not_asked(said))
+        let Loaded { version, environment, library, .. } = &self.loaded;
+        let found = match (self.provider, self.provider.library()) {
+            (Provider::TensorRt, Some(name)) => {
+                tensorrt::compiled_for(version, &library.with_file_name(name))
+            }
+            _ => self.plugin()?.compiled_for(version, environment),
+        };
+        found.map_err(|said| self.not_asked(said))
+    }
+
+    /// The same, with other sessions from now on: TensorRT keeps their engines in `cache`.
+    pub(super) fn caching(&self, cache: EngineCache) -> OnnxRuntime {
+        OnnxRuntime { cache: Some(cache), ..self.clone() }
     }
 
     /// What the provider makes of the words in a graph that it has compiled.
@@ -195,7 +205,7 @@ impl OnnxRuntime {
                 .with_intra_op_spinning(false)
                 .map_err(refused("waiting without spinning"))?;
         }
-        let registrations = self.provider.registrations(self.engines.as_deref())?;
+        let registrations = self.provider.registrations(self.cache.as_ref())?;
         if let Some(plugin) = &self.registered {
             return plugin.add(builder, &self.loaded.environment).map_err(|reason| {
                 let mend = "try without --ep-option; hydit-serve doctor shows what is here".into();

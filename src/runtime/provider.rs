@@ -5,7 +5,7 @@ use std::{fmt, path::Path, str::FromStr};
 
 use ort::ep::ExecutionProviderDispatch;
 
-use super::{Plugin, PluginOptions, RuntimeError};
+use super::{EngineCache, Plugin, PluginOptions, RuntimeError};
 use crate::util::error_chain;
 
 /// An execution provider of ONNX Runtime.
@@ -105,7 +105,7 @@ impl Provider {
 
     /// The registrations for a session, most wanted first. TensorRT is asked for no precision: only
     /// then does its provider build a strongly typed network, and computes in the graph's own
-    /// types. It keeps what it builds in the folder `engines`. `error_on_failure` is set on each:
+    /// types. It keeps what it builds in `cache`. `error_on_failure` is set on each:
     /// without it ort goes on with the CPU silently.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Provider {
             not(all(feature = "cuda", feature = "tensorrt")),
             expect(unused_variables, reason = "TensorRT alone keeps engines")
         )]
-        engines: Option<&Path>,
+        cache: Option<&EngineCache>,
     ) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         match self {
             Provider::Cpu | Provider::Plugin(_) => Ok(Vec::new()),
@@ -124,12 +124,11 @@ impl Provider {
             Provider::Cuda => Ok(vec![cuda()]),
             #[cfg(all(feature = "cuda", feature = "tensorrt"))]
             Provider::TensorRt => {
-                let tensorrt = match engines {
-                    Some(folder) => ort::ep::TensorRT::default()
-                        .with_engine_cache(true)
-                        .with_engine_cache_path(folder.display()),
-                    None => ort::ep::TensorRT::default(),
-                };
+                use ort::ep::{ArbitrarilyConfigurableExecutionProvider as _, TensorRT};
+                let options = cache.into_iter().flat_map(EngineCache::options);
+                let tensorrt = options.fold(TensorRT::default(), |tensorrt, (key, value)| {
+                    tensorrt.with_arbitrary_config(key, value)
+                });
                 Ok(vec![tensorrt.build().error_on_failure(), cuda()])
             }
             #[cfg(not(all(feature = "cuda", feature = "tensorrt")))]

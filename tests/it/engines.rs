@@ -41,7 +41,7 @@ fn compiled(provider: &str) -> (TempDir, PathBuf) {
     let folder = root.path().join("engines");
     let artifacts = Artifacts::open(&emoji::artifacts()).expect("artifacts");
     let mut told = Vec::new();
-    let made = compile(&artifacts, &open(provider), &folder, |one| told.push(one.graph));
+    let made = compile(&artifacts, &open(provider), None, &folder, |one| told.push(one.graph));
     made.unwrap_or_else(|error| panic!("{error}")).expect("new engines");
     let graphs: Vec<&String> = artifacts.manifest.graphs.iter().map(|graph| &graph.name).collect();
     assert_eq!(told.iter().collect::<Vec<_>>(), graphs);
@@ -395,7 +395,7 @@ fn engines_are_compiled_once_and_again_where_something_has_changed() {
     let artifacts = || Artifacts::open(&emoji::artifacts()).expect("artifacts");
     let again = |backend: &Backend| {
         let mut graphs = 0;
-        let made = compile(&artifacts(), backend, &folder, |_| graphs += 1);
+        let made = compile(&artifacts(), backend, None, &folder, |_| graphs += 1);
         (made.expect("it compiles").is_some(), graphs)
     };
     let backend = open("openvino");
@@ -412,7 +412,7 @@ fn engines_are_compiled_once_and_again_where_something_has_changed() {
     let names = fs::read_dir(&folder).expect("a folder").count();
     assert_eq!(names, 2 * all + 1, "nothing of the older engines is left");
 
-    let refused = compile(&artifacts(), &open("cpu"), &folder, |_| {});
+    let refused = compile(&artifacts(), &open("cpu"), None, &folder, |_| {});
     let message = refused.err().expect("a refusal").to_string();
     assert!(
         message.contains("the cpu provider cannot be used: it compiles no graphs"),

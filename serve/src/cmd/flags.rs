@@ -286,9 +286,13 @@ pub struct EngineFlags {
     #[command(flatten)]
     plugin: PluginFlags,
     /// Folder of engines that hydit-serve compile has made of the model, for the plugin that --provider
-    /// names: it starts in a part of the time.
+    /// names or for tensorrt: it starts in a part of the time.
     #[arg(long, value_name = "DIR")]
     engines: Option<PathBuf>,
+    /// With --provider tensorrt: draw pictures that --engines has no engines for, after minutes in which
+    /// TensorRT builds them in that folder.
+    #[arg(long, requires = "engines")]
+    allow_build: bool,
     /// Threads of ONNX Runtime; all physical cores if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -301,13 +305,26 @@ impl EngineFlags {
     /// The engine, and the model of `artifacts` on it, compiled ahead if the flags say so.
     ///
     /// # Errors
-    /// As [`EngineFlags::options`]; the engine is not available, or the compiled graphs are not for it.
+    /// As [`EngineFlags::options`] and [`EngineFlags::with_engines`]; the engine is not available, or the
+    /// compiled graphs are not for it.
     pub fn load(&self, artifacts: Artifacts) -> Result<Pipeline> {
-        let artifacts = artifacts.with_engines(self.engines.as_deref())?;
+        let artifacts = self.with_engines(artifacts)?;
         let backend = engine::open(&self.options()?)?;
         note(format_args!("engine    {}", backend.describe()));
         let artifacts = engine::renewed(artifacts, &backend, |line| note(line))?;
         Ok(Pipeline::open(artifacts, backend)?)
+    }
+
+    /// The same `artifacts` with the engines that the flags name, of which requests should know.
+    ///
+    /// # Errors
+    /// The folder has none, or the provider builds none.
+    pub fn with_engines(&self, artifacts: Artifacts) -> Result<Artifacts> {
+        if self.allow_build && self.provider != Provider::TensorRt {
+            bail!("--allow-build: only --provider tensorrt builds engines while it draws");
+        }
+        let artifacts = artifacts.with_engines(self.engines.as_deref())?;
+        Ok(artifacts.allowing_builds(self.allow_build))
     }
 
     /// The flags as options of the runtime.

@@ -78,7 +78,7 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Judge cache policies over prompts and seeds: a sheet of images, a plot, a table.
     Sheet(sheet::Sheet),
-    /// Compile a model ahead for a plugin provider, to start faster with --engines.
+    /// Compile a model ahead for a plugin provider or TensorRT, to start faster with --engines.
     Compile(compile::Compile),
     /// Print the timesteps of a request and which of them run the deep core, without running.
     Plan(plan::Plan),

@@ -41,7 +41,8 @@ impl Serve {
         for setting in told {
             info!(source = %setting.source, "setting {} = {}", setting.name, setting.value);
         }
-        if let Provider::Plugin(_) = settings.runtime.provider {
+        let is_plugin = matches!(settings.runtime.provider, Provider::Plugin(_));
+        if is_plugin || !settings.engines.is_empty() {
             // What does not run is refused before anything listens.
             let backend = engine::open(&settings.runtime)?;
             for (model, folder) in settings.models.iter() {

@@ -194,6 +194,53 @@ fn engines_that_the_provider_would_rather_have_anew_are_compiled_again() {
 }
 
 #[test]
+fn tensorrt_is_asked_for_the_shapes_of_the_sizes_that_are_named() {
+    let scratch = Scratch::new();
+    let tensorrt = ["compile", "--model", &scratch.model, "--provider", "tensorrt"];
+    let sizes = ["--image-size", "128", "128", "--image-size", "64", "96", "--images", "2"];
+    let profiles = succeeds(&[&tensorrt[..], &sizes, &["--profiles"]].concat());
+    let profiles: serde_json::Value = serde_json::from_str(&profiles).expect("JSON");
+    let decoder = &profiles["vae-decoder"];
+    let shapes = ["min", "opt", "max"].map(|end| decoder[end].as_str().expect("shapes"));
+    assert_eq!(shapes, ["latents:1x4x8x12", "latents:1x4x16x16", "latents:1x4x16x16"]);
+    let core = profiles["deep-core"]["max"].as_str().expect("shapes");
+    assert!(core.starts_with("skip_0:4x64x"), "{core}");
+
+    let engines = scratch.file("engines");
+    for (words, code, expected) in [
+        (vec!["--engines", &engines], 2, "the tensorrt provider cannot be used"),
+        (vec!["--profiles", "--image-size", "100", "128"], 1, "100 is not a multiple of 16"),
+        (vec!["--profiles", "--images", "0"], 1, "num_images: 0; expected 1 to 64"),
+        (vec![], 2, "--engines"),
+    ] {
+        let output = serve(&[&tensorrt[..], &words].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+    assert!(!Path::new(&engines).exists());
+    let openvino = ["compile", "--model", &scratch.model, "--provider", "openvino"];
+    for (words, expected) in [
+        (vec!["--engines", &engines, "--image-size", "64", "64"], "for pictures of any size"),
+        (vec!["--profiles"], "add --provider tensorrt"),
+    ] {
+        let output = serve(&[&openvino[..], &words].concat());
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{words:?}: {said}");
+    }
+    let out = scratch.file("out.png");
+    let draw = ["generate", "--model", &scratch.model, "--prompt", "a cat", "-o", &out];
+    for (words, expected) in [
+        (vec!["--allow-build"], "--engines"),
+        (vec!["--allow-build", "--engines", &engines], "only --provider tensorrt builds engines"),
+    ] {
+        let output = serve(&[&draw[..], &words].concat());
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn a_killed_compile_leaves_the_older_engines_or_none() {
     let ahead = Ahead::new();
     let folder = Path::new(&ahead.engines);

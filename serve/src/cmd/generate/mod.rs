@@ -78,6 +78,8 @@ impl Generate {
         let tritons = self.triton.addresses(&self.engine)?;
         let artifacts = Artifacts::open(&self.model)?;
         let artifacts = artifacts.with_loras(self.loras.lora_dir.as_deref())?;
+        let artifacts =
+            if tritons.is_none() { self.engine.with_engines(artifacts)? } else { artifacts };
         let request = self.resolve(&artifacts, from.as_ref())?;
         let pictures = Pictures::new(&self.output, &request, self.compare)?;
         if !self.no_metadata {

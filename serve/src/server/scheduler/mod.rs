@@ -63,6 +63,7 @@ impl Scheduler {
             let artifacts = Artifacts::open(path)?.with_loras(settings.lora_dir.as_deref())?;
             let engines = settings.engines.get(name).map(PathBuf::as_path);
             let artifacts = artifacts.with_engines(engines)?;
+            let artifacts = artifacts.allowing_builds(settings.allow_build);
             if settings.tritons.is_empty() {
                 artifacts.check_code()?;
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hydit::artifacts::Artifacts;
+use hydit::engines::Engines;
 use hydit::error::Result;
 use hydit::pipeline::cost::sizes;
 use hydit::pipeline::preview::{Colours, squares};
@@ -103,11 +104,17 @@ impl Models {
 
     fn warm_up(&self, name: &str, pipeline: &mut Pipeline) -> Result<Colours> {
         let manifest = pipeline.manifest();
+        let usual = Request::new(manifest, "猫")?;
+        let built = pipeline.artifacts().engines.as_ref().and_then(Engines::pictures);
+        let [height, width] =
+            built.map_or([usual.height, usual.width], |pictures| pictures.sizes[0]);
         let request = Request {
+            height,
+            width,
             steps: WARM_UP,
             cache_policy: "N2-1000-0".parse().expect("a policy"),
             sampler: SamplerKind::Ddim, // whose images of few steps are like others
-            ..Request::new(manifest, "猫")?
+            ..usual
         };
         let request = request.check(pipeline.artifacts())?;
         let channels = manifest.model.transformer.in_channels;

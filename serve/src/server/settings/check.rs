@@ -32,6 +32,7 @@ impl Options {
             aliases: models::aliases(&self.model_alias, &models)
                 .map_err(|why| ("model_alias", why))?,
             engines: models::engines(&self.engines, &models).map_err(|why| ("engines", why))?,
+            allow_build: self.allow_build,
             models,
             lora_dir: self.lora_dir,
             listen: self.listen.resolve().map_err(|why| ("listen", why))?,
@@ -122,8 +123,13 @@ impl Settings {
         if let Some(folder) = self.engines.values().find(|folder| !folder.is_dir()) {
             return refuse("engines", &format!("{} is not a directory", folder.display()));
         }
-        if !self.engines.is_empty() && !matches!(self.runtime.provider, Provider::Plugin(_)) {
-            return refuse("engines", "they are for a plugin, such as --provider openvino");
+        let provider = self.runtime.provider;
+        if !self.engines.is_empty() && matches!(provider, Provider::Cpu | Provider::Cuda) {
+            let why = "they are for a plugin or TensorRT, such as --provider openvino";
+            return refuse("engines", why);
+        }
+        if self.allow_build && (self.engines.is_empty() || provider != Provider::TensorRt) {
+            return refuse("allow_build", "it is for --provider tensorrt with --engines");
         }
         if let Some(folder) = self.lora_dir.as_ref().filter(|folder| !folder.is_dir()) {
             return refuse("lora_dir", &format!("{} is not a directory", folder.display()));

@@ -89,9 +89,13 @@ pub struct Options {
     #[arg(long, env = "HYDIT_EP_DEVICE", value_name = "DEVICE")]
     pub ep_device: Option<String>,
     /// Folder of engines that hydit-serve compile has made of a model, for the plugin that --provider
-    /// names. A name is needed where there are several models. Repeatable.
+    /// names or for tensorrt. A name is needed where there are several models. Repeatable.
     #[arg(long, env = "HYDIT_ENGINES", value_name = "[NAME=]DIR", value_delimiter = ',')]
     pub engines: Vec<String>,
+    /// With --provider tensorrt: draw pictures that --engines has no engines for, after minutes in which
+    /// TensorRT builds them in that folder.
+    #[arg(long, env = "HYDIT_ALLOW_BUILD")]
+    pub allow_build: bool,
     /// Threads of ONNX Runtime, shared out among the workers; all physical cores if not given.
     #[arg(long, env = "HYDIT_THREADS", value_name = "N")]
     pub threads: Option<usize>,

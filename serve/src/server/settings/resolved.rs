@@ -20,6 +20,8 @@ pub struct Settings {
     pub aliases: BTreeMap<String, String>,
     /// Folders of engines, by the names of the models that they are compiled of.
     pub engines: BTreeMap<String, PathBuf>,
+    /// Whether TensorRT may build engines that are not among these.
+    pub allow_build: bool,
     /// Folder of LoRAs that requests may name.
     pub lora_dir: Option<PathBuf>,
     /// Addresses to listen on, one at least.

@@ -32,7 +32,12 @@ fn a_server_draws_the_same_with_engines_and_does_not_start_on_others() {
     let bf16 = ["--provider", "openvino:bf16", "--ep-library", library];
     for (provider, flags, expected) in [
         (&bf16[..], vec!["--engines", engines], "compiled for another provider"),
-        (&[][..], vec!["--engines", engines], "they are for a plugin"),
+        (&[][..], vec!["--engines", engines], "they are for a plugin or TensorRT"),
+        (
+            &openvino[..],
+            vec!["--engines", engines, "--allow-build"],
+            "it is for --provider tensorrt",
+        ),
         (&openvino[..], vec!["--engines", "/nowhere"], "/nowhere is not a directory"),
         (&openvino[..], vec!["--engines", "some=/nowhere"], "there is no --model some"),
         (&openvino[..], vec!["--engines", engines, "--engines", engines], "has engines already"),
