@@ -26,6 +26,9 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Does what can wait until what was done is shown. */
+export const afterPaint = (act) => requestAnimationFrame(() => setTimeout(act));
+
 /** A button that does `act` and cannot be pressed again before that is over. */
 export function button(label, act, attributes = {}) {
   const pressed = async (event) => {

@@ -1,12 +1,14 @@
 // All pictures that the server keeps for this key, the newest first.
 
-import { button, confirmed, h } from "./dom.js";
+import { afterPaint, button, confirmed, h } from "./dom.js";
 import { jobs } from "./jobs.js";
 import { isFavourite, setFavourites } from "./keep.js";
 import { saveAll, show } from "./pictures.js";
 import { t } from "./words.js";
 
 const DAY = 24 * 3600;
+/** Time without a letter before a search, in ms. */
+const PAUSE = 120;
 
 /** The gallery; `choose` is called with the id of a job and the number of its picture. */
 export class Gallery {
@@ -15,7 +17,7 @@ export class Gallery {
     autocomplete: "off", oninput: () => this.#searched() });
   #favourites = h("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => {
     this.#favourites.setAttribute("aria-pressed", String(!this.#only));
-    this.#searched();
+    afterPaint(() => this.#find());
   } }, `♥ ${t("favourites_only")}`);
   /** What was chosen to be saved, kept or deleted together, by its address; nothing while that is not done. */
   #chosen = null;
@@ -29,6 +31,7 @@ export class Gallery {
   #grid = h("ul", { class: "grid", onclick: ({ target }) => this.#pressed(target.closest("li")) });
   #more = button(t("more"), () => jobs.more(), { class: "plain" });
   #tiles = new Map();
+  #timer = null;
   #seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
     this.#seen.unobserve(target);
     show(target, target.dataset.url).catch(() => target.classList.add("gone"));
@@ -95,8 +98,13 @@ export class Gallery {
     this.#say();
   }
 
-  /** What is searched for is searched for in all that the server has. */
-  async #searched() {
+  /** What is searched for is searched for in all that the server has. Letters in a row are one search. */
+  #searched() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => afterPaint(() => this.#find()), PAUSE);
+  }
+
+  async #find() {
     this.show();
     while (jobs.hasMore && (this.#search.value || this.#only)) await jobs.more();
   }

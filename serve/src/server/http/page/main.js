@@ -1,7 +1,7 @@
 // The page: a form, the order that was chosen last, and the gallery.
 
 import { Problem, json, keyGiven } from "./api.js";
-import { news, trouble, untroubled } from "./dom.js";
+import { afterPaint, news, trouble, untroubled } from "./dom.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { Grid } from "./grid.js";
@@ -74,7 +74,7 @@ const stage = new Stage(at("stage"), {
 function choose(id, index) {
   stage.choose(id, index);
   at("stage").focus({ preventScroll: true });
-  at("stage").scrollIntoView({ block: "start" });
+  afterPaint(() => at("stage").scrollIntoView({ block: "start" }));
 }
 
 at("open").addEventListener("click", () => at("file").click());

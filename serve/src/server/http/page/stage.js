@@ -1,7 +1,7 @@
 // The middle of the page: the order that was chosen last, from its place in the queue to its pictures.
 
 import { comparison } from "./compare.js";
-import { button, confirmed, h, trouble } from "./dom.js";
+import { afterPaint, button, confirmed, h, trouble } from "./dom.js";
 import { anySeed } from "./words.js";
 import { isLive, jobs, left } from "./jobs.js";
 import { isFavourite, setFavourites } from "./keep.js";
@@ -80,7 +80,7 @@ export class Stage {
       : entry.job.status === "done" ? this.#done(entry) : this.#ended(entry);
     this.#element.replaceChildren(...parts.flat().filter(Boolean));
     const prompt = this.#element.querySelector(".prompt");
-    if (prompt?.scrollHeight > prompt?.clientHeight) prompt.tabIndex = 0; // the keyboard scrolls a long one too
+    afterPaint(() => prompt?.scrollHeight > prompt?.clientHeight && (prompt.tabIndex = 0)); // the keyboard scrolls a long one too
     if (focused) this.#element.querySelector(`[data-act="${focused}"]`)?.focus();
   }
 
