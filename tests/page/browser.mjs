@@ -60,6 +60,15 @@ export async function part(name, work) {
   }
 }
 
+/// Searches the gallery, and waits for what is found.
+export async function search(page, text) {
+  await page.fill("#search", text);
+  await settled(page);
+}
+
+/// Waits until the gallery shows what was asked for.
+export const settled = (page) => page.locator("ul.grid:not([aria-busy])").waitFor({ state: "attached" });
+
 /// Ends the test.
 export async function end() {
   await browser.close();

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { api, errorsWereWanted, look, open, violations } from "./browser.mjs";
+import { api, errorsWereWanted, look, open, search, violations } from "./browser.mjs";
 
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
@@ -80,7 +80,7 @@ export async function grid() {
 /// Several pictures are saved as one archive, which other programs read.
 export async function archive() {
   const page = await open();
-  await page.fill("#search", "a grid of cats");
+  await search(page, "a grid of cats");
   await page.getByRole("button", { name: "Select", exact: true }).click();
   const tiles = page.locator(".grid button");
   for (const i of [0, 1, 2, 3]) await tiles.nth(i).click();
@@ -115,7 +115,7 @@ export async function together() {
   four = await api(`/v1/jobs/${four.id}`);
   await page.reload();
   await page.waitForSelector("body[data-ready]");
-  await page.fill("#search", "together");
+  await search(page, "together");
   const tiles = page.locator(".grid button");
   assert.equal(await tiles.count(), 5);
   await page.getByRole("button", { name: "Select", exact: true }).click();

@@ -1,6 +1,6 @@
 // Texts that would be markup or scripts if anything read them so: in prompts, file names, PNG texts, names of models and errors.
 import assert from "node:assert/strict";
-import { api, drawn, errorsWereWanted, home, open } from "./browser.mjs";
+import { api, drawn, errorsWereWanted, home, open, search } from "./browser.mjs";
 
 const RUN = "window.hacked=1";
 const TAGS = ["script", "img", "svg", "iframe", "body", "details", "video", "audio", "input", "marquee", "object", "embed"];
@@ -62,7 +62,7 @@ export async function hostile() {
   }
   while ((await api(`/v1/jobs/${jobs.at(-1).id}`)).status !== "done");
   const page = await open();
-  await page.fill("#search", "hacked");
+  await search(page, "hacked");
   for (const tile of (await page.locator(".grid button").all()).slice(0, 25)) {
     await tile.click();
     await drawn(page);

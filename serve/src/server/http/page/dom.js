@@ -81,7 +81,7 @@ export function asked(question, yes, value = "") {
   });
 }
 
-/** Tells listeners of screen readers something. */
+/** Tells screen readers something. */
 export function news(text) {
   document.getElementById("news").textContent = text;
 }

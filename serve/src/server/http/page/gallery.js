@@ -17,7 +17,7 @@ export class Gallery {
     autocomplete: "off", oninput: () => this.#searched() });
   #favourites = h("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => {
     this.#favourites.setAttribute("aria-pressed", String(!this.#only));
-    afterPaint(() => this.#find());
+    this.#searched(0);
   } }, `♥ ${t("favourites_only")}`);
   /** What was chosen to be saved, kept or deleted together, by its address; nothing while that is not done. */
   #chosen = null;
@@ -99,13 +99,15 @@ export class Gallery {
   }
 
   /** What is searched for is searched for in all that the server has. Letters in a row are one search. */
-  #searched() {
+  #searched(pause = PAUSE) {
+    this.#grid.setAttribute("aria-busy", "true");
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => afterPaint(() => this.#find()), PAUSE);
+    this.#timer = setTimeout(() => afterPaint(() => this.#find()), pause);
   }
 
   async #find() {
     this.show();
+    this.#grid.removeAttribute("aria-busy");
     while (jobs.hasMore && (this.#search.value || this.#only)) await jobs.more();
   }
 

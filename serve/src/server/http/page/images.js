@@ -1,5 +1,5 @@
-// The images that an order is made from: one to change, one to be like, one for each ControlNet. Where the model takes none
-// of a kind, there is no field for it.
+// The images that an order is made from: one to change, one to be like, one for each ControlNet. What the
+// model does not take has no field.
 
 import { Brush } from "./brush.js";
 import { h } from "./dom.js";

@@ -1,4 +1,4 @@
-// The files of pictures, fetched with the key and kept while they may be shown again.
+// The files of pictures, fetched with the key and kept to be shown again.
 
 import { ask } from "./api.js";
 import { t } from "./words.js";

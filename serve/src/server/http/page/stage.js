@@ -1,4 +1,4 @@
-// The middle of the page: the order that was chosen last, from its place in the queue to its pictures.
+// The middle of the page: the order that was chosen last, from the queue to its pictures.
 
 import { comparison } from "./compare.js";
 import { afterPaint, button, confirmed, h, trouble } from "./dom.js";
@@ -80,7 +80,7 @@ export class Stage {
       : entry.job.status === "done" ? this.#done(entry) : this.#ended(entry);
     this.#element.replaceChildren(...parts.flat().filter(Boolean));
     const prompt = this.#element.querySelector(".prompt");
-    afterPaint(() => prompt?.scrollHeight > prompt?.clientHeight && (prompt.tabIndex = 0)); // the keyboard scrolls a long one too
+    afterPaint(() => prompt?.scrollHeight > prompt?.clientHeight && (prompt.tabIndex = 0)); // keys scroll it
     if (focused) this.#element.querySelector(`[data-act="${focused}"]`)?.focus();
   }
 

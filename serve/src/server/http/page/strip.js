@@ -54,7 +54,7 @@ export class Strip {
   }
 }
 
-/** What the longest steps take, but for outliers: nine in ten take no longer. */
+/** What the longest steps take: nine in ten take no longer. */
 export function most(seconds) {
   const sorted = [...seconds].sort((a, b) => a - b);
   return sorted[Math.ceil(sorted.length * 0.9) - 1];
