@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-triton check-client check-page check-tensorrt test-hosts reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client check-page check-deploy check-tensorrt test-hosts package test-packages reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,7 +48,7 @@ test: ## all that must hold: format, lints, documents, features, tests, exported
 	@scripts/part --begin
 	@scripts/part 'set-up' $(MAKE) --no-print-directory setup-test
 	@CARGO_NET_OFFLINE=true $(MAKE) --no-print-directory check cargo-test check-onnx check-triton \
-		check-client check-page
+		check-client check-page check-deploy
 	$(say) 'time of each part:'
 	@scripts/part --table
 	$(say) 'all tests passed'
@@ -96,6 +96,15 @@ check-client: tools
 
 check-page: tools
 	@scripts/part 'the page in Chromium' scripts/test-page $(DEV)
+
+check-deploy: tools
+	@scripts/part 'containers, clusters, a rolling restart' scripts/test-deploy $(DEV)
+
+package: tools ## make a wheel, a Debian package and an archive of this machine's kind in target/package/
+	@scripts/package
+
+test-packages: package ## install each in a clean Debian and draw there (as root; minutes)
+	@scripts/test-packages
 
 # All forms in all precisions for three GPUs take 15 minutes.
 check-tensorrt: build ## NVIDIA's compiler takes every graph, for GPUs that need not be here: layers, bytes, seconds
