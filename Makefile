@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-triton check-client check-page check-deploy check-tensorrt test-hosts package test-packages reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client check-page check-release check-deploy check-tensorrt test-hosts package test-packages reference cache-table sheet soak bench fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,7 +56,7 @@ test: ## all that must hold: format, lints, documents, features, tests, exported
 setup-test: tools lint-tools ## fetch what the tests need
 	@scripts/setup-test
 
-check: fmt clippy doc check-docs check-features check-unused ## format, lints, documents, features, dependencies
+check: fmt clippy doc check-docs check-release check-features check-unused ## format, lints, documents, features, dependencies
 
 fmt: lint-tools
 	@scripts/part 'format' cargo fmt --all --check
@@ -70,6 +70,9 @@ doc: tools
 
 check-docs: tools
 	@scripts/part 'documents: links, widths' python3 tests/python/check_docs.py
+
+check-release: tools
+	@scripts/part 'versions, changelog, metadata of the crates' python3 tests/python/check_release.py
 
 check-features: lint-tools
 	@scripts/part 'without GPU providers' \
