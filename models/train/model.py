@@ -43,6 +43,23 @@ def spread_padding(model: HunyuanDiT2DModel, short: int):
     places[1 + short :] = places[short]
 
 
+@torch.no_grad()
+def average_padding(model: HunyuanDiT2DModel, short: int):
+    """Nearly the same without training: the last kept position becomes the mean of those for which it stands."""
+    padding, bert = model.text_embedding_padding, model.config.text_len
+    padding[short - 1] = padding[short - 1 : bert].mean(0)
+    padding[bert + short - 1] = padding[bert + short - 1 :].mean(0)
+    places = model.time_extra_emb.pooler.positional_embedding
+    places[short] = places[short:].mean(0)
+
+
+def cut(states, short: int):
+    """States `[n, tokens, width]` of texts (or their masks), cut; the last is the mean of those for which it stands."""
+    if states.dtype == torch.bool:
+        return states[:, :short]
+    return torch.cat([states[:, : short - 1], states[:, short - 1 :].mean(1, keepdim=True)], 1)
+
+
 def rotary(size: int, device):
     """Of a picture of size x size patches, as the pipeline makes it. Returns what turns pairs of channels."""
     base = 512 // 8 // 2  # the pipeline's constant
@@ -116,8 +133,8 @@ def mlp(x, first, second):
     return linear(F.silu(linear(x, first)), second)
 
 
-def forward(model, texts: Texts, latents, time_features, bert, bert_mask, t5, t5_mask, cos, sin):
-    """The first half of the output, which is what the pipeline uses. `time_features` are `time_features_of(t)`."""
+def read(model, texts: Texts, time_features, bert, bert_mask, t5, t5_mask):
+    """What time and texts say to every block: `[n, hidden]` and `[n, tokens, width]`."""
     embed = model.time_extra_emb
     temb = mlp(time_features, embed.timestep_embedder.linear_1, embed.timestep_embedder.linear_2)
     pooled = pool(embed.pooler, t5, texts)
@@ -125,14 +142,34 @@ def forward(model, texts: Texts, latents, time_features, bert, bert_mask, t5, t5
     t5 = mlp(t5, model.text_embedder.linear_1, model.text_embedder.linear_2)
     mask = torch.cat([bert_mask, t5_mask], 1)[..., None]
     text = torch.where(mask, torch.cat([bert, t5.to(bert.dtype)], 1), model.text_embedding_padding[texts.padding])
-    shifts = linear(F.silu(temb), *[b.norm1.linear for b in model.blocks])[:, None].chunk(len(model.blocks), -1)
-    bias = texts.cross_bias.to(shifts[0].dtype) if texts.short else None
+    return temb, text
 
+
+def shifts_of(model, temb):
+    """What each block adds to its normed input."""
+    return linear(F.silu(temb), *[b.norm1.linear for b in model.blocks])[:, None].chunk(len(model.blocks), -1)
+
+
+def patches_of(model, latents):
     size = latents.shape[-1] // 2
     patches = latents.unflatten(2, (size, 2)).unflatten(4, (size, 2)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-    x = F.linear(patches, model.pos_embed.proj.weight.flatten(1), model.pos_embed.proj.bias)
-    half, skips = len(model.blocks) // 2, []
+    return F.linear(patches, model.pos_embed.proj.weight.flatten(1), model.pos_embed.proj.bias)
+
+
+def forward(model, texts: Texts, latents, time_features, bert, bert_mask, t5, t5_mask, cos, sin):
+    """The first half of the output, which is what the pipeline uses. `time_features` are `time_features_of(t)`."""
+    temb, text = read(model, texts, time_features, bert, bert_mask, t5, t5_mask)
+    return draw(model, texts, patches_of(model, latents), temb, text, cos, sin)
+
+
+def draw(model, texts: Texts, x, temb, text, cos, sin, controls=None):
+    """From patches to the first half of the output; what a ControlNet says to block i is added to that block's skip."""
+    shifts = shifts_of(model, temb)
+    bias = texts.cross_bias.to(shifts[0].dtype) if texts.short else None
+    size, half, skips = math.isqrt(x.shape[1]), len(model.blocks) // 2, []
     for i, b in enumerate(model.blocks):
+        if i == half + 1 and controls is not None:
+            skips = [skip + control for skip, control in zip(skips, controls, strict=True)]
         x = block(b, x, text, shifts[i], skips.pop() if i > half else None, cos, sin, bias)
         if i < half - 1:
             skips.append(x)
@@ -140,6 +177,17 @@ def forward(model, texts: Texts, latents, time_features, bert, bert_mask, t5, t5
     x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
     x = linear(x, model.proj_out).unflatten(-1, (2, 2, -1)).unflatten(1, (size, size))
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)[:, :4]
+
+
+def controls_of(net, texts: Texts, x, image, temb, text, cos, sin):
+    """What a ControlNet says to the model's first blocks, of patches `x` and of those of its image."""
+    shifts, made = shifts_of(net, temb), []
+    bias = texts.cross_bias.to(shifts[0].dtype) if texts.short else None
+    x = x + linear(image, net.input_block)
+    for b, shift, out in zip(net.blocks, shifts, net.controlnet_blocks, strict=True):
+        x = block(b, x, text, shift, None, cos, sin, bias)
+        made.append(linear(x, out))
+    return made
 
 
 def time_features_of(timestep: torch.Tensor) -> torch.Tensor:

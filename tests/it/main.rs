@@ -8,6 +8,7 @@ mod calibrate;
 mod common;
 mod control;
 mod control_forms;
+mod control_trained;
 mod corpus;
 mod cut;
 mod engines;

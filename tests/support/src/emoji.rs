@@ -41,6 +41,16 @@ pub fn controlled(branch: usize) -> PathBuf {
     shared("emoji", branch, GraphOptions { controls: true, ..Precision::Fp32.into() })
 }
 
+/// As [`artifacts`], with the trained ControlNet `canny` of `models/emoji-canny`.
+pub fn canny() -> PathBuf {
+    let version = GraphOptions { controls: true, ..Precision::Fp32.into() };
+    let net = ControlNet { name: "canny".to_string(), path: models().join("emoji-canny") };
+    kept("emoji-canny", |out| Options {
+        controls: vec![net],
+        ..options(&checkpoint(), out, 1, version)
+    })
+}
+
 /// The ControlNets of [`controlled`], made in `folder`.
 fn nets(folder: &Path) -> Vec<ControlNet> {
     let text = fs::read_to_string(checkpoint().join("transformer/config.json"));
@@ -68,24 +78,28 @@ pub fn artifacts_for(version: impl Into<GraphOptions>) -> PathBuf {
 /// it and others wait; it stays until its sources change (see `build.rs`).
 pub fn shared(model: &str, branch: usize, version: impl Into<GraphOptions>) -> PathBuf {
     let version = version.into();
-    let exports = Path::new(env!("OUT_DIR")).join("exports");
     let slots = if version.lora_slots { "-slots" } else { "" };
     let controls = if version.controls { "-controls" } else { "" };
     let pag: String = pag_layers(version).iter().map(|block| format!("-pag{block}")).collect();
     let name =
         format!("{model}-{branch}-{}-{}{slots}{controls}{pag}", version.precision, version.target);
-    let folder = exports.join(&name);
+    let place = tempfile::tempdir().expect("a folder");
+    kept(&name, |out| Options {
+        image_to_image: true,
+        controls: if version.controls { nets(place.path()) } else { Vec::new() },
+        ..options(&models().join(model), out, branch, version)
+    })
+}
+
+/// The shared export `name`, made with `options` for its folder if it is not there.
+fn kept(name: &str, options: impl FnOnce(&Path) -> Options) -> PathBuf {
+    let exports = Path::new(env!("OUT_DIR")).join("exports");
+    let folder = exports.join(name);
     let lock = File::create(exports.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is free at last");
     if !folder.exists() {
         let partial = tempfile::tempdir_in(&exports).expect("a folder");
-        let place = tempfile::tempdir().expect("a folder");
-        let options = Options {
-            image_to_image: true,
-            controls: if version.controls { nets(place.path()) } else { Vec::new() },
-            ..options(&models().join(model), partial.path(), branch, version)
-        };
-        hydit_export::export(&options, &mut AllUsed).expect("it exports");
+        hydit_export::export(&options(partial.path()), &mut AllUsed).expect("it exports");
         fs::rename(partial.keep(), &folder).expect("the export gets its name");
     }
     folder
