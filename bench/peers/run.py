@@ -31,12 +31,29 @@ PEERS = [BASE, "diffusers-bf16", "diffusers-fp32-compile", "diffusers-bf16-compi
          "onnxruntime-fp32", "openvino-fp32", "openvino-bf16"]
 
 
+class Artifact:
+    """An export, and the provider of ONNX Runtime that hydit runs it on."""
+
+    def __init__(self, text):
+        folder, _, self.provider = str(text).partition("@")
+        self.path = pathlib.Path(folder)
+        self.name = self.path.name + (f"-{self.provider}" if self.provider else "")
+
+    def __str__(self):
+        return str(self.path) + (f"@{self.provider}" if self.provider else "")
+
+    def flags(self, library):
+        return ["--provider", self.provider, *(["--ep-library", library] if library else [])] if self.provider else []
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", default=str(ROOT / "target/release/hydit-serve"), help="the program hydit-serve")
     parser.add_argument("--checkpoint", type=pathlib.Path, default=ROOT / "models/emoji")
-    parser.add_argument("--artifacts", type=pathlib.Path, nargs="+", default=[ROOT / "artifacts/emoji"], metavar="DIR",
-                        help="exports of the checkpoint; the first one with full.onnx (--full) feeds the other engines")
+    parser.add_argument("--artifacts", type=Artifact, nargs="+", default=[Artifact(ROOT / "artifacts/emoji")],
+                        metavar="DIR[@PROVIDER]", help="exports of the checkpoint, each on the CPU provider or on a plugin "
+                        "such as openvino:bf16; the first one with full.onnx (--full) feeds the other engines")
+    parser.add_argument("--ep-library", metavar="PATH", help="the plugin's library, as for hydit-serve")
     parser.add_argument("--peers", nargs="*", default=PEERS, metavar="NAME", help=f"default: {' '.join(PEERS)}")
     parser.add_argument("--policy", default="N3-700-50", help="hydit's cache; cache-dit gets the same full steps")
     parser.add_argument("--prompt", default="蓝色背景上的猫")
@@ -69,7 +86,7 @@ class Worker:
 
     def __init__(self, name, arguments, folder, full_steps):
         self.name, self.folder, self.failure, self.once = name, folder, None, arguments.once
-        graphs = [path for path in arguments.artifacts if (path / "full.onnx").exists()]
+        graphs = [artifact.path for artifact in arguments.artifacts if (artifact.path / "full.onnx").exists()]
         if not name.startswith("diffusers") and not graphs:
             self.failure = "no export with full.onnx was given"
             return
@@ -124,10 +141,11 @@ class Hydit:
 
     def generate(self, name, *flags):
         a = self.arguments
-        command = [a.serve, "generate", "--model", str(self.artifact), "--prompt", a.prompt, "--sampler", "dpmms",
+        command = [a.serve, "generate", "--model", str(self.artifact.path), "--prompt", a.prompt, "--sampler", "dpmms",
                    "--spacing", "linspace", "--infer-steps", str(a.steps), "--cfg-scale", str(a.guidance),
                    "--image-size", *map(str, a.size), "--seed", str(a.seed), "--threads", str(a.threads),
-                   "--backend", "ort", "--json", "-o", str(self.folder / f"{name}.png"), *flags]
+                   "--backend", "ort", "--json", "-o", str(self.folder / f"{name}.png"),
+                   *self.artifact.flags(a.ep_library), *flags]
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if run.returncode:
             sys.exit(f"{shlex.join(command)}\nended with {run.returncode}:\n{run.stderr.strip()}")
