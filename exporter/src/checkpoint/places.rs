@@ -119,7 +119,8 @@ impl Places {
 
     fn file(path: &Path) -> Places {
         let source = Source::File(path.to_path_buf());
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
         Places {
             path: path.to_path_buf(),
             weights: components().map(|component| (component, source.clone())).collect(),
