@@ -6,6 +6,8 @@ use crate::tensor::Dtype;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Global {
     OrderedDict,
+    /// The arguments of a program, which trainings save beside weights.
+    Namespace,
     Set,
     Size,
     Device,
@@ -21,6 +23,7 @@ impl Global {
     pub fn find(module: &str, name: &str) -> Option<Self> {
         Some(match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
+            ("argparse", "Namespace") => Self::Namespace,
             ("builtins" | "__builtin__", "set") => Self::Set,
             ("torch._utils", "_rebuild_tensor") => Self::RebuildTensor(1),
             ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor(2),

@@ -124,6 +124,7 @@ impl<'a> Machine<'a, '_> {
             b'c' => self.global_of_lines(),
             0x93 => self.global_of_stack(),
             b'R' => self.reduce(),
+            0x81 => self.new_object(),
             b'b' => self.build(),
             b'Q' => self.load_storage(),
 
@@ -242,7 +243,6 @@ fn name_of(code: u8) -> String {
         b'2' => "DUP",
         b'i' => "INST",
         b'o' => "OBJ",
-        0x81 => "NEWOBJ",
         0x92 => "NEWOBJ_EX",
         0x82..=0x84 => "EXT",
         b'P' => "PERSID",

@@ -69,8 +69,23 @@ impl Machine<'_, '_> {
         }
     }
 
+    /// NEWOBJ: an object of the class below the top of the stack. The only one is a `Namespace`, whose
+    /// attributes are no weights: it stays empty.
+    pub fn new_object(&mut self) -> Result<()> {
+        let [arguments, class] = [self.pop()?, self.pop()?];
+        let is_empty = matches!(&self.objects[arguments], Object::Tuple(items) if items.is_empty());
+        let Object::Global(Global::Namespace) = self.objects[class] else {
+            let kind = self.objects.kind(class);
+            return Err(self.wrong(format!("instruction NEWOBJ, of {kind}")));
+        };
+        if !is_empty {
+            return Err(self.wrong("instruction NEWOBJ with arguments"));
+        }
+        self.push(Object::Dict { entries: Vec::new(), is_ordered: true })
+    }
+
     /// BUILD: sets attributes of the object below the top of the stack. Those of an `OrderedDict`,
-    /// such as `_metadata` of state dicts, are no weights, and are dropped.
+    /// such as `_metadata` of state dicts, and of a `Namespace` are no weights, and are dropped.
     pub fn build(&mut self) -> Result<()> {
         let state = self.pop()?;
         let object = self.top()?;

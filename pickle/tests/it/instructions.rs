@@ -112,6 +112,11 @@ fn nothing_is_called_but_what_weights_need() {
             "RebuildParameter is called",
         ),
         value("NEWOBJ", &op(&[&global("collections", "OrderedDict"), b")\x81"]), "NEWOBJ"),
+        value(
+            "NEWOBJ with arguments",
+            &op(&[&global("argparse", "Namespace"), b"K\x01\x85\x81"]),
+            "NEWOBJ with arguments",
+        ),
         value("NEWOBJ_EX", &op(&[&global("collections", "OrderedDict"), b")}\x92"]), "NEWOBJ_EX"),
         value("INST", b"(ios\nsystem\n", "instruction INST"),
         value("OBJ", &op(&[b"(", &global("builtins", "set"), b"o"]), "instruction OBJ"),
@@ -385,6 +390,15 @@ fn pickles_that_are_broken_are_refused() {
         body("a high stack", &b"N".repeat(70_000), "more than 65536 objects on the stack"),
         ("a long pickle", file(&pickle(&vec![b'N'; 17 << 20])), "17825795 bytes; expected at most"),
     ]);
+}
+
+#[test]
+fn arguments_of_a_program_beside_weights_are_dropped() {
+    let arguments = op(&[&global("argparse", "Namespace"), b")\x81}", &text("lr"), b"K\x01sb"]);
+    let pairs = op(&[&text("w"), &tensor("0", 0, &[6], &[1]), &text("args"), &arguments]);
+    let bytes = file(&pickle(&op(&[b"}(", &pairs, b"u"])));
+    let tree = read(&bytes).expect("a checkpoint");
+    assert_eq!(tree.tensors().expect("names").len(), 1);
 }
 
 #[test]
