@@ -1,4 +1,4 @@
-//! The variants of Hunyuan-DiT that hydit knows, embedded as YAML.
+//! The variants of Hunyuan-DiT and Skip-DiT that hydit knows, embedded as YAML.
 //!
 //! A checkpoint says what a model is; its variant says how to use it: default sampler, guidance and
 //! image size, timestep spacing, and how rotary positions are computed. `hydit_graphs::variant`
@@ -8,7 +8,7 @@
 
 /// Every variant as its name and the text of its YAML file, in the order in which a checkpoint is
 /// compared with them.
-pub const VARIANTS: [(&str, &str); 7] = [
+pub const VARIANTS: [(&str, &str); 8] = [
     ("hunyuan-dit-v1.2-distilled", include_str!("hunyuan-dit-v1.2-distilled.yaml")),
     ("hunyuan-dit-v1.1-distilled", include_str!("hunyuan-dit-v1.1-distilled.yaml")),
     ("hunyuan-dit-v1.2", include_str!("hunyuan-dit-v1.2.yaml")),
@@ -16,7 +16,15 @@ pub const VARIANTS: [(&str, &str); 7] = [
     ("emoji", include_str!("emoji.yaml")),
     ("badges", include_str!("badges.yaml")),
     ("generic", GENERIC),
+    ("skip-dit", SKIP_DIT),
 ];
 
 /// The YAML text of the variant `generic`, for a checkpoint that no other variant matches.
 pub const GENERIC: &str = include_str!("generic.yaml");
+
+/// The names of ImageNet's 1000 classes in their order, a line each; [NOTICE](imagenet/NOTICE)
+/// tells whose.
+pub const IMAGENET: &str = include_str!("imagenet/classes.txt");
+
+/// The YAML text of the variant `skip-dit`, for every model that draws classes.
+pub const SKIP_DIT: &str = include_str!("skip-dit.yaml");

@@ -177,9 +177,8 @@ impl Artifacts {
     /// Checks size and hash of the tokenizers: all that is needed of the folder beside the manifest
     /// where other machines draw.
     pub fn check_tokenizers(&self) -> Result<()> {
-        let entries = &self.manifest.tokenizers;
-        [&entries.text_encoder, &entries.text_encoder_2]
-            .iter()
+        let both = self.manifest.tokenizers.iter();
+        both.flat_map(|both| [&both.text_encoder, &both.text_encoder_2])
             .try_for_each(|entry| self.check(&entry.file, true))
     }
 

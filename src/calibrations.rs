@@ -54,7 +54,14 @@ fn read(
     spacing: Spacing,
     steps: usize,
 ) -> Result<Schedules, PolicyError> {
-    let policy = CachePolicy::usual(&artifacts.path, sampler, spacing, steps, 0);
+    let policy = CachePolicy::usual(
+        &artifacts.path,
+        &artifacts.manifest.variant.cache,
+        sampler,
+        spacing,
+        steps,
+        0,
+    );
     let refuse = |message: String| PolicyError { policy: policy.to_string(), message };
     let scheduler = &artifacts.manifest.model.scheduler;
     let made = Sampler::new(sampler, scheduler, spacing, steps);

@@ -35,6 +35,7 @@
 pub mod artifacts;
 pub mod cache;
 pub mod calibrations;
+pub mod class_label;
 pub mod control;
 pub mod engines;
 pub mod error;

@@ -220,8 +220,9 @@ fn may_be(name: &str) -> bool {
 
 /// The layers that have slots.
 fn layers(manifest: &Manifest) -> Layers {
-    let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
-    let stacks = lora::GRAPHS.iter().flat_map(|graph| lora::stacks(graph, dit, n));
+    let (dit, n) = (manifest.model.transformer.hunyuan_dit(), manifest.cache_at_branch);
+    let graphs = lora::GRAPHS.iter().flat_map(|graph| dit.map(|dit| (graph, dit)));
+    let stacks = graphs.flat_map(|(graph, dit)| lora::stacks(graph, dit, n));
     let weights: Vec<(String, [usize; 2])> = stacks
         .flat_map(|stack| {
             let shape = [stack.outputs, stack.inputs];

@@ -3,6 +3,7 @@
 mod parameters;
 
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use hydit_graphs::Manifest;
 use hydit_graphs::variant::Variant;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
 use crate::cache::{CachePolicy, Decision, Plan, PolicyInput, Schedules};
+use crate::class_label::Classes;
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::guidance::GuidanceInterval;
@@ -36,7 +38,7 @@ pub(crate) const MAX_BATCH: usize = 64;
 /// records and in errors. Flags and HTTP fields with other names are aliases at that edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// What to draw, in Chinese or English.
+    /// What to draw, in Chinese or English; of a model that reads no texts, [classes](Classes).
     pub prompt: String,
     /// What not to draw.
     #[serde(default)]
@@ -179,8 +181,12 @@ impl Request {
         truncated: &[&'static str],
     ) -> Parameters {
         let seed = self.seed + index as u64;
+        let mut request = Request { seed, num_images: 1, ..self.clone() };
+        if artifacts.manifest.model.draws_classes() {
+            request.prompt = Classes::of_picture(&self.prompt, index).to_string();
+        }
         Parameters {
-            request: Request { seed, num_images: 1, ..self.clone() },
+            request,
             model: artifacts.manifest.variant.name.clone(),
             manifest_sha256: artifacts.hash.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -198,6 +204,10 @@ impl Request {
         let manifest = &artifacts.manifest;
         self.check_fields(manifest)?;
         artifacts.engines.iter().try_for_each(|engines| engines.check_request(self))?;
+        let classes = Classes::of(artifacts)?.map(Arc::new);
+        if let Some(classes) = &classes {
+            classes.check(self)?;
+        }
         let schedule = &manifest.model.scheduler;
         let mut sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
         let skipped = self.first_step()?;
@@ -206,14 +216,17 @@ impl Request {
         if skipped > 0 {
             sampler = sampler.begin_at(skipped);
         }
-        let mut plan = self.cache_policy.plan(&self.policy_input(artifacts, &sampler, skipped))?;
+        let mut request = self.clone();
+        request.cache_policy = self.cache_policy.settled(&manifest.variant.cache);
+        let mut plan =
+            request.cache_policy.plan(&self.policy_input(artifacts, &sampler, skipped))?;
         let guided = self.guided_steps();
         if guided.start > 0 && !guided.is_empty() {
             plan.renew_at(guided.start);
         }
-        let (mut request, manifest_sha256) = (self.clone(), artifacts.hash.clone());
+        let manifest_sha256 = artifacts.hash.clone();
         let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
-        Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras })
+        Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras, classes })
     }
 
     /// What its cache policy may know, with its `sampler` at the first step that is taken.
@@ -317,6 +330,8 @@ pub struct CheckedRequest {
     sampler: Sampler,
     plan: Plan,
     loras: Vec<Chosen>,
+    /// What a prompt names, of a model that reads no texts.
+    classes: Option<Arc<Classes>>,
 }
 
 impl CheckedRequest {
@@ -363,10 +378,13 @@ impl CheckedRequest {
     /// The same request of another prompt.
     ///
     /// # Errors
-    /// [`Error::Request`] if the prompt is too long.
+    /// [`Error::Request`] if the prompt is too long, or names no class of a model that draws them.
     pub fn with_prompt(&self, prompt: &str) -> Result<CheckedRequest> {
         check_prompt("prompt", prompt)?;
         let request = Request { prompt: prompt.to_string(), ..self.request.clone() };
+        if let Some(classes) = &self.classes {
+            classes.check(&request)?;
+        }
         Ok(CheckedRequest { request, ..self.clone() })
     }
 

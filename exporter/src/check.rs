@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::config::TransformerConfig;
 use hydit_graphs::lora::stacks;
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision};
@@ -155,12 +155,15 @@ pub fn check(options: &Options) -> Result<Summary> {
     };
     let naming = summary.parts.iter().find(|part| part.name == "transformer");
     let naming = naming.map_or(Naming::Diffusers, |part| part.names);
-    match variants::choose(options, &config, &checkpoint.names(), naming) {
+    let mut n = 1;
+    match variants::choose(options, &config, &checkpoint.names()) {
         Err(error) => summary.problems.push(error_chain(&error)),
         Ok(variant) => {
+            let variant = variants::read_as(options, naming, variant);
+            n = variants::cut(options, &config, &variant);
             summary.model = Some(Model {
-                blocks: config.transformer.num_layers,
-                width: config.transformer.hidden_size,
+                blocks: config.transformer.shape().num_layers,
+                width: config.transformer.shape().hidden_size,
                 beta_end: config.scheduler.beta_end,
                 reading: variant.rope_convention,
                 image_size: variant.defaults.image_size,
@@ -170,7 +173,7 @@ pub fn check(options: &Options) -> Result<Summary> {
         }
     }
     let mut report = TensorReport::default();
-    let graphs = graphs::build(options, &config, None);
+    let graphs = graphs::build(options, &config, n, None);
     for (component, graphs) in &graphs {
         if let Some(found) = weights.iter().find(|found| found.component() == *component) {
             found.compare(graphs.iter(), &mut report);
@@ -183,24 +186,25 @@ pub fn check(options: &Options) -> Result<Summary> {
     if let Err(report) = report.check() {
         summary.problems.push(report.to_string());
     }
-    let lengths = [
-        (0, config.transformer.text_len, config.text_encoder.vocab_size),
-        (1, config.transformer.text_len_t5, config.text_encoder_2.vocab_size),
-    ];
-    for (index, length, rows) in lengths {
+    let texts = config.hunyuan_dit().map(|(dit, bert, t5)| {
+        [(0, dit.text_len, bert.vocab_size), (1, dit.text_len_t5, t5.vocab_size)]
+    });
+    for (index, length, rows) in texts.into_iter().flatten() {
         let checked = checkpoint.tokenizer(index).and_then(|one| one.check(length, rows));
         summary.problems.extend(checked.err().map(|error| error_chain(&error)));
     }
-    summary.exports = Precision::ALL.iter().map(|&dtype| weight(options, &config, dtype)).collect();
+    summary.exports =
+        Precision::ALL.iter().map(|&dtype| weight(options, &config, n, dtype)).collect();
     Ok(summary)
 }
 
 /// Holds the LoRA at `path` against the `layers` of the checkpoint.
-fn check_lora(path: &str, layers: &Layers, transformer: &HunyuanDitConfig) -> Result<Lora> {
+fn check_lora(path: &str, layers: &Layers, transformer: &TransformerConfig) -> Result<Lora> {
     let (adapter, unfit) = Adapter::survey(Path::new(path), layers)?;
     let slots: Vec<String> = ["conditioner", "full"]
         .iter()
-        .flat_map(|graph| stacks(graph, transformer, 1))
+        .flat_map(|graph| transformer.hunyuan_dit().map(|dit| stacks(graph, dit, 1)))
+        .flatten()
         .flat_map(|stack| stack.modules)
         .collect();
     let has_slot = |change: &Change| slots.contains(&change.module);
@@ -229,9 +233,9 @@ fn part(weights: &crate::CheckpointWeights) -> Part {
     }
 }
 
-fn weight(options: &Options, config: &ModelConfig, precision: Precision) -> Weight {
+fn weight(options: &Options, config: &ModelConfig, n: usize, precision: Precision) -> Weight {
     let options = Options { precision, ..options.clone() };
-    let graphs = graphs::build(&options, config, None);
+    let graphs = graphs::build(&options, config, n, None);
     let end = |graph: &GraphDef| graph.layout().last().map(|(_, end)| end.offset + end.length);
     let ends = graphs.iter().flat_map(|(_, graphs)| graphs).filter_map(end);
     Weight { dtype: precision, bytes: ends.sum() }
@@ -310,6 +314,7 @@ impl Summary {
             Some("hunyuan-dit-v1.2") => "Hunyuan-DiT v1.2",
             Some("hunyuan-dit-v1.1-distilled") => "Hunyuan-DiT v1.1, distilled",
             Some("hunyuan-dit-v1.2-distilled") => "Hunyuan-DiT v1.2, distilled",
+            Some("skip-dit") => "Skip-DiT, class to image",
             Some("generic") => "a Hunyuan-DiT of another shape",
             Some(other) => other,
             None => "a Hunyuan-DiT",
@@ -325,7 +330,7 @@ impl Summary {
         let name = name.as_deref().unwrap_or("model");
         let checkpoint = quoted(&self.checkpoint);
         let out = Path::new("artifacts").join(name);
-        let draw = draw(&out);
+        let draw = draw(&out, self.variant.as_deref() == Some("skip-dit"));
         let out = quoted(&out.to_string_lossy());
         format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
     }
@@ -359,8 +364,13 @@ impl Lora {
     }
 }
 
-/// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`.
-pub fn draw(out: &Path) -> String {
+/// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`, or a
+/// golden retriever if it draws `classes`.
+pub fn draw(out: &Path, classes: bool) -> String {
+    if classes {
+        let model = quoted(&out.to_string_lossy());
+        return format!("hydit-serve generate --model {model} --class 207 -o dog.png");
+    }
     format!("hydit-serve generate {} -o cat.png", request(out))
 }
 

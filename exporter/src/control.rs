@@ -91,10 +91,10 @@ fn open(net: &ControlNet, options: &Options, transformer: &HunyuanDitConfig) -> 
 }
 
 impl Net {
-    /// Its graphs, cut as the model is.
-    pub fn graphs(&self, options: &Options) -> Vec<GraphDef> {
+    /// Its graphs, cut at `n` as the model is.
+    pub fn graphs(&self, options: &Options, n: usize) -> Vec<GraphDef> {
         let ControlEntry { name, config } = &self.entry;
-        let Options { cache_at_branch: n, precision, target, .. } = *options;
+        let Options { precision, target, .. } = *options;
         let cut = GraphOptions::from((precision, target));
         // As the model's conditioner.
         let whole = GraphOptions { target: Target::Portable, ..cut };

@@ -1,10 +1,11 @@
 //! The graphs of an export, built from the configs and written with their weights.
 
-use hydit_graphs::config::IpAdapterConfig;
+use hydit_graphs::config::{IpAdapterConfig, TransformerConfig};
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::pag::PagLayers;
 use hydit_graphs::{
-    GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, t5, vae,
+    GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, skip_dit,
+    t5, vae,
 };
 
 use crate::checkpoint::CheckpointWeights;
@@ -14,13 +15,14 @@ use crate::options::{Options, Progress};
 use crate::writer::Folder;
 use hydit_graphs::Component;
 
-/// Builds all graphs, by component and in the order in which they run.
+/// Builds all graphs of a model that is cut at `n`, by component and in the order in which they
+/// run.
 pub(crate) fn build(
     options: &Options,
     config: &ModelConfig,
+    n: usize,
     ip_adapter: Option<&IpAdapterConfig>,
 ) -> Vec<(Component, Vec<GraphDef>)> {
-    let (dit, n) = (&config.transformer, options.cache_at_branch);
     let Options { precision, target, .. } = *options;
     let cut = GraphOptions {
         precision,
@@ -30,8 +32,20 @@ pub(crate) fn build(
         ip_adapter: ip_adapter.is_some(),
         pag_layers: PagLayers::new(&options.pag_layers),
     };
-    let text_encoder = bert::text_encoder(&config.text_encoder, dit.text_len, precision);
-    let text_encoder_2 = t5::text_encoder_2(&config.text_encoder_2, dit.text_len_t5, precision);
+    let vae = (Component::Vae, vae_graphs(options, config));
+    if let TransformerConfig::SkipDit(dit) = &config.transformer {
+        let mut transformer = vec![
+            skip_dit::conditioner(dit, precision),
+            skip_dit::shallow_encoder(dit, n, cut),
+            skip_dit::deep_core(dit, n, cut),
+            skip_dit::shallow_decoder(dit, n, cut),
+        ];
+        transformer.extend(options.full.then(|| skip_dit::full(dit, cut)));
+        return vec![(Component::Transformer, transformer), vae];
+    }
+    let (dit, bert, t5) = config.hunyuan_dit().expect("the configs agree");
+    let text_encoder = bert::text_encoder(bert, dit.text_len, precision);
+    let text_encoder_2 = t5::text_encoder_2(t5, dit.text_len_t5, precision);
     // The conditioner runs on the portable form everywhere.
     let whole = GraphOptions { target: Target::Portable, ..cut };
     let mut transformer = vec![
@@ -47,17 +61,21 @@ pub(crate) fn build(
         let graph = image_encoder::image_encoder(config, dit.cross_attention_dim, precision);
         (Component::ImageEncoder, vec![graph])
     });
-    let precision = if config.vae.force_upcast { Precision::Fp32 } else { precision };
-    let mut vae = vec![vae::vae_decoder(&config.vae, precision)];
-    if options.has_image_encoder() {
-        vae.insert(0, vae::vae_encoder(&config.vae, precision));
-    }
     let texts = [
         (Component::TextEncoder, vec![text_encoder]),
         (Component::TextEncoder2, vec![text_encoder_2]),
     ];
-    let pictures = [(Component::Transformer, transformer), (Component::Vae, vae)];
+    let pictures = [(Component::Transformer, transformer), vae];
     texts.into_iter().chain(image_encoder).chain(pictures).collect()
+}
+
+fn vae_graphs(options: &Options, config: &ModelConfig) -> Vec<GraphDef> {
+    let precision = if config.vae.force_upcast { Precision::Fp32 } else { options.precision };
+    let mut graphs = vec![vae::vae_decoder(&config.vae, precision)];
+    if options.has_image_encoder() {
+        graphs.insert(0, vae::vae_encoder(&config.vae, precision));
+    }
+    graphs
 }
 
 /// Writes the ONNX file of `graph` and the data file beside it. `weights` must have every tensor

@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<Manifest> {
 
 /// Formats the graphs of an export as a table: inputs and outputs, parameters, sizes and costs.
 pub fn table(manifest: &Manifest) -> String {
-    let dit = &manifest.model.transformer;
+    let dit = manifest.model.transformer.shape();
     let [height, width] = manifest.variant.defaults.image_size;
     let factor = manifest.model.vae.factor();
     let sizes = Sizes {

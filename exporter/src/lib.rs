@@ -56,11 +56,13 @@ mod writer;
 use std::path::Path;
 
 pub use hydit_graphs::Component;
-use hydit_graphs::config::{HunyuanDitConfig, VaeConfig};
+use hydit_graphs::config::{TransformerConfig, VaeConfig};
 use hydit_graphs::lora::MAX_RANK;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 pub use hydit_graphs::naming::Naming;
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, pag, single};
+
+use hydit_models::IMAGENET;
 
 use checkpoint::{Checkpoint, IpAdapter};
 pub use checkpoint::{CheckpointWeights, Layout};
@@ -85,16 +87,23 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         Checkpoint::find(&options.checkpoint, base.as_deref(), weights_variant.as_deref())?;
     check_out(&checkpoint, &options.out)?;
     let config = checkpoint.config()?;
-    check_options(options, &config.transformer)?;
-    let first = checkpoint.tokenizer(0)?;
-    first.check(config.transformer.text_len, config.text_encoder.vocab_size)?;
-    let second = checkpoint.tokenizer(1)?;
-    second.check(config.transformer.text_len_t5, config.text_encoder_2.vocab_size)?;
-
-    let nets = control::find(options, &config.transformer)?;
-    let ip_adapter = IpAdapter::find(options, &config.transformer)?;
+    let variant = variants::choose(options, &config, &checkpoint.names())?;
+    let n = variants::cut(options, &config, &variant);
+    check_options(options, &config.transformer, n)?;
+    let mut tokenizers = Vec::new();
+    let (mut nets, mut ip_adapter) = (Vec::new(), None);
+    if let Some((dit, bert, t5)) = config.hunyuan_dit() {
+        let texts = [(dit.text_len, bert.vocab_size), (dit.text_len_t5, t5.vocab_size)];
+        for (index, (length, rows)) in texts.into_iter().enumerate() {
+            let tokenizer = checkpoint.tokenizer(index)?;
+            tokenizer.check(length, rows)?;
+            tokenizers.push((tokenizer, length));
+        }
+        nets = control::find(options, dit)?;
+        ip_adapter = IpAdapter::find(options, dit)?;
+    }
     let image_prompts = ip_adapter.as_ref().map(|found| &found.config);
-    let mut graphs = graphs::build(options, &config, image_prompts);
+    let mut graphs = graphs::build(options, &config, n, image_prompts);
     let mut report = TensorReport::default();
     let mut weights = Vec::new();
     for (component, graphs) in &graphs {
@@ -111,10 +120,10 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     }
     let transformer = weights.iter().find(|part| part.component() == Component::Transformer);
     let naming = transformer.expect("every export has one").naming();
-    let variant = variants::choose(options, &config, &checkpoint.names(), naming)?;
+    let variant = variants::read_as(options, naming, variant);
     let mut controls = Vec::with_capacity(nets.len());
     for net in nets {
-        let built = net.graphs(options);
+        let built = net.graphs(options, n);
         net.weights.compare(built.iter(), &mut report);
         graphs.push((Component::ControlNet, built));
         weights.push(net.weights);
@@ -151,13 +160,19 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     }
     if options.single {
         let parts: Vec<&GraphDef> = graphs.iter().flat_map(|(_, graphs)| graphs).collect();
-        let (n, target) = (options.cache_at_branch, options.target);
-        folder.write_bytes(single::FILE, single::file(&config, n, target, &parts))?;
+        folder.write_bytes(single::FILE, single::file(&config, n, options.target, &parts))?;
     }
-    let tokenizers = Tokenizers {
-        text_encoder: write_tokenizer(&mut folder, "", first, config.transformer.text_len)?,
-        text_encoder_2: write_tokenizer(&mut folder, "_2", second, config.transformer.text_len_t5)?,
-    };
+    if config.transformer.shape().num_classes == Some(IMAGENET.lines().count()) {
+        folder.write_bytes(manifest::CLASSES, IMAGENET)?;
+    }
+    let mut written = Vec::new();
+    for ((tokenizer, length), suffix) in tokenizers.into_iter().zip(["", "_2"]) {
+        written.push(write_tokenizer(&mut folder, suffix, tokenizer, length)?);
+    }
+    let second = written.pop();
+    let tokenizers = written.pop().zip(second);
+    let tokenizers = tokenizers
+        .map(|(text_encoder, text_encoder_2)| Tokenizers { text_encoder, text_encoder_2 });
     let roots = checkpoint.roots().zip(["", "base-"]);
     let adapter = ip_adapter.iter().map(|found| (found.root.as_path(), "ip-adapter-"));
     licenses::copy(roots.chain(adapter), &mut folder)?;
@@ -168,7 +183,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         opset: model::OPSET,
         target: options.target,
         precision: options.precision,
-        cache_at_branch: options.cache_at_branch,
+        cache_at_branch: n,
         loras: lora::entries(&loras),
         lora_slots: options.lora_slots,
         controls,
@@ -204,9 +219,13 @@ fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights, flag: &'static st
     ))
 }
 
-/// Checks that the precision suits the target, and that the transformer can be cut where it shall.
-fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
-    let Options { precision, target, cache_at_branch, weights, .. } = *options;
+/// Checks that the precision suits the target, that the transformer can be cut at `n`, and that it
+/// can have what it shall have.
+fn check_options(options: &Options, cfg: &TransformerConfig, n: usize) -> Result<()> {
+    let Options { precision, target, weights, .. } = *options;
+    if cfg.hunyuan_dit().is_none() {
+        check_plain(options)?;
+    }
     if weights == WeightsPlace::InPlace && precision == Precision::Int8 {
         let message = "in-place: no checkpoint has the weights of int8 graphs, they are computed; \
                        use --dtype fp32 or fp16, or --weights copy";
@@ -223,7 +242,7 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
         let message = "pipeline.onnx has no inputs for image prompts: leave out --single";
         return Err(Error::Flag { flag: "ip-adapter", message: message.to_string() });
     }
-    if let Err(expected) = pag::check(&options.pag_layers, cfg.num_layers) {
+    if let Err(expected) = pag::check(&options.pag_layers, cfg.shape().num_layers) {
         let message = format!("{:?}; expected {expected}", options.pag_layers);
         return Err(Error::Flag { flag: "pag-layers", message });
     }
@@ -232,16 +251,37 @@ fn check_options(options: &Options, cfg: &HunyuanDitConfig) -> Result<()> {
         return Err(Error::Flag { flag: "pag-layers", message: message.to_string() });
     }
     let valid = cfg.cache_branches();
-    if valid.contains(&cache_at_branch) {
+    if valid.contains(&n) {
         return Ok(());
     }
     let message = format!(
-        "{cache_at_branch} is out of range: a model of {} blocks can be cut at {} to {}",
-        cfg.num_layers,
+        "{n} is out of range: a model of {} blocks can be cut at {} to {}",
+        cfg.shape().num_layers,
         valid.start(),
         valid.end()
     );
     Err(Error::Flag { flag: "cache-at-branch", message })
+}
+
+/// Checks that nothing is asked for which Hunyuan-DiT alone has.
+fn check_plain(options: &Options) -> Result<()> {
+    for (flag, given) in [
+        ("lora", !options.loras.is_empty()),
+        ("lora-slots", options.lora_slots.is_some()),
+        ("pag-layers", !options.pag_layers.is_empty()),
+        ("control", !options.controls.is_empty()),
+        ("ip-adapter", options.ip_adapter.is_some()),
+        ("image-encoder", options.image_encoder.is_some()),
+        ("single", options.single),
+        ("reading", options.reading.is_some()),
+    ] {
+        if given {
+            let message =
+                "only Hunyuan-DiT has it, and this checkpoint is a Skip-DiT: leave it out";
+            return Err(Error::Flag { flag, message: message.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the artifact folder can be one, and is not the checkpoint, whose files are mapped.

@@ -67,6 +67,16 @@ fn run(cli: Cli) -> Result<()> {
             };
             let (dtype, seed) = (flags.dtype.into(), flags.seed);
             let storage = synth::Storage { dtype, seed, ..Default::default() };
+            if flags.variant == synth::SKIP_DIT {
+                ensure!(
+                    !flags.control && !flags.ip_adapter,
+                    "--control, --ip-adapter: there are none for {}",
+                    synth::SKIP_DIT
+                );
+                synth::skip_dit_checkpoint(&synth::skip_dit(&shape)?, &flags.out, &storage)?;
+                say(format_args!("wrote {}", flags.out.display()))?;
+                return Ok(());
+            }
             let model = synth::model(&flags.variant, &shape)?;
             match flags.ip_adapter {
                 true => {
@@ -110,7 +120,7 @@ fn run(cli: Cli) -> Result<()> {
             };
             bar.bar.finish_and_clear();
             let table = inspect::table(&manifest);
-            let mut next = vec![check::draw(&options.out)];
+            let mut next = vec![check::draw(&options.out, manifest.model.only_size().is_some())];
             if options.single {
                 let host = "the inputs of pipeline.onnx";
                 next.push(format!("{}   # {host}", check::plan(&options.out)));

@@ -23,8 +23,9 @@ pub struct Options {
     pub reading: Option<RopeConvention>,
     /// Artifact folder to write.
     pub out: PathBuf,
-    /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1.
-    pub cache_at_branch: usize,
+    /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1; `None` for the
+    /// variant's.
+    pub cache_at_branch: Option<usize>,
     /// The number format of the large matrices.
     pub precision: Precision,
     /// The runtime that the transformer's graphs are built for.
@@ -54,7 +55,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options of a portable fp32 export that is cut at branch 1.
+    /// The options of a portable fp32 export that is cut where the variant says.
     pub fn new(checkpoint: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Options {
         Options {
             checkpoint: checkpoint.into(),
@@ -62,7 +63,7 @@ impl Options {
             weights_variant: None,
             reading: None,
             out: out.into(),
-            cache_at_branch: 1,
+            cache_at_branch: None,
             precision: Precision::Fp32,
             target: Target::Portable,
             loras: Vec::new(),

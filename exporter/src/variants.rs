@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::variant::{MAX_SIDE, RopeConvention, Variant};
-use hydit_models::{GENERIC, VARIANTS};
+use hydit_models::{GENERIC, SKIP_DIT, VARIANTS};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -12,27 +12,33 @@ use crate::options::Options;
 use hydit_graphs::naming::Naming;
 
 /// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
-/// that matches the transformer's config and the `names` of the checkpoint, or else `generic` with
-/// the image size that this implies. Where the references differ, it follows the one that was asked
-/// for, or else the one in whose names the transformer is stored.
+/// that matches the transformer's config and the `names` of the checkpoint, or else `generic`, or
+/// `skip-dit`, with the image size that this implies.
 ///
 /// # Errors
 /// There is no such variant, or its defaults are not for a model of `config`.
-pub(crate) fn choose(
-    options: &Options,
-    config: &ModelConfig,
-    names: &[String],
-    naming: Naming,
-) -> Result<Variant> {
+pub(crate) fn choose(options: &Options, config: &ModelConfig, names: &[String]) -> Result<Variant> {
+    by_name(options.variant.as_deref(), config, names)
+}
+
+/// Where the model of `config` is cut: where the options say, or else where `variant` has it, or as
+/// deep as a smaller model can be.
+pub(crate) fn cut(options: &Options, config: &ModelConfig, variant: &Variant) -> usize {
+    let deepest = *config.transformer.cache_branches().end();
+    options.cache_at_branch.unwrap_or(variant.cache.branch.min(deepest))
+}
+
+/// Has the variant, where the references differ, follow the one that was asked for, or else the one
+/// in whose names the transformer is stored.
+pub(crate) fn read_as(options: &Options, naming: Naming, mut variant: Variant) -> Variant {
     let asked = options.variant.as_deref();
-    let mut variant = by_name(asked, config, names)?;
     let from_file = asked.is_some_and(|name| name.ends_with(".yaml"));
     if let Some(reading) = options.reading {
         variant.rope_convention = reading;
     } else if naming == Naming::Tencent && !from_file {
         variant.rope_convention = RopeConvention::Tencent;
     }
-    Ok(variant)
+    variant
 }
 
 fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Result<Variant> {
@@ -58,11 +64,13 @@ fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Resul
     }
 }
 
-/// `generic` with the largest image that the model was made for.
+/// `generic`, or `skip-dit` of a model that draws classes, with the largest image that the model
+/// was made for.
 fn generic(config: &ModelConfig) -> Variant {
-    let (factor, patch) = (config.vae.factor(), config.transformer.patch_size);
-    let latents = config.transformer.sample_size.min(MAX_SIDE / factor);
-    let mut generic = parse(GENERIC);
+    let shape = config.transformer.shape();
+    let (factor, patch) = (config.vae.factor(), shape.patch_size);
+    let latents = shape.sample_size.min(MAX_SIDE / factor);
+    let mut generic = parse(if shape.num_classes.is_some() { SKIP_DIT } else { GENERIC });
     generic.defaults.image_size = [(latents / patch).max(1) * patch * factor; 2];
     generic
 }

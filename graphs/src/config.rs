@@ -2,14 +2,18 @@
 //! functions of. A config is parsed from text and checked before a graph is built.
 
 mod ip_adapter;
+mod skip_dit;
 mod text_encoders;
+mod transformer;
 mod vae;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::ip_adapter::{Activation, ClipVisionConfig, ImageProcessor, IpAdapterConfig};
+pub use self::skip_dit::SkipDitConfig;
 pub use self::text_encoders::{BertConfig, FeedForward, T5Config};
+pub use self::transformer::{TransformerConfig, TransformerShape};
 pub use self::vae::VaeConfig;
 
 /// Heads of the attention that pools the prompt, fixed in both references.

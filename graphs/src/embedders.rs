@@ -88,7 +88,7 @@ fn projection<'g>(w: &Weights<'g>, x: Var<'g>, hidden: usize, out: usize) -> Var
 
 /// `Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)`: `[b]` -> `[b, 256]`, cosines
 /// first, fp32.
-fn sinusoid(t: Var<'_>) -> Var<'_> {
+pub(crate) fn sinusoid(t: Var<'_>) -> Var<'_> {
     let half = SINUSOID / 2;
     let frequencies: Vec<f32> = (0..half)
         .map(|i| -(10000f64.ln() as f32) * i as f32 / half as f32)

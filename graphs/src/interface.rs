@@ -1,7 +1,7 @@
 //! What each graph of an export reads and makes: the contract between the graphs, and with those who
 //! run them. Written out here, so that it can be checked without building a graph.
 
-use crate::config::{HunyuanDitConfig, IpAdapterConfig};
+use crate::config::{HunyuanDitConfig, IpAdapterConfig, TransformerConfig};
 use crate::control::{self, Part, before_name, control_name};
 use crate::dim::{Dim, Symbol};
 use crate::hunyuan_dit::skip_name;
@@ -10,9 +10,10 @@ use crate::lora::stacks;
 use crate::manifest::ModelConfig;
 use crate::options::GraphOptions;
 use crate::pag::{self, PagLayers};
+use crate::skip_dit;
 use crate::tensor::{DType, TensorSpec};
 
-/// The graphs that every export has.
+/// The graphs that every export of a Hunyuan-DiT has.
 pub(crate) const GRAPHS: [&str; 7] = [
     "text-encoder",
     "text-encoder-2",
@@ -25,6 +26,11 @@ pub(crate) const GRAPHS: [&str; 7] = [
 
 /// The graphs that an export has if it was asked for them.
 pub(crate) const OPTIONAL: [&str; 3] = ["full", "image-encoder", "vae-encoder"];
+
+/// The graphs that every export of `model` has: without texts there are no encoders of them.
+pub(crate) fn graphs(model: &ModelConfig) -> &'static [&'static str] {
+    if model.transformer.hunyuan_dit().is_some() { &GRAPHS } else { &GRAPHS[2..] }
+}
 
 /// Inputs and outputs of a graph, in their order.
 #[derive(Debug, PartialEq)]
@@ -42,8 +48,7 @@ pub(crate) fn interface(
     options: GraphOptions,
     ip_adapter: Option<&IpAdapterConfig>,
 ) -> Option<Interface> {
-    let (dit, bert, t5, vae) =
-        (&model.transformer, &model.text_encoder, &model.text_encoder_2, &model.vae);
+    let vae = &model.vae;
     let compute = options.precision.compute();
     let b = Dim::from(Symbol::Batch);
     let symbol = |symbol: Symbol, factor: usize| Dim::from(factor) * symbol.into();
@@ -56,6 +61,25 @@ pub(crate) fn interface(
         tensor(name, DType::F32, &[b, len.into(), width.into()])
     };
     let mask = |name: &str, len: usize| tensor(name, DType::I64, &[b, len.into()]);
+    let pixels = |name: &str, channels: usize, factor: usize| {
+        let [height, width] = [Symbol::Height, Symbol::Width].map(|side| symbol(side, factor));
+        tensor(name, DType::F32, &[b, channels.into(), height, width])
+    };
+    let image = |channels: usize| pixels("image", channels, vae.factor());
+    let of_vae = match name {
+        "vae-encoder" => {
+            Some((image(vae.in_channels), pixels("moments", 2 * vae.latent_channels, 1)))
+        }
+        "vae-decoder" => Some((pixels("latents", vae.latent_channels, 1), image(vae.out_channels))),
+        _ => None,
+    };
+    if let Some((input, output)) = of_vae {
+        return Some(Interface { inputs: vec![input], outputs: vec![output] });
+    }
+    let dit = match &model.transformer {
+        TransformerConfig::HunyuanDit(dit) => dit,
+        TransformerConfig::SkipDit(dit) => return skip_dit::interface(name, dit, n),
+    };
     let tokens = |name: &str| tensor(name, DType::F32, &[b, Dim::tokens(), dit.hidden_size.into()]);
     let vector = |name: &str| tensor(name, DType::F32, &[b, dit.hidden_size.into()]);
     let latents = |name: &str, channels: usize| {
@@ -63,11 +87,6 @@ pub(crate) fn interface(
         let [height, width] = [height, width].map(|side| symbol(side, dit.patch_size));
         tensor(name, DType::F32, &[b, channels.into(), height, width])
     };
-    let pixels = |name: &str, channels: usize, factor: usize| {
-        let [height, width] = [Symbol::Height, Symbol::Width].map(|side| symbol(side, factor));
-        tensor(name, DType::F32, &[b, channels.into(), height, width])
-    };
-    let image = |channels: usize| pixels("image", channels, vae.factor());
     let text_len = dit.text_len + dit.text_len_t5;
     let text_shape = [b, text_len.into(), dit.cross_attention_dim.into()];
     let text_states = tensor("text_states", compute, &text_shape);
@@ -86,11 +105,11 @@ pub(crate) fn interface(
     let (mut inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>) = match name {
         "text-encoder" => (
             vec![mask("input_ids", dit.text_len), mask("attention_mask", dit.text_len)],
-            vec![states("last_hidden_state", dit.text_len, bert.hidden_size)],
+            vec![states("last_hidden_state", dit.text_len, dit.cross_attention_dim)],
         ),
         "text-encoder-2" => (
             vec![mask("input_ids", dit.text_len_t5), mask("attention_mask", dit.text_len_t5)],
-            vec![states("last_hidden_state", dit.text_len_t5, t5.d_model)],
+            vec![states("last_hidden_state", dit.text_len_t5, dit.cross_attention_dim_t5)],
         ),
         "conditioner" => {
             let mut inputs = vec![
@@ -124,12 +143,6 @@ pub(crate) fn interface(
                 vec![tensor("image_states", DType::F32, &states)],
             )
         }
-        "vae-encoder" => {
-            (vec![image(vae.in_channels)], vec![pixels("moments", 2 * vae.latent_channels, 1)])
-        }
-        "vae-decoder" => {
-            (vec![pixels("latents", vae.latent_channels, 1)], vec![image(vae.out_channels)])
-        }
         _ => return None,
     };
     if options.controls {
@@ -153,7 +166,8 @@ pub(crate) fn control_interface(
     n: usize,
     options: GraphOptions,
 ) -> Interface {
-    let model = ModelConfig { transformer: cfg.clone(), ..model.clone() };
+    let model =
+        ModelConfig { transformer: TransformerConfig::HunyuanDit(cfg.clone()), ..model.clone() };
     let pag_layers = PagLayers::default();
     let options = GraphOptions { lora_slots: false, controls: false, pag_layers, ..options };
     let like = |name| interface(name, &model, n, options, None).expect("a graph of every export");

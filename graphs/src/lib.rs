@@ -68,6 +68,7 @@ pub mod pag;
 pub mod sampler;
 pub mod scheduler;
 pub mod single;
+pub mod skip_dit;
 pub mod t5;
 mod tensor;
 pub mod timesteps;

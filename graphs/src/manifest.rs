@@ -9,7 +9,8 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    BertConfig, ConfigError, HunyuanDitConfig, IpAdapterConfig, T5Config, VaeConfig,
+    BertConfig, ConfigError, HunyuanDitConfig, IpAdapterConfig, T5Config, TransformerConfig,
+    VaeConfig,
 };
 use crate::control::Part;
 use crate::dim::{Cost, Sizes};
@@ -25,6 +26,9 @@ pub const SCHEMA: u32 = 1;
 
 /// Name of the manifest in its folder.
 pub const FILE: &str = "manifest.yaml";
+
+/// Name of the file with the names of the classes, a line each, of a model that draws classes.
+pub const CLASSES: &str = "classes.txt";
 
 /// The content of an artifact folder, and how it was exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,8 +71,9 @@ pub struct Manifest {
     pub model: ModelConfig,
     /// The graphs, in the order in which they run.
     pub graphs: Vec<GraphEntry>,
-    /// The two tokenizers.
-    pub tokenizers: Tokenizers,
+    /// The two tokenizers; none of a model that reads no texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizers: Option<Tokenizers>,
     /// Every file of the folder but the manifest, by name.
     pub files: BTreeMap<String, FileEntry>,
 }
@@ -108,15 +113,43 @@ impl ControlEntry {
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Config of the diffusion transformer.
-    pub transformer: HunyuanDitConfig,
-    /// Config of the first text encoder.
-    pub text_encoder: BertConfig,
-    /// Config of the second text encoder.
-    pub text_encoder_2: T5Config,
+    pub transformer: TransformerConfig,
+    /// Config of the first text encoder, of a Hunyuan-DiT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<BertConfig>,
+    /// Config of the second text encoder, of a Hunyuan-DiT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_encoder_2: Option<T5Config>,
     /// Config of the autoencoder of images.
     pub vae: VaeConfig,
     /// The noise schedule that the model was trained with.
     pub scheduler: NoiseSchedule,
+}
+
+impl ModelConfig {
+    /// The transformer and both text encoders of a Hunyuan-DiT; `None` of a model that reads no
+    /// texts.
+    pub fn hunyuan_dit(&self) -> Option<(&HunyuanDitConfig, &BertConfig, &T5Config)> {
+        let texts = self.text_encoder.as_ref().zip(self.text_encoder_2.as_ref());
+        let (bert, t5) = texts?;
+        Some((self.transformer.hunyuan_dit()?, bert, t5))
+    }
+
+    /// Whether the model draws classes, and reads no texts.
+    pub fn draws_classes(&self) -> bool {
+        self.transformer.shape().num_classes.is_some()
+    }
+
+    /// A prompt that the model can draw.
+    pub fn any_prompt(&self) -> &'static str {
+        if self.draws_classes() { "0" } else { "a cat" }
+    }
+
+    /// The side of the pictures in pixels, of a model that draws no others.
+    pub fn only_size(&self) -> Option<usize> {
+        let shape = self.transformer.shape();
+        shape.num_classes.map(|_| shape.sample_size * self.vae.factor())
+    }
 }
 
 /// One graph of the folder.
@@ -269,7 +302,7 @@ impl Manifest {
 
     /// The number of pixels that both sides of a picture are multiples of.
     pub fn picture_unit(&self) -> usize {
-        self.model.vae.factor() * self.model.transformer.patch_size
+        self.model.vae.factor() * self.model.transformer.shape().patch_size
     }
 
     /// Whether there is the image encoder, with which image to image begins.

@@ -70,6 +70,25 @@ pub enum PredictionType {
     VPrediction,
 }
 
+/// How much noise the ancestral step of DDPM adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VarianceType {
+    /// As much as the schedule says.
+    #[default]
+    FixedSmall,
+    /// As much as the model predicts, between two limits of the schedule (Improved Denoising
+    /// Diffusion Probabilistic Models, arXiv 2102.09672, equation 15).
+    LearnedRange,
+}
+
+impl VarianceType {
+    /// Whether it is that of a config which says none.
+    fn is_usual(&self) -> bool {
+        *self == VarianceType::FixedSmall
+    }
+}
+
 /// The fields of a checkpoint's `scheduler_config.json` on which a trajectory depends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoiseSchedule {
@@ -83,6 +102,9 @@ pub struct NoiseSchedule {
     pub beta_schedule: BetaSchedule,
     /// The quantity that the model predicts.
     pub prediction_type: PredictionType,
+    /// How much noise the ancestral step of DDPM adds.
+    #[serde(default, skip_serializing_if = "VarianceType::is_usual")]
+    pub variance_type: VarianceType,
     /// Spacing of the timesteps of `ddpm` and `ddim`.
     pub timestep_spacing: Spacing,
     /// Offset of every timestep of the `leading` spacing.
@@ -171,6 +193,7 @@ impl NoiseSchedule {
                 problems.push(problem(field, &value.to_string(), expected));
             }
         }
+        config.retain(|field, value| field != "variance_type" || !value.is_null());
         if problems.is_empty() {
             Ok(serde_json::from_value(Value::Object(config))?)
         } else {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
-use crate::config::{ConfigError, HunyuanDitConfig, field, range};
+use crate::config::{ConfigError, TransformerConfig, field, range};
 use crate::manifest::ModelConfig;
 use crate::sampler::SamplerKind;
 use crate::scheduler::{NoiseSchedule, Spacing};
@@ -31,11 +31,14 @@ pub struct Variant {
     pub match_rule: Option<MatchRule>,
     /// Values for the fields that a request leaves out.
     pub defaults: Defaults,
+    /// Skip-Cache as the model's authors use it.
+    #[serde(default, skip_serializing_if = "CacheDefaults::is_usual")]
+    pub cache: CacheDefaults,
     /// Timestep spacing of each sampler, in place of the scheduler config's.
     #[serde(default)]
     pub spacing: SpacingBySampler,
     /// The reference implementation to follow where they differ.
-    #[serde(rename = "reading")]
+    #[serde(default, rename = "reading")]
     pub rope_convention: RopeConvention,
     /// Image sizes that the model was trained for and its authors recommend, `[height, width]` in
     /// pixels. They are information for users: no other size is refused.
@@ -56,6 +59,7 @@ pub struct MatchRule {
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Whether the model has the size and style conditions of versions up to v1.1.
+    #[serde(default)]
     pub use_style_cond_and_image_meta_size: bool,
 }
 
@@ -81,6 +85,31 @@ pub struct Defaults {
     pub negative_prompt: String,
 }
 
+/// Skip-Cache where a request, or an export, says no more than that it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheDefaults {
+    /// Number of blocks before the deep core, and after it.
+    pub branch: usize,
+    /// Steps at this timestep or above refresh.
+    pub start: u32,
+    /// Steps after one at this timestep or below refresh.
+    pub close: u32,
+}
+
+impl Default for CacheDefaults {
+    /// Those of Hunyuan-DiT in the reference, constants there.
+    fn default() -> Self {
+        CacheDefaults { branch: 1, start: 700, close: 50 }
+    }
+}
+
+impl CacheDefaults {
+    fn is_usual(&self) -> bool {
+        *self == CacheDefaults::default()
+    }
+}
+
 /// Timestep spacing by sampler; for a sampler without one its
 /// [own](SamplerKind::own_spacing), else the scheduler config's.
 pub type SpacingBySampler = BTreeMap<SamplerKind, Spacing>;
@@ -88,11 +117,12 @@ pub type SpacingBySampler = BTreeMap<SamplerKind, Spacing>;
 /// The reference implementation to follow where the two differ: in the rotary positions of
 /// non-square images, and in the size condition of models up to v1.1. The positions are up to 0.125
 /// apart at 1280x768 and equal for squares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RopeConvention {
     /// diffusers: positions `linspace(start, stop * (n - 1) / n, n)`, which scales the end together
     /// with its offset; the size condition is height, width.
+    #[default]
     Diffusers,
     /// Tencent's own code, which trained the published weights: positions `linspace(start, stop, n,
     /// endpoint=False)`; the size condition is width, height.
@@ -161,12 +191,18 @@ impl Variant {
                 return field(name, value, format!("expected 0 to {most}"));
             }
         }
-        let unit = config.vae.factor() * config.transformer.patch_size;
+        let unit = config.vae.factor() * config.transformer.shape().patch_size;
         for side in *image_size {
             if side == 0 || side > MAX_SIDE || !side.is_multiple_of(unit) {
                 let why = format!("expected multiples of {unit} up to {MAX_SIDE}");
                 return field("defaults.image_size", format!("{image_size:?}"), why);
             }
+        }
+        if let Some(side) = config.only_size()
+            && *image_size != [side; 2]
+        {
+            let why = format!("the model draws {side}x{side} only");
+            return field("defaults.image_size", format!("{image_size:?}"), why);
         }
         if negative_prompt.len() > MAX_NEGATIVE {
             let why = format!("expected at most {MAX_NEGATIVE} bytes");
@@ -196,13 +232,15 @@ impl Variant {
 
     /// Whether a checkpoint with the transformer config `cfg` is of this variant. `names` are those
     /// of its folder and files, in lower case.
-    pub fn matches(&self, cfg: &HunyuanDitConfig, names: &[String]) -> bool {
+    pub fn matches(&self, cfg: &TransformerConfig, names: &[String]) -> bool {
         self.match_rule.as_ref().is_some_and(|rule| {
+            let styled = cfg.hunyuan_dit().map(|cfg| cfg.use_style_cond_and_image_meta_size);
+            let cfg = cfg.shape();
             let named = |part: &String| names.iter().any(|name| name.contains(part));
             rule.named.as_ref().is_none_or(named)
                 && rule.num_layers == cfg.num_layers
                 && rule.hidden_size == cfg.hidden_size
-                && rule.use_style_cond_and_image_meta_size == cfg.use_style_cond_and_image_meta_size
+                && styled == Some(rule.use_style_cond_and_image_meta_size)
         })
     }
 }

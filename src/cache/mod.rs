@@ -19,6 +19,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::str::FromStr;
 
+use hydit_graphs::variant::CacheDefaults;
 use serde::{Deserialize, Serialize};
 
 use self::calibrated::Auto;
@@ -29,7 +30,7 @@ use crate::sampler::{SamplerKind, Spacing};
 
 pub use self::calibrated::calibration_file;
 pub use self::forecast::{Forecast, KEPT};
-pub use self::interval::{CLOSE, GAP, START};
+pub use self::interval::GAP;
 pub use self::probe::Watch;
 pub use self::schedule::{Measured, Schedule, Schedules};
 
@@ -135,14 +136,15 @@ impl CachePolicy {
     /// Skip-Cache's fixed rule: every `gap`-th step refreshes, all from timestep `start` up, and
     /// those after one at `close` or below.
     pub fn interval(gap: NonZeroU32, start: u32, close: u32) -> CachePolicy {
-        Rule::Interval(Interval { gap, start, close }).into()
+        Rule::Interval(Interval { gap, ends: Some([start, close]) }).into()
     }
 
     /// The policy of a cache that is asked for by no more than its name: `auto:35dB` if the model
     /// in `folder` was calibrated for `sampler`, `spacing` and `steps`, of which none are `skipped`,
-    /// else the reference's default, `N2-700-50`.
+    /// else the reference's `N2` with the model's `defaults`.
     pub fn usual(
         folder: &Path,
+        defaults: &CacheDefaults,
         sampler: SamplerKind,
         spacing: Spacing,
         steps: usize,
@@ -151,13 +153,22 @@ impl CachePolicy {
         if skipped == 0 && calibration_file(folder, sampler, spacing, steps).exists() {
             Rule::Auto(calibrated::USUAL).into()
         } else {
-            CachePolicy::interval(GAP, START, CLOSE)
+            CachePolicy::interval(GAP, defaults.start, defaults.close)
         }
     }
 
     /// Whether it is [`off`](CachePolicy::off).
     pub fn is_off(&self) -> bool {
         self.rule == Rule::Off
+    }
+
+    /// The same policy with nothing left open that the model's `defaults` say.
+    pub fn settled(&self, defaults: &CacheDefaults) -> CachePolicy {
+        let rule = match &self.rule {
+            Rule::Interval(rule) => Rule::Interval(rule.settled(defaults)),
+            other => other.clone(),
+        };
+        CachePolicy { rule, ..*self }
     }
 
     /// The same policy for strangers: of a file no more than its name.

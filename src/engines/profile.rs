@@ -119,7 +119,7 @@ impl Pictures {
 /// The sizes of one row of a picture that neither ControlNets nor an image prompt steer.
 fn plain(manifest: &Manifest, [height, width]: [usize; 2]) -> Sizes {
     let factor = manifest.model.vae.factor();
-    let patch = manifest.model.transformer.patch_size;
+    let patch = manifest.model.transformer.shape().patch_size;
     let (height, width) = (height / factor, width / factor);
     Sizes {
         batch: 1,

@@ -123,7 +123,7 @@ fn slots(
     spec: &TensorSpec,
     backend: &Backend,
 ) -> Result<Value> {
-    let dit = &manifest.model.transformer;
+    let dit = manifest.model.transformer.hunyuan_dit().expect("only Hunyuan-DiT has slots");
     let modules = |graph: &str| {
         let stacks = stacks(graph, dit, manifest.cache_at_branch).into_iter();
         let own = stacks.filter(|stack| stack.names.contains(&spec.name.as_str()));
@@ -186,9 +186,11 @@ fn random(
         }
         _ => {
             let vocabulary = match graph.name.as_str() {
-                "text-encoder" => model.text_encoder.vocab_size,
-                _ => model.text_encoder_2.vocab_size,
+                "text-encoder" => model.text_encoder.as_ref().map(|bert| bert.vocab_size),
+                "text-encoder-2" => model.text_encoder_2.as_ref().map(|t5| t5.vocab_size),
+                _ => model.transformer.shape().num_classes,
             };
+            let vocabulary = vocabulary.unwrap_or(1);
             let whole = |i: usize| match spec.name.as_str() {
                 name if name.contains("mask") => usize::from(i % row <= row / 2),
                 "style" => 0,

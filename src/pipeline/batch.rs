@@ -7,6 +7,7 @@
 use std::ops::Deref;
 use std::rc::Rc;
 
+use hydit_graphs::config::TransformerShape;
 use hydit_graphs::{Manifest, Precision, Sizes};
 
 use super::conditioner::Condition;
@@ -121,11 +122,13 @@ impl<'a> RowGroup<'a> {
         self.condition.nets.iter().filter(move |net| net.steps.contains(&step))
     }
 
-    /// Bytes of the attention scores of one layer with `heads`, where they are a tensor.
-    pub(crate) fn score_bytes(&self, heads: usize) -> usize {
+    /// Bytes of the attention scores of one layer of a transformer of `shape`, where they are a
+    /// tensor.
+    pub(crate) fn score_bytes(&self, shape: TransformerShape) -> usize {
         let rows: usize = self.rows.iter().map(|rows| rows.count()).sum();
-        let [height, width, _] = self.condition.cos.shape()[..] else { return 0 };
-        rows * heads * (height * width).pow(2) * size_of::<f32>()
+        let [.., height, width] = self.rows[0].latents.shape()[..] else { return 0 };
+        let tokens = height * width / shape.patch_size.pow(2);
+        rows * shape.num_attention_heads * tokens.pow(2) * size_of::<f32>()
     }
 
     pub(crate) fn latents(&self) -> Result<Stacked<'_>> {

@@ -17,7 +17,7 @@ use super::images::EncodedImages;
 use super::lora::LoraInputs;
 use super::perturbed::PerturbedRows;
 use super::rope;
-use super::text::{Encoded, PromptEmbeds};
+use super::text::{Encoded, PromptEmbeds, Read};
 use crate::artifacts::Artifacts;
 use crate::error::Result;
 use crate::request::Request;
@@ -36,14 +36,10 @@ pub(crate) struct Conditioner {
 /// What the graphs of a step read beside latents and timestep, for rows that share a call. It lies
 /// where the backend computes.
 pub(crate) struct Condition {
-    /// `[rows, tokens, channels]`: both prompts' states as the blocks attend to them.
-    pub text_states: Value,
+    /// What is read of texts, by a model that reads some.
+    pub texts: Option<TextInputs>,
     /// `[rows, channels]`: what is added to the timestep's embedding.
     pub extra: Value,
-    /// `[grid height, grid width, head_dim]`: cosines of the rotary positions.
-    pub cos: Rc<Value>,
-    /// Sines, of the same shape.
-    pub sin: Rc<Value>,
     /// The image prompts of the rows, where the graphs read some.
     pub image: Option<ImageInputs>,
     /// Which rows are perturbed, where the graphs read that.
@@ -57,7 +53,29 @@ pub(crate) struct Condition {
     pub no_control: Option<Rc<Value>>,
 }
 
+/// What blocks read that attend to texts.
+pub(crate) struct TextInputs {
+    /// `[rows, tokens, channels]`: both prompts' states as the blocks attend to them.
+    pub text_states: Value,
+    /// `[grid height, grid width, head_dim]`: cosines of the rotary positions.
+    pub cos: Rc<Value>,
+    /// Sines, of the same shape.
+    pub sin: Rc<Value>,
+}
+
 impl Condition {
+    /// What all graphs of a step read of texts, names and values.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.texts.iter().flat_map(|TextInputs { text_states, cos, sin }| {
+            [("text_states", text_states), ("cos", &**cos), ("sin", &**sin)]
+        })
+    }
+
+    /// The rotary tables, which ControlNets read too.
+    pub fn rotary(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.texts().skip(1)
+    }
+
     /// What the graph `graph` of a step reads of image prompts, LoRAs and perturbed rows, names and
     /// values.
     pub fn adapters(&self, graph: &str) -> Vec<(&str, &Value)> {
@@ -77,7 +95,6 @@ impl Condition {
 
     /// One condition for the rows of all `parts`, which are of one size and without ControlNets.
     pub fn stacked(parts: &[Rc<Condition>]) -> Result<Condition> {
-        let states: Vec<&Value> = parts.iter().map(|part| &part.text_states).collect();
         let extra: Vec<&Value> = parts.iter().map(|part| &part.extra).collect();
         let zeros: Vec<&Value> =
             parts.iter().filter_map(|part| part.no_control.as_deref()).collect();
@@ -90,11 +107,18 @@ impl Condition {
             Some(_) => Some(PerturbedRows::stacked(parts.iter().flat_map(|part| &part.perturbed))?),
             None => None,
         };
+        let texts = match &parts[0].texts {
+            Some(TextInputs { cos, sin, .. }) => {
+                let texts = parts.iter().flat_map(|part| &part.texts);
+                let states: Vec<&Value> = texts.map(|texts| &texts.text_states).collect();
+                let text_states = Value::stacked(&states)?;
+                Some(TextInputs { text_states, cos: cos.clone(), sin: sin.clone() })
+            }
+            None => None,
+        };
         Ok(Condition {
-            text_states: Value::stacked(&states)?,
+            texts,
             extra: Value::stacked(&extra)?,
-            cos: parts[0].cos.clone(),
-            sin: parts[0].sin.clone(),
             image,
             perturbed,
             loras: parts[0].loras.clone(),
@@ -106,7 +130,8 @@ impl Condition {
 
 impl Conditioner {
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<Conditioner> {
-        Conditioner::open("conditioner", &artifacts.manifest.model.transformer, artifacts, backend)
+        let config = artifacts.manifest.model.transformer.hunyuan_dit();
+        Conditioner::open("conditioner", config, artifacts, backend)
     }
 
     /// That of a ControlNet.
@@ -117,7 +142,7 @@ impl Conditioner {
     ) -> Result<Conditioner> {
         Conditioner::open(
             &control::Part::Conditioner.graph(&net.name),
-            &net.config,
+            Some(&net.config),
             artifacts,
             backend,
         )
@@ -125,18 +150,18 @@ impl Conditioner {
 
     fn open(
         graph: &str,
-        config: &HunyuanDitConfig,
+        config: Option<&HunyuanDitConfig>,
         artifacts: &Arc<Artifacts>,
         backend: &Backend,
     ) -> Result<Conditioner> {
         let session = artifacts.load_seldom(graph, backend)?;
-        let styled = config.use_style_cond_and_image_meta_size;
+        let styled = config.is_some_and(|config| config.use_style_cond_and_image_meta_size);
         Ok(Conditioner { session, styled, artifacts: artifacts.clone(), backend: backend.clone() })
     }
 
     /// One condition for the whole batch `[negative rows, positive rows, perturbed rows]`, of which
     /// a request may lack the first and the last; or one for each of these parts: where each row runs
-    /// [alone](rows_together), which the images share, and where some steps are
+    /// [alone](rows_together), which the images share if their prompt is the same, and where some steps are
     /// [not guided](crate::guidance), with a row for each image.
     pub fn run(
         &mut self,
@@ -149,30 +174,48 @@ impl Conditioner {
         let artifacts = self.artifacts.clone();
         let manifest = &artifacts.manifest;
         let sizes = sizes(manifest, request);
-        let parts = parts(request, prompt.bert.shape[0]);
-        let times = |part: Part| vec![part; request.num_images];
+        let parts = parts(request, prompt.rows());
+        let times = |part: Part| -> Vec<Part> {
+            (0..request.num_images).map(|image| part.of_image(image, prompt)).collect()
+        };
         let calls: Vec<Vec<Part>> = match rows_together(self.backend.provider(), &sizes) {
+            1 if prompt.positive() > 1 => {
+                parts.into_iter().flat_map(times).map(|part| vec![part]).collect()
+            }
             1 => parts.into_iter().map(|part| vec![part]).collect(),
             _ if !request.guidance_interval.is_whole() => parts.into_iter().map(times).collect(),
             _ => vec![parts.into_iter().flat_map(times).collect()],
         };
-        let head_dim = manifest.model.transformer.attention_head_dim;
-        let shape = [sizes.grid_height, sizes.grid_width, head_dim];
-        let (cos, sin) =
-            rope::tables(shape[0], shape[1], head_dim, manifest.variant.rope_convention);
-        let [cos, sin] = [self.table(&shape, &cos)?, self.table(&shape, &sin)?];
+        let rotary = match manifest.model.transformer.hunyuan_dit() {
+            Some(dit) => {
+                let shape = [sizes.grid_height, sizes.grid_width, dit.attention_head_dim];
+                let [rows, columns, head_dim] = shape;
+                let (cos, sin) =
+                    rope::tables(rows, columns, head_dim, manifest.variant.rope_convention);
+                Some([self.table(&shape, &cos)?, self.table(&shape, &sin)?])
+            }
+            None => None,
+        };
         let _timed = self.backend.timer().start(Stage::Conditioner);
         let mut conditions = Vec::with_capacity(calls.len());
         for call in calls {
             let rows: Vec<usize> = call.iter().map(|part| part.text).collect();
             let loras_here = loras.of_graph("conditioner").collect();
             let mut outputs = self.condition(request, prompt, &rows, loras_here)?;
-            let [text_states, extra] = [outputs.take("text_states")?, outputs.take("extra")?];
+            let texts = match &rotary {
+                Some([cos, sin]) => Some(TextInputs {
+                    text_states: outputs.take("text_states")?,
+                    cos: cos.clone(),
+                    sin: sin.clone(),
+                }),
+                None => None,
+            };
+            let extra = outputs.take("extra")?;
             drop(outputs);
             let no_control = if manifest.controls.is_empty() {
                 None
             } else {
-                let hidden = manifest.model.transformer.hidden_size;
+                let hidden = manifest.model.transformer.shape().hidden_size;
                 let zeros = vec![0.0; rows.len() * hidden];
                 Some(self.table(&[rows.len(), 1, hidden], &zeros)?)
             };
@@ -183,12 +226,10 @@ impl Conditioner {
             let image = ImageInputs::new(manifest, &self.backend, image, &negative)?;
             let perturbed: Vec<bool> = call.iter().map(|part| part.perturbed).collect();
             let perturbed = PerturbedRows::new(manifest, &self.backend, &perturbed)?;
-            let (cos, sin, loras) = (cos.clone(), sin.clone(), loras.clone());
+            let loras = loras.clone();
             conditions.push(Rc::new(Condition {
-                text_states,
+                texts,
                 extra,
-                cos,
-                sin,
                 image,
                 perturbed,
                 loras,
@@ -209,7 +250,7 @@ impl Conditioner {
         images: &EncodedImages,
         nets: &mut Nets,
     ) -> Result<Vec<NetCondition>> {
-        let channels = self.artifacts.manifest.model.transformer.in_channels;
+        let channels = self.artifacts.manifest.model.transformer.shape().in_channels;
         let shape = [rows.len(), channels, sizes.height, sizes.width];
         let mut conditions = Vec::with_capacity(request.controls.len());
         for (control, latents) in request.controls.iter().zip(&images.controls) {
@@ -243,8 +284,18 @@ impl Conditioner {
         rows: &[usize],
         more: Vec<(&str, &Value)>,
     ) -> Result<Outputs<'a>> {
-        let (bert, bert_mask) = self.rows_of(&prompt.bert, rows)?;
-        let (t5, t5_mask) = self.rows_of(&prompt.t5, rows)?;
+        let (bert, t5) = match &prompt.read {
+            Read::Texts { bert, t5 } => (bert, t5),
+            Read::Labels(labels) => {
+                let all: Vec<i64> =
+                    labels.negative.iter().chain(&labels.positive).copied().collect();
+                let labels: Vec<i64> = rows.iter().map(|&row| all[row]).collect();
+                let labels = self.backend.tensor_i64(&[rows.len()], &labels)?;
+                return Ok(self.session.run_by_name(&[("class_labels", &labels)])?);
+            }
+        };
+        let (bert, bert_mask) = self.rows_of(bert, rows)?;
+        let (t5, t5_mask) = self.rows_of(t5, rows)?;
         let mut inputs = vec![
             ("encoder_hidden_states", &bert),
             ("text_embedding_mask", &bert_mask),
@@ -288,6 +339,15 @@ struct Part {
     perturbed: bool,
 }
 
+impl Part {
+    /// Its like of picture `image`, which has one of several positive prompts.
+    fn of_image(self, image: usize, prompt: &PromptEmbeds) -> Part {
+        let is_positive = self.text + 1 == prompt.rows();
+        let text = self.text + if is_positive { image % prompt.positive() } else { 0 };
+        Part { text, ..self }
+    }
+}
+
 /// The rows of each picture of `request`, whose prompts have `texts` states: the last is the positive
 /// one, which the perturbed row has too.
 fn parts(request: &Request, texts: usize) -> Vec<Part> {
@@ -302,7 +362,8 @@ pub(crate) fn style(
     request: &Request,
     rows: usize,
 ) -> Option<(Vec<f32>, Vec<i64>)> {
-    let styled = manifest.model.transformer.use_style_cond_and_image_meta_size;
+    let dit = manifest.model.transformer.hunyuan_dit();
+    let styled = dit.is_some_and(|dit| dit.use_style_cond_and_image_meta_size);
     styled.then(|| style_of(manifest, request, rows))
 }
 

@@ -123,10 +123,9 @@ impl Nets {
                 ("extra", &net.extra),
                 ("hint", &net.hint),
                 ("text_states", &net.text_states),
-                ("cos", &condition.cos),
-                ("sin", &condition.sin),
                 ("conditioning_scale", &net.scale),
             ];
+            inputs.extend(condition.rotary());
             inputs.extend(before.iter().map(|(name, value)| (name.as_str(), *value)));
             let Net { encoder, core, .. } = self.net(&net.name);
             let _timed = timer.start(Stage::ControlNets);
@@ -150,9 +149,10 @@ impl Nets {
         controls: &Controls,
     ) -> Result<Vec<(String, Rc<Value>)>> {
         let manifest = &self.artifacts.manifest;
-        let range = manifest.cache_at_branch..count(&manifest.model.transformer);
         let condition = group.condition();
-        let Some(none) = &condition.no_control else { return Ok(Vec::new()) };
+        let dit = manifest.model.transformer.hunyuan_dit();
+        let (Some(dit), Some(none)) = (dit, &condition.no_control) else { return Ok(Vec::new()) };
+        let range = manifest.cache_at_branch..count(dit);
         let timer = self.backend.timer();
         let mut sums = Vec::new();
         for (net, inside) in group.nets().zip(&controls.inside) {
@@ -161,10 +161,9 @@ impl Nets {
                 ("hidden_states", &inside.hidden_states),
                 ("temb", &inside.temb),
                 ("text_states", &net.text_states),
-                ("cos", &condition.cos),
-                ("sin", &condition.sin),
                 ("conditioning_scale", &net.scale),
             ];
+            inputs.extend(condition.rotary());
             inputs.extend(before.iter().map(|(name, value)| (name.as_str(), *value)));
             let core = self.net(&net.name).core.as_mut().expect("it has made something to read");
             let _timed = timer.start(Stage::ControlNets);

@@ -13,7 +13,7 @@ use crate::request::Request;
 /// `batch` counts rows: those of a guided step, also if only some steps are guided.
 pub fn sizes(manifest: &Manifest, request: &Request) -> Sizes {
     let factor = manifest.model.vae.factor();
-    let patch = manifest.model.transformer.patch_size;
+    let patch = manifest.model.transformer.shape().patch_size;
     let (height, width) = (request.height / factor, request.width / factor);
     Sizes {
         batch: request.num_images * request.rows_per_image(),

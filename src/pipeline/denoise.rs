@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use hydit_graphs::Manifest;
+use hydit_graphs::config::TransformerShape;
 
 use super::batch::{RowGroup, rows_mix};
 use super::conditioner::Condition;
@@ -53,8 +54,9 @@ pub struct DenoiseState {
     truncated: Vec<&'static str>,
     /// The latents that the last prediction takes for clean, if they are wanted.
     preview: Option<Vec<f32>>,
-    /// Numbers of one image's latents.
+    /// Numbers of one image's latents, and of those that are guided.
     image: usize,
+    guided_numbers: usize,
     /// Latents of all rows: the sampler's for each part of them.
     input: Vec<f32>,
     predicted: Vec<f32>,
@@ -92,7 +94,8 @@ impl DenoiseState {
         conditions: &[Rc<Condition>],
         moments: Option<&Moments>,
     ) -> Result<DenoiseState> {
-        let channels = manifest.model.transformer.in_channels;
+        let TransformerShape { in_channels: channels, guided_channels, .. } =
+            manifest.model.transformer.shape();
         let sizes = sizes(manifest, request);
         let image = channels * sizes.height * sizes.width;
         let mut noise: Vec<TorchGenerator> = (0..request.num_images as u64)
@@ -139,6 +142,7 @@ impl DenoiseState {
             truncated,
             preview: None,
             image,
+            guided_numbers: image / channels * guided_channels,
             input,
             predicted: Vec::new(),
         })
@@ -305,22 +309,24 @@ impl DenoiseState {
     }
 
     /// The guided prediction `[images, channels, h, w]` of the shallow decoder's `predictions`,
-    /// `[rows, out channels, h, w]` of each of the rows that run.
+    /// `[rows, out channels, h, w]` of each of the rows that run; behind it, laid out likewise, the
+    /// variances, where the sampler reads them. These are the positive rows', as are channels that
+    /// are not guided.
     ///
     /// # Errors
     /// [`Error::NotFinite`].
     pub(crate) fn guided(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
         let guides = self.guides();
-        let DenoiseState { request, sampler, image, predicted, .. } = self;
+        let DenoiseState { request, sampler, image, guided_numbers, predicted, .. } = self;
         predicted.clear();
         for rows in predictions {
             predicted.extend_from_slice(&rows.read_f32()?);
         }
-        // The learned variance behind the first channels is not used.
         let images = request.num_images;
         let parts = if guides { request.rows_per_image() } else { 1 };
         let row = predicted.len() / (images * parts);
-        let row = |part: usize, i: usize| &predicted[(part * images + i) * row..][..*image];
+        let whole = |part: usize, i: usize| &predicted[(part * images + i) * row..][..row];
+        let row = |part: usize, i: usize| &whole(part, i)[..*guided_numbers];
         let positive = usize::from(guides && request.guided());
         let timestep = sampler.sampler.timesteps()[sampler.step];
         let mut guided = vec![0.0; sampler.latents.len()];
@@ -330,7 +336,11 @@ impl DenoiseState {
                 positive: row(positive, i),
                 perturbed: (guides && request.perturbed()).then(|| row(positive + 1, i)),
             };
-            predictions.guide(request, timestep, out);
+            predictions.guide(request, timestep, &mut out[..*guided_numbers]);
+            out[*guided_numbers..].copy_from_slice(&whole(positive, i)[*guided_numbers..*image]);
+        }
+        if sampler.sampler.learns_variance() {
+            (0..images).for_each(|i| guided.extend_from_slice(&whole(positive, i)[*image..]));
         }
         if guided.iter().all(|v| v.is_finite()) {
             Ok(guided)

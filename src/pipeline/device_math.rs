@@ -33,7 +33,7 @@ impl DeviceMath {
     pub fn new(manifest: &Manifest, backend: &Backend) -> DeviceMath {
         DeviceMath {
             backend: backend.clone(),
-            hidden: manifest.model.transformer.hidden_size,
+            hidden: manifest.model.transformer.shape().hidden_size,
             blends: Vec::new(),
             change: None,
         }
@@ -178,7 +178,7 @@ mod tests {
             let options = RuntimeOptions { backend, threads: Some(2), ..Default::default() };
             let backend = Backend::open(&options).expect("an engine");
             let mut math = DeviceMath::new(&manifest, &backend);
-            let shape = [2, 5, manifest.model.transformer.hidden_size];
+            let shape = [2, 5, manifest.model.transformer.shape().hidden_size];
             let size: usize = shape.iter().product();
             let value = |k: usize| {
                 let numbers: Vec<f32> = (0..size).map(|i| ((i * k) % 17) as f32 / 8.0).collect();

@@ -66,8 +66,9 @@ impl ImageInputs {
         embeds: Option<&ImageEmbeds>,
         negative: &[bool],
     ) -> Result<Option<ImageInputs>> {
-        let Some(config) = &manifest.ip_adapter else { return Ok(None) };
-        let (rows, channels) = (negative.len(), manifest.model.transformer.cross_attention_dim);
+        let dit = manifest.model.transformer.hunyuan_dit();
+        let (Some(config), Some(dit)) = (&manifest.ip_adapter, dit) else { return Ok(None) };
+        let (rows, channels) = (negative.len(), dit.cross_attention_dim);
         let (tokens, weight) = embeds.map_or((1, 0.0), |one| (config.image_tokens, one.weight));
         let row = tokens * channels;
         let numbers: Vec<f32> = match embeds {

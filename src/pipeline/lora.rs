@@ -70,10 +70,11 @@ pub(super) struct Matrices {
 /// The inputs of all graphs for `chosen`, in the order of the graphs; none, of an export without
 /// slots.
 pub(super) fn matrices(manifest: &Manifest, chosen: &[Chosen]) -> impl Iterator<Item = Matrices> {
-    let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
-    let graphs = if manifest.lora_slots.is_some() { &GRAPHS[..] } else { &[] };
+    let (dit, n) = (manifest.model.transformer.hunyuan_dit(), manifest.cache_at_branch);
+    let dit = dit.filter(|_| manifest.lora_slots.is_some());
     let rank = rank(chosen);
-    let stacks = graphs.iter().enumerate().flat_map(move |(graph, name)| {
+    let graphs = dit.into_iter().flat_map(|dit| GRAPHS.map(|name| (name, dit)));
+    let stacks = graphs.enumerate().flat_map(move |(graph, (name, dit))| {
         stacks(name, dit, n).into_iter().map(move |stack| (graph, stack))
     });
     stacks.flat_map(move |(graph, stack)| {

@@ -235,7 +235,7 @@ impl Pipeline {
         let mut vae = self.vae.load(&self.artifacts, &self.backend)?;
         let model = &self.artifacts.manifest.model;
         let sizes = sizes(&self.artifacts.manifest, request);
-        let shape = [1, model.transformer.in_channels, sizes.height, sizes.width];
+        let shape = [1, model.transformer.shape().in_channels, sizes.height, sizes.width];
         let mut images = Vec::new();
         for latents in latents.chunks(shape.iter().product()) {
             let scaled: Vec<f32> = latents.iter().map(|v| v / model.vae.scaling_factor).collect();

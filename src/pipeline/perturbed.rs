@@ -23,11 +23,9 @@ impl PerturbedRows {
         backend: &Backend,
         rows: &[bool],
     ) -> Result<Option<PerturbedRows>> {
-        if manifest.pag_layers.is_empty() {
-            return Ok(None);
-        }
-        let layers = manifest.graph_options().pag_layers;
-        let (dit, n) = (&manifest.model.transformer, manifest.cache_at_branch);
+        let dit = manifest.model.transformer.hunyuan_dit();
+        let Some(dit) = dit.filter(|_| !manifest.pag_layers.is_empty()) else { return Ok(None) };
+        let (layers, n) = (manifest.graph_options().pag_layers, manifest.cache_at_branch);
         let graphs = GRAPHS.into_iter().filter(|graph| layers.is_read_by(graph, dit, n)).collect();
         let numbers: Vec<f32> = rows.iter().map(|&row| f32::from(u8::from(row))).collect();
         let rows = backend.to_device(backend.tensor_f32(&[rows.len()], &numbers)?)?;

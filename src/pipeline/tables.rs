@@ -61,7 +61,7 @@ impl Tabulator {
     /// Reads the tokenizers of `artifacts`.
     ///
     /// # Errors
-    /// When one is missing, was changed, or is of no use.
+    /// When one is missing, was changed, or is of no use, or the model reads no texts.
     pub fn open(artifacts: impl Into<Arc<Artifacts>>) -> Result<Tabulator> {
         let artifacts = artifacts.into();
         artifacts.check_tokenizers()?;
@@ -102,7 +102,7 @@ impl Tabulator {
         }
         let plan = request.planned()?;
         let manifest = &artifacts.manifest;
-        let dit = &manifest.model.transformer;
+        let dit = manifest.model.transformer.hunyuan_dit().expect("it has tokenizers");
         let (images, sizes) = (request.num_images, sizes(manifest, request));
         let steps = request.sampler().timesteps().len();
         let mut tables = Vec::new();

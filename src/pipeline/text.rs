@@ -3,33 +3,66 @@
 
 use std::sync::{Arc, PoisonError, Weak};
 
+use hydit_graphs::Manifest;
 use hydit_graphs::manifest::TokenizerEntry;
 use hydit_input::file;
 use hydit_input::tokenizer::{Fit, MAX_BYTES, PaddedTokenizer, Tokens};
 
 use super::image_prompt::ImageEmbeds;
 use crate::artifacts::Artifacts;
+use crate::class_label::{Classes, Labels};
 use crate::error::{Error, Result};
 use crate::request::Request;
 use crate::runtime::{Backend, Session};
 use crate::timing::{Stage, Timer};
 
-/// The two text encoders with their tokenizers.
+/// What reads prompts.
 pub struct TextEncoders {
-    bert: Encoder,
-    t5: Encoder,
+    reader: Reader,
     timer: Timer,
 }
 
-/// The prompts of a request as both encoders read them: the negative prompt's row first, with
+enum Reader {
+    /// The two text encoders with their tokenizers.
+    Texts(Box<[Encoder; 2]>),
+    /// Of a model that reads no texts.
+    Classes(Classes),
+}
+
+/// The prompts of a request as the model reads them: the negative prompt's row first, with
 /// guidance, then the prompt's.
 pub struct PromptEmbeds {
-    pub(crate) bert: Encoded,
-    pub(crate) t5: Encoded,
+    pub(crate) read: Read,
     /// The image prompt, if there is one.
     pub(crate) image: Option<ImageEmbeds>,
     /// The prompts that were longer than an encoder reads: `negative_prompt`, `prompt`.
     pub(crate) truncated: Vec<&'static str>,
+}
+
+/// What a model reads for prompts.
+pub(crate) enum Read {
+    /// Texts, as both encoders read them.
+    Texts { bert: Encoded, t5: Encoded },
+    /// Classes.
+    Labels(Labels),
+}
+
+impl PromptEmbeds {
+    /// The number of rows of a picture.
+    pub(crate) fn rows(&self) -> usize {
+        match &self.read {
+            Read::Texts { bert, .. } => bert.shape[0],
+            Read::Labels(labels) => labels.negative.iter().count() + 1,
+        }
+    }
+
+    /// How many prompts the pictures take in turn.
+    pub(crate) fn positive(&self) -> usize {
+        match &self.read {
+            Read::Texts { .. } => 1,
+            Read::Labels(labels) => labels.positive.len(),
+        }
+    }
 }
 
 /// States of one encoder, on the host, so that nothing of the encoder stays in memory with them.
@@ -56,12 +89,16 @@ impl TextEncoders {
     /// # Errors
     /// When one is missing or does not load.
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<TextEncoders> {
+        let timer = backend.timer();
+        if let Some(classes) = Classes::of(artifacts)? {
+            return Ok(TextEncoders { reader: Reader::Classes(classes), timer });
+        }
         let [bert, t5] = tokenizers(artifacts)?;
-        Ok(TextEncoders {
-            bert: Encoder::load(artifacts, backend, bert, "text-encoder")?,
-            t5: Encoder::load(artifacts, backend, t5, "text-encoder-2")?,
-            timer: backend.timer(),
-        })
+        let reader = Reader::Texts(Box::new([
+            Encoder::load(artifacts, backend, bert, "text-encoder")?,
+            Encoder::load(artifacts, backend, t5, "text-encoder-2")?,
+        ]));
+        Ok(TextEncoders { reader, timer })
     }
 
     /// Encodes the texts of `request`; the negative one only if it counts.
@@ -70,25 +107,33 @@ impl TextEncoders {
     /// [`Error::Tokenizer`], or what the backend says.
     pub fn encode(&mut self, request: &Request) -> Result<PromptEmbeds> {
         let _timed = self.timer.start(Stage::TextEncoders);
+        let [bert, t5] = match &mut self.reader {
+            Reader::Texts(both) => &mut **both,
+            Reader::Classes(classes) => {
+                let read = Read::Labels(classes.labels(request)?);
+                return Ok(PromptEmbeds { read, image: None, truncated: Vec::new() });
+            }
+        };
         let both = [
             ("negative_prompt", request.negative_prompt.as_str()),
             ("prompt", request.prompt.as_str()),
         ];
         let read = if request.guided() { &both[..] } else { &both[1..] };
         let texts: Vec<&str> = read.iter().map(|(_, text)| *text).collect();
-        let (bert, t5) = (self.bert.encode(&texts)?, self.t5.encode(&texts)?);
+        let (bert, t5) = (bert.encode(&texts)?, t5.encode(&texts)?);
         let truncated = bert.truncated.iter().zip(&t5.truncated).map(|(bert, t5)| *bert || *t5);
         let fields = read.iter().zip(truncated);
         let truncated = fields.filter(|(_, truncated)| *truncated).map(|((field, _), _)| *field);
         let truncated = truncated.collect();
-        Ok(PromptEmbeds { bert, t5, image: None, truncated })
+        let read = Read::Texts { bert, t5 };
+        Ok(PromptEmbeds { read, image: None, truncated })
     }
 }
 
 /// The tokenizers of both text encoders; all who have those of one folder have the same.
 ///
 /// # Errors
-/// When one is missing, is of no use, or does not fit its text encoder.
+/// When one is missing, is of no use, or does not fit its text encoder, or the model reads no texts.
 pub fn tokenizers(artifacts: &Artifacts) -> Result<[Arc<PaddedTokenizer>; 2]> {
     // Held while they are read, so that nobody else reads them too.
     let mut shared = artifacts.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +146,11 @@ pub fn tokenizers(artifacts: &Artifacts) -> Result<[Arc<PaddedTokenizer>; 2]> {
 }
 
 fn read(artifacts: &Artifacts) -> Result<[PaddedTokenizer; 2]> {
-    let (tokenizers, model) = (&artifacts.manifest.tokenizers, &artifacts.manifest.model);
+    let Manifest { tokenizers, model, .. } = &artifacts.manifest;
+    let (Some(tokenizers), Some((_, bert, t5))) = (tokenizers, model.hunyuan_dit()) else {
+        let message = "its model draws classes: it has no tokenizers".to_string();
+        return Err(Error::Artifact { path: artifacts.path.clone(), message });
+    };
     let load = |entry: &TokenizerEntry, rows: usize| {
         let path = artifacts.path.join(&entry.file);
         let read = file::read_text(&path, MAX_BYTES);
@@ -111,8 +160,8 @@ fn read(artifacts: &Artifacts) -> Result<[PaddedTokenizer; 2]> {
             .map_err(|error| Error::Artifact { path, message: error.to_string() })
     };
     Ok([
-        load(&tokenizers.text_encoder, model.text_encoder.vocab_size)?,
-        load(&tokenizers.text_encoder_2, model.text_encoder_2.vocab_size)?,
+        load(&tokenizers.text_encoder, bert.vocab_size)?,
+        load(&tokenizers.text_encoder_2, t5.vocab_size)?,
     ])
 }
 

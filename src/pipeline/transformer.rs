@@ -244,16 +244,10 @@ impl Transformer {
         let mut shallow = Vec::with_capacity(groups.len());
         for (group, controls) in groups.iter().zip(controls) {
             let condition = group.condition();
-            let Condition { text_states, extra, cos, sin, .. } = condition;
             let (latents, timestep) = (group.latents()?, group.timestep()?);
-            let mut inputs: Vec<(&str, &Value)> = vec![
-                ("latents", &latents),
-                ("timestep", &timestep),
-                ("extra", extra),
-                ("text_states", text_states),
-                ("cos", cos),
-                ("sin", sin),
-            ];
+            let mut inputs: Vec<(&str, &Value)> =
+                vec![("latents", &latents), ("timestep", &timestep), ("extra", &condition.extra)];
+            inputs.extend(condition.texts());
             inputs.extend(condition.adapters("shallow-encoder"));
             let mut outputs = self.encoder.run_by_name(&inputs)?;
             let skips = outputs.take_all(&self.skips)?;
@@ -264,8 +258,8 @@ impl Transformer {
 
     /// Says to the graphs of a step whether they give back the memory of their calls for `groups`.
     fn keep_or_give_back(&mut self, groups: &[RowGroup<'_>]) {
-        let heads = self.artifacts.manifest.model.transformer.num_attention_heads;
-        let large = groups.iter().any(|group| group.score_bytes(heads) >= LARGE);
+        let shape = self.artifacts.manifest.model.transformer.shape();
+        let large = groups.iter().any(|group| group.score_bytes(shape) >= LARGE);
         let gives_back = large || self.backend.low_memory();
         for graph in [&mut self.encoder, &mut self.core, &mut self.decoder] {
             graph.set_gives_back(gives_back);
@@ -321,7 +315,9 @@ impl Transformer {
 }
 
 /// What the deep core and the shallow decoder read alike.
-fn shared<'a>(condition: &'a Condition, shallow: &'a Shallow) -> [(&'static str, &'a Value); 4] {
-    let Condition { text_states, cos, sin, .. } = condition;
-    [("temb", &shallow.temb), ("text_states", text_states), ("cos", cos), ("sin", sin)]
+fn shared<'a>(
+    condition: &'a Condition,
+    shallow: &'a Shallow,
+) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    std::iter::once(("temb", &shallow.temb)).chain(condition.texts())
 }

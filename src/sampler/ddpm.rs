@@ -1,7 +1,10 @@
-//! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small`: Denoising
+//! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small` or
+//! `learned_range`: Denoising
 //! Diffusion Probabilistic Models, arXiv 2006.11239, formulas (6), (7) and (15).
 
-use super::{Level, NoiseSchedule, PredictionType, add_noise};
+use hydit_graphs::scheduler::VarianceType;
+
+use super::{Level, NoiseSchedule, PredictionType, add_noise, add_scaled_noise};
 use crate::sampler::TorchGenerator;
 
 /// The coefficients of every step, float32 in diffusers' order of operations.
@@ -9,6 +12,8 @@ use crate::sampler::TorchGenerator;
 pub(super) struct Ddpm {
     prediction: PredictionType,
     steps: Vec<Step>,
+    /// Whether the model predicts how much noise there is.
+    learned: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +24,8 @@ struct Step {
     x: f32,
     /// The standard deviation; none at timestep 0, where no noise is drawn.
     noise: Option<f32>,
+    /// Between which a learned variance lies: logarithms of that of `noise`, and of beta.
+    range: [f32; 2],
 }
 
 impl Ddpm {
@@ -36,10 +43,16 @@ impl Ddpm {
                 x0: a_prev.sqrt() * current_beta / b,
                 x: current_alpha.sqrt() * b_prev / b,
                 noise: (t > 0.0).then(|| variance.sqrt()),
+                range: [variance.ln(), current_beta.ln()],
             }
         };
         let steps = timesteps.iter().enumerate().map(step).collect();
-        Self { prediction: schedule.prediction_type, steps }
+        let learned = schedule.variance_type == VarianceType::LearnedRange;
+        Self { prediction: schedule.prediction_type, steps, learned }
+    }
+
+    pub fn learns_variance(&self) -> bool {
+        self.learned
     }
 
     /// Leaves out the first steps.
@@ -66,8 +79,14 @@ impl Ddpm {
             let x0 = s.level.clean(self.prediction, *x, *output);
             *x = s.x0 * x0 + s.x * *x;
         }
-        if let Some(scale) = s.noise {
-            add_noise(scale, latents, noise);
+        let Some(scale) = s.noise else { return };
+        if !self.learned {
+            return add_noise(scale, latents, noise);
         }
+        let variance = &model_output[latents.len()..];
+        add_scaled_noise(latents, noise, |i| {
+            let share = (variance[i] + 1.0) / 2.0;
+            (0.5 * (share * s.range[1] + (1.0 - share) * s.range[0])).exp()
+        });
     }
 }

@@ -144,6 +144,11 @@ impl Sampler {
         self
     }
 
+    /// Whether it reads variances behind the predictions.
+    pub fn learns_variance(&self) -> bool {
+        matches!(&self.method, Method::Ddpm(ddpm) if ddpm.learns_variance())
+    }
+
     /// Which sampler this is.
     pub fn kind(&self) -> SamplerKind {
         self.kind
@@ -236,9 +241,10 @@ impl Sampler {
     /// Moves `latents` from `timesteps()[index]` to the next timestep, in place.
     ///
     /// `model_output` is the guided prediction at that timestep, laid out as `latents`: [n, 4, h,
-    /// w] of n pictures. `noise` holds one generator per picture, the one that drew the picture's
-    /// first latents; samplers that draw nothing (`dpmms`, `unipc`, `euler`, `ddim` with eta 0) do not
-    /// look at it.
+    /// w] of n pictures; behind it, laid out likewise, the model's variances if it has learned any,
+    /// which `ddpm` reads of a schedule that says so. `noise` holds one generator per picture, the
+    /// one that drew the picture's first latents; samplers that draw nothing (`dpmms`, `unipc`,
+    /// `euler`, `ddim` with eta 0) do not look at it.
     ///
     /// # Panics
     /// When the steps are not taken in order from 0, the lengths differ, or the latents do not divide into one part
@@ -252,7 +258,9 @@ impl Sampler {
         noise: &mut [TorchGenerator],
     ) {
         assert!(index < self.timesteps.len(), "step {index} of {}", self.timesteps.len());
-        assert_eq!(model_output.len(), latents.len(), "one prediction per latent");
+        let outputs = model_output.len() / latents.len().max(1);
+        assert!(outputs * latents.len() == model_output.len(), "one prediction per latent");
+        assert!(outputs == 2 || !self.learns_variance(), "one variance per latent");
         match &mut self.method {
             Method::Ddpm(ddpm) => ddpm.step(index, model_output, latents, noise),
             Method::Ddim(ddim) => ddim.step(index, model_output, latents, noise),
@@ -268,6 +276,16 @@ impl Sampler {
 /// `randn_tensor` draws for a list of generators.
 #[track_caller]
 fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
+    add_scaled_noise(latents, noise, |_| scale);
+}
+
+/// [`add_noise`] with a `scale` for each latent, by its place.
+#[track_caller]
+fn add_scaled_noise(
+    latents: &mut [f32],
+    noise: &mut [TorchGenerator],
+    scale: impl Fn(usize) -> f32,
+) {
     assert!(
         !noise.is_empty() && latents.len().is_multiple_of(noise.len()),
         "{} latents do not divide among {} generators",
@@ -278,9 +296,9 @@ fn add_noise(scale: f32, latents: &mut [f32], noise: &mut [TorchGenerator]) {
     if size == 0 {
         return;
     }
-    for (picture, generator) in latents.chunks_exact_mut(size).zip(noise) {
-        for (x, z) in picture.iter_mut().zip(generator.randn(size)) {
-            *x += scale * z;
+    for (i, (picture, generator)) in latents.chunks_exact_mut(size).zip(noise).enumerate() {
+        for (j, (x, z)) in picture.iter_mut().zip(generator.randn(size)).enumerate() {
+            *x += scale(i * size + j) * z;
         }
     }
 }

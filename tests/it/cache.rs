@@ -8,6 +8,7 @@ use hydit::cache::{
     CachePolicy, Decision, Plan, PolicyInput, Schedules, calibration_file, refreshed, refreshes,
 };
 use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
+use hydit_graphs::variant::CacheDefaults;
 
 fn timesteps(kind: SamplerKind, steps: usize) -> Vec<f32> {
     let text = include_str!("../../models/emoji/scheduler/scheduler_config.json");
@@ -117,7 +118,11 @@ fn a_policy_is_read_back_as_written() {
     ] {
         assert_eq!(policy(text).to_string(), text);
     }
-    assert_eq!(policy("N3").to_string(), "N3-700-50");
+    assert_eq!(policy("N3").to_string(), "N3");
+    assert_eq!(policy("N3").settled(&CacheDefaults::default()), policy("N3-700-50"));
+    let own = CacheDefaults { branch: 4, start: 1000, close: 20 };
+    assert_eq!(policy("N3+taylor1").settled(&own), policy("N3-1000-20+taylor1"));
+    assert_eq!(policy("N3-700-50").settled(&own), policy("N3-700-50"));
     assert_eq!(policy("probe:0.30").to_string(), "probe:0.3-4");
 }
 
@@ -318,7 +323,8 @@ fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
     assert!(refused.contains("nothing is known of one from an image: name the core"), "{refused}");
     let usual = |skipped| {
         let (sampler, spacing) = (SamplerKind::Dpmms, Spacing::Linspace);
-        CachePolicy::usual(folder.path(), sampler, spacing, 6, skipped).to_string()
+        let defaults = CacheDefaults::default();
+        CachePolicy::usual(folder.path(), &defaults, sampler, spacing, 6, skipped).to_string()
     };
     assert_eq!([usual(0), usual(1)], ["auto:35dB", "N2-700-50"]);
     let file = "steps: 6\nschedules: [{refresh: [0, 2, 4], forecast: {5: [1.5, -0.5]}}]";

@@ -49,9 +49,10 @@ fn every_block_and_output_of_a_drawing_is_measured_and_the_picture_stays() {
             assert!(graphs.contains(&graph), "{graph} of {graphs:?}");
         }
         let layers = |graph: &str| all.iter().filter(|m| m.is_block && m.graph == graph).count();
-        let model = &measured.manifest().model;
-        assert_eq!(layers("text-encoder"), model.text_encoder.num_hidden_layers);
-        assert_eq!(layers("text-encoder-2"), model.text_encoder_2.num_layers);
+        let parts = measured.manifest().model.hunyuan_dit();
+        let (_, bert, t5) = parts.expect("a Hunyuan-DiT");
+        assert_eq!(layers("text-encoder"), bert.num_hidden_layers);
+        assert_eq!(layers("text-encoder-2"), t5.num_layers);
     }
 }
 

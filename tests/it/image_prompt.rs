@@ -244,7 +244,7 @@ fn exports_of_every_kind_draw_with_an_image_prompt() {
         ),
         (
             "branch 2",
-            Options { cache_at_branch: 2, full: true, ..checkpoint.options("branch") },
+            Options { cache_at_branch: Some(2), full: true, ..checkpoint.options("branch") },
             BackendChoice::Ort,
             60.0,
         ),

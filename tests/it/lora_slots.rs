@@ -87,7 +87,7 @@ fn every_graph_with_slots_is_the_graph_of_the_merged_model() {
     let loras = folder();
     let artifacts = artifacts(loras.path());
     let manifest = &artifacts.manifest;
-    let dit = &manifest.model.transformer;
+    let dit = manifest.model.transformer.hunyuan_dit().expect("a Hunyuan-DiT");
     let reference = Reference::all().into_iter().find(|r| r.loras.len() == 2).expect("two LoRAs");
     let (_place, merged) = merged(&reference);
     for engine in [BackendChoice::Ort, BackendChoice::Tract] {

@@ -37,6 +37,7 @@ mod runtime;
 mod runtime_provider;
 mod runtime_refusals;
 mod sampler;
+mod skip_dit;
 mod synthetic;
 mod targets;
 mod tokenizer;

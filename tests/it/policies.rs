@@ -36,7 +36,7 @@ fn forecasts_and_changes_are_those_computed_by_hand() {
 fn check(backend: &Backend, manifest: &Manifest) {
     let mut features = DeviceMath::new(manifest, backend);
     features.prepare(3, true).expect("the graphs load");
-    let shape = [2, 5, manifest.model.transformer.hidden_size];
+    let shape = [2, 5, manifest.model.transformer.shape().hidden_size];
     let size: usize = shape.iter().product();
     let wave = |k: usize| (0..size).map(move |i| ((i * (k + 3)) % 17) as f32 / 8.0 - 1.0);
     let value = |k: usize| -> Value {

@@ -6,8 +6,7 @@ use hydit::eval::compare::{psnr, ssim};
 use hydit::pipeline::text::tokenizers;
 use hydit::runtime::BackendChoice;
 use hydit::sampler::{SamplerKind, Spacing};
-use hydit_export::synth::{self, Shape};
-use hydit_graphs::manifest::ModelConfig;
+use hydit_export::synth::{self, HunyuanDit, Shape};
 use hydit_graphs::{GraphDef, GraphOptions, Precision, Target, bert, hunyuan_dit, t5, vae};
 use hydit_testing::emoji;
 
@@ -137,7 +136,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// The bytes of each graph's weights in an export of v1.2's shape.
 fn weights_of_v1_2(precision: Precision) -> Vec<(String, u64)> {
     let model = synth::model("hunyuan-dit-v1.2", &Shape::default()).expect("a shape");
-    let ModelConfig { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } = &model;
+    let HunyuanDit { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } = &model;
     let graphs = [
         bert::text_encoder(bert, dit.text_len, precision),
         t5::text_encoder_2(t5, dit.text_len_t5, precision),

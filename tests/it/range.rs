@@ -108,9 +108,10 @@ fn graph(checkpoint: &Path, component: Component, precision: Precision) -> Graph
     let out = tempfile::tempdir().expect("a folder");
     let model =
         emoji::export(checkpoint, out.path(), 1, Precision::Fp32).expect("it exports").model;
+    let (dit, _, t5) = model.hunyuan_dit().expect("a Hunyuan-DiT");
     match component {
-        Component::Transformer => hunyuan_dit::deep_core(&model.transformer, 1, precision),
-        _ => t5::text_encoder_2(&model.text_encoder_2, model.transformer.text_len_t5, precision),
+        Component::Transformer => hunyuan_dit::deep_core(dit, 1, precision),
+        _ => t5::text_encoder_2(t5, dit.text_len_t5, precision),
     }
 }
 

@@ -35,7 +35,7 @@ impl Place {
     /// With the whole transformer as one graph too.
     fn options(&self, branch: usize) -> Options {
         let out = self.0.path().join("out");
-        Options { full: true, cache_at_branch: branch, ..Options::new(self.part(""), out) }
+        Options { full: true, cache_at_branch: Some(branch), ..Options::new(self.part(""), out) }
     }
 
     fn part(&self, name: &str) -> PathBuf {
@@ -67,7 +67,7 @@ fn verify(options: &Options, input: &str) {
     }
     for engine in &engines {
         let error = split_against_full(&artifacts, engine).expect("it runs");
-        let at = format!("cut at {}, {}", options.cache_at_branch, engine.name());
+        let at = format!("cut at {:?}, {}", options.cache_at_branch, engine.name());
         assert!(error <= tolerance.split, "{at}: split and whole are {error:.1e} apart");
     }
 }

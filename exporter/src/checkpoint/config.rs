@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, VaeConfig};
+use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, TransformerConfig, VaeConfig};
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::scheduler::NoiseSchedule;
 
@@ -23,13 +23,16 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig> {
         }
     };
     let transformer = transformer(checkpoint)?;
+    let reads_texts = transformer.hunyuan_dit().is_some();
     let text_encoder = match config(Component::TextEncoder) {
-        Some(path) => from_file(path, BertConfig::from_json)?,
-        None => infer::bert(&told_by_shapes(Component::TextEncoder)?)?,
+        _ if !reads_texts => None,
+        Some(path) => Some(from_file(path, BertConfig::from_json)?),
+        None => Some(infer::bert(&told_by_shapes(Component::TextEncoder)?)?),
     };
     let text_encoder_2 = match config(Component::TextEncoder2) {
-        Some(path) => from_file(path, T5Config::from_json)?,
-        None => infer::t5(&told_by_shapes(Component::TextEncoder2)?)?,
+        _ if !reads_texts => None,
+        Some(path) => Some(from_file(path, T5Config::from_json)?),
+        None => Some(infer::t5(&told_by_shapes(Component::TextEncoder2)?)?),
     };
     let vae = match config(Component::Vae) {
         Some(path) => from_file(path, VaeConfig::from_json)?,
@@ -46,18 +49,22 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig> {
 
 /// The config of the transformer. What a base says of its own is no more than a hint to the size of
 /// the pictures where the checkpoint has another in its place.
-fn transformer(checkpoint: &Checkpoint) -> Result<HunyuanDitConfig> {
+fn transformer(checkpoint: &Checkpoint) -> Result<TransformerConfig> {
     let path = checkpoint.config_path(Component::Transformer);
     let config = path.map(|path| from_file(path, HunyuanDitConfig::from_json)).transpose()?;
     match config {
-        Some(config) if checkpoint.has_own_config(Component::Transformer) => Ok(config),
+        Some(config) if checkpoint.has_own_config(Component::Transformer) => {
+            Ok(TransformerConfig::HunyuanDit(config))
+        }
         None if checkpoint.layout() == Layout::Diffusers => {
             Err(checkpoint.no_config(Component::Transformer))
         }
         config => {
-            let found = infer::transformer(&checkpoint.weights(Component::Transformer)?)?;
-            let sample_size = config.map_or(found.sample_size, |config| config.sample_size);
-            Ok(HunyuanDitConfig { sample_size, ..found })
+            let mut found = infer::transformer(&checkpoint.weights(Component::Transformer)?)?;
+            if let (TransformerConfig::HunyuanDit(found), Some(config)) = (&mut found, config) {
+                found.sample_size = config.sample_size;
+            }
+            Ok(found)
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Configs from the shapes of tensors, for files that come without any. What shapes do not tell is
 //! as in the published models, which all share it.
 
+mod skip_dit;
+
 use hydit_graphs::Component;
 use hydit_graphs::config::{
-    Activation, BertConfig, ClipVisionConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig,
+    Activation, BertConfig, ClipVisionConfig, FeedForward, HunyuanDitConfig, T5Config,
+    TransformerConfig, VaeConfig,
 };
-use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
+use hydit_graphs::naming::Naming;
+use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing, VarianceType};
 
 use super::tensors::CheckpointWeights;
 use crate::error::{Error, Result};
@@ -38,7 +42,14 @@ pub(super) fn count(weights: &CheckpointWeights, name: &str) -> usize {
 }
 
 /// The config of a transformer.
-pub(super) fn transformer(weights: &CheckpointWeights) -> Result<HunyuanDitConfig> {
+pub(super) fn transformer(weights: &CheckpointWeights) -> Result<TransformerConfig> {
+    match weights.naming() {
+        Naming::SkipDit => skip_dit::transformer(weights).map(TransformerConfig::SkipDit),
+        _ => hunyuan_dit(weights).map(TransformerConfig::HunyuanDit),
+    }
+}
+
+fn hunyuan_dit(weights: &CheckpointWeights) -> Result<HunyuanDitConfig> {
     let hidden_size = side(weights, "pos_embed.proj.weight", 0)?;
     let attention_head_dim = side(weights, "blocks.0.attn1.norm_q.weight", 0)?;
     let patch_size = side(weights, "pos_embed.proj.weight", 2)?;
@@ -220,14 +231,18 @@ pub(super) fn image_encoder(weights: &CheckpointWeights) -> Result<ClipVisionCon
 
 /// The noise that a model was trained with: versions up to v1.1 with more of it than v1.2, whose
 /// training script and ComfyUI's have 0.018 (Tencent's `--beta-end` defaults to 0.02 there).
-pub(super) fn scheduler(transformer: &HunyuanDitConfig) -> NoiseSchedule {
-    let early = transformer.use_style_cond_and_image_meta_size;
+pub(super) fn scheduler(transformer: &TransformerConfig) -> NoiseSchedule {
+    let early = match transformer {
+        TransformerConfig::HunyuanDit(cfg) => cfg.use_style_cond_and_image_meta_size,
+        TransformerConfig::SkipDit(cfg) => return skip_dit::scheduler(cfg),
+    };
     NoiseSchedule {
         num_train_timesteps: 1000,
         beta_start: 0.00085,
         beta_end: if early { 0.03 } else { 0.018 },
         beta_schedule: BetaSchedule::ScaledLinear,
         prediction_type: PredictionType::VPrediction,
+        variance_type: VarianceType::FixedSmall,
         timestep_spacing: Spacing::Leading,
         steps_offset: 1,
         set_alpha_to_one: true,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hydit_graphs::config::HunyuanDitConfig;
+use hydit_graphs::config::{HunyuanDitConfig, TransformerConfig};
 use hydit_graphs::manifest::ModelConfig;
 use safetensors::Dtype;
 
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::{self, Tokenizer};
 use crate::weights::{View, WeightsFile, find};
 use hydit_graphs::Component;
+use hydit_graphs::naming::Naming;
 
 /// The names of the tokenizers' folders in diffusers' layout.
 const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];
@@ -74,7 +75,7 @@ impl Checkpoint {
             let first = file.tensors.keys().next().map_or(String::new(), |name| {
                 format!(" (its first tensor is `{}`)", name.escape_debug())
             });
-            let message = format!("no part of a Hunyuan-DiT is in it{first}");
+            let message = format!("no part of a Hunyuan-DiT or a Skip-DiT is in it{first}");
             return Err(Error::content(&file.path)(message));
         }
         Ok(())
@@ -165,10 +166,11 @@ impl Checkpoint {
 
     /// The scheduler's config: the checkpoint's, or the base's if that is of the same version as
     /// `transformer`, since versions were trained with different noise.
-    fn scheduler_path(&self, transformer: &HunyuanDitConfig) -> Result<Option<&Path>> {
+    fn scheduler_path(&self, transformer: &TransformerConfig) -> Result<Option<&Path>> {
         if let Some(own) = &self.places[0].scheduler {
             return Ok(Some(own));
         }
+        let Some(transformer) = transformer.hunyuan_dit() else { return Ok(None) };
         let Some(base) = self.places.get(1) else { return Ok(None) };
         let same = match base.configs.get(&Component::Transformer) {
             None => false,
@@ -217,8 +219,19 @@ impl Checkpoint {
         Ok(view.map(|view| (file, view)))
     }
 
+    /// Whether the transformer is a Skip-DiT.
+    fn is_skip_dit(&self) -> bool {
+        let weights =
+            self.has(Component::Transformer).then(|| self.weights(Component::Transformer));
+        matches!(weights, Some(Ok(weights)) if weights.naming() == Naming::SkipDit)
+    }
+
     /// The names of the parts that are neither in the checkpoint nor in its base.
     pub fn absent(&self) -> Vec<&'static str> {
+        if self.is_skip_dit() {
+            let parts = [Component::Transformer, Component::Vae].into_iter();
+            return parts.filter(|part| !self.has(*part)).map(Component::folder).collect();
+        }
         let parts = Component::ALL.into_iter().filter(|part| !self.has(*part));
         let in_tensors = |index| index == 1 && matches!(self.sentencepiece(), Ok(Some(_)));
         let tokenizers = (0..TOKENIZERS.len())
@@ -238,8 +251,12 @@ impl Checkpoint {
 
     fn missing(&self, part: &str) -> Error {
         let places = &self.places[0];
-        let way_out = "take it from a checkpoint that has one, with --base DIR (any Hunyuan-DiT in \
-                       diffusers' or Tencent's folder)";
+        let way_out = if self.is_skip_dit() {
+            "name the folder of the one that it was trained with, such as sd-vae-ft-ema, with --base DIR"
+        } else {
+            "take it from a checkpoint that has one, with --base DIR (any Hunyuan-DiT in diffusers' or \
+             Tencent's folder)"
+        };
         let (path, hint) = match (places.layout, self.places.get(1)) {
             (_, Some(base)) => (
                 places.path.clone(),

@@ -1,8 +1,9 @@
 //! The configs of the released models, and of smaller ones of the same form.
 
+use hydit_graphs::config::TransformerConfig;
 use hydit_graphs::config::{BertConfig, FeedForward, HunyuanDitConfig, T5Config, VaeConfig};
 use hydit_graphs::manifest::ModelConfig;
-use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing};
+use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing, VarianceType};
 
 use crate::error::{Error, Result};
 
@@ -21,18 +22,43 @@ pub struct Shape {
     pub small_text: bool,
 }
 
+/// The configs of all components of a Hunyuan-DiT.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // those of [`ModelConfig`]
+pub struct HunyuanDit {
+    pub transformer: HunyuanDitConfig,
+    pub text_encoder: BertConfig,
+    pub text_encoder_2: T5Config,
+    pub vae: VaeConfig,
+    pub scheduler: NoiseSchedule,
+}
+
+impl From<HunyuanDit> for ModelConfig {
+    fn from(model: HunyuanDit) -> ModelConfig {
+        let HunyuanDit { transformer, text_encoder, text_encoder_2, vae, scheduler } = model;
+        ModelConfig {
+            transformer: TransformerConfig::HunyuanDit(transformer),
+            text_encoder: Some(text_encoder),
+            text_encoder_2: Some(text_encoder_2),
+            vae,
+            scheduler,
+        }
+    }
+}
+
 /// Returns the configs of the released model `variant` (`hunyuan-dit-v1.2` or `hunyuan-dit-v1.1`),
 /// changed as `shape` says.
 ///
 /// # Errors
 /// There is no such model, or the shape is not valid.
-pub fn model(variant: &str, shape: &Shape) -> Result<ModelConfig> {
+pub fn model(variant: &str, shape: &Shape) -> Result<HunyuanDit> {
     let flag = |flag, message| Error::Flag { flag, message };
     let (style, beta_end) = match variant {
         "hunyuan-dit-v1.2" => (false, 0.018),
         "hunyuan-dit-v1.1" => (true, 0.03),
         other => {
-            let message = format!("`{other}` is not hunyuan-dit-v1.2 or hunyuan-dit-v1.1");
+            let message =
+                format!("`{other}` is not hunyuan-dit-v1.2, hunyuan-dit-v1.1 or skip-dit");
             return Err(flag("variant", message));
         }
     };
@@ -70,11 +96,12 @@ pub fn model(variant: &str, shape: &Shape) -> Result<ModelConfig> {
         beta_end,
         beta_schedule: BetaSchedule::ScaledLinear,
         prediction_type: PredictionType::VPrediction,
+        variance_type: VarianceType::FixedSmall,
         timestep_spacing: Spacing::Leading,
         steps_offset: 1,
         set_alpha_to_one: true,
     };
-    Ok(ModelConfig { transformer, text_encoder, text_encoder_2, vae, scheduler })
+    Ok(HunyuanDit { transformer, text_encoder, text_encoder_2, vae, scheduler })
 }
 
 fn bert(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> BertConfig {
@@ -107,7 +134,11 @@ fn t5(vocab_size: usize, d_model: usize, num_layers: usize, d_ff: usize) -> T5Co
     }
 }
 
-fn vae(block_out_channels: &[usize], layers_per_block: usize, norm_num_groups: usize) -> VaeConfig {
+pub(super) fn vae(
+    block_out_channels: &[usize],
+    layers_per_block: usize,
+    norm_num_groups: usize,
+) -> VaeConfig {
     VaeConfig {
         block_out_channels: block_out_channels.to_vec(),
         layers_per_block,

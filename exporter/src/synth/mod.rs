@@ -1,13 +1,15 @@
 //! The command `synth`: checkpoints with made-up weights, in the shape of a released model or any
 //! other. They serve to measure speed and memory, and to test the export, without the real weights.
 //!
-//! [`checkpoint`] writes one from a [`ModelConfig`], and [`model`] returns those of the released
-//! models. Only what a graph can read is written (BERT without its pooler).
+//! [`checkpoint`] writes one from a [`HunyuanDit`], and [`model`] returns those of the released
+//! models; [`skip_dit_checkpoint`] and [`skip_dit()`] are their like for Skip-DiT. Only what a
+//! graph can read is written (BERT without its pooler).
 
 mod config;
 mod ip_adapter;
 pub mod rule;
 mod shards;
+mod skip_dit;
 mod tokenizers;
 
 use std::fs;
@@ -15,13 +17,13 @@ use std::path::Path;
 
 use hydit_graphs::config::HunyuanDitConfig;
 use hydit_graphs::control::{self, Part};
-use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{GraphDef, Precision, bert, hunyuan_dit, t5, vae};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use self::config::{Shape, model};
+pub use self::config::{HunyuanDit, Shape, model};
 pub use self::shards::{Storage, write_weights};
+pub use self::skip_dit::{NAME as SKIP_DIT, STEM as SKIP_DIT_STEM, skip_dit, skip_dit_checkpoint};
 use crate::error::{Error, Result};
 use crate::files::check_folder;
 use hydit_graphs::Component;
@@ -31,14 +33,9 @@ use hydit_graphs::Component;
 ///
 /// # Errors
 /// The folder is not empty, or cannot be written to.
-pub fn checkpoint(config: &ModelConfig, out: &Path, storage: &Storage) -> Result<()> {
-    check_folder(out)?;
-    fs::create_dir_all(out).map_err(Error::writing(out))?;
-    if fs::read_dir(out).map_err(Error::reading(out))?.next().is_some() {
-        let message = format!("{} is not empty: choose a new folder", out.display());
-        return Err(Error::Flag { flag: "out", message });
-    }
-    let ModelConfig { transformer, text_encoder, text_encoder_2, vae, scheduler } = config;
+pub fn checkpoint(config: &HunyuanDit, out: &Path, storage: &Storage) -> Result<()> {
+    new_folder(out)?;
+    let HunyuanDit { transformer, text_encoder, text_encoder_2, vae, scheduler } = config;
     let plain = Precision::Fp32;
     let component = |component: Component, stem: &str, config: Value, graphs: &[GraphDef]| {
         let folder = out.join(component.folder());
@@ -116,13 +113,24 @@ pub fn control(transformer: &HunyuanDitConfig, out: &Path, storage: &Storage) ->
 /// # Errors
 /// As [`checkpoint`].
 pub fn checkpoint_with_ip_adapter(
-    config: &ModelConfig,
+    config: &HunyuanDit,
     small: bool,
     out: &Path,
     storage: &Storage,
 ) -> Result<()> {
     checkpoint(config, out, storage)?;
     ip_adapter::ip_adapter(&config.transformer, small, out, storage)
+}
+
+/// Makes the folder `out`, which is new or empty.
+fn new_folder(out: &Path) -> Result<()> {
+    check_folder(out)?;
+    fs::create_dir_all(out).map_err(Error::writing(out))?;
+    if fs::read_dir(out).map_err(Error::reading(out))?.next().is_some() {
+        let message = format!("{} is not empty: choose a new folder", out.display());
+        return Err(Error::Flag { flag: "out", message });
+    }
+    Ok(())
 }
 
 fn folder(out: &Path, name: &str) -> Result<std::path::PathBuf> {

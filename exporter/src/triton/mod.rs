@@ -75,14 +75,17 @@ pub fn export(options: &Options) -> Result<[String; 3]> {
     let interface = config::interface(&pipeline);
     staged.config(ensemble, &config::ensemble(&names, &interface))?;
 
+    let Some(tokenizers) = &manifest.tokenizers else {
+        return Err(Error::content(model)("it has no tokenizers: it draws classes, not texts"));
+    };
     let version = staged.folder(&format!("{request}/1"))?;
     let script = include_str!("request.py")
-        .replace("__PAD_ID__", &manifest.tokenizers.text_encoder.pad_id.to_string())
-        .replace("__PAD_ID_2__", &manifest.tokenizers.text_encoder_2.pad_id.to_string());
+        .replace("__PAD_ID__", &tokenizers.text_encoder.pad_id.to_string())
+        .replace("__PAD_ID_2__", &tokenizers.text_encoder_2.pad_id.to_string());
     staged.write(&version.join("model.py"), script.as_bytes())?;
     for (entry, file) in [
-        (&manifest.tokenizers.text_encoder, "tokenizer.json"),
-        (&manifest.tokenizers.text_encoder_2, "tokenizer_2.json"),
+        (&tokenizers.text_encoder, "tokenizer.json"),
+        (&tokenizers.text_encoder_2, "tokenizer_2.json"),
     ] {
         staged.link(&model.join(&entry.file), &version.join(file))?;
     }

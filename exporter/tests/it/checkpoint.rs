@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hydit_export::synth::{self, Shape, Storage};
+use hydit_export::synth::{self, HunyuanDit, Shape, Storage};
 use hydit_export::{Error, Options, Progress, export};
 use hydit_graphs::Manifest;
-use hydit_graphs::manifest::ModelConfig;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every component, as small as it gets.
-pub fn config() -> ModelConfig {
+pub fn config() -> HunyuanDit {
     let shape = Shape {
         depth: Some(6),
         heads: Some(2),
@@ -23,7 +22,7 @@ pub fn config() -> ModelConfig {
         small_text: true,
     };
     let mut config = synth::model("hunyuan-dit-v1.2", &shape).expect("a valid shape");
-    let ModelConfig { transformer, text_encoder, text_encoder_2, vae, .. } = &mut config;
+    let HunyuanDit { transformer, text_encoder, text_encoder_2, vae, .. } = &mut config;
     (text_encoder.hidden_size, text_encoder.num_attention_heads) = (12, 2);
     (text_encoder.intermediate_size, text_encoder.num_hidden_layers) = (20, 1);
     (text_encoder_2.d_model, text_encoder_2.d_kv, text_encoder_2.num_heads) = (16, 4, 2);
@@ -53,11 +52,11 @@ impl Place {
     }
 
     /// A checkpoint of another model.
-    pub fn of(config: &ModelConfig) -> Place {
+    pub fn of(config: &HunyuanDit) -> Place {
         Place::with(config, &Storage::default())
     }
 
-    fn with(config: &ModelConfig, storage: &Storage) -> Place {
+    fn with(config: &HunyuanDit, storage: &Storage) -> Place {
         let place = Place { root: tempfile::tempdir().expect("a folder") };
         synth::checkpoint(config, &place.checkpoint(), storage).expect("a checkpoint");
         fs::write(place.file("LICENSE.txt"), "Use it well.\n").expect("a licence");

@@ -89,7 +89,7 @@ fn an_export_without_nets_is_as_it_was_and_one_with_them_says_so() {
 fn a_net_has_no_core_where_the_model_is_cut_last() {
     let place = Place::new();
     let nets = [net("canny", &folder(&place, |_| ()))];
-    let options = Options { cache_at_branch: 2, ..options(&place, &nets) };
+    let options = Options { cache_at_branch: Some(2), ..options(&place, &nets) };
     let manifest = export(&options, &mut ()).expect("an export");
     assert!(manifest.graph("control-canny-encoder").is_ok());
     assert!(manifest.graph("control-canny-core").is_err());

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use half::{bf16, f16};
-use hydit_export::synth::Storage;
+use hydit_export::synth::{HunyuanDit, Storage};
 use hydit_export::{Options, export, inspect};
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::{DType, Manifest, Precision, Source, Transform, manifest};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -42,7 +41,7 @@ fn two_exports_are_the_same_byte_for_byte() {
 #[test]
 fn the_manifest_is_true() {
     let place = Place::new();
-    let options = Options { full: true, cache_at_branch: 2, ..place.options() };
+    let options = Options { full: true, cache_at_branch: Some(2), ..place.options() };
     let mut told = Told::default();
     let returned = export(&options, &mut told).expect("an export");
     let files = files(&place.out());
@@ -61,7 +60,7 @@ fn the_manifest_is_true() {
             "{name}"
         );
     }
-    assert_eq!((manifest.model, manifest.cache_at_branch), (config(), 2));
+    assert_eq!((manifest.model, manifest.cache_at_branch), (config().into(), 2));
     let graphs: Vec<&str> = manifest.graphs.iter().map(|graph| graph.name.as_str()).collect();
     let expected = [
         "text-encoder",
@@ -82,7 +81,7 @@ fn the_manifest_is_true() {
 #[test]
 fn manifests_of_models_of_every_kind_are_read_back() {
     for style in [false, true] {
-        let place = Place::of(&ModelConfig {
+        let place = Place::of(&HunyuanDit {
             transformer: HunyuanDitConfig {
                 use_style_cond_and_image_meta_size: style,
                 learn_sigma: !style,
@@ -91,7 +90,8 @@ fn manifests_of_models_of_every_kind_are_read_back() {
             ..config()
         });
         for &precision in Precision::ALL {
-            let options = Options { precision, full: true, cache_at_branch: 2, ..place.options() };
+            let options =
+                Options { precision, full: true, cache_at_branch: Some(2), ..place.options() };
             let manifest = export(&options, &mut ()).expect("an export");
             assert_eq!(inspect::read(&place.out()).expect("a manifest"), manifest);
         }
@@ -101,10 +101,10 @@ fn manifests_of_models_of_every_kind_are_read_back() {
 #[test]
 fn weights_lie_where_the_graph_says() {
     let place = Place::new();
-    let manifest = place.export().expect("an export");
+    place.export().expect("an export");
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
     let graph =
-        hydit_graphs::hunyuan_dit::shallow_decoder(&manifest.model.transformer, 1, Precision::Fp32);
+        hydit_graphs::hunyuan_dit::shallow_decoder(&config().transformer, 1, Precision::Fp32);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let mut compared = 0;
     for (initializer, extent) in graph.layout() {
@@ -204,7 +204,7 @@ fn rounds(precision: Precision, round: fn(f32) -> [u8; 2]) {
     let manifest = export(&options, &mut Told::default()).expect("an export");
     assert_eq!(manifest.precision, precision);
     let checkpoint = read_tensors(&place.file("transformer/diffusion_pytorch_model.safetensors"));
-    let graph = hydit_graphs::hunyuan_dit::deep_core(&manifest.model.transformer, 1, precision);
+    let graph = hydit_graphs::hunyuan_dit::deep_core(&config().transformer, 1, precision);
     let data = fs::read(place.out().join(graph.data_file())).expect("the data file");
     let layout = graph.layout();
     let weights =
@@ -238,14 +238,14 @@ fn a_new_export_replaces_an_older_one_and_what_a_killed_one_left() {
     fs::write(&left, "half a graph").expect("written");
     fs::write(place.out().join("notes.txt"), "mine").expect("written");
 
-    export(&Options { cache_at_branch: 2, ..place.options() }, &mut Told::default())
+    export(&Options { cache_at_branch: Some(2), ..place.options() }, &mut Told::default())
         .expect("an export");
     assert!(!left.exists() && !place.out().join("full.onnx").exists());
     assert!(!place.out().join("full.onnx.data").exists());
     assert!(place.out().join("notes.txt").exists(), "what is not ours stays");
 
     let fresh = place.path().join("fresh");
-    let options = Options { cache_at_branch: 2, out: fresh.clone(), ..place.options() };
+    let options = Options { cache_at_branch: Some(2), out: fresh.clone(), ..place.options() };
     export(&options, &mut Told::default()).expect("an export");
     fs::remove_file(place.out().join("notes.txt")).expect("removed");
     assert!(files(&place.out()) == files(&fresh));

@@ -161,10 +161,10 @@ fn flags_out_of_range_say_what_is_in_range() {
     let options = || place.options();
     let cases: [(Options, &[&str]); 7] = [
         (
-            Options { cache_at_branch: 0, ..options() },
+            Options { cache_at_branch: Some(0), ..options() },
             &["--cache-at-branch: 0", "6 blocks", "1 to 2"],
         ),
-        (Options { cache_at_branch: 3, ..options() }, &["--cache-at-branch: 3", "1 to 2"]),
+        (Options { cache_at_branch: Some(3), ..options() }, &["--cache-at-branch: 3", "1 to 2"]),
         (
             Options { variant: Some("sdxl".into()), ..options() },
             &["--variant: `sdxl`", "hunyuan-dit-v1.2"],

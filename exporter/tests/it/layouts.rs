@@ -7,10 +7,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use hydit_export::check::check;
-use hydit_export::synth::{self, Storage};
+use hydit_export::synth::{self, HunyuanDit, Storage};
 use hydit_export::{Error, Layout, Options, export};
 use hydit_graphs::config::HunyuanDitConfig;
-use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::variant::RopeConvention;
 use hydit_graphs::{DType, Manifest};
 use hydit_testing::repository;
@@ -22,10 +21,10 @@ pub fn layouts() -> PathBuf {
 }
 
 /// The model of the files, in diffusers' layout.
-fn model() -> ModelConfig {
+fn model() -> HunyuanDit {
     let transformer =
         HunyuanDitConfig { use_style_cond_and_image_meta_size: true, ..config().transformer };
-    let mut config = ModelConfig { transformer, ..config() };
+    let mut config = HunyuanDit { transformer, ..config() };
     config.scheduler.beta_end = 0.03;
     config
 }
@@ -103,7 +102,7 @@ fn all_layouts_of_a_model_export_alike() {
         let manifest = same(&place, name, Options::new(path, ""), &expected);
         assert_eq!(manifest.variant.rope_convention, RopeConvention::Tencent);
         assert_eq!(manifest.model.scheduler.beta_end, 0.03, "of v1.0 and v1.1");
-        assert_eq!(manifest.model.transformer.text_len, 5);
+        assert_eq!(manifest.model.transformer.hunyuan_dit().expect("one").text_len, 5);
     }
     let asked = Options { reading: Some(RopeConvention::Diffusers), ..Options::new(&ckpts, "") };
     let asked = same(&place, "reading", asked, &expected);
@@ -128,7 +127,7 @@ fn all_layouts_of_a_model_export_alike() {
 
     let manifest = same(&place, "comfyui", based(&comfyui), &expected);
     assert_eq!(manifest.variant.rope_convention, RopeConvention::Tencent);
-    assert_eq!(manifest.tokenizers.text_encoder_2.pad_id, 0);
+    assert_eq!(manifest.tokenizers.expect("two").text_encoder_2.pad_id, 0);
     for name in ["mp_rank_00_model_states.pt", "fused.safetensors"] {
         same(&place, name, based(&layouts().join(name)), &expected);
     }
@@ -170,9 +169,9 @@ fn what_is_missing_is_named_with_the_way_out() {
     let one = tensors.into_iter().take(1).map(|(_, tensor)| ("lora_unet.up".to_string(), tensor));
     write_tensors(&strange, &one.collect());
     let told = refused(&strange, None);
-    assert!(
-        told.contains("no part of a Hunyuan-DiT is in it (its first tensor is `lora_unet.up`)")
-    );
+    assert!(told.contains(
+        "no part of a Hunyuan-DiT or a Skip-DiT is in it (its first tensor is `lora_unet.up`)"
+    ));
     assert!(!place.out().exists());
 }
 

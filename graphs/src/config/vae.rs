@@ -15,6 +15,7 @@ pub struct VaeConfig {
     pub in_channels: usize,
     pub latent_channels: usize,
     pub out_channels: usize,
+    #[serde(default = "scaling_factor")]
     pub scaling_factor: f32,
     #[serde(default)]
     pub force_upcast: bool,
@@ -39,6 +40,11 @@ pub struct VaeConfig {
 
 fn yes() -> bool {
     true
+}
+
+/// What diffusers takes where a config is older than the field, as those of `sd-vae-ft-mse`.
+fn scaling_factor() -> f32 {
+    0.18215
 }
 
 fn rgb() -> usize {

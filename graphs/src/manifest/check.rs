@@ -3,10 +3,12 @@
 use std::fmt::Display;
 
 use super::{
-    ControlEntry, FileEntry, GraphEntry, LoraEntry, Manifest, ManifestError, ModelConfig, is_plain,
+    ControlEntry, FileEntry, GraphEntry, LoraEntry, Manifest, ManifestError, ModelConfig,
+    Tokenizers, is_plain,
 };
+use crate::config::TransformerConfig;
 use crate::control;
-use crate::interface::{GRAPHS, Interface, OPTIONAL, control_interface, interface};
+use crate::interface::{GRAPHS, Interface, OPTIONAL, control_interface, graphs, interface};
 use crate::lora;
 use crate::pag;
 use crate::tensor::TensorSpec;
@@ -16,7 +18,7 @@ const MAX_TOTAL: u64 = 1 << 48;
 
 impl Manifest {
     pub(super) fn check_numbers(&self) -> Result<(), ManifestError> {
-        let Manifest { cache_at_branch, model, tokenizers, .. } = self;
+        let Manifest { cache_at_branch, model, .. } = self;
         let branches = model.transformer.cache_branches();
         if !branches.contains(cache_at_branch) {
             let expected = format!("{} to {}", branches.start(), branches.end());
@@ -24,28 +26,32 @@ impl Manifest {
         }
         let part = "variant";
         self.variant.validate(model).map_err(|source| ManifestError::Config { part, source })?;
-        let dit = &model.transformer;
-        for (name, entry, length, rows) in [
-            ("text_encoder", &tokenizers.text_encoder, dit.text_len, model.text_encoder.vocab_size),
-            (
-                "text_encoder_2",
-                &tokenizers.text_encoder_2,
-                dit.text_len_t5,
-                model.text_encoder_2.vocab_size,
-            ),
-        ] {
-            if entry.length != length {
-                return wrong(&format!("tokenizers.{name}.length"), entry.length, length);
+        match (model.hunyuan_dit(), &self.tokenizers) {
+            (Some((dit, bert, t5)), Some(Tokenizers { text_encoder, text_encoder_2 })) => {
+                for (name, entry, length, rows) in [
+                    ("text_encoder", text_encoder, dit.text_len, bert.vocab_size),
+                    ("text_encoder_2", text_encoder_2, dit.text_len_t5, t5.vocab_size),
+                ] {
+                    if entry.length != length {
+                        return wrong(&format!("tokenizers.{name}.length"), entry.length, length);
+                    }
+                    if entry.pad_id as usize >= rows {
+                        let expected = format!("a number below {rows}");
+                        return wrong(&format!("tokenizers.{name}.pad_id"), entry.pad_id, expected);
+                    }
+                }
             }
-            if entry.pad_id as usize >= rows {
-                let expected = format!("a number below {rows}");
-                return wrong(&format!("tokenizers.{name}.pad_id"), entry.pad_id, expected);
+            (None, None) => self.check_plain()?,
+            (_, found) => {
+                let [found, expected] = [found.is_some(), found.is_none()]
+                    .map(|there| if there { "there" } else { "missing" });
+                return wrong("tokenizers", found, expected);
             }
         }
         if let Some(rank) = self.lora_slots.filter(|rank| !(1..=lora::MAX_RANK).contains(rank)) {
             return wrong("lora_slots", rank, format!("1 to {}", lora::MAX_RANK));
         }
-        if let Err(expected) = pag::check(&self.pag_layers, dit.num_layers) {
+        if let Err(expected) = pag::check(&self.pag_layers, model.transformer.shape().num_layers) {
             return wrong("pag_layers", format!("{:?}", self.pag_layers), expected);
         }
         if let Some(ip_adapter) = &self.ip_adapter {
@@ -69,6 +75,23 @@ impl Manifest {
         Ok(())
     }
 
+    /// Checks that there is nothing which only Hunyuan-DiT has.
+    fn check_plain(&self) -> Result<(), ManifestError> {
+        let Manifest { lora_slots, controls, ip_adapter, pag_layers, loras, .. } = self;
+        for (field, there) in [
+            ("loras", !loras.is_empty()),
+            ("lora_slots", lora_slots.is_some()),
+            ("controls", !controls.is_empty()),
+            ("ip_adapter", ip_adapter.is_some()),
+            ("pag_layers", !pag_layers.is_empty()),
+        ] {
+            if there {
+                return wrong(field, "there", "nothing, of a model that draws classes");
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the ControlNets, and that what they read and make is the transformer's.
     pub(super) fn check_controls(&self) -> Result<(), ManifestError> {
         for (i, ControlEntry { name, config }) in self.controls.iter().enumerate() {
@@ -82,7 +105,8 @@ impl Manifest {
             }
             let part = "controls";
             config.validate().map_err(|source| ManifestError::Config { part, source })?;
-            if let Some((name, found, expected)) = control::differs(config, &self.model.transformer)
+            let dit = self.model.transformer.hunyuan_dit();
+            if let Some((name, found, expected)) = dit.and_then(|dit| control::differs(config, dit))
             {
                 return wrong(&field(name), found, format!("{expected}, as the transformer's"));
             }
@@ -109,7 +133,10 @@ impl Manifest {
     /// give it.
     pub(super) fn check_graphs(&self) -> Result<(), ManifestError> {
         let image_encoder = self.ip_adapter.iter().map(|_| &"image-encoder");
-        GRAPHS.iter().chain(image_encoder).try_for_each(|name| self.graph(name).map(drop))?;
+        graphs(&self.model)
+            .iter()
+            .chain(image_encoder)
+            .try_for_each(|name| self.graph(name).map(drop))?;
         let nets = self.controls.iter().flat_map(|entry| entry.graphs(self.cache_at_branch));
         nets.into_iter().try_for_each(|(_, name)| self.graph(&name).map(drop))?;
         for (i, graph) in self.graphs.iter().enumerate() {
@@ -128,7 +155,8 @@ impl Manifest {
     }
 
     pub(super) fn check_names(&self) -> Result<(), ManifestError> {
-        let tokenizers = [&self.tokenizers.text_encoder, &self.tokenizers.text_encoder_2];
+        let tokenizers = self.tokenizers.iter();
+        let tokenizers = tokenizers.flat_map(|both| [&both.text_encoder, &both.text_encoder_2]);
         let graphs = self.graphs.iter().flat_map(|graph| graph.weights().chain([&graph.file]));
         for name in graphs.chain(tokenizers.map(|tokenizer| &tokenizer.file)) {
             if !self.files.contains_key(name) {
@@ -174,8 +202,8 @@ impl ModelConfig {
         let ModelConfig { transformer, text_encoder, text_encoder_2, vae, scheduler } = self;
         for (part, checked) in [
             ("model.transformer", transformer.validate()),
-            ("model.text_encoder", text_encoder.validate()),
-            ("model.text_encoder_2", text_encoder_2.validate()),
+            ("model.text_encoder", text_encoder.as_ref().map_or(Ok(()), |bert| bert.validate())),
+            ("model.text_encoder_2", text_encoder_2.as_ref().map_or(Ok(()), |t5| t5.validate())),
             ("model.vae", vae.validate()),
             ("model.scheduler", scheduler.validate()),
         ] {
@@ -189,23 +217,20 @@ impl ModelConfig {
     /// # Errors
     /// What contradicts each other.
     pub fn agrees(&self) -> Result<(), String> {
-        let ModelConfig { transformer: dit, text_encoder: bert, text_encoder_2: t5, vae, .. } =
-            self;
-        let states = ("cross_attention_dim", dit.cross_attention_dim);
-        let states_t5 = ("cross_attention_dim_t5", dit.cross_attention_dim_t5);
-        let latents = ("in_channels", dit.in_channels);
-        for ((field, size), (other_field, other_size)) in [
-            (states, ("text_encoder hidden_size", bert.hidden_size)),
-            (states_t5, ("text_encoder_2 d_model", t5.d_model)),
-            (latents, ("vae latent_channels", vae.latent_channels)),
-        ] {
-            if size != other_size {
-                return Err(format!(
-                    "transformer {field} = {size}, {other_field} = {other_size}; \
-                     are the folders of one checkpoint?"
-                ));
+        let latents = ("in_channels", self.transformer.shape().in_channels);
+        agree(latents, ("vae latent_channels", self.vae.latent_channels))?;
+        let (dit, bert, t5) = match (&self.transformer, &self.text_encoder, &self.text_encoder_2) {
+            (TransformerConfig::HunyuanDit(dit), Some(bert), Some(t5)) => (dit, bert, t5),
+            (TransformerConfig::SkipDit(_), None, None) => return Ok(()),
+            (TransformerConfig::HunyuanDit(_), ..) => {
+                return Err("a Hunyuan-DiT needs text_encoder and text_encoder_2".to_string());
             }
-        }
+            _ => return Err("a model that draws classes has no text encoders".to_string()),
+        };
+        let states = ("cross_attention_dim", dit.cross_attention_dim);
+        agree(states, ("text_encoder hidden_size", bert.hidden_size))?;
+        let states = ("cross_attention_dim_t5", dit.cross_attention_dim_t5);
+        agree(states, ("text_encoder_2 d_model", t5.d_model))?;
         if bert.max_position_embeddings < dit.text_len {
             return Err(format!(
                 "text_encoder max_position_embeddings = {}, transformer text_len = {}",
@@ -214,6 +239,15 @@ impl ModelConfig {
         }
         Ok(())
     }
+}
+
+fn agree((field, size): (&str, usize), (other, other_size): (&str, usize)) -> Result<(), String> {
+    if size == other_size {
+        return Ok(());
+    }
+    Err(format!(
+        "transformer {field} = {size}, {other} = {other_size}; are the folders of one checkpoint?"
+    ))
 }
 
 fn check_sha256(field: &str, sha256: &str) -> Result<(), ManifestError> {

@@ -4,6 +4,7 @@
 mod ldm;
 mod older;
 mod openai;
+mod skip_dit;
 mod tencent;
 
 use serde::Serialize;
@@ -60,12 +61,16 @@ pub enum Naming {
     Ldm,
     /// Those of OpenAI's CLIP, for encoders of image prompts.
     OpenAi,
+    /// Those of DiT's own code, which Skip-DiT keeps.
+    #[serde(rename = "skip-dit")]
+    SkipDit,
 }
 
 impl Naming {
     /// Looks at `has`, which tells whether there is a tensor of a name.
     pub fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
         match component {
+            Component::Transformer if has(skip_dit::ANCHOR) => Naming::SkipDit,
             Component::Transformer | Component::ControlNet if has(tencent::ANCHOR) => {
                 Naming::Tencent
             }
@@ -82,6 +87,7 @@ impl Naming {
         match (component, self) {
             (Component::IpAdapter, _) => renamed(name, tencent::IP_ADAPTER),
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
+            (_, Naming::SkipDit) => renamed(name, skip_dit::RULES),
             (_, Naming::OpenAi) => renamed(name, openai::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
             (Component::Transformer | Component::ControlNet, _) => {

@@ -4,7 +4,7 @@
 //! Follows diffusers' `StableDiffusionImg2ImgPipeline` and `StableDiffusionInpaintPipeline`. At
 //! which step it starts and how much noise there is then, the tables say.
 
-use super::glue::latents_shape;
+use super::glue::{self, latents_shape};
 use super::stitch::Scope;
 use crate::builder::{Graph, GraphDef};
 use crate::dim::Dim;
@@ -38,7 +38,7 @@ pub fn begin(whole: &mut Scope, model: &ModelConfig, encoder: &GraphDef) {
 /// The latents that an image begins with, `first`, and its own, `clean`.
 fn noised(model: &ModelConfig) -> GraphDef {
     let graph = Graph::new("noised", Precision::Fp32);
-    let dit = &model.transformer;
+    let dit = glue::dit(model);
     let channels = dit.in_channels;
     let latents = |name| graph.input(name, DType::F32, &latents_shape(dit, Dim::ONE));
     let [sample, noise] = ["sample", "latents"].map(latents);
@@ -60,10 +60,9 @@ fn noised(model: &ModelConfig) -> GraphDef {
 /// with as much noise as the next step has.
 pub fn put_back(model: &ModelConfig) -> GraphDef {
     let graph = Graph::new("put-back", Precision::Fp32);
-    let latents =
-        |name| graph.input(name, DType::F32, &latents_shape(&model.transformer, Dim::ONE));
+    let latents = |name| graph.input(name, DType::F32, &latents_shape(glue::dit(model), Dim::ONE));
     let [next, clean, noise] = ["latents", "image_latents", "noise"].map(latents);
-    let mut shape = latents_shape(&model.transformer, Dim::ONE);
+    let mut shape = latents_shape(glue::dit(model), Dim::ONE);
     (shape[0], shape[1]) = (Dim::ONE, Dim::ONE);
     let repaint = graph.input("repaint", DType::Bool, &shape);
     let factors = graph.input("factors", DType::F32, &[2.into()]);
@@ -75,7 +74,7 @@ pub fn put_back(model: &ModelConfig) -> GraphDef {
 /// The inputs for an image.
 pub fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     let latents: Vec<String> =
-        latents_shape(&model.transformer, Dim::ONE).iter().map(Dim::to_string).collect();
+        latents_shape(glue::dit(model), Dim::ONE).iter().map(Dim::to_string).collect();
     let one = || "1".to_string();
     let channels = model.vae.in_channels.to_string();
     let mask = [&[one(), one()], &latents[2..]].concat();

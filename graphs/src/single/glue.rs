@@ -75,10 +75,19 @@ pub fn advance(cfg: &HunyuanDitConfig) -> GraphDef {
     graph.finish()
 }
 
+/// The transformer, which is a Hunyuan-DiT: other models have no pipeline in one file.
+///
+/// # Panics
+/// If it is another.
+#[track_caller]
+pub fn dit(model: &ModelConfig) -> &HunyuanDitConfig {
+    model.transformer.hunyuan_dit().expect("the pipeline of a Hunyuan-DiT")
+}
+
 /// What the image decoder reads.
 pub fn scale(model: &ModelConfig) -> GraphDef {
     let graph = Graph::new("scale", Precision::Fp32);
-    let shape = latents_shape(&model.transformer, Dim::ONE);
+    let shape = latents_shape(dit(model), Dim::ONE);
     let latents = graph.input("latents", DType::F32, &shape);
     graph.output("scaled", latents / model.vae.scaling_factor);
     graph.finish()

@@ -83,7 +83,7 @@ pub fn file(model: &ModelConfig, n: usize, target: Target, graphs: &[&GraphDef])
         let found = graphs.iter().find(|graph| graph.name == name);
         *found.unwrap_or_else(|| panic!("`{name}` is a part"))
     };
-    let dit = &model.transformer;
+    let dit = glue::dit(model);
     let mut whole = Scope::default();
     // Hosts have no need to know the precision of the graphs.
     for (graph, input) in slots(graphs) {
@@ -171,7 +171,7 @@ fn step<'a>(
     n: usize,
     masks: bool,
 ) -> Inner {
-    let dit = &model.transformer;
+    let dit = glue::dit(model);
     let mut step = Scope::default();
     TABLES.iter().for_each(|table| step.row(table, "step"));
     step.draw("noise", "step");
@@ -276,7 +276,7 @@ fn float(name: &str) -> ValueInfoProto {
 
 /// The inputs in their order.
 fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
-    let dit = &model.transformer;
+    let dit = glue::dit(model);
     let text = |len: usize| vec!["2*batch".to_string(), len.to_string()];
     let texts = |shape: &[Dim]| shape.iter().map(Dim::to_string).collect::<Vec<_>>();
     let latents = texts(&glue::latents_shape(dit, Dim::ONE));
@@ -311,7 +311,7 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
 }
 
 fn outputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
-    let factor = model.vae.factor() * model.transformer.patch_size;
+    let factor = model.vae.factor() * glue::dit(model).patch_size;
     let [height, width] = [Symbol::GridHeight, Symbol::GridWidth]
         .map(|side| (Dim::from(factor) * side.into()).to_string());
     let channels = model.vae.out_channels.to_string();

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use hydit::artifacts::Artifacts;
-use hydit::cache::{CLOSE, CachePolicy, GAP, START};
+use hydit::cache::{CachePolicy, GAP};
+use hydit::class_label::Classes;
 use hydit::guidance::GuidanceInterval;
 use hydit::lora::LoraChoice;
 use hydit::request::{Parameters, spacing_of};
@@ -94,10 +95,10 @@ pub struct CacheFlags {
     /// Refresh every N-th step [default: 2].
     #[arg(long, value_name = "N", requires = "use_cache")]
     cache_step: Option<NonZeroU32>,
-    /// Refresh all steps at this timestep or above [default: 700].
+    /// Refresh all steps at this timestep or above [default: 700, of Skip-DiT 1000].
     #[arg(long, value_name = "T", requires = "use_cache")]
     cache_start: Option<u32>,
-    /// Refresh all steps after one at this timestep or below [default: 50].
+    /// Refresh all steps after one at this timestep or below [default: 50, of Skip-DiT 20].
     #[arg(long, value_name = "T", requires = "use_cache")]
     cache_close: Option<u32>,
     /// Any policy: off, N2-700-50, auto:35dB, auto:8runs, schedule:FILE, probe:0.3; all but off may
@@ -107,21 +108,23 @@ pub struct CacheFlags {
 }
 
 impl CacheFlags {
-    /// The policy that the flags name for `request` of the model in `folder`; none without a flag.
-    fn policy(&self, folder: &Path, request: &Request) -> Option<CachePolicy> {
+    /// The policy that the flags name for `request` of the model of `artifacts`; none without a
+    /// flag.
+    fn policy(&self, artifacts: &Artifacts, request: &Request) -> Option<CachePolicy> {
         if !self.use_cache {
             return self.cache_policy.clone();
         }
+        let (folder, defaults) = (&artifacts.path, &artifacts.manifest.variant.cache);
         let (step, start, close) = (self.cache_step, self.cache_start, self.cache_close);
         if step.is_none() && start.is_none() && close.is_none() {
             let Request { sampler, spacing, steps, .. } = *request;
             let skipped = steps - request.steps_taken();
-            return Some(CachePolicy::usual(folder, sampler, spacing, steps, skipped));
+            return Some(CachePolicy::usual(folder, defaults, sampler, spacing, steps, skipped));
         }
         Some(CachePolicy::interval(
             step.unwrap_or(GAP),
-            start.unwrap_or(START),
-            close.unwrap_or(CLOSE),
+            start.unwrap_or(defaults.start),
+            close.unwrap_or(defaults.close),
         ))
     }
 }
@@ -145,10 +148,14 @@ impl RequestFlags {
         if let (Some(init), None) = (init, from) {
             init.set_size(&mut request, artifacts);
         }
+        if manifest.model.draws_classes() {
+            let named = Classes::named(&request.prompt).count();
+            request.num_images = request.num_images.max(named);
+        }
         self.image.set(&mut request, manifest, negative)?;
         request.check_size(manifest)?;
         request.init_image = init.map(|init| init.fit(&request));
-        if let Some(policy) = self.cache.policy(&artifacts.path, &request) {
+        if let Some(policy) = self.cache.policy(artifacts, &request) {
             request.cache_policy = policy;
         } else if let Some(file) = request.cache_policy.file() {
             // Whoever made the image may have named any file of this machine.

@@ -60,7 +60,8 @@ impl Plan {
         let manifest = &artifacts.manifest;
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
-        let prompt = self.prompt.as_deref().unwrap_or_default();
+        let any = if manifest.model.draws_classes() { manifest.model.any_prompt() } else { "" };
+        let prompt = self.prompt.as_deref().unwrap_or(any);
         let negative = self.negative.as_deref();
         let init = match &tensors {
             Some(_) => self.init.read(None)?,

@@ -10,13 +10,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use hydit::cache::{CLOSE, CachePolicy, START, refreshes};
+use hydit::cache::{CachePolicy, refreshes};
 use hydit::files::write_new;
 use hydit::image::{Format, encode};
 use hydit::request::spacing_of;
 use hydit::runtime::{Backend, RuntimeOptions};
 use hydit::sampler::SamplerKind;
 use hydit::{Pipeline, Request};
+use hydit_graphs::variant::CacheDefaults;
 use hydit_input::quoted;
 use hydit_terminal::{note, say};
 
@@ -116,12 +117,13 @@ impl Quickstart {
     fn draw(&self, model: &Path, backend: Backend) -> Result<(PathBuf, usize)> {
         let mut pipeline = Pipeline::load(model, backend)?;
         let manifest = pipeline.manifest();
+        let CacheDefaults { start, close, .. } = manifest.variant.cache;
         let sampler = SamplerKind::Dpmms;
         let request = Request {
             sampler,
             spacing: spacing_of(manifest, sampler),
             steps: STEPS,
-            cache_policy: CachePolicy::interval(GAP, START, CLOSE),
+            cache_policy: CachePolicy::interval(GAP, start, close),
             ..Request::new(manifest, &self.prompt)?
         };
         let request = request.check(pipeline.artifacts())?;

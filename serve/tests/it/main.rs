@@ -5,6 +5,7 @@ mod answers;
 mod arguments;
 mod bench;
 mod calibrate;
+mod classes;
 mod cli;
 mod control;
 mod engines;

@@ -168,7 +168,7 @@ fn no_weights_are_read_through_a_link_that_is_there_for_a_moment() {
     // A core of one matrix, which loads in no time.
     let mut place = Place::new();
     let artifacts = Artifacts::open(place.folder.path()).expect("a manifest");
-    let width = artifacts.manifest.model.transformer.hidden_size;
+    let width = artifacts.manifest.model.transformer.shape().hidden_size;
     let graph = Graph::new("deep-core", Precision::Fp32);
     let inputs = artifacts.entry("deep-core").expect("an entry").inputs.iter();
     let inputs: Vec<_> =

@@ -127,7 +127,7 @@ pub fn export(
 
 fn options(checkpoint: &Path, out: &Path, branch: usize, version: GraphOptions) -> Options {
     Options {
-        cache_at_branch: branch,
+        cache_at_branch: Some(branch),
         precision: version.precision,
         target: version.target,
         lora_slots: version.lora_slots.then_some(RANK),

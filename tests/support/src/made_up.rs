@@ -26,3 +26,26 @@ pub fn with_ip_adapter(folder: &Path) -> PathBuf {
     hydit_export::export(&options, &mut ()).expect("it exports");
     out
 }
+
+/// Exports a Skip-DiT of 6 blocks for 64x64, which draws ImageNet's classes; checkpoint and export
+/// are in `folder`.
+pub fn skip_dit(folder: &Path) -> PathBuf {
+    let shape = Shape {
+        depth: Some(6),
+        heads: Some(1),
+        image_size: Some(64),
+        small_text: true,
+        ..Shape::default()
+    };
+    let (checkpoint, out) = (folder.join("checkpoint"), folder.join("skip-dit"));
+    let model = synth::skip_dit(&shape).expect("a valid shape");
+    synth::skip_dit_checkpoint(&model, &checkpoint, &Storage::default()).expect("a checkpoint");
+    let file = checkpoint.join(format!("{}.safetensors", synth::SKIP_DIT_STEM));
+    let options = Options {
+        base: Some(checkpoint.join("vae")),
+        image_to_image: true,
+        ..Options::new(file, &out)
+    };
+    hydit_export::export(&options, &mut ()).expect("it exports");
+    out
+}

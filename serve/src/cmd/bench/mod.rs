@@ -35,9 +35,9 @@ pub struct Bench {
     /// Cache policy: off, N2 or N2-700-50; several are measured beside each other.
     #[arg(long, value_name = "POLICY", default_values = ["off", "N2-700-50"])]
     policy: Vec<CachePolicy>,
-    /// What to draw, Chinese or English.
-    #[arg(long, default_value = "a cat", allow_hyphen_values = true)]
-    prompt: String,
+    /// What to draw, Chinese or English [default: a cat, or class 0 of a model that draws classes].
+    #[arg(long, allow_hyphen_values = true)]
+    prompt: Option<String>,
     /// What not to draw.
     #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
@@ -109,7 +109,8 @@ impl Bench {
             for options in &engines {
                 let (loras, choices) = (&self.loras, self.controls.choices());
                 let setup = Setup::new(model, options, &self.policy, loras, choices, |manifest| {
-                    let mut request = Request::new(manifest, &self.prompt)?;
+                    let prompt = self.prompt.as_deref().unwrap_or(manifest.model.any_prompt());
+                    let mut request = Request::new(manifest, prompt)?;
                     self.image.set(&mut request, manifest, self.negative.as_deref())?;
                     if manifest.lora_slots.is_some() {
                         self.loras.set(&mut request);

@@ -35,8 +35,12 @@ pub struct Generate {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// What to draw, Chinese or English.
-    #[arg(long, required_unless_present = "from", allow_hyphen_values = true)]
+    #[arg(long, required_unless_present_any = ["from", "class"], allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// What to draw of a model that draws classes: the number of one or its name, such as 207; several,
+    /// each with the flag or with commas between them, are drawn in turn.
+    #[arg(long, value_name = "CLASS", conflicts_with = "prompt")]
+    class: Vec<String>,
     /// What not to draw.
     #[arg(long, visible_alias = "negative-prompt", allow_hyphen_values = true)]
     negative: Option<String>,
@@ -132,7 +136,15 @@ impl Generate {
                 from.model
             ));
         }
-        let prompt = self.prompt.as_deref().or(from.map(|from| from.request.prompt.as_str()));
+        if !self.class.is_empty() && !artifacts.manifest.model.draws_classes() {
+            bail!("--class: this model draws what a text says, no classes: use --prompt");
+        }
+        let class = Some(self.class.join(", ")).filter(|class| !class.is_empty());
+        let prompt = self
+            .prompt
+            .as_deref()
+            .or(class.as_deref())
+            .or(from.map(|from| from.request.prompt.as_str()));
         let prompt = prompt.unwrap_or_default();
         let init = self.init.read(from)?;
         let controls = self.controls.read(from)?;

@@ -19,9 +19,9 @@ pub struct CheckFinite {
     /// becomes; fail if one is not finite.
     #[arg(long)]
     pub check_finite: bool,
-    /// Prompt of the picture.
-    #[arg(long, value_name = "TEXT", requires = "check_finite", default_value = PROMPT)]
-    prompt: String,
+    /// Prompt of the picture [default: 蓝色背景上的猫, or class 0 of a model that draws classes].
+    #[arg(long, value_name = "TEXT", requires = "check_finite")]
+    prompt: Option<String>,
     /// Denoising steps of the picture.
     #[arg(long, value_name = "N", requires = "check_finite", default_value_t = STEPS)]
     infer_steps: usize,
@@ -42,7 +42,10 @@ impl CheckFinite {
     /// Draws with `artifacts` on `backend` and prints the table.
     pub fn run(&self, artifacts: Artifacts, backend: Backend) -> Result<()> {
         let precision = artifacts.manifest.precision;
-        let mut request = Request::new(&artifacts.manifest, &self.prompt)?;
+        let model = &artifacts.manifest.model;
+        let usual = if model.draws_classes() { model.any_prompt() } else { PROMPT };
+        let prompt = self.prompt.as_deref().unwrap_or(usual);
+        let mut request = Request::new(&artifacts.manifest, prompt)?;
         request.steps = self.infer_steps;
         if let Some([height, width]) = self.image_size.as_deref() {
             (request.height, request.width) = (*height, *width);

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Measured, Schedule, Schedules};
 use hydit::calibrations::{Calibration, calibrations};
+use hydit::class_label::Classes;
 use hydit::lora::LoraChoice;
 use hydit::pipeline::cost::StepCosts;
 use hydit::request::{MAX_GUIDANCE, MAX_PROMPT, MAX_SIDE, spacing_of};
@@ -26,7 +27,7 @@ use crate::server::spawn::blocking;
 use crate::server::told;
 
 /// What requests may ask for, by the names of the fields or routes that do.
-const FEATURES: [&str; 17] = [
+const FEATURES: [&str; 18] = [
     "jobs",
     "presets",
     "tokenize",
@@ -35,6 +36,7 @@ const FEATURES: [&str; 17] = [
     "previews",
     "metadata",
     "negative_prompt",
+    "class",
     "guidance_rescale",
     "guidance_interval",
     "pag_scale",
@@ -95,8 +97,12 @@ pub struct Model {
     sizes: Vec<String>,
     /// Of what both sides of a size must be multiples.
     size_multiple: usize,
-    /// The tokens that each of its text encoders reads.
-    prompt_tokens: [usize; 2],
+    /// The tokens that each of its text encoders reads, of a model that reads texts.
+    prompt_tokens: Vec<usize>,
+    /// How many classes it draws, of a model that reads none.
+    num_classes: Option<usize>,
+    /// The names of these, if they have names.
+    class_names: Vec<String>,
     samplers: Vec<Sampler>,
     /// Whether pictures can be made from images.
     image_to_image: bool,
@@ -209,7 +215,8 @@ impl Capabilities {
 }
 
 impl Model {
-    /// Nothing if the model has no defaults that this version understands, which the start refuses.
+    /// Nothing if the model has no defaults that this version understands, which the start refuses,
+    /// or if the names of its classes cannot be read.
     fn of(
         name: &str,
         aliases: Vec<String>,
@@ -224,7 +231,10 @@ impl Model {
             spacing: spacing_of(manifest, sampler),
             spacings: sampler.spacings(),
         });
-        let (sizes, tokenizers) = (manifest.variant.sizes.iter(), &manifest.tokenizers);
+        let classes = Classes::of(artifacts).ok()?;
+        let only = manifest.model.only_size().map(|side| [side; 2]);
+        let sizes = manifest.variant.sizes.iter().chain(only.as_ref());
+        let tokenizers = manifest.tokenizers.iter();
         Some(Model {
             id: name.to_string(),
             aliases,
@@ -232,8 +242,11 @@ impl Model {
             precision: manifest.precision.to_string(),
             sizes: sizes.map(|[height, width]| format!("{width}x{height}")).collect(),
             size_multiple: manifest.picture_unit(),
-            prompt_tokens: [&tokenizers.text_encoder, &tokenizers.text_encoder_2]
-                .map(|tokenizer| tokenizer.length),
+            prompt_tokens: tokenizers
+                .flat_map(|both| [both.text_encoder.length, both.text_encoder_2.length])
+                .collect(),
+            num_classes: classes.as_ref().map(Classes::count),
+            class_names: classes.map(|classes| classes.names().to_vec()).unwrap_or_default(),
             samplers: samplers.collect(),
             image_to_image: manifest.has_image_encoder(),
             controls: manifest.controls.iter().map(|net| net.name.clone()).collect(),

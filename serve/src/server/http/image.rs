@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
+use hydit::class_label::Classes;
 use hydit::control::MOST;
 use hydit::error::Error;
 use hydit::image::Format;
@@ -22,7 +23,7 @@ use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use self::values::{as_f32, seed_of, width_height, wrong_seed};
+use self::values::{as_f32, class_of, seed_of, width_height, wrong_seed};
 use super::body::Place;
 use super::error::ApiError;
 use super::fields::{read, unknown};
@@ -35,7 +36,9 @@ use crate::server::told;
 
 /// Other names of fields of [`Request`], by which clients write them. Answers use the first of a
 /// field's names.
-pub const NAMES: [(&str, &str); 13] = [
+pub const NAMES: [(&str, &str); 15] = [
+    ("prompt", "prompt"),
+    (CLASS, "prompt"),
     ("size", "width"),
     ("size", "height"),
     ("steps", "steps"),
@@ -51,6 +54,8 @@ pub const NAMES: [(&str, &str); 13] = [
     (FIELD, "controls"),
 ];
 
+/// The prompt of a model that draws classes.
+pub const CLASS: &str = "class";
 /// The largest seed: the largest integer that every JSON reader keeps exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Maximum bytes of a cache policy.
@@ -122,9 +127,16 @@ impl ImageFields {
         let defaults = Request::new(&artifacts.manifest, "").map_err(|error| internal(&error))?;
         let steps = defaults.steps.min(settings.limits.max_steps);
         let mut request = self.over(Request { steps, seed: seed::random(), ..defaults })?;
-        let given = |name: &str| self.request.get(name).is_some_and(|value| !value.is_null());
-        if given("sampler") && !given("spacing") {
+        if self.given("sampler") && !self.given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
+        }
+        if artifacts.manifest.model.draws_classes() {
+            if !self.given("n") {
+                request.num_images = Classes::named(&request.prompt).count();
+            }
+        } else if self.given(CLASS) {
+            let message = "class: this model draws what a text says, no classes: use prompt";
+            return Err(ApiError::field(CLASS, message));
         }
         let files = self.files()?;
         files.check_bytes(settings.limits.max_image)?;
@@ -170,7 +182,17 @@ impl ImageFields {
             request.image_prompt = Some(prompt.map_err(|error| refuse(&error, artifacts))?);
         }
         request.cache_policy = self.policy(artifacts, settings, &request)?;
-        request.check(artifacts).map_err(|error| refuse(&error, artifacts))
+        request.check(artifacts).map_err(|error| match refuse(&error, artifacts) {
+            error if self.given(CLASS) && error.param.as_deref() == Some("prompt") => {
+                ApiError::field(CLASS, error.message.replacen("prompt", CLASS, 1))
+            }
+            error => error,
+        })
+    }
+
+    /// Whether a field of [`Request`] is there, by the name that clients use.
+    fn given(&self, name: &str) -> bool {
+        self.request.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// The files that came with the request, in whichever way.
@@ -216,7 +238,7 @@ impl ImageFields {
 
     /// The fields put over `defaults`.
     fn over(&self, defaults: Request) -> Result<Request, ApiError> {
-        if self.request.get("prompt").is_none_or(Value::is_null) {
+        if !self.given("prompt") && !self.given(CLASS) {
             return Err(ApiError::field("prompt", "prompt is missing: say what to draw"));
         }
         let fields = serde_json::to_value(defaults).expect("strings and numbers are valid JSON");
@@ -233,7 +255,11 @@ impl ImageFields {
                 let message = format!("{other} and {name} are the same: give one of them");
                 return Err(ApiError::field(name, message));
             }
-            let value = if field == "seed" { seed_of(value)? } else { as_f32(value) };
+            let value = match name.as_str() {
+                "seed" => seed_of(value)?,
+                CLASS => class_of(value)?,
+                _ => as_f32(value),
+            };
             fields.insert(field.to_string(), value);
         }
         read(fields).map_err(|error: ApiError| {
@@ -304,7 +330,14 @@ impl ImageFields {
         match self.cache.as_deref().unwrap_or(&settings.cache) {
             "usual" => {
                 let skipped = steps - request.steps_taken();
-                Ok(CachePolicy::usual(&artifacts.path, sampler, spacing, steps, skipped))
+                Ok(CachePolicy::usual(
+                    &artifacts.path,
+                    &artifacts.manifest.variant.cache,
+                    sampler,
+                    spacing,
+                    steps,
+                    skipped,
+                ))
             }
             text => text.parse().map_err(|error| {
                 ApiError::field("cache", format!("cache: {error}; or usual, the model's best"))

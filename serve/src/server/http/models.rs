@@ -67,7 +67,8 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
     let manifest = &artifacts.manifest;
     let defaults = &manifest.variant.defaults;
     let [height, width] = defaults.image_size;
-    let sizes = manifest.variant.sizes.iter();
+    let only = manifest.model.only_size().map(|side| [side; 2]);
+    let sizes = manifest.variant.sizes.iter().chain(only.as_ref());
     let first = app.settings.models.first();
     let aliases = app.settings.aliases.iter();
     Model {

@@ -14,7 +14,7 @@ use super::drawing::ImageSpec;
 use super::error::ApiError;
 use super::fields::{Fields, read};
 use super::guard::Client;
-use super::image::ImageFields;
+use super::image::{CLASS, ImageFields};
 use super::path::Path;
 use crate::server::app::App;
 use crate::server::control::FIELD;
@@ -144,8 +144,11 @@ async fn check(app: &Arc<App>, settings: &Map<String, Value>) -> Result<(), ApiE
         return Err(ApiError::field(name, message));
     }
     let mut order = settings.clone();
-    if order.get("prompt").is_none_or(|prompt| prompt.is_null() || *prompt == json!("")) {
-        order.insert("prompt".to_string(), json!("-"));
+    let prompt = order.get("prompt").filter(|prompt| **prompt != json!(""));
+    if prompt.is_none_or(Value::is_null) && !given(&CLASS) {
+        let model = order.get("model").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let (_, artifacts) = app.scheduler.model(model)?;
+        order.insert("prompt".to_string(), json!(artifacts.manifest.model.any_prompt()));
     }
     let fields: ImageFields = read(order)?;
     ImageSpec::check(app, fields).await?;

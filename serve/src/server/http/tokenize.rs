@@ -80,6 +80,10 @@ async fn tokenize(
     }
     let model = model.filter(|name| !name.is_empty());
     let (model, artifacts) = app.scheduler.model(model.as_deref())?;
+    if artifacts.manifest.model.draws_classes() {
+        let message = format!("model: {model} draws classes, and reads no texts");
+        return Err(ApiError::field("model", message));
+    }
     let (model, artifacts) = (model.to_string(), Arc::clone(artifacts));
     let mut last = last.lock_owned().await;
     let encoders = blocking(move || {

@@ -104,7 +104,7 @@ impl Models {
 
     fn warm_up(&self, name: &str, pipeline: &mut Pipeline) -> Result<Colours> {
         let manifest = pipeline.manifest();
-        let usual = Request::new(manifest, "猫")?;
+        let usual = Request::new(manifest, manifest.model.any_prompt())?;
         let built = pipeline.artifacts().engines.as_ref().and_then(Engines::pictures);
         let [height, width] =
             built.map_or([usual.height, usual.width], |pictures| pictures.sizes[0]);
@@ -117,7 +117,7 @@ impl Models {
             ..usual
         };
         let request = request.check(pipeline.artifacts())?;
-        let channels = manifest.model.transformer.in_channels;
+        let channels = manifest.model.transformer.shape().in_channels;
         let sizes = sizes(manifest, &request);
         self.watchdog.work_on(name, manifest, &sizes);
         let mut state = pipeline.begin(&request)?;

@@ -8,6 +8,7 @@ mod place;
 
 mod api;
 mod cancel;
+mod classes;
 mod control;
 mod edits;
 mod engines;

@@ -93,6 +93,9 @@ fn fields_make_a_request_with_the_models_defaults_or_name_what_is_wrong() {
         assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(field)), "{body}");
         assert!(!error.message.contains(&artifacts.path.display().to_string()), "{error:?}");
     }
+    let class = ask(&json!({"class": 207})).expect_err("a model of texts");
+    assert_eq!(class.param.as_deref(), Some("class"));
+    assert!(class.message.contains("use prompt"), "{class:?}");
     let lossy = json!({"prompt": "猫", "output_format": "jpeg", "metadata": true});
     assert_eq!(ask(&lossy).expect_err("JPEG").param.as_deref(), Some("metadata"));
 }
@@ -106,12 +109,15 @@ fn every_field_of_the_document_is_read_and_wrong_types_are_refused_by_its_name()
     let names = documented.as_object().expect("it has fields").keys();
     assert!(names.len() >= 19, "{documented}");
     for name in names.filter(|name| *name != "preview_every") {
-        let mut body = json!({"prompt": "猫"});
+        let mut body = if name == CLASS { json!({}) } else { json!({"prompt": "猫"}) };
         body[name] = if name == "lora" || name == "control" { json!({}) } else { json!([]) };
         let error = ask(&body, &artifacts, &settings).expect_err(name);
         assert_eq!(error.param.as_deref(), Some(name.as_str()), "{error:?}");
         assert!(error.message.starts_with(&format!("{name}: ")), "{error:?}");
         assert!(error.message.contains("sequence"), "{error:?}");
+        if name != "prompt" {
+            body["prompt"] = json!("猫");
+        }
         body[name] = json!(null);
         let absent = ask(&body, &artifacts, &settings);
         assert_eq!(absent.is_err(), name == "prompt", "{name}: null is as good as absent");

@@ -78,7 +78,9 @@ fn image(limits: &Limits) -> Vec<(&'static str, Value)> {
             "prompt",
             json!({
                 "type": "string", "maxLength": MAX_PROMPT,
-                "description": "What to draw, in Chinese or English."
+                "description": "What to draw, in Chinese or English; of a model with num_classes in \
+                                list_models, the number or the name of a class, or several with \
+                                commas between them."
             }),
         ),
         (

@@ -116,8 +116,7 @@ pub fn answer(
 
 /// Counts the patches of all images of a request.
 pub fn usage(spec: &ImageSpec) -> Usage {
-    let model = &spec.artifacts.manifest.model;
-    let unit = model.vae.factor() * model.transformer.patch_size;
+    let unit = spec.artifacts.manifest.picture_unit();
     let request = &spec.request;
     let patches = request.num_images * (request.height / unit) * (request.width / unit);
     Usage {

@@ -47,7 +47,6 @@ export class Form {
     this.#capabilities = capabilities;
     const text = (id, rows) => h("textarea", { id, rows, maxlength: limits.prompt_characters });
     this.#prompt = text("prompt", 4);
-    this.#prompt.placeholder = t("prompt_place");
     this.#negative = text("negative_prompt", 2);
     this.#cuts = [this.#prompt, this.#negative].map((area) => new Cut(area, () => this.#chosen));
     this.#steps = number("steps", { min: 1, max: limits.steps, step: 1 });
@@ -126,11 +125,21 @@ export class Form {
     const { samplers, defaults, lora_slots, pag_layers } = this.#chosen;
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
     for (const name of ["pag_scale", "pag_adaptive_scale"]) document.getElementById(`field-${name}`).hidden = !pag_layers.length;
+    this.#speak();
     this.#axes.offer(this.#chosen);
     this.#images.offer(this.#chosen);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
     this.#set({ ...defaults, guidance_interval: null, pag_scale: 0, pag_adaptive_scale: 0, seed: null, lora: [] });
+  }
+
+  /** Says in the prompt's field what the chosen model reads: a text, or classes. */
+  #speak() {
+    const { num_classes: count, class_names } = this.#chosen;
+    const what = count === null ? "prompt" : "classes";
+    document.querySelector("#field-prompt label").textContent = t(what);
+    document.getElementById("prompt-help").textContent = t(`${what}_help`, { last: count - 1 });
+    this.#prompt.placeholder = count === null ? t("prompt_place") : class_names.at(count / 5) ?? "0";
   }
 
   #set(values) {

@@ -1,0 +1,96 @@
+//! The diffusion transformers that can be exported, and what all of them have.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::{ConfigError, HunyuanDitConfig, SkipDitConfig};
+
+/// Config of a diffusion transformer: one variant for each model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum TransformerConfig {
+    /// Hunyuan-DiT, which draws texts.
+    HunyuanDit(HunyuanDitConfig),
+    /// Skip-DiT, which draws classes.
+    SkipDit(SkipDitConfig),
+}
+
+/// What every transformer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransformerShape {
+    /// Number of blocks, which is even.
+    pub num_layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of attention heads.
+    pub num_attention_heads: usize,
+    /// Side of a patch in latent pixels.
+    pub patch_size: usize,
+    /// Number of latent channels.
+    pub in_channels: usize,
+    /// How many of these are guided, from the first on.
+    pub guided_channels: usize,
+    /// Side of the latents that the model was made for.
+    pub sample_size: usize,
+    /// Number of classes, of a model that draws them.
+    pub num_classes: Option<usize>,
+}
+
+impl TransformerConfig {
+    /// What every transformer has.
+    pub fn shape(&self) -> TransformerShape {
+        match self {
+            TransformerConfig::HunyuanDit(cfg) => TransformerShape {
+                num_layers: cfg.num_layers,
+                hidden_size: cfg.hidden_size,
+                num_attention_heads: cfg.num_attention_heads,
+                patch_size: cfg.patch_size,
+                in_channels: cfg.in_channels,
+                guided_channels: cfg.in_channels,
+                sample_size: cfg.sample_size,
+                num_classes: None,
+            },
+            TransformerConfig::SkipDit(cfg) => cfg.shape(),
+        }
+    }
+
+    /// The config of a Hunyuan-DiT; `None` of another model.
+    pub fn hunyuan_dit(&self) -> Option<&HunyuanDitConfig> {
+        match self {
+            TransformerConfig::HunyuanDit(cfg) => Some(cfg),
+            TransformerConfig::SkipDit(_) => None,
+        }
+    }
+
+    /// Checks that the graphs can be built.
+    ///
+    /// # Errors
+    /// The first field that is out of range or not supported.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            TransformerConfig::HunyuanDit(cfg) => cfg.validate(),
+            TransformerConfig::SkipDit(cfg) => cfg.validate(),
+        }
+    }
+
+    /// The values of `cache_at_branch` that the number of blocks allows.
+    pub fn cache_branches(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.shape().num_layers / 2 - 1
+    }
+}
+
+/// A config that has a number of classes is that of a model that draws them.
+impl<'de> Deserialize<'de> for TransformerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Map::deserialize(deserializer)?;
+        let of_classes = fields.contains_key("num_classes");
+        let fields = Value::Object(fields);
+        let config = if of_classes {
+            serde_json::from_value(fields).map(TransformerConfig::SkipDit)
+        } else {
+            serde_json::from_value(fields).map(TransformerConfig::HunyuanDit)
+        };
+        config.map_err(D::Error::custom)
+    }
+}
