@@ -1,6 +1,6 @@
 //! `DDPMScheduler.step` of diffusers (`scheduling_ddpm.py`), variance `fixed_small` or
-//! `learned_range`: Denoising
-//! Diffusion Probabilistic Models, arXiv 2006.11239, formulas (6), (7) and (15).
+//! `learned_range`: Denoising Diffusion Probabilistic Models, arXiv 2006.11239, formulas (6), (7)
+//! and (15); Improved Denoising Diffusion Probabilistic Models, arXiv 2102.09672, formula (15).
 
 use hydit_graphs::scheduler::VarianceType;
 
@@ -43,7 +43,7 @@ impl Ddpm {
                 x0: a_prev.sqrt() * current_beta / b,
                 x: current_alpha.sqrt() * b_prev / b,
                 noise: (t > 0.0).then(|| variance.sqrt()),
-                range: [variance.ln(), current_beta.ln()],
+                range: [variance, current_beta].map(|beta| f64::from(beta).ln() as f32),
             }
         };
         let steps = timesteps.iter().enumerate().map(step).collect();
@@ -86,7 +86,8 @@ impl Ddpm {
         let variance = &model_output[latents.len()..];
         add_scaled_noise(latents, noise, |i| {
             let share = (variance[i] + 1.0) / 2.0;
-            (0.5 * (share * s.range[1] + (1.0 - share) * s.range[0])).exp()
+            let log = share * s.range[1] + (1.0 - share) * s.range[0];
+            f64::from(0.5 * log).exp() as f32
         });
     }
 }

@@ -52,6 +52,8 @@ SCHEDULES = [
     {**BASE, "num_train_timesteps": 500},
 ]
 EPSILON = {**BASE, "prediction_type": "epsilon"}
+DIT = {**SCHEDULES[3], "prediction_type": "epsilon"}  # of DiT and Skip-DiT, whose ddpm learns the variance too
+LEARNED = {**DIT, "variance_type": "learned_range"}
 
 
 def scheduler(sampler, spacing, config):
@@ -89,6 +91,9 @@ def cases():
         for steps in [1, 3, 10, 25, 50]:
             yield sampler, "karras", BASE, steps, 0.0
         yield sampler, "karras", SCHEDULES[3], 12, 0.0
+    for steps in [1, 2, 10, 50, 250]:
+        yield "ddpm", "linspace", LEARNED, steps, 0.0
+        yield "ddim", "leading", DIT, steps, 0.0
 
 
 @contextmanager
@@ -125,7 +130,10 @@ def trajectory(sampler, spacing, config, steps, eta):
         extra = {} if sampler == "unipc" else {"generator": generators}
         if sampler == "ddim":
             extra["eta"] = eta
-        x = s.step(model(s.scale_model_input(x, t), t), t, x, return_dict=False, **extra)[0]
+        output = model(s.scale_model_input(x, t), t)
+        if config is LEARNED:
+            output = torch.cat([output, model(x * 0.5, t) * 4.0], dim=1)
+        x = s.step(output, t, x, return_dict=False, **extra)[0]
         if steps < 50 or i % 10 == 9:
             states.append(x.flatten())
     return torch.stack(states)
