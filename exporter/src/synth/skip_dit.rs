@@ -71,7 +71,8 @@ pub fn skip_dit_checkpoint(
     storage: &Storage,
 ) -> Result<()> {
     new_folder(out)?;
-    write_tensors(out, STEM, tensors(transformer), storage)?;
+    let one_file = Storage { shard_bytes: u64::MAX, ..*storage };
+    write_tensors(out, STEM, tensors(transformer), &one_file)?;
     let plain = Precision::Fp32;
     let graphs = [vae::vae_encoder(vae_config, plain), vae::vae_decoder(vae_config, plain)];
     let folder = out.join(Component::Vae.folder());
