@@ -8,7 +8,6 @@ import { Grid } from "./grid.js";
 import { isLive, jobs } from "./jobs.js";
 import { apiKey, keepApiKey } from "./keep.js";
 import { Orders } from "./orders.js";
-import { parameters } from "./png.js";
 import { Stage, plain } from "./stage.js";
 import { has, speak, switchLanguage, t } from "./words.js";
 
@@ -56,6 +55,7 @@ function fill(request) {
 async function read(file) {
   untroubled();
   try {
+    const { parameters } = await import("./png.js");
     const request = await parameters(file);
     if (!fill(request)) trouble(t("png_model", { model: request.variant ?? "?" }));
   } catch (problem) {

@@ -2,7 +2,6 @@
 
 import { ask } from "./api.js";
 import { t } from "./words.js";
-import { zip } from "./zip.js";
 
 /** Number of files that are kept. */
 const KEPT = 160;
@@ -69,6 +68,7 @@ export async function saveAll(pictures, told) {
       told(i + 1);
     }
   }
+  const { zip } = await import("./zip.js");
   saveAs(await zip(all()), "hydit.zip");
 }
 
