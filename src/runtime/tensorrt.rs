@@ -46,6 +46,7 @@ pub struct Profile {
 
 impl EngineCache {
     /// The provider's options by its own names.
+    #[cfg(any(feature = "cuda", test))]
     pub(super) fn options(&self) -> Vec<(&'static str, String)> {
         let folder = self.folder.display().to_string();
         let mut options = vec![
