@@ -50,11 +50,14 @@ struct Loaded {
     probe: Probe,
 }
 
-/// Measures every setup with every policy, `rounds` times.
-pub fn measure(setups: &[Setup], policies: &[CachePolicy], rounds: usize) -> Result<Vec<Variant>> {
-    let count = setups.len() * policies.len();
+/// Measures every setup with each of its policies, `rounds` times.
+pub fn measure(setups: &[Setup], rounds: usize) -> Result<Vec<Variant>> {
+    let pairs = || {
+        let all = setups.iter().enumerate();
+        all.flat_map(|(i, setup)| setup.variants.iter().map(move |one| (i, &one.cache_policy)))
+    };
+    let count = pairs().count();
     let mut bar = Turns::new(count * (rounds + 2));
-    let pairs = || (0..setups.len()).flat_map(|i| policies.iter().map(move |policy| (i, policy)));
 
     // Before the setups are loaded, since all of them stay in memory then.
     let mut alone = Vec::with_capacity(count);

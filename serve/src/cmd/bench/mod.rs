@@ -88,7 +88,7 @@ impl Bench {
         let load = load_average();
         let setups = self.setups()?;
         let rounds = self.rounds.get();
-        let variants = measure(&setups, &self.policy, rounds)?;
+        let variants = measure(&setups, rounds)?;
         let report = Report { processor: processor(), load, rounds, setups, variants };
         let table = table::text(&report)?;
         tell(&json, table)?;
