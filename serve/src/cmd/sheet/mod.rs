@@ -24,6 +24,7 @@ use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
 use hydit::eval::{Contender, Trial};
 use hydit::image::encode_png;
+use hydit_graphs::Manifest;
 use hydit_terminal::note;
 
 use self::judge::{Sample, Shown};
@@ -143,7 +144,7 @@ impl Sheet {
         let mut request = Request::new(manifest, manifest.model.any_prompt())?;
         self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
         self.nets.set(&mut request, &artifacts.manifest)?;
-        let contenders = self.contenders(&request)?;
+        let contenders = self.contenders(&request, manifest)?;
         let trial = check_requests(&artifacts, &request, &prompts, &contenders)?;
 
         let mut pipeline = self.engine.load(artifacts)?;
@@ -182,7 +183,7 @@ impl Sheet {
         Ok(files)
     }
 
-    fn contenders(&self, request: &Request) -> Result<Vec<Contender>> {
+    fn contenders(&self, request: &Request, manifest: &Manifest) -> Result<Vec<Contender>> {
         let steps = request.steps;
         if let Some(more) = self.fewer_steps.iter().find(|&&fewer| fewer >= steps) {
             bail!("--fewer-steps: {more} steps are not fewer than the {steps} of --infer-steps");
@@ -190,7 +191,8 @@ impl Sheet {
         if self.fewer_steps.contains(&0) {
             bail!("--fewer-steps: {} draws nothing; name 1 step or more", Contender::Steps(0));
         }
-        let policies = self.policy.iter().cloned().map(Contender::Policy);
+        let policies = self.policy.iter().map(|policy| policy.settled(&manifest.variant.cache));
+        let policies = policies.map(Contender::Policy);
         Ok(policies.chain(self.fewer_steps.iter().copied().map(Contender::Steps)).collect())
     }
 }

@@ -18,6 +18,8 @@ use crate::server::metrics;
 
 /// Steps of the picture that warms a model up: one that refreshes and one that reuses.
 const WARM_UP: usize = 2;
+/// What they draw, to which the colours of previews are fitted.
+const WARM_UP_PROMPT: &str = "猫";
 
 /// A loaded model, warm.
 pub struct Loaded {
@@ -104,7 +106,9 @@ impl Models {
 
     fn warm_up(&self, name: &str, pipeline: &mut Pipeline) -> Result<Colours> {
         let manifest = pipeline.manifest();
-        let usual = Request::new(manifest, manifest.model.any_prompt())?;
+        let model = &manifest.model;
+        let prompt = if model.draws_classes() { model.any_prompt() } else { WARM_UP_PROMPT };
+        let usual = Request::new(manifest, prompt)?;
         let built = pipeline.artifacts().engines.as_ref().and_then(Engines::pictures);
         let [height, width] =
             built.map_or([usual.height, usual.width], |pictures| pictures.sizes[0]);
