@@ -127,8 +127,7 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// The transformer and both text encoders of a Hunyuan-DiT; `None` of a model that reads no
-    /// texts.
+    /// The transformer and both text encoders of a Hunyuan-DiT; `None` of a model of classes.
     pub fn hunyuan_dit(&self) -> Option<(&HunyuanDitConfig, &BertConfig, &T5Config)> {
         let texts = self.text_encoder.as_ref().zip(self.text_encoder_2.as_ref());
         let (bert, t5) = texts?;
@@ -140,9 +139,9 @@ impl ModelConfig {
         self.transformer.shape().num_classes.is_some()
     }
 
-    /// A prompt that the model can draw.
-    pub fn any_prompt(&self) -> &'static str {
-        if self.draws_classes() { "0" } else { "a cat" }
+    /// A prompt that the model can draw: `text`, or a class of a model that reads no texts.
+    pub fn prompt_or_class<'a>(&self, text: &'a str) -> &'a str {
+        if self.draws_classes() { "0" } else { text }
     }
 
     /// The side of the pictures in pixels, of a model that draws no others.

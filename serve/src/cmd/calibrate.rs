@@ -82,7 +82,7 @@ impl Calibrate {
 
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {
         let manifest = &artifacts.manifest;
-        let mut request = Request::new(manifest, manifest.model.any_prompt())?;
+        let mut request = Request::new(manifest, manifest.model.prompt_or_class("a cat"))?;
         self.image.set(&mut request, manifest, self.negative.as_deref())?;
         self.nets.set(&mut request, manifest)?;
         let checked = request.check(artifacts)?;

@@ -60,7 +60,7 @@ impl Plan {
         let manifest = &artifacts.manifest;
         let tensors = self.tensors.as_deref().map(|path| Output::new("--tensors", path));
         let tensors = tensors.transpose()?.map(Output::refuse_terminal).transpose()?;
-        let any = if manifest.model.draws_classes() { manifest.model.any_prompt() } else { "" };
+        let any = manifest.model.prompt_or_class("");
         let prompt = self.prompt.as_deref().unwrap_or(any);
         let negative = self.negative.as_deref();
         let init = match &tensors {

@@ -109,7 +109,8 @@ impl Bench {
             for options in &engines {
                 let (loras, choices) = (&self.loras, self.controls.choices());
                 let setup = Setup::new(model, options, &self.policy, loras, choices, |manifest| {
-                    let prompt = self.prompt.as_deref().unwrap_or(manifest.model.any_prompt());
+                    let prompt = self.prompt.as_deref();
+                    let prompt = prompt.unwrap_or(manifest.model.prompt_or_class("a cat"));
                     let mut request = Request::new(manifest, prompt)?;
                     self.image.set(&mut request, manifest, self.negative.as_deref())?;
                     if manifest.lora_slots.is_some() {

@@ -141,7 +141,7 @@ impl Sheet {
         let artifacts = Artifacts::open(&self.model)?;
         let artifacts = artifacts.with_loras(self.nets.lora_dir())?;
         let manifest = &artifacts.manifest;
-        let mut request = Request::new(manifest, manifest.model.any_prompt())?;
+        let mut request = Request::new(manifest, manifest.model.prompt_or_class("a cat"))?;
         self.image.set(&mut request, &artifacts.manifest, self.negative.as_deref())?;
         self.nets.set(&mut request, &artifacts.manifest)?;
         let contenders = self.contenders(&request, manifest)?;

@@ -43,7 +43,7 @@ impl CheckFinite {
     pub fn run(&self, artifacts: Artifacts, backend: Backend) -> Result<()> {
         let precision = artifacts.manifest.precision;
         let model = &artifacts.manifest.model;
-        let usual = if model.draws_classes() { model.any_prompt() } else { PROMPT };
+        let usual = model.prompt_or_class(PROMPT);
         let prompt = self.prompt.as_deref().unwrap_or(usual);
         let mut request = Request::new(&artifacts.manifest, prompt)?;
         request.steps = self.infer_steps;

@@ -148,7 +148,8 @@ async fn check(app: &Arc<App>, settings: &Map<String, Value>) -> Result<(), ApiE
     if prompt.is_none_or(Value::is_null) && !given(&CLASS) {
         let model = order.get("model").and_then(Value::as_str).filter(|name| !name.is_empty());
         let (_, artifacts) = app.scheduler.model(model)?;
-        order.insert("prompt".to_string(), json!(artifacts.manifest.model.any_prompt()));
+        order
+            .insert("prompt".to_string(), json!(artifacts.manifest.model.prompt_or_class("a cat")));
     }
     let fields: ImageFields = read(order)?;
     ImageSpec::check(app, fields).await?;

@@ -106,9 +106,7 @@ impl Models {
 
     fn warm_up(&self, name: &str, pipeline: &mut Pipeline) -> Result<Colours> {
         let manifest = pipeline.manifest();
-        let model = &manifest.model;
-        let prompt = if model.draws_classes() { model.any_prompt() } else { WARM_UP_PROMPT };
-        let usual = Request::new(manifest, prompt)?;
+        let usual = Request::new(manifest, manifest.model.prompt_or_class(WARM_UP_PROMPT))?;
         let built = pipeline.artifacts().engines.as_ref().and_then(Engines::pictures);
         let [height, width] =
             built.map_or([usual.height, usual.width], |pictures| pictures.sizes[0]);

@@ -8,6 +8,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hydit_testing::{emoji, repository};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -313,4 +315,13 @@ impl Lines {
         }
         None
     }
+}
+
+/// The first picture of an answer, whichever API it is of.
+pub fn drawn(answer: &Answer) -> Vec<u8> {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let json = answer.json();
+    let found = [&json["data"][0]["b64_json"], &json["images"][0], &json["outputs"][0]["data"][0]];
+    let text = found.into_iter().find_map(Value::as_str).expect("an image");
+    STANDARD.decode(text).expect("base64")
 }

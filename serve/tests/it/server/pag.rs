@@ -1,7 +1,5 @@
 //! Perturbed-attention guidance, as clients ask for it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hydit::image::decode_png;
 use hydit::request::Parameters;
 use hydit_graphs::pag::PagLayers;
@@ -10,7 +8,7 @@ use hydit_testing::emoji;
 use serde_json::{Value, json};
 
 use super::api::name;
-use super::harness::{Answer, Server, command};
+use super::harness::{Server, command, drawn};
 use super::job_client::{create, done, job, picture};
 use super::oip::input;
 
@@ -22,14 +20,6 @@ fn start(folder: &std::path::Path) -> Server {
     let server = Server::spawn(with, folder);
     server.wait_until_ready();
     server
-}
-
-fn drawn(answer: &Answer) -> Vec<u8> {
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let json = answer.json();
-    let found = [&json["data"][0]["b64_json"], &json["images"][0], &json["outputs"][0]["data"][0]];
-    let text = found.into_iter().find_map(Value::as_str).expect("an image");
-    STANDARD.decode(text).expect("base64")
 }
 
 #[test]
