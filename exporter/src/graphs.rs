@@ -15,8 +15,7 @@ use crate::options::{Options, Progress};
 use crate::writer::Folder;
 use hydit_graphs::Component;
 
-/// Builds all graphs of a model that is cut at `n`, by component and in the order in which they
-/// run.
+/// Builds all graphs of a model cut at `n`, by component and in the order in which they run.
 pub(crate) fn build(
     options: &Options,
     config: &ModelConfig,

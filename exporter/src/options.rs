@@ -23,8 +23,7 @@ pub struct Options {
     pub reading: Option<RopeConvention>,
     /// Artifact folder to write.
     pub out: PathBuf,
-    /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1; `None` for the
-    /// variant's.
+    /// Blocks before the deep core, and after it: 1 to depth / 2 - 1; the variant's if `None`.
     pub cache_at_branch: Option<usize>,
     /// The number format of the large matrices.
     pub precision: Precision,

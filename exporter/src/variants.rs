@@ -64,8 +64,7 @@ fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Resul
     }
 }
 
-/// `generic`, or `skip-dit` of a model that draws classes, with the largest image that the model
-/// was made for.
+/// `generic`, or `skip-dit` of a model of classes, with the largest image that it was made for.
 fn generic(config: &ModelConfig) -> Variant {
     let shape = config.transformer.shape();
     let (factor, patch) = (config.vae.factor(), shape.patch_size);

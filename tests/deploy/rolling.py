@@ -83,7 +83,7 @@ def nginx(replicas, folder, running):
     text = (ROOT / "docker/nginx.conf").read_text()
     for replica in replicas:
         text = text.replace(f"{replica.name}:8080", f"127.0.0.1:{replica.port}")
-    text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/tmp/nginx.pid", f"{folder}/nginx.pid")
+    text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/run/nginx.pid", f"{folder}/nginx.pid")
     (folder / "nginx.conf").write_text(text)
     user = "user root; " if os.getuid() == 0 else ""
     # It warns of each request that it has asked of another replica.

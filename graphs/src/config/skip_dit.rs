@@ -1,4 +1,4 @@
-//! Config of Skip-DiT.
+//! The sizes of a Skip-DiT, named as those of Hunyuan-DiT are; its files do not have them.
 
 use serde::{Deserialize, Serialize};
 
