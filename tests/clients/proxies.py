@@ -1,4 +1,4 @@
-"""nginx and haproxy in front of a server: python3 proxies.py URL KEY"""
+"""nginx, haproxy and Caddy in front of a server: python3 proxies.py URL KEY"""
 
 import http.client
 import json
@@ -48,6 +48,19 @@ frontend all
 backend server
     option httpchk GET /health
     server one {server} check inter 100ms fall 1
+"""
+# Without TLS, for which it would ask for a certificate.
+CADDY = """
+{{
+    admin off
+    log {{
+        output discard
+    }}
+}}
+http://:{plain} {{
+    bind 127.0.0.1
+    reverse_proxy {server}
+}}
 """
 
 
@@ -229,7 +242,7 @@ def with_proxy(name, command, proxies):
 
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
-    plain, named, other = free_port(), free_port(), free_port()
+    plain, named, other, caddy = (free_port() for _ in range(4))
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
         NGINX.format(folder=folder, server=SERVER, plain=plain, named=named, user=user))
@@ -238,3 +251,7 @@ with tempfile.TemporaryDirectory() as folder:
         Proxy("nginx, one line", plain, SERVER), Proxy("nginx, with the public name", named, "pictures.example")])
     with_proxy("haproxy", ["haproxy", "-db", "-f", folder / "haproxy.cfg"], [
         Proxy("haproxy", other, "pictures.example")])
+    (folder / "Caddyfile").write_text(CADDY.format(server=SERVER, plain=caddy))
+    # It keeps files at home.
+    with_proxy("Caddy", ["env", f"HOME={folder}", "caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"], [
+        Proxy("Caddy", caddy, "pictures.example")])
