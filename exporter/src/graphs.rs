@@ -4,14 +4,14 @@ use hydit_graphs::config::{IpAdapterConfig, TransformerConfig};
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::pag::PagLayers;
 use hydit_graphs::{
-    GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, skip_dit,
-    t5, vae,
+    GraphDef, GraphOptions, Precision, Source, Target, bert, hunyuan_dit, image_encoder, t5, vae,
 };
 
 use crate::checkpoint::CheckpointWeights;
 use crate::convert::convert;
 use crate::error::Result;
 use crate::options::{Options, Progress};
+use crate::skip_dit;
 use crate::writer::Folder;
 use hydit_graphs::Component;
 
@@ -33,13 +33,7 @@ pub(crate) fn build(
     };
     let vae = (Component::Vae, vae_graphs(options, config));
     if let TransformerConfig::SkipDit(dit) = &config.transformer {
-        let mut transformer = vec![
-            skip_dit::conditioner(dit, precision),
-            skip_dit::shallow_encoder(dit, n, cut),
-            skip_dit::deep_core(dit, n, cut),
-            skip_dit::shallow_decoder(dit, n, cut),
-        ];
-        transformer.extend(options.full.then(|| skip_dit::full(dit, cut)));
+        let transformer = skip_dit::graphs(dit, n, cut, options.full);
         return vec![(Component::Transformer, transformer), vae];
     }
     let (dit, bert, t5) = config.hunyuan_dit().expect("the configs agree");

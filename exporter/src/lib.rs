@@ -45,6 +45,7 @@ mod lock;
 mod lora;
 mod options;
 mod report;
+mod skip_dit;
 mod staging;
 pub mod synth;
 pub mod tokenizer;
@@ -224,7 +225,7 @@ fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights, flag: &'static st
 fn check_options(options: &Options, cfg: &TransformerConfig, n: usize) -> Result<()> {
     let Options { precision, target, weights, .. } = *options;
     if cfg.hunyuan_dit().is_none() {
-        check_plain(options)?;
+        skip_dit::check(options)?;
     }
     if weights == WeightsPlace::InPlace && precision == Precision::Int8 {
         let message = "in-place: no checkpoint has the weights of int8 graphs, they are computed; \
@@ -261,27 +262,6 @@ fn check_options(options: &Options, cfg: &TransformerConfig, n: usize) -> Result
         valid.end()
     );
     Err(Error::Flag { flag: "cache-at-branch", message })
-}
-
-/// Checks that nothing is asked for which Hunyuan-DiT alone has.
-fn check_plain(options: &Options) -> Result<()> {
-    for (flag, given) in [
-        ("lora", !options.loras.is_empty()),
-        ("lora-slots", options.lora_slots.is_some()),
-        ("pag-layers", !options.pag_layers.is_empty()),
-        ("control", !options.controls.is_empty()),
-        ("ip-adapter", options.ip_adapter.is_some()),
-        ("image-encoder", options.image_encoder.is_some()),
-        ("single", options.single),
-        ("reading", options.reading.is_some()),
-    ] {
-        if given {
-            let message =
-                "only Hunyuan-DiT has it, and this checkpoint is a Skip-DiT: leave it out";
-            return Err(Error::Flag { flag, message: message.to_string() });
-        }
-    }
-    Ok(())
 }
 
 /// Checks that the artifact folder can be one, and is not the checkpoint, whose files are mapped.

@@ -2,6 +2,7 @@
 //!
 //! A field of [`Request`] is a field of the APIs too, by its own name unless [`NAMES`] has another.
 
+mod class;
 mod values;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hydit::artifacts::Artifacts;
 use hydit::cache::CachePolicy;
-use hydit::class_label::Classes;
 use hydit::control::MOST;
 use hydit::error::Error;
 use hydit::image::Format;
@@ -23,7 +23,8 @@ use hydit::util::error_chain;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use self::values::{as_f32, class_of, seed_of, width_height, wrong_seed};
+pub use self::class::CLASS;
+use self::values::{as_f32, seed_of, width_height, wrong_seed};
 use super::body::Place;
 use super::error::ApiError;
 use super::fields::{read, unknown};
@@ -54,8 +55,6 @@ pub const NAMES: [(&str, &str); 15] = [
     (FIELD, "controls"),
 ];
 
-/// The prompt of a model that draws classes.
-pub const CLASS: &str = "class";
 /// The largest seed: the largest integer that every JSON reader keeps exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Maximum bytes of a cache policy.
@@ -130,14 +129,7 @@ impl ImageFields {
         if self.given("sampler") && !self.given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
         }
-        if artifacts.manifest.model.draws_classes() {
-            if !self.given("n") {
-                request.num_images = Classes::named(&request.prompt).count();
-            }
-        } else if self.given(CLASS) {
-            let message = "class: this model draws what a text says, no classes: use prompt";
-            return Err(ApiError::field(CLASS, message));
-        }
+        class::draw_each(self, artifacts, &mut request)?;
         let files = self.files()?;
         files.check_bytes(settings.limits.max_image)?;
         for (field, is_there) in
@@ -182,12 +174,8 @@ impl ImageFields {
             request.image_prompt = Some(prompt.map_err(|error| refuse(&error, artifacts))?);
         }
         request.cache_policy = self.policy(artifacts, settings, &request)?;
-        request.check(artifacts).map_err(|error| match refuse(&error, artifacts) {
-            error if self.given(CLASS) && error.param.as_deref() == Some("prompt") => {
-                ApiError::field(CLASS, error.message.replacen("prompt", CLASS, 1))
-            }
-            error => error,
-        })
+        let checked = request.check(artifacts);
+        checked.map_err(|error| class::told_of(self, refuse(&error, artifacts)))
     }
 
     /// Whether a field of [`Request`] is there, by the name that clients use.
@@ -257,7 +245,7 @@ impl ImageFields {
             }
             let value = match name.as_str() {
                 "seed" => seed_of(value)?,
-                CLASS => class_of(value)?,
+                CLASS => class::prompt_of(value)?,
                 _ => as_f32(value),
             };
             fields.insert(field.to_string(), value);

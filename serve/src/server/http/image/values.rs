@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
-use super::{CLASS, MAX_SEED};
+use super::MAX_SEED;
 use crate::seed;
 use crate::server::http::error::ApiError;
 
@@ -27,24 +27,6 @@ pub(super) fn seed_of(value: &Value) -> Result<Value, ApiError> {
         Some(number) if number < 0.0 => Err(wrong_seed(value)),
         _ => Ok(as_f32(value)),
     }
-}
-
-/// The prompt of a model that draws classes, from one class or several.
-pub(super) fn class_of(value: &Value) -> Result<Value, ApiError> {
-    let one = |value: &Value| match value {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(name) => Some(name.clone()),
-        _ => None,
-    };
-    let classes: Option<Vec<String>> = match value {
-        Value::Array(several) => several.iter().map(one).collect(),
-        value => one(value).map(|class| vec![class]),
-    };
-    let classes = classes.filter(|classes| !classes.is_empty()).ok_or_else(|| {
-        let message = "class: expected the number or the name of a class, or a sequence of them";
-        ApiError::field(CLASS, message)
-    })?;
-    Ok(Value::from(classes.join(", ")))
 }
 
 pub(super) fn wrong_seed(seed: impl Display) -> ApiError {

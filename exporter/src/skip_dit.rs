@@ -1,0 +1,48 @@
+//! What an export of a Skip-DiT has, and what it has not.
+
+use hydit_graphs::config::SkipDitConfig;
+use hydit_graphs::{GraphDef, GraphOptions, skip_dit};
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+
+/// The graphs of the transformer, cut at `n`.
+pub(crate) fn graphs(
+    dit: &SkipDitConfig,
+    n: usize,
+    cut: GraphOptions,
+    full: bool,
+) -> Vec<GraphDef> {
+    let mut graphs = vec![
+        skip_dit::conditioner(dit, cut.precision),
+        skip_dit::shallow_encoder(dit, n, cut),
+        skip_dit::deep_core(dit, n, cut),
+        skip_dit::shallow_decoder(dit, n, cut),
+    ];
+    graphs.extend(full.then(|| skip_dit::full(dit, cut)));
+    graphs
+}
+
+/// Checks that nothing is asked for which Hunyuan-DiT alone has.
+///
+/// # Errors
+/// The flag that asks for it.
+pub(crate) fn check(options: &Options) -> Result<()> {
+    for (flag, given) in [
+        ("lora", !options.loras.is_empty()),
+        ("lora-slots", options.lora_slots.is_some()),
+        ("pag-layers", !options.pag_layers.is_empty()),
+        ("control", !options.controls.is_empty()),
+        ("ip-adapter", options.ip_adapter.is_some()),
+        ("image-encoder", options.image_encoder.is_some()),
+        ("single", options.single),
+        ("reading", options.reading.is_some()),
+    ] {
+        if given {
+            let message =
+                "only Hunyuan-DiT has it, and this checkpoint is a Skip-DiT: leave it out";
+            return Err(Error::Flag { flag, message: message.to_string() });
+        }
+    }
+    Ok(())
+}
