@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use hydit_graphs::check::check_file;
 use hydit_graphs::manifest::{self, FileEntry, GraphEntry, Manifest};
@@ -11,6 +11,7 @@ use hydit_input::file;
 use hydit_input::tokenizer::PaddedTokenizer;
 use sha2::{Digest, Sha256};
 
+use crate::class_label::Classes;
 use crate::engines::Engines;
 use crate::error::{Error, Result};
 use crate::lora::Loras;
@@ -31,6 +32,8 @@ pub struct Artifacts {
     pub hash: String,
     /// The LoRAs that requests may name.
     pub loras: Loras,
+    /// The classes that its model draws, if it draws any.
+    pub classes: Option<Arc<Classes>>,
     /// What is loaded in the place of its graphs, if they were compiled ahead.
     pub engines: Option<Engines>,
     /// The tokenizers of both text encoders, for as long as something has them.
@@ -38,7 +41,7 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Reads the manifest in `path`.
+    /// Reads the manifest in `path`, and the names of the classes that its model draws.
     pub fn open(path: &Path) -> Result<Artifacts> {
         let file = path.join(manifest::FILE);
         let text = file::read_text(&file, MAX_MANIFEST).map_err(|source| match source.kind() {
@@ -54,7 +57,10 @@ impl Artifacts {
             .map_err(|source| Error::Manifest { path: file.clone(), source })?;
         let hash = hex(&Sha256::digest(text.as_bytes()));
         let (path, loras, tokenizers) = (path.to_path_buf(), Loras::default(), Mutex::default());
-        Ok(Artifacts { path, manifest, hash, loras, engines: None, tokenizers })
+        let (engines, classes) = (None, None);
+        let mut artifacts = Artifacts { path, manifest, hash, loras, classes, engines, tokenizers };
+        artifacts.classes = Classes::read(&artifacts)?.map(Arc::new);
+        Ok(artifacts)
     }
 
     /// The same with the LoRAs in `folder`, if one is given, for requests to name.
@@ -196,7 +202,7 @@ impl Artifacts {
         graph.weights().chain([&graph.file]).try_for_each(|name| self.check(name, true))
     }
 
-    fn check(&self, name: &str, hash: bool) -> Result<()> {
+    pub(crate) fn check(&self, name: &str, hash: bool) -> Result<()> {
         let entry = &self.manifest.files[name];
         let mend = "since the export: export the checkpoint again";
         check_listed(&self.path.join(name), entry, hash, mend)

@@ -33,13 +33,14 @@ impl Classes {
     /// Those of the model of `artifacts`; none, if it reads texts.
     ///
     /// # Errors
-    /// What keeps their names from being read.
-    pub fn of(artifacts: &Artifacts) -> Result<Option<Classes>> {
+    /// The names cannot be read, or are not those of the export.
+    pub(crate) fn read(artifacts: &Artifacts) -> Result<Option<Classes>> {
         let model = &artifacts.manifest.model;
         let (count, side) = (model.transformer.shape().num_classes, model.only_size());
         let Some((count, side)) = count.zip(side) else { return Ok(None) };
         let mut names = Vec::new();
         if artifacts.manifest.files.contains_key(manifest::CLASSES) {
+            artifacts.check(manifest::CLASSES, true)?;
             let path = artifacts.path.join(manifest::CLASSES);
             let text = file::read_text(&path, MAX_BYTES);
             let text = text.map_err(|source| Error::Read { path, source })?;
@@ -116,9 +117,14 @@ impl Classes {
         };
         number.map(|number| number as i64).ok_or_else(|| {
             let text: String = text.chars().take(60).collect();
-            let names = ", or the name of one, a line of classes.txt";
-            let or = if self.names.is_empty() { "" } else { names };
             let last = self.count - 1;
+            let or = match self.names.first() {
+                Some(name) => format!(
+                    ", or a name, such as {name:?} (all are in classes.txt, and class_names of GET \
+                     /v1/capabilities)"
+                ),
+                None => String::new(),
+            };
             let message =
                 format!("{text:?} is no class of this model; expected a number, 0 to {last}{or}");
             Error::Request { field, message }

@@ -204,10 +204,7 @@ impl Request {
         let manifest = &artifacts.manifest;
         self.check_fields(manifest)?;
         artifacts.engines.iter().try_for_each(|engines| engines.check_request(self))?;
-        let classes = Classes::of(artifacts)?.map(Arc::new);
-        if let Some(classes) = &classes {
-            classes.check(self)?;
-        }
+        artifacts.classes.iter().try_for_each(|classes| classes.check(self))?;
         let schedule = &manifest.model.scheduler;
         let mut sampler = Sampler::new(self.sampler, schedule, self.spacing, self.steps)?;
         let skipped = self.first_step()?;
@@ -226,6 +223,7 @@ impl Request {
         }
         let manifest_sha256 = artifacts.hash.clone();
         let loras = artifacts.loras.choose(manifest, &mut request.loras)?;
+        let classes = artifacts.classes.clone();
         Ok(CheckedRequest { request, manifest_sha256, sampler, plan, loras, classes })
     }
 
@@ -382,9 +380,7 @@ impl CheckedRequest {
     pub fn with_prompt(&self, prompt: &str) -> Result<CheckedRequest> {
         check_prompt("prompt", prompt)?;
         let request = Request { prompt: prompt.to_string(), ..self.request.clone() };
-        if let Some(classes) = &self.classes {
-            classes.check(&request)?;
-        }
+        self.classes.iter().try_for_each(|classes| classes.check(&request))?;
         Ok(CheckedRequest { request, ..self.clone() })
     }
 

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::inspect::scaled;
 use crate::options::Options;
 use crate::report::TensorReport;
-use crate::{graphs, lora, variants};
+use crate::{classes, graphs, lora, variants};
 use hydit_graphs::Component;
 use hydit_graphs::naming::Naming;
 
@@ -186,6 +186,10 @@ pub fn check(options: &Options) -> Result<Summary> {
     if let Err(report) = report.check() {
         summary.problems.push(report.to_string());
     }
+    if let Some(count) = config.transformer.shape().num_classes {
+        let named = classes::names(&checkpoint, count);
+        summary.problems.extend(named.err().map(|error| error_chain(&error)));
+    }
     let texts = config.hunyuan_dit().map(|(dit, bert, t5)| {
         [(0, dit.text_len, bert.vocab_size), (1, dit.text_len_t5, t5.vocab_size)]
     });
@@ -330,7 +334,7 @@ impl Summary {
         let name = name.as_deref().unwrap_or("model");
         let checkpoint = quoted(&self.checkpoint);
         let out = Path::new("artifacts").join(name);
-        let draw = draw(&out, self.variant.as_deref() == Some("skip-dit"));
+        let draw = draw(&out, self.parts.iter().any(|part| part.names == Naming::SkipDit));
         let out = quoted(&out.to_string_lossy());
         format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
     }
@@ -364,12 +368,12 @@ impl Lora {
     }
 }
 
-/// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`, or a
-/// golden retriever if it draws `classes`.
+/// The command that draws with the artifact folder `out`: a cat, in the language of `LANG`, or the
+/// first class of a model that draws `classes`.
 pub fn draw(out: &Path, classes: bool) -> String {
     if classes {
         let model = quoted(&out.to_string_lossy());
-        return format!("hydit-serve generate --model {model} --class 207 -o dog.png");
+        return format!("hydit-serve generate --model {model} --class 0 -o class-0.png");
     }
     format!("hydit-serve generate {} -o cat.png", request(out))
 }

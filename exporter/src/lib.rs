@@ -32,6 +32,7 @@
 
 pub mod check;
 mod checkpoint;
+mod classes;
 mod control;
 mod convert;
 mod error;
@@ -63,8 +64,6 @@ use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 pub use hydit_graphs::naming::Naming;
 use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, pag, single};
 
-use hydit_models::IMAGENET;
-
 use checkpoint::{Checkpoint, IpAdapter};
 pub use checkpoint::{CheckpointWeights, Layout};
 pub use control::ControlNet;
@@ -91,6 +90,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let variant = variants::choose(options, &config, &checkpoint.names())?;
     let n = variants::cut(options, &config, &variant);
     check_options(options, &config.transformer, n)?;
+    let count = config.transformer.shape().num_classes;
+    let class_names = count.map(|count| classes::names(&checkpoint, count)).transpose()?.flatten();
     let mut tokenizers = Vec::new();
     let (mut nets, mut ip_adapter) = (Vec::new(), None);
     if let Some((dit, bert, t5)) = config.hunyuan_dit() {
@@ -163,8 +164,8 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         let parts: Vec<&GraphDef> = graphs.iter().flat_map(|(_, graphs)| graphs).collect();
         folder.write_bytes(single::FILE, single::file(&config, n, options.target, &parts))?;
     }
-    if config.transformer.shape().num_classes == Some(IMAGENET.lines().count()) {
-        folder.write_bytes(manifest::CLASSES, IMAGENET)?;
+    if let Some(names) = class_names {
+        folder.write_bytes(manifest::CLASSES, names.as_bytes())?;
     }
     let mut written = Vec::new();
     for ((tokenizer, length), suffix) in tokenizers.into_iter().zip(["", "_2"]) {

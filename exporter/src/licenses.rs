@@ -48,7 +48,7 @@ fn copy_from(root: &Path, prefix: &str, folder: &mut Folder) -> Result<()> {
 
 /// Checks that `path` is no link out of the checkpoint `root`: what is copied is given away with
 /// the export. In the Hugging Face cache all files of a snapshot are links to the blobs beside it.
-fn check_inside(root: &Path, path: &Path) -> Result<()> {
+pub(crate) fn check_inside(root: &Path, path: &Path) -> Result<()> {
     if !path.is_symlink() {
         return Ok(());
     }

@@ -26,7 +26,7 @@ enum Reader {
     /// The two text encoders with their tokenizers.
     Texts(Box<[Encoder; 2]>),
     /// Of a model that reads no texts.
-    Classes(Classes),
+    Classes(Arc<Classes>),
 }
 
 /// The prompts of a request as the model reads them: the negative prompt's row first, with
@@ -90,7 +90,7 @@ impl TextEncoders {
     /// When one is missing or does not load.
     pub fn load(artifacts: &Arc<Artifacts>, backend: &Backend) -> Result<TextEncoders> {
         let timer = backend.timer();
-        if let Some(classes) = Classes::of(artifacts)? {
+        if let Some(classes) = artifacts.classes.clone() {
             return Ok(TextEncoders { reader: Reader::Classes(classes), timer });
         }
         let [bert, t5] = tokenizers(artifacts)?;

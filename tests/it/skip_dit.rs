@@ -16,6 +16,7 @@ use hydit::image::read_png;
 use hydit::request::spacing_of;
 use hydit::runtime::BackendChoice;
 use hydit::sampler::SamplerKind;
+use hydit::util::error_chain;
 use hydit::{Pipeline, Request};
 use hydit_export::synth::{self, Shape, Storage};
 use hydit_export::{Options, export};
@@ -196,7 +197,7 @@ fn what_a_model_of_classes_cannot_draw_is_refused_by_field() {
         (
             Request { prompt: "a cat".into(), ..request() },
             "prompt",
-            "a number, 0 to 999, or the name",
+            "a number, 0 to 999, or a name, such as \"tench\" (",
         ),
         (Request { prompt: "1000".into(), ..request() }, "prompt", "expected a number, 0 to 999"),
         (Request { negative_prompt: "-1".into(), ..request() }, "negative_prompt", "no class"),
@@ -206,4 +207,32 @@ fn what_a_model_of_classes_cannot_draw_is_refused_by_field() {
         let error = request.check(&artifacts).expect_err(field).to_string();
         assert!(error.contains(field) && error.contains(expected), "{field}: {error}");
     }
+}
+
+#[test]
+fn the_names_of_classes_beside_a_checkpoint_are_those_of_its_export() {
+    let place = Place::new();
+    let file = place.path("checkpoint/classes.txt");
+    let mut names: Vec<String> = (0..1000).map(|i| format!("Klasse {i}")).collect();
+    fs::write(&file, names.join("\n")).expect("it is written");
+    export(&place.options("out"), &mut ()).expect("an export");
+    let artifacts = Artifacts::open(&place.path("out")).expect("a manifest");
+    assert_eq!(artifacts.classes.as_ref().map(|classes| classes.names()), Some(&names[..]));
+    for (class, there) in [("klasse 7", true), ("golden retriever", false)] {
+        let request = Request::new(&artifacts.manifest, class).expect("the defaults are right");
+        assert_eq!(request.check(&artifacts).is_ok(), there, "{class}");
+    }
+    names[4] = "cats, dogs".to_string();
+    let two = "one\ntwo".to_string();
+    for (text, expected) in [
+        (two, "classes.txt: it has 2 lines; expected 1000"),
+        (names.join("\n"), "classes.txt: line 5: `cats, dogs` names no class"),
+    ] {
+        fs::write(&file, text).expect("it is written");
+        let error = error_chain(&export(&place.options("none"), &mut ()).expect_err("no names"));
+        assert!(error.contains(expected) && !place.path("none").exists(), "{error}");
+    }
+    fs::write(place.path("out/classes.txt"), "another").expect("it is written");
+    let error = Artifacts::open(&place.path("out")).err().expect("other names").to_string();
+    assert!(error.contains("classes.txt") && error.contains("was changed"), "{error}");
 }

@@ -9,7 +9,6 @@ use axum::{Json, Router};
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Measured, Schedule, Schedules};
 use hydit::calibrations::{Calibration, calibrations};
-use hydit::class_label::Classes;
 use hydit::lora::LoraChoice;
 use hydit::pipeline::cost::StepCosts;
 use hydit::request::{MAX_GUIDANCE, MAX_PROMPT, MAX_SIDE, spacing_of};
@@ -215,8 +214,7 @@ impl Capabilities {
 }
 
 impl Model {
-    /// Nothing if the model has no defaults that this version understands, which the start refuses,
-    /// or if the names of its classes cannot be read.
+    /// Nothing if the model has no defaults that this version understands, which the start refuses.
     fn of(
         name: &str,
         aliases: Vec<String>,
@@ -231,7 +229,7 @@ impl Model {
             spacing: spacing_of(manifest, sampler),
             spacings: sampler.spacings(),
         });
-        let classes = Classes::of(artifacts).ok()?;
+        let classes = artifacts.classes.as_deref();
         let only = manifest.model.only_size().map(|side| [side; 2]);
         let sizes = manifest.variant.sizes.iter().chain(only.as_ref());
         let tokenizers = manifest.tokenizers.iter();
@@ -245,7 +243,7 @@ impl Model {
             prompt_tokens: tokenizers
                 .flat_map(|both| [both.text_encoder.length, both.text_encoder_2.length])
                 .collect(),
-            num_classes: classes.as_ref().map(Classes::count),
+            num_classes: classes.map(|classes| classes.count()),
             class_names: classes.map(|classes| classes.names().to_vec()).unwrap_or_default(),
             samplers: samplers.collect(),
             image_to_image: manifest.has_image_encoder(),

@@ -1,0 +1,47 @@
+//! The names of classes, which lie beside a checkpoint or are ImageNet's.
+
+use std::borrow::Cow;
+
+use hydit_graphs::manifest;
+use hydit_input::file;
+use hydit_models::IMAGENET;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::licenses::check_inside;
+
+/// The largest file of names that is read.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The text of `classes.txt` for a model of `count` classes, a name on each line: that beside the
+/// checkpoint, or else ImageNet's if there are as many; `None`, where nothing names the classes.
+///
+/// # Errors
+/// The file beside the checkpoint cannot be read, or does not name every class once in a way that a
+/// prompt can.
+pub(crate) fn names(checkpoint: &Checkpoint, count: usize) -> Result<Option<Cow<'static, str>>> {
+    let root = checkpoint.roots().next().expect("a checkpoint is somewhere");
+    let path = root.join(manifest::CLASSES);
+    if !path.exists() {
+        let usual = IMAGENET.lines().count() == count;
+        return Ok(usual.then_some(Cow::Borrowed(IMAGENET)));
+    }
+    check_inside(root, &path)?;
+    let text = file::read_text(&path, MAX_BYTES).map_err(Error::reading(&path))?;
+    let found = text.lines().count();
+    if found != count {
+        let message = format!("it has {found} lines; expected {count}, a class of the model each");
+        return Err(Error::content(path)(message));
+    }
+    let wrong =
+        |name: &str| name.trim().is_empty() || name.contains(|c: char| c == ',' || c.is_control());
+    if let Some((line, name)) = text.lines().enumerate().find(|(_, name)| wrong(name)) {
+        let message = format!(
+            "line {}: `{}` names no class: expected text without commas, which stand between classes",
+            line + 1,
+            name.escape_debug()
+        );
+        return Err(Error::content(path)(message));
+    }
+    Ok(Some(Cow::Owned(text)))
+}
