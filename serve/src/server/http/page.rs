@@ -35,9 +35,10 @@ macro_rules! file {
 }
 
 const INDEX: File = ("/", HTML, include_str!("page/index.html"));
-const FILES: [File; 31] = [
+const FILES: [File; 32] = [
     file!("api.js", SCRIPT),
     file!("brush.js", SCRIPT),
+    file!("classes.js", SCRIPT),
     file!("compare.js", SCRIPT),
     file!("cut.js", SCRIPT),
     file!("dom.js", SCRIPT),

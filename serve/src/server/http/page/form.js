@@ -1,5 +1,6 @@
 // The form: what the capabilities of the server allow, and nothing else.
 
+import { Classes } from "./classes.js";
 import { Cut } from "./cut.js";
 import { button, h } from "./dom.js";
 import { field, number } from "./field.js";
@@ -23,6 +24,7 @@ export class Form {
   #prompt;
   #negative;
   #cuts;
+  #classes = new Classes((name) => this.#add(name));
   #model = h("select", { id: "model" });
   #sizes = new Sizes();
   #steps;
@@ -76,7 +78,7 @@ export class Form {
       capabilities.loras.length > 0 && field("lora", this.#loras.element, { tag: "span" }),
       field("negative_prompt", this.#cuts[1].element),
       button(t("reset"), () => this.#defaults(), { class: "plain" }));
-    element.append(field("prompt", this.#cuts[0].element),
+    element.append(field("prompt", h("div", {}, this.#cuts[0].element, this.#classes.element)),
       h("div", { class: "draw" }, h("button", { id: "draw", class: "main", type: "submit" }, t("draw")),
         h("kbd", { "aria-hidden": "true" }, t("draw_keys"))),
       this.#presets.element, settings, this.#images.element, this.#axes.element);
@@ -126,11 +128,19 @@ export class Form {
     document.getElementById("field-lora")?.toggleAttribute("hidden", lora_slots === null);
     for (const name of ["pag_scale", "pag_adaptive_scale"]) document.getElementById(`field-${name}`).hidden = !pag_layers.length;
     this.#speak();
+    this.#classes.offer(this.#chosen);
     this.#axes.offer(this.#chosen);
     this.#images.offer(this.#chosen);
     this.#sizes.offer(this.#chosen, this.#capabilities.limits);
     options(this.#sampler, samplers.map(({ name }) => name));
     this.#set({ ...defaults, guidance_interval: null, pag_scale: 0, pag_adaptive_scale: 0, seed: null, lora: [] });
+  }
+
+  /** Prompts that the chosen model can draw. */
+  get examples() {
+    const { num_classes: count, class_names } = this.#chosen;
+    if (count === null) return ["example_1", "example_2", "example_3"].map((name) => t(name));
+    return [1, 2, 3].map((i) => Math.floor((i * count) / 4)).map((label) => class_names[label] ?? String(label));
   }
 
   /** Says in the prompt's field what the chosen model reads: a text, or classes. */
@@ -140,6 +150,12 @@ export class Form {
     document.querySelector("#field-prompt label").textContent = t(what);
     document.getElementById("prompt-help").textContent = t(`${what}_help`, { last: count - 1 });
     this.#prompt.placeholder = count === null ? t("prompt_place") : class_names.at(count / 5) ?? "0";
+  }
+
+  /** Adds a class to those that are drawn in turn, with a picture for each. */
+  #add(name) {
+    const named = this.#prompt.value.split(",").map((one) => one.trim()).filter(Boolean).concat(name);
+    this.#set({ prompt: named.join(", "), n: Math.max(Number(this.#n.value), named.length) });
   }
 
   #set(values) {

@@ -66,6 +66,7 @@ async function read(file) {
 const stage = new Stage(at("stage"), {
   order,
   fill,
+  examples: () => form.examples,
   prompt: (prompt) => fill({ ...form.values(), seed: null, prompt }),
   changed: () => orders.show(),
   kept: () => gallery.show(),

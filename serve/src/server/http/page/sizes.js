@@ -18,11 +18,12 @@ export class Sizes {
   element = h("div", {}, this.#choices, this.#free);
 
   /** Offers the sizes of a model. */
-  offer({ sizes, size_multiple }, limits) {
+  offer({ sizes, size_multiple, num_classes }, limits) {
     const own = sizes.filter((size) => sides(size)[0] * sides(size)[1] <= limits.pixels);
     const longest = Math.max(...own.flatMap(sides), 1);
-    this.#choices.replaceChildren(...own.map((size) => choice(size, size.replace("x", " × "), rectangle(size, longest))),
-      choice("free", t("size_free"), dashed()));
+    // Where positions are stored, as in models of classes, no other size can be drawn.
+    const free = num_classes === null ? [choice("free", t("size_free"), dashed())] : [];
+    this.#choices.replaceChildren(...own.map((size) => choice(size, size.replace("x", " × "), rectangle(size, longest))), ...free);
     for (const field of [this.#width, this.#height]) {
       Object.assign(field, { min: size_multiple, max: limits.side, step: size_multiple });
       field.title = t("size_step", { n: size_multiple });

@@ -35,7 +35,7 @@ export function status(entry) {
 }
 
 /**
- * The stage. `order` draws fields and images, `fill` puts them into the form, `changed` tells that another order is shown,
+ * The stage. `order` draws fields and images, `fill` puts them into the form, `examples` are prompts, `changed` tells that another order is shown,
  * `kept` that a picture became a favourite or is none any more.
  */
 export class Stage {
@@ -86,11 +86,11 @@ export class Stage {
 
   #empty() {
     this.#live = null;
-    const example = (name) => button(t(name), () => this.#acts.prompt(t(name)), { class: "example" });
+    const example = (prompt) => button(prompt, () => this.#acts.prompt(prompt), { class: "example" });
     return [h("div", { class: "empty" }, h("div", { class: "bars", "aria-hidden": "true" },
       [1, 0, 0, 1, 0, 0, 1].map((tall) => h("span", { class: tall ? "refresh" : "reuse" }))),
     h("h2", {}, t("empty")), h("p", {}, t("empty_text")),
-    h("div", { class: "examples" }, ["example_1", "example_2", "example_3"].map(example)),
+    h("div", { class: "examples" }, this.#acts.examples().map(example)),
     h("p", { class: "quiet" }, t("empty_drop")))];
   }
 

@@ -11,6 +11,7 @@ export const words = {
   prompt: "What to draw", prompt_help: "In Chinese or English. What the model does not read of a long one is marked.",
   prompt_place: "A cat wearing a red scarf sits in the snow",
   classes: "Class to draw", classes_help: "Its number, 0 to {last}, or its name; several with commas between them are drawn in turn, as many pictures or more.",
+  class_add: "Add a class",
   text_encoder: "CLIP", text_encoder_2: "mT5",
   cut_at: "{name} reads {most} tokens, to “…{end}”.", cut_not: "{name} reads all.",
   cut_one: "What is underlined reaches the other alone.", cut_both: "What is underlined reaches one alone; what is struck out is not read.",

@@ -11,6 +11,7 @@ export const words = {
   prompt: "画什么", prompt_help: "中文或英文。太长时，会标出模型读不到的部分。",
   prompt_place: "一只戴着红围巾的猫坐在雪地里",
   classes: "画哪一类", classes_help: "类别的编号（0 到 {last}）或英文名称；可用逗号分隔写多个，依次绘制，图片数不得少于类别数。",
+  class_add: "添加类别",
   text_encoder: "CLIP", text_encoder_2: "mT5",
   cut_at: "{name} 读取 {most} 个词元，到“…{end}”为止。", cut_not: "{name} 全部读取。",
   cut_one: "下划线部分只有另一个编码器读取。", cut_both: "下划线部分只有一个编码器读取；划去的部分不被读取。",
