@@ -8,13 +8,14 @@
 
 /// Every variant as its name and the text of its YAML file, in the order in which a checkpoint is
 /// compared with them.
-pub const VARIANTS: [(&str, &str); 8] = [
+pub const VARIANTS: [(&str, &str); 9] = [
     ("hunyuan-dit-v1.2-distilled", include_str!("hunyuan-dit-v1.2-distilled.yaml")),
     ("hunyuan-dit-v1.1-distilled", include_str!("hunyuan-dit-v1.1-distilled.yaml")),
     ("hunyuan-dit-v1.2", include_str!("hunyuan-dit-v1.2.yaml")),
     ("hunyuan-dit-v1.1", include_str!("hunyuan-dit-v1.1.yaml")),
     ("emoji", include_str!("emoji.yaml")),
     ("badges", include_str!("badges.yaml")),
+    ("emoji-classes", include_str!("emoji-classes.yaml")),
     ("generic", GENERIC),
     ("skip-dit", SKIP_DIT),
 ];

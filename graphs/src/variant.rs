@@ -58,9 +58,10 @@ pub struct MatchRule {
     pub num_layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Whether the model has the size and style conditions of versions up to v1.1.
-    #[serde(default)]
-    pub use_style_cond_and_image_meta_size: bool,
+    /// Whether a Hunyuan-DiT has the size and style conditions of versions up to v1.1; `None` of
+    /// another model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_style_cond_and_image_meta_size: Option<bool>,
 }
 
 /// Values for the fields that a request leaves out.
@@ -240,7 +241,7 @@ impl Variant {
             rule.named.as_ref().is_none_or(named)
                 && rule.num_layers == cfg.num_layers
                 && rule.hidden_size == cfg.hidden_size
-                && styled == Some(rule.use_style_cond_and_image_meta_size)
+                && styled == rule.use_style_cond_and_image_meta_size
         })
     }
 }

@@ -124,15 +124,13 @@ impl Reference {
     }
 }
 
-#[test]
-fn pictures_equal_the_references() {
-    let place = Place::new();
-    let manifest = export(&place.options("out"), &mut ()).expect("an export");
-    assert_eq!((manifest.variant.name.as_str(), manifest.cache_at_branch), ("skip-dit", 4));
-    let text = fs::read_to_string(reference("pictures.json")).expect("the references");
+/// Draws the pictures of the list `listed` with the model of the artifact folder `model`; all must be
+/// as close to the references as [`PSNR`] says.
+fn draw_as_references(model: &Path, listed: &str, count: usize) {
+    let text = fs::read_to_string(reference(listed)).expect("the references");
     let all: Vec<Reference> = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(all.len(), 7);
-    let mut pipeline = emoji::pipeline(&place.path("out"), BackendChoice::Ort);
+    assert_eq!(all.len(), count);
+    let mut pipeline = emoji::pipeline(model, BackendChoice::Ort);
     for reference_of in &all {
         let request = emoji::checked(&pipeline, &reference_of.request(&pipeline));
         let gap = reference_of.gap;
@@ -146,6 +144,30 @@ fn pictures_equal_the_references() {
             assert!(found >= PSNR, "{} {i}: {found:.1} dB", reference_of.name);
         }
     }
+}
+
+#[test]
+fn pictures_equal_the_references() {
+    let place = Place::new();
+    let manifest = export(&place.options("out"), &mut ()).expect("an export");
+    assert_eq!((manifest.variant.name.as_str(), manifest.cache_at_branch), ("skip-dit", 4));
+    draw_as_references(&place.path("out"), "pictures.json", 7);
+}
+
+#[test]
+fn pictures_of_the_trained_model_equal_the_references() {
+    let place = tempfile::tempdir().expect("a folder");
+    let out = place.path().join("out");
+    let options = Options {
+        base: Some(emoji::models().join("badges")),
+        ..Options::new(emoji::models().join("emoji-classes"), &out)
+    };
+    let manifest = export(&options, &mut ()).expect("an export");
+    let found = (manifest.variant.name.as_str(), manifest.cache_at_branch);
+    assert_eq!(found, ("emoji-classes", 1));
+    let artifacts = Artifacts::open(&out).expect("a manifest");
+    assert_eq!(artifacts.classes.expect("classes").names()[0], "koala");
+    draw_as_references(&out, "trained.json", 3);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 """Skip-DiT, class to image, in PyTorch -> skip_dit/parts.{safetensors,json}, skip_dit/pictures.json, skip_dit/*.png,
-skip_dit/refresh.json
+skip_dit/trained.json, skip_dit/refresh.json
 
 The model is that of skip_dit.py. Its weights are synthetic under the names of its authors' state_dict, so that
 `hydit-export synth --variant skip-dit` writes the same checkpoint.
@@ -14,6 +14,8 @@ parts, of a model of depth 28 and width 64:
 pictures: whole ones by `draw`: ancestral steps with the learned variance, or DDIM's; guidance of the first three channels;
 the cache rule with a branch of 4. Noise comes from a generator for each picture, as diffusers draws it.
 
+trained: pictures of models/emoji-classes likewise, with a branch of 1.
+
 refresh: "<spacing> <steps>" -> for gap 2..6 the steps that refresh with start 1000 and close 20, a bit each from the lowest.
 
     python make_dit.py
@@ -24,6 +26,7 @@ import json
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from safetensors.torch import load_file
 
 import golden
 import make_vae
@@ -34,6 +37,7 @@ torch.set_num_threads(1)  # the tensors are tiny
 
 DEPTH, HIDDEN, HEADS, SIDE = 28, 64, 1, 8
 SCALING = 0.18215
+MODELS = golden.HERE.parents[1] / "models"
 
 # name: (labels, seeds, steps, sampler, guidance scale, gap)
 PICTURES = {
@@ -45,6 +49,35 @@ PICTURES = {
     "ddim-50": ([88], [5], 50, "ddim", 4.0, 1),
     "ddim-25-N2": ([979], [6], 25, "ddim", 2.0, 2),
 }
+TRAINED = {
+    "trained-ddpm-50": ([0], [1], 50, "ddpm", 2.0, 1),
+    "trained-ddpm-50-N2": ([10], [2], 50, "ddpm", 4.0, 2),
+    "trained-ddim-50-N3": ([20], [3], 50, "ddim", 2.0, 3),
+}
+
+
+def trained():
+    """The model of models/emoji-classes, with its autoencoder."""
+    weights = load_file(MODELS / "emoji-classes/emoji-classes.safetensors")
+    model = SkipDiT(12, 128, 2, 16, classes=40)
+    model.load_state_dict(weights)
+    return model, AutoencoderKL.from_pretrained(MODELS / "badges/vae", torch_dtype=torch.float32)
+
+
+@torch.no_grad()
+def pictures(listed, wanted, model, vae, branch):
+    """Draws what is wanted, and lists it in a file of that name."""
+    listing = []
+    for name, (labels, seeds, steps, sampler, scale, gap) in wanted.items():
+        latents = draw(model, labels, seeds, steps, sampler, scale, gap, branch)
+        images = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        pixels = ((images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+        print(f"{name}: latents up to {latents.abs().max():.3g}, image {images.mean():.2f} +- {images.std():.2f}")
+        for i, image in enumerate(pixels):
+            Image.fromarray(image).save(golden.HERE / "skip_dit" / f"{name}-{i}.png", optimize=True)
+        keys = ["name", "class", "seed", "images", "steps", "sampler", "guidance_scale", "gap"]
+        listing.append(dict(zip(keys, [name, labels[0], seeds[0], len(seeds), steps, sampler, scale, gap])))
+    golden.write_json(f"skip_dit/{listed}.json", listing)
 
 
 @torch.no_grad()
@@ -65,18 +98,8 @@ def main():
     golden.save("skip_dit/parts", {"config": config, "weights": "synthetic", "inputs": specs}, tensors, list(tensors))
 
     vae = make_vae.config([16, 32, 64, 64], 8, 1, attention=True, scaling_factor=SCALING)
-    vae = synthetic.fill(AutoencoderKL(**vae))
-    listing = []
-    for name, (labels, seeds, steps, sampler, scale, gap) in PICTURES.items():
-        latents = draw(model, labels, seeds, steps, sampler, scale, gap)
-        images = vae.decode(latents / SCALING, return_dict=False)[0]
-        pixels = ((images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-        print(f"{name}: latents up to {latents.abs().max():.3g}, image {images.mean():.2f} +- {images.std():.2f}")
-        for i, image in enumerate(pixels):
-            Image.fromarray(image).save(golden.HERE / "skip_dit" / f"{name}-{i}.png", optimize=True)
-        keys = ["name", "class", "seed", "images", "steps", "sampler", "guidance_scale", "gap"]
-        listing.append(dict(zip(keys, [name, labels[0], seeds[0], len(seeds), steps, sampler, scale, gap])))
-    golden.write_json("skip_dit/pictures.json", listing)
+    pictures("pictures", PICTURES, model, synthetic.fill(AutoencoderKL(**vae)), branch=4)
+    pictures("trained", TRAINED, *trained(), branch=1)
 
     table = {}
     for spacing, counts in [("linspace", [10, 20, 25, 50, 100, 250, 999]), ("leading", [10, 25, 50, 100, 250])]:
