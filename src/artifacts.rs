@@ -252,6 +252,11 @@ pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
             "written in int8, for which ONNX Runtime's {provider} provider has no operators: run it \
              with --provider cpu, or export with --dtype fp16"
         )),
+        (Precision::Fp8, None) => Some(
+            "written in fp8, which tract does not compute in: run it with --backend ort, or export \
+             with --dtype fp16"
+                .to_string(),
+        ),
         (_, None) if target.has_fused_attention() => Some(format!(
             "written for ONNX Runtime (form {target}), which tract is not: run it with --backend \
              ort, or export with --optimize-for portable"

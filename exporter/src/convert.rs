@@ -10,6 +10,7 @@ use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
 use crate::error::ValueError;
+use crate::float8;
 
 /// Number of elements that are converted at once if no transpose needs the whole tensor.
 const CHUNK: usize = 1 << 20;
@@ -54,6 +55,16 @@ pub(crate) fn convert(
             let values = finite(bytes, stored)?;
             let quantized: Vec<u8> = values.chunks(dims[1]).flat_map(quantize).collect();
             sink(transpose(&quantized, dims[0], dims[1]));
+        }
+        Transform::NarrowScale => {
+            let values = finite(bytes, stored)?;
+            sink(encode(&[float8::scale(&values)], dtype)?);
+        }
+        Transform::Narrow => {
+            let values = finite(bytes, stored)?;
+            let scale = float8::scale(&values);
+            let narrow: Vec<u8> = values.iter().map(|v| float8::encode(v / scale)).collect();
+            sink(transpose(&narrow, dims[0], dims[1]));
         }
     }
     Ok(())
@@ -279,5 +290,16 @@ mod tests {
         let quantized = converted(&bytes, Dtype::F32, DType::I8, &[2, 3], Transform::Quantize);
         let quantized: Vec<i8> = quantized.iter().map(|&v| v as i8).collect();
         assert_eq!(quantized, [64, 127, -127, 0, 32, -64]); // transposed: [in, out]
+    }
+
+    #[test]
+    fn a_matrix_is_narrowed_by_one_power_of_two() {
+        let values = [0.5f32, -1.0, 0.26, 900.0, 0.0, -4.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let scale = converted(&bytes, Dtype::F32, DType::F16, &[2, 3], Transform::NarrowScale);
+        assert_eq!(scale, f16::from_f32(4.0).to_le_bytes()); // 900 / 2 is above 448
+        let narrow = converted(&bytes, Dtype::F32, DType::F8E4M3FN, &[2, 3], Transform::Narrow);
+        // 0.125, 225 which becomes 224, -0.25, 0, 0.065 which becomes 0.0625, -1; [in, out].
+        assert_eq!(narrow, [0x20, 0x76, 0xa8, 0x00, 0x18, 0xb8]);
     }
 }

@@ -37,6 +37,7 @@ mod control;
 mod convert;
 mod error;
 mod files;
+mod float8;
 mod graphs;
 mod in_place;
 pub mod inspect;
@@ -62,7 +63,7 @@ use hydit_graphs::config::{TransformerConfig, VaeConfig};
 use hydit_graphs::lora::MAX_RANK;
 use hydit_graphs::manifest::{self, GraphEntry, TokenizerEntry, Tokenizers};
 pub use hydit_graphs::naming::Naming;
-use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, model, pag, single};
+use hydit_graphs::{GraphDef, GraphOptions, Manifest, Precision, pag, single};
 
 use checkpoint::{Checkpoint, IpAdapter};
 pub use checkpoint::{CheckpointWeights, Layout};
@@ -179,10 +180,11 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     let adapter = ip_adapter.iter().map(|found| (found.root.as_path(), "ip-adapter-"));
     licenses::copy(roots.chain(adapter), &mut folder)?;
 
+    let all = graphs.iter().flat_map(|(_, graphs)| graphs);
     let manifest = Manifest {
         schema: manifest::SCHEMA,
         producer: concat!("hydit-export ", env!("CARGO_PKG_VERSION")).to_string(),
-        opset: model::OPSET,
+        opset: all.clone().map(GraphDef::opset).max().expect("an export has graphs"),
         target: options.target,
         precision: options.precision,
         cache_at_branch: n,
@@ -193,7 +195,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
         pag_layers: options.pag_layers.clone(),
         variant,
         model: config,
-        graphs: graphs.iter().flat_map(|(_, graphs)| graphs).map(entry).collect(),
+        graphs: all.map(entry).collect(),
         tokenizers,
         files: folder.files().clone(),
     };
@@ -228,10 +230,12 @@ fn check_options(options: &Options, cfg: &TransformerConfig, n: usize) -> Result
     if cfg.hunyuan_dit().is_none() {
         skip_dit::check(options)?;
     }
-    if weights == WeightsPlace::InPlace && precision == Precision::Int8 {
-        let message = "in-place: no checkpoint has the weights of int8 graphs, they are computed; \
-                       use --dtype fp32 or fp16, or --weights copy";
-        return Err(Error::Flag { flag: "weights", message: message.to_string() });
+    if weights == WeightsPlace::InPlace && matches!(precision, Precision::Int8 | Precision::Fp8) {
+        let message = format!(
+            "in-place: no checkpoint has the weights of {precision} graphs, they are computed; use \
+             --dtype fp32 or fp16, or --weights copy"
+        );
+        return Err(Error::Flag { flag: "weights", message });
     }
     GraphOptions::from((precision, target))
         .check()

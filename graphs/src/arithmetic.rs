@@ -12,8 +12,8 @@ use crate::tensor::DType;
 /// Rows and columns of the weight of [`matmul`].
 pub const MATMUL_WIDTH: usize = 2048;
 
-/// Multiplies a matrix by a weight as a linear layer of a block does in `precision`; in int8 that
-/// includes the quantization of `x`.
+/// Multiplies a matrix by a weight as a linear layer of a block does in `precision`; in int8 and
+/// fp8 that includes the quantization of `x`.
 ///
 /// Input: `x` `[b, tokens, MATMUL_WIDTH]`. Output: `product`, of the same shape. The weight is
 /// called `to_q.weight`.
@@ -80,6 +80,8 @@ mod tests {
         assert_eq!(operators(Precision::Bf16), ["MatMul"]);
         let integer = ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"];
         assert_eq!(operators(Precision::Int8), integer);
+        let narrow = ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"];
+        assert_eq!(operators(Precision::Fp8), narrow);
     }
 
     #[test]

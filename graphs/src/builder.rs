@@ -178,6 +178,13 @@ impl Graph {
         if dtype == DType::F32 { scalar } else { scalar.cast(dtype) }
     }
 
+    /// The scale 1 and the zero point with which fp16 becomes 8-bit floats of the same values.
+    pub(crate) fn narrow_scale(&self) -> [Var<'_>; 2] {
+        const ONE: u16 = 0x3c00; // 1.0 in fp16
+        let scale = self.constant("one.f16", &[], DType::F16, ONE.to_le_bytes().to_vec());
+        [scale, self.constant("zero.f8e4m3fn", &[], DType::F8E4M3FN, vec![0])]
+    }
+
     fn constant(&self, name: &str, dims: &[usize], dtype: DType, bytes: Vec<u8>) -> Var<'_> {
         let source = Source::Constant(bytes);
         self.initializer(Initializer { name: name.to_string(), dims: dims.to_vec(), dtype, source })

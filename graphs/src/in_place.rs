@@ -17,8 +17,8 @@ pub struct Place {
 
 impl GraphDef {
     /// Makes the graph read its weights from the places that `place` gives for the names of tensors,
-    /// and turn and convert them itself. Engines do that once, when they load the graph. Weights in
-    /// 8-bit integers, and those without a place, stay in the data file.
+    /// and turn and convert them itself. Engines do that once, when they load the graph. Weights of
+    /// 8 bits, and those without a place, stay in the data file.
     pub fn read_in_place(&mut self, place: impl Fn(&str) -> Option<Place>) {
         let mut nodes = Vec::new();
         for initializer in &mut self.initializers {
@@ -28,7 +28,10 @@ impl GraphDef {
             let turned = match transform {
                 Transform::Keep => false,
                 Transform::Transpose => true,
-                Transform::Quantize | Transform::Scales => continue,
+                Transform::Quantize
+                | Transform::Scales
+                | Transform::Narrow
+                | Transform::NarrowScale => continue,
             };
             let Some(Place { file, offset, dtype }) = place(tensor) else { continue };
             let dims = if turned { dims.clone() } else { initializer.dims.clone() };

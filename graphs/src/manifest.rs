@@ -38,7 +38,7 @@ pub struct Manifest {
     pub schema: u32,
     /// Name and version of the program that wrote the folder.
     pub producer: String,
-    /// ONNX operator set of the graphs.
+    /// ONNX operator set of the graphs; the newest, where they differ.
     pub opset: i64,
     /// The runtime that the transformer's graphs are built for.
     #[serde(rename = "form")]

@@ -10,7 +10,11 @@ use crate::onnx;
 use crate::tensor::{DType, Initializer, Source, TensorSpec};
 
 /// ONNX operator set: the newest whose operators ONNX Runtime, TensorRT 10 and tract all run.
-pub const OPSET: i64 = 20;
+const OPSET: i64 = 20;
+
+/// The operator set of graphs with 8-bit floats: the first whose `Transpose` takes them, to before
+/// which ONNX Runtime moves their rounding.
+const OPSET_OF_FP8: i64 = 21;
 
 /// Version of the ONNX file format.
 pub const IR_VERSION: i64 = 10;
@@ -40,6 +44,11 @@ impl GraphDef {
     /// The name of the data file.
     pub fn data_file(&self) -> String {
         format!("{}.onnx.data", self.name)
+    }
+
+    /// The ONNX operator set that its nodes are of.
+    pub fn opset(&self) -> i64 {
+        opset(self.initializers.iter().map(|initializer| initializer.dtype as i32))
     }
 
     /// The number of parameters that the graph has from the checkpoint.
@@ -118,11 +127,12 @@ impl GraphDef {
 
 /// The ONNX file with the graph `graph`, whose nodes use `domains` besides the standard one.
 pub(crate) fn onnx_file(graph: onnx::GraphProto, domains: &[&str]) -> onnx::ModelProto {
+    let opset = opset(graph.initializer.iter().filter_map(|tensor| tensor.data_type));
     onnx::ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("hydit-export".to_string()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
-        opset_import: std::iter::once(("", OPSET))
+        opset_import: std::iter::once(("", opset))
             .chain(domains.iter().map(|&domain| (domain, 1)))
             .map(|(domain, version)| onnx::OperatorSetIdProto {
                 domain: Some(domain.to_string()),
@@ -131,6 +141,11 @@ pub(crate) fn onnx_file(graph: onnx::GraphProto, domains: &[&str]) -> onnx::Mode
             .collect(),
         graph: Some(graph),
     }
+}
+
+/// The operator set of a graph with weights and constants of `types`.
+fn opset(mut types: impl Iterator<Item = i32>) -> i64 {
+    if types.any(|dtype| dtype == DType::F8E4M3FN as i32) { OPSET_OF_FP8 } else { OPSET }
 }
 
 fn is_in_data_file(initializer: &Initializer) -> bool {

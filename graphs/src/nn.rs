@@ -5,8 +5,8 @@ use crate::builder::{Graph, Var, Weights};
 use crate::options::Precision;
 use crate::tensor::DType;
 
-/// The linear layers of a block that are 8-bit in an int8 graph. What stays in fp32 is small
-/// (embedders, the shift of `norm1`, the final layer) or reads a single row.
+/// The linear layers of a block that are 8-bit in int8 and fp8 graphs. What stays in more bits is
+/// small (embedders, the shift of `norm1`, the final layer) or reads a single row.
 const QUANTIZED: [&str; 9] = [
     "to_q",
     "to_k",
@@ -68,8 +68,14 @@ impl<'g> Var<'g> {
     pub fn linear_no_bias(self, w: &Weights<'g>, name: &str, out: usize) -> Var<'g> {
         let _scope = w.pp(name).enter();
         let shape = [out, self.width()];
-        if self.graph.options().precision == Precision::Int8 && QUANTIZED.contains(&name) {
-            return self.quantized_matmul(&w.pp(name), shape);
+        match self.graph.options().precision {
+            Precision::Int8 if QUANTIZED.contains(&name) => {
+                return self.quantized_matmul(&w.pp(name), shape);
+            }
+            Precision::Fp8 if QUANTIZED.contains(&name) => {
+                return self.narrow_matmul(&w.pp(name), shape);
+            }
+            _ => {}
         }
         let compute = self.graph.compute();
         self.cast(compute).matmul(w.matrix(name, shape, compute))
@@ -90,6 +96,16 @@ impl<'g> Var<'g> {
             self.graph.quantize_once(self.cast(DType::F32), Var::dynamic_quantize);
         let product = x.matmul_integer(weight, zero).cast(DType::F32);
         product * (scale * weight_scale)
+    }
+
+    /// The matrix product of 8-bit floats, as TensorRT finds it: both operands are quantized and at
+    /// once dequantized to fp16. Activations have the scale 1, whatever their range: a float has
+    /// its digits at any scale, so there is nothing to calibrate.
+    fn narrow_matmul(self, w: &Weights<'g>, shape: [usize; 2]) -> Var<'g> {
+        let (weight, weight_scale) = w.narrowed("weight", shape);
+        let compute = self.graph.compute();
+        let [x, scale, _] = self.graph.quantize_once(self.cast(compute), Var::narrow);
+        x.dequantize(scale).matmul(weight.dequantize(weight_scale))
     }
 
     /// `torch.nn.LayerNorm` over the last axis, computed in fp32.

@@ -139,12 +139,23 @@ impl<'g> Var<'g> {
         self.graph.nodes("", "DynamicQuantizeLinear", &[Some(self)], &[], outputs, 3.into())
     }
 
-    /// A matrix of 8-bit integers as fp32, each column times its one of `scales`.
+    /// Rounds fp16 to 8-bit floats, the largest of which stands for all that is beyond: returns
+    /// them, their scale and their zero point.
+    pub fn narrow(self) -> [Var<'g>; 3] {
+        let [scale, zero] = self.graph.narrow_scale();
+        let inputs = [Some(self), Some(scale), Some(zero)];
+        let output = (DType::F8E4M3FN, self.shape());
+        [self.graph.node("QuantizeLinear", &inputs, &[], output, 1.into()), scale, zero]
+    }
+
+    /// A tensor of 8 bits in the element type of `scales`, times their one number, or a matrix with
+    /// each column times its one of them.
     pub fn dequantize(self, scales: Var<'g>) -> Var<'g> {
         let inputs = [Some(self), Some(scales)];
-        let attributes = [("axis", Attribute::Int(1))];
-        let output = (DType::F32, self.shape());
-        self.graph.node("DequantizeLinear", &inputs, &attributes, output, FREE.into())
+        let by_column = [("axis", Attribute::Int(1))];
+        let attributes = if scales.rank() == 0 { &[][..] } else { &by_column };
+        let output = (scales.dtype(), self.shape());
+        self.graph.node("DequantizeLinear", &inputs, attributes, output, FREE.into())
     }
 
     /// The matrix product of 8-bit integers as 32-bit integers; `zero` is the zero point of `self`.

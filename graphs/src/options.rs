@@ -25,6 +25,9 @@ pub enum Precision {
     /// 8-bit integers: weights quantized by output channel; in the blocks of the transformer also
     /// activations, by tensor at run time. Token tables are fp16, everything else is fp32.
     Int8,
+    /// 8-bit floats: weights and activations of the linear layers of the blocks, as pairs of
+    /// QuantizeLinear and DequantizeLinear around fp16 products. Everything else is as in fp16.
+    Fp8,
 }
 
 /// The runtime that a graph is built for.
@@ -81,7 +84,7 @@ impl Precision {
     /// The element type of activations between matrices, and of weights that are not quantized.
     pub fn compute(self) -> DType {
         match self {
-            Precision::Fp16 => DType::F16,
+            Precision::Fp16 | Precision::Fp8 => DType::F16,
             Precision::Bf16 => DType::BF16,
             Precision::Fp32 | Precision::Int8 => DType::F32,
         }
@@ -91,7 +94,11 @@ impl Precision {
     /// `InstanceNormalization` take bf16 only from operator set 22 on, and ONNX Runtime's `Resize`
     /// does not take it at all.
     pub fn for_convolutions(self) -> Precision {
-        if self == Precision::Bf16 { Precision::Fp32 } else { self }
+        match self {
+            Precision::Bf16 => Precision::Fp32,
+            Precision::Fp8 => Precision::Fp16,
+            other => other,
+        }
     }
 }
 
@@ -149,6 +156,14 @@ impl GraphOptions {
             (Precision::Int8, Target::TensorRt) => {
                 "int8 does not run with --optimize-for tensorrt: TensorRT has neither \
                  DynamicQuantizeLinear nor MatMulInteger: use fp16 or bf16"
+            }
+            (Precision::Fp8, Target::OrtCpu) => {
+                "fp8 gains nothing with --optimize-for ort-cpu, where ONNX Runtime computes fp8 in \
+                 fp32: use fp32 or int8"
+            }
+            (Precision::Fp8, Target::OrtCuda) => {
+                "fp8 gains nothing with --optimize-for ort-cuda, where ONNX Runtime multiplies fp8 \
+                 in fp16: use fp16 or bf16, or --optimize-for tensorrt"
             }
             _ => return Ok(()),
         }))
@@ -208,7 +223,14 @@ mod tests {
 
     #[test]
     fn what_cannot_do_its_work_is_refused_by_name_and_everything_else_allowed() {
-        let refused = ["fp16 ort-cpu", "bf16 ort-cpu", "int8 ort-cuda", "int8 tensorrt"];
+        let refused = [
+            "fp16 ort-cpu",
+            "bf16 ort-cpu",
+            "int8 ort-cuda",
+            "int8 tensorrt",
+            "fp8 ort-cpu",
+            "fp8 ort-cuda",
+        ];
         for &precision in Precision::ALL {
             for &target in Target::ALL {
                 let name = format!("{precision} {target}");

@@ -30,6 +30,8 @@ pub enum DType {
     F16 = 10,
     /// bfloat16: the upper half of a 32-bit float.
     BF16 = 16,
+    /// 8-bit float up to 448, with 4 bits of exponent, 3 behind the point and no infinities.
+    F8E4M3FN = 17,
 }
 
 impl DType {
@@ -39,7 +41,7 @@ impl DType {
             DType::I64 => 8,
             DType::F32 | DType::I32 => 4,
             DType::F16 | DType::BF16 => 2,
-            DType::Bool | DType::U8 | DType::I8 => 1,
+            DType::Bool | DType::U8 | DType::I8 | DType::F8E4M3FN => 1,
         }
     }
 }
@@ -82,6 +84,12 @@ pub enum Transform {
     /// A matrix `[out, in]` becomes the scales `[out]` of [`Transform::Quantize`], with which the
     /// largest magnitude of each output channel is 127.
     Scales,
+    /// A matrix `[out, in]` becomes `[in, out]` in 8-bit floats: it is divided by its scale and
+    /// rounded.
+    Narrow,
+    /// A matrix `[out, in]` becomes the scale `[]` of [`Transform::Narrow`]: the least power of two
+    /// with which no magnitude is above 448. Only the exponents change, so no digit is lost by it.
+    NarrowScale,
 }
 
 /// A weight or constant of a finished graph.

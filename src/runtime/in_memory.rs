@@ -40,6 +40,8 @@ fn bytes(initializer: &Initializer, values: &[f32]) -> Vec<u8> {
     let values = values.iter().cycle().take(initializer.elements());
     match initializer.dtype {
         DType::I8 => values.map(|v| (v * 40.0) as i8 as u8).collect(),
+        // Small numbers and large, of both signs, none of them no number.
+        DType::F8E4M3FN => values.map(|v| (v * 40.0) as i8 as u8 & 0xbf).collect(),
         DType::F16 => values.flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
         DType::BF16 => values.flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
         _ => values.flat_map(|v| v.to_le_bytes()).collect(),

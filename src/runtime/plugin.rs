@@ -81,7 +81,7 @@ static KNOWN: [Facts; 3] = [
             },
         ],
         // int8 it takes, and is 3e-2 off, as far as engines may be and no faster than in fp32.
-        lacks: &[Precision::Bf16, Precision::Int8],
+        lacks: &[Precision::Bf16, Precision::Int8, Precision::Fp8],
         // It takes them, and computes something else: 0.8 off.
         fuses: false,
     },
@@ -107,7 +107,7 @@ static KNOWN: [Facts; 3] = [
         needs: &[],
         devices: "it takes GPUs that have a driver for Vulkan, with libvulkan.so.1",
         computes: &[],
-        lacks: &[Precision::Bf16, Precision::Int8],
+        lacks: &[Precision::Bf16, Precision::Int8, Precision::Fp8],
         fuses: true,
     },
 ];

@@ -109,6 +109,6 @@ fn runtime_type(dtype: Promised) -> DType {
         Promised::I64 => DType::I64,
         Promised::I32 => DType::I32,
         Promised::Bool => DType::Bool,
-        Promised::U8 | Promised::I8 => DType::Other,
+        Promised::U8 | Promised::I8 | Promised::F8E4M3FN => DType::Other,
     }
 }

@@ -163,8 +163,10 @@ fn an_int8_export_of_v1_2_takes_a_third_of_one_in_fp32() {
         total
     };
     let [fp32, fp16, int8] = [Precision::Fp32, Precision::Fp16, Precision::Int8].map(gib);
+    let fp8 = gib(Precision::Fp8);
     assert!(int8 <= 5.0 && int8 < fp32 / 2.8 && int8 < fp16, "{int8} GiB");
     assert!(int8 > fp32 / 4.0, "{int8} GiB is too little for 8 bits");
+    assert!(fp8 < 0.85 * fp16 && fp8 > fp16 / 2.0, "{fp8} GiB");
 }
 
 #[test]
@@ -173,6 +175,15 @@ fn fp16_pictures_stay_close() {
         let (mean, lowest, _) = quality("emoji", GraphOptions::from((Precision::Fp16, target)));
         assert!(mean >= 50.0 && lowest >= 40.0, "{mean}, {lowest} dB");
         assert!(mean < 80.0, "{mean} dB is too good for fp16");
+    }
+}
+
+#[test]
+fn fp8_pictures_stay_close() {
+    for model in ["emoji", "badges"] {
+        let (mean, _, similarity) = quality(model, Precision::Fp8.into());
+        assert!(mean >= 25.0 && similarity >= 0.9, "{mean} dB, {similarity}");
+        assert!(mean < 50.0, "{mean} dB is too good for fp8");
     }
 }
 
@@ -194,6 +205,11 @@ fn an_engine_without_the_operators_is_refused_by_name() {
             target(Precision::Bf16, Target::TensorRt),
             BackendChoice::Tract,
             ["written in bf16, which tract does not compute in", "--provider cuda"],
+        ),
+        (
+            target(Precision::Fp8, Target::TensorRt),
+            BackendChoice::Tract,
+            ["written in fp8, which tract does not compute in", "--dtype fp16"],
         ),
         (
             target(Precision::Bf16, Target::OrtCuda),

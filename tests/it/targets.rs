@@ -11,6 +11,10 @@
 //! tensor: 1e-2 of a typical value, of which the blocks make 1e-2 to 2e-2 of the output; the
 //! tolerance is 4e-2. Both engines give the same numbers: integers do not round.
 //!
+//! fp8 keeps 4 bits in the linears of the blocks: a weight or an activation rounds by up to 1/16 of
+//! its size and 2.6e-2 in the mean, a product of two by 3.7e-2, and the blocks add up to 9e-2 of the
+//! output. The tolerance is 1e-1; a wrong scale is off by a half and more.
+//!
 //! bf16 keeps 8 bits, eight times less than fp16: 5e-2. Only a GPU runs it (`HYDIT_TEST_PROVIDER`);
 //! `tests/python/check_onnx.py` has ONNX's own reference compute it on a CPU.
 //!
@@ -41,6 +45,7 @@ const FP16: Kind = Kind { precision: Precision::Fp16, tolerance: 1e-2, least: 1e
 const FP16_VAE: Kind = Kind { tolerance: 3e-2, ..FP16 };
 const BF16: Kind = Kind { precision: Precision::Bf16, tolerance: 5e-2, least: 1e-4 };
 const INT8: Kind = Kind { precision: Precision::Int8, tolerance: 4e-2, least: 1e-4 };
+const FP8: Kind = Kind { precision: Precision::Fp8, tolerance: 1e-1, least: 1e-3 };
 
 /// Every config; and enough of them where the rounding is larger than what tells them apart.
 const EVERY: [&str; 6] = ["depth4", "depth6", "depth8", "depth10-style", "depth14", "emoji-16x16"];
@@ -133,6 +138,13 @@ fn transformers_survive_int8() {
 }
 
 #[test]
+fn transformers_survive_fp8() {
+    for target in [Target::Portable, Target::TensorRt] {
+        compare_transformers(&SOME, target, &FP8, 1);
+    }
+}
+
+#[test]
 fn transformers_survive_fp16() {
     compare_transformers(&SOME, Target::Portable, &FP16, 2);
 }
@@ -216,6 +228,7 @@ fn engines_without_the_operators_are_told_and_the_others_run_everything_else() {
                 let expected = match precision {
                     Precision::Bf16 => gpu,
                     Precision::Int8 => known && !gpu,
+                    Precision::Fp8 => engine.is_some(),
                     _ => known,
                 };
                 let reason = unfit(GraphOptions::from((precision, target)), engine);

@@ -159,9 +159,10 @@ pub struct Export {
     pub cache_at_branch: Option<usize>,
     /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax, QK^T and
     /// residual streams stay in fp32); int8 for CPUs (weights quantized by output channel,
-    /// activations of the blocks at run time); auto for the usual one of the target, with the
+    /// activations of the blocks at run time); fp8 for TensorRT on GPUs from compute capability 8.9 on
+    /// (linears of the blocks, the rest as in fp16); auto for the usual one of the target, with the
     /// reason.
-    #[arg(long, value_name = "fp32|fp16|bf16|int8|auto", default_value_t = Dtype::This(Precision::Fp32))]
+    #[arg(long, value_name = "fp32|fp16|bf16|int8|fp8|auto", default_value_t = Dtype::This(Precision::Fp32))]
     pub dtype: Dtype,
     /// Runtime that the transformer targets: portable (plain ONNX for any runtime), ort-cpu or
     /// ort-cuda (ONNX Runtime's fused attention, for its CPU or its CUDA provider), tensorrt (plain

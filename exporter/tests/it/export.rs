@@ -341,7 +341,7 @@ fn the_shipped_model_is_recognised() {
 #[test]
 fn the_image_encoder_is_there_if_asked_for() {
     let place = Place::new();
-    for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16, Precision::Int8] {
+    for &precision in Precision::ALL {
         let options = Options { precision, image_to_image: true, ..place.options() };
         let manifest = export(&options, &mut Told::default()).expect("an export");
         let names: Vec<&str> = manifest.graphs.iter().map(|graph| graph.name.as_str()).collect();

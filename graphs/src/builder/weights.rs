@@ -46,6 +46,14 @@ impl<'g> Weights<'g> {
         (values, self.declare(name, "_scale", &shape, Transform::Scales, DType::F32))
     }
 
+    /// Declares the checkpoint's matrix `name` of shape `[out, in]` as 8-bit floats `[in, out]` and
+    /// their scale `[]` in fp16.
+    #[track_caller]
+    pub fn narrowed(&self, name: &str, shape: [usize; 2]) -> (Var<'g>, Var<'g>) {
+        let values = self.declare(name, "", &shape, Transform::Narrow, DType::F8E4M3FN);
+        (values, self.declare(name, "_scale", &shape, Transform::NarrowScale, DType::F16))
+    }
+
     /// The slot of the layer `name`, if it has one.
     pub(crate) fn slot(&self, name: &str) -> Option<Slot> {
         let module = format!("{}{name}", self.prefix);
@@ -66,8 +74,11 @@ impl<'g> Weights<'g> {
             name: format!("{tensor}{suffix}"),
             dims: match transform {
                 Transform::Keep => dims.to_vec(),
-                Transform::Transpose | Transform::Quantize => vec![dims[1], dims[0]],
+                Transform::Transpose | Transform::Quantize | Transform::Narrow => {
+                    vec![dims[1], dims[0]]
+                }
                 Transform::Scales => vec![dims[0]],
+                Transform::NarrowScale => vec![],
             },
             dtype,
             source: Source::Checkpoint { tensor, dims: dims.to_vec(), transform },

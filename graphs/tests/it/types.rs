@@ -36,6 +36,14 @@ fn result(node: &onnx::NodeProto, given: &[Option<DType>]) -> DType {
             return all.into_iter().find(|&dtype| dtype as i64 == to).expect("a type of ours");
         }
         "Shape" => return DType::I64,
+        "QuantizeLinear" => {
+            assert_eq!(types, [DType::F16, DType::F16, DType::F8E4M3FN], "{name}");
+            return DType::F8E4M3FN;
+        }
+        "DequantizeLinear" => {
+            assert_eq!(types, [DType::F8E4M3FN, DType::F16], "{name}");
+            return DType::F16;
+        }
         "Where" => {
             assert_eq!(types[0], DType::Bool, "{name}");
             assert_eq!(types[1], types[2], "{name}");
@@ -77,7 +85,7 @@ fn result(node: &onnx::NodeProto, given: &[Option<DType>]) -> DType {
 
 /// Walks `graph`; gives the type of every value.
 fn check(graph: &GraphDef) -> HashMap<&str, DType> {
-    let allowed = [DType::F32, DType::F16, DType::BF16, DType::I64];
+    let allowed = [DType::F32, DType::F16, DType::BF16, DType::I64, DType::F8E4M3FN];
     let wrong = graph.initializers.iter().find(|tensor| !allowed.contains(&tensor.dtype));
     assert!(wrong.is_none(), "{}: {wrong:?}", graph.name);
     let inputs = graph.inputs.iter().map(|spec| (spec.name.as_str(), spec.dtype));
@@ -134,6 +142,43 @@ fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
         assert_eq!(of("RotaryEmbedding"), [DType::F32; 6], "{target:?}");
         assert_eq!(of("Softmax"), []);
     }
+}
+
+/// TensorRT multiplies 8-bit floats where both operands of a product come straight from 8 bits,
+/// with scales that are constants.
+#[test]
+fn products_of_8_bit_floats_have_both_operands_from_8_bits() {
+    let graphs = graphs(Precision::Fp8);
+    let graph = graphs.iter().find(|graph| graph.name == "deep-core").expect("a deep core");
+    let op = |name: &str| {
+        let maker = graph.nodes.iter().find(|node| node.output.iter().any(|made| made == name));
+        maker.and_then(|node| node.op_type.as_deref())
+    };
+    let is_constant = |name: &String| graph.initializers.iter().any(|tensor| tensor.name == *name);
+    let of = |kind: &str| -> Vec<&onnx::NodeProto> {
+        graph.nodes.iter().filter(|node| node.op_type.as_deref() == Some(kind)).collect()
+    };
+    let products: Vec<_> = of("MatMul")
+        .into_iter()
+        .filter(|node| op(&node.input[1]) == Some("DequantizeLinear"))
+        .collect();
+    assert!(products.iter().all(|node| op(&node.input[0]) == Some("DequantizeLinear")));
+    let weights: Vec<_> = (graph.initializers.iter())
+        .filter(|tensor| tensor.dtype == DType::F8E4M3FN && tensor.dims.len() == 2)
+        .collect();
+    // Two blocks: four of each attention, two of the MLP.
+    assert_eq!((products.len(), weights.len()), (20, 20));
+    let linears = [".to_q.", ".to_out.0.", ".ff.net.2."];
+    for linear in linears {
+        assert!(weights.iter().any(|tensor| tensor.name.contains(linear)), "{linear}");
+    }
+    for node in of("QuantizeLinear") {
+        assert!(node.input[1..].iter().all(is_constant), "{:?}", node.name);
+    }
+    // What several layers read is rounded once.
+    assert!(of("QuantizeLinear").len() < products.len());
+    let encoder = graphs.iter().find(|graph| graph.name == "text-encoder").expect("an encoder");
+    assert!(encoder.initializers.iter().all(|tensor| tensor.dtype != DType::F8E4M3FN));
 }
 
 /// ONNX Runtime's CUDA provider leaves what computes with shapes to the CPU, and a session for a
