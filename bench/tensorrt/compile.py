@@ -6,7 +6,8 @@
 SERVE is hydit-serve; MODEL is an artifact folder of `hydit-export --optimize-for tensorrt`. Each graph of the manifest is
 compiled, strongly typed, for images of these sizes: with the profile that `hydit-serve compile --provider tensorrt` gives
 to ONNX Runtime, and pipeline.onnx, where there is one, for the first size, with the shapes of `hydit-serve plan
---tensors`. What does not compile ends it with 1.
+--tensors`. What does not compile ends it with 1; with --fused also a graph of the transformer's blocks of which an
+attention is no kernel of its own.
 """
 import argparse
 import json
@@ -19,8 +20,22 @@ import time
 import tensorrt_rtx as trt
 from safetensors import safe_open
 
-LOGGER = trt.Logger(trt.Logger.ERROR)
 PIPELINE = "pipeline.onnx"
+BLOCKS = ("shallow-encoder", "deep-core", "shallow-decoder", "full")
+
+
+class Log(trt.ILogger):
+    """Prints errors, and counts the kernels of attention in the layers of the engine, which the builder lists at last."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = 0
+
+    def log(self, severity, message):
+        if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+            print(message, file=sys.stderr)
+        elif message.startswith("Layers:"):
+            self.attention += message.count("\nName: _gemm_mha")
 
 
 def inputs_of_pipeline(serve, model, size):
@@ -52,14 +67,16 @@ def profiles(serve, model, sizes):
 
 
 def compile_graph(file, gpu, inputs):
-    """Layers, bytes of the engine and seconds; a text where it does not compile."""
+    """Layers, attentions, kernels of these, bytes of the engine and seconds; a text where it does not compile."""
     start = time.monotonic()
-    builder = trt.Builder(LOGGER)
+    log = Log()
+    builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, LOGGER)
+    parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(file)):
         return "not read: " + "; ".join(parser.get_error(i).desc()[:200] for i in range(parser.num_errors))
     config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the layers are not listed
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, gpu), 0)
     profile = builder.create_optimization_profile()
@@ -71,7 +88,10 @@ def compile_graph(file, gpu, inputs):
             profile.set_shape(tensor.name, *inputs[tensor.name])
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
-    return "not built" if engine is None else (network.num_layers, engine.nbytes, time.monotonic() - start)
+    if engine is None:
+        return "not built"
+    layers = [network.get_layer(index).type for index in range(network.num_layers)]
+    return len(layers), layers.count(trt.LayerType.SOFTMAX), log.attention, engine.nbytes, time.monotonic() - start
 
 
 def main():
@@ -80,10 +100,11 @@ def main():
     parser.add_argument("model", type=pathlib.Path, nargs="+")
     parser.add_argument("--sizes", default="128x128,64x96", help="height x width of each, the usual first (%(default)s)")
     parser.add_argument("--gpus", default="SM86,SM89,SM120")
+    parser.add_argument("--fused", action="store_true", help="attention of the blocks must be one kernel each")
     options = parser.parse_args()
     sizes = [size.split("x") for size in options.sizes.split(",")]
     print(f"TensorRT-RTX {trt.__version__}, images of {options.sizes.replace(',', ', ')}\n")
-    print("| model | graph | GPU | layers | engine, MB | seconds |\n|---|---|---|--:|--:|--:|")
+    print("| model | graph | GPU | layers | attention in one kernel | engine, MB | seconds |\n|---|---|---|--:|--:|--:|--:|")
     failed = []
     for model in options.model:
         made = profiles(options.serve, model, sizes)
@@ -96,8 +117,11 @@ def main():
                 if isinstance(engine, str):
                     failed.append(f"{model.name}, {gpu}: {file.name} is {engine}")
                 else:
-                    layers, size_of, seconds = engine
-                    print(f"| {model.name} | {file.stem} | {gpu} | {layers} | {size_of / 1e6:.1f} | {seconds:.1f} |", flush=True)
+                    layers, all_of, fused, size_of, seconds = engine
+                    print(f"| {model.name} | {file.stem} | {gpu} | {layers} | {fused} of {all_of} | {size_of / 1e6:.1f} | "
+                          f"{seconds:.1f} |", flush=True)
+                    if options.fused and file.stem in BLOCKS and fused != all_of:
+                        failed.append(f"{model.name}, {gpu}: {file.name} has {fused} of {all_of} attentions in one kernel")
     for line in failed:
         print(line, file=sys.stderr)
     return bool(failed)

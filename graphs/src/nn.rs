@@ -2,7 +2,7 @@
 //! computes in 16 bits, how weights are stored, which operators attention consists of.
 
 use crate::builder::{Graph, Var, Weights};
-use crate::options::Precision;
+use crate::options::{Precision, Target};
 use crate::tensor::DType;
 
 /// The linear layers of a block that are 8-bit in int8 and fp8 graphs. What stays in more bits is
@@ -235,9 +235,11 @@ impl<'g> Var<'g> {
     /// Attention, `softmax(scale * q @ k^T + bias) @ v` with `q = self`, in the element type of
     /// `v`. All three come from [`Var::split_heads`].
     ///
-    /// Scores and softmax are fp32, since the scores of Hunyuan-DiT v1.2 overflow in fp16. Where
-    /// attention is one operator, all three have the element type of `v`, and the kernels of CUDA
-    /// sum up the scores in fp32.
+    /// Scores and softmax are fp32, since the scores of Hunyuan-DiT v1.2 overflow in fp16. For
+    /// TensorRT scores have the element type of `v`, of queries that are scaled already: it makes
+    /// one kernel of attention that is written so, and three of one with scores in fp32. Where
+    /// attention is one operator, all three have the element type of `v` too, and the kernels of
+    /// CUDA sum up the scores in fp32.
     ///
     /// # Panics
     /// If there is a `bias` and attention is one operator.
@@ -249,8 +251,10 @@ impl<'g> Var<'g> {
             let [q, k, v] = [self, k, v].map(|x| x.cast(v.dtype()).join_heads());
             return q.multi_head_attention(k, v, heads, scale).split_heads(heads);
         }
-        let (q, keys) = (self.scaled(scale), k.cast(DType::F32).transpose([0, 1, 3, 2]));
-        let scores = q.matmul(keys);
+        let narrow = self.graph.options().target == Target::TensorRt;
+        let dtype = if narrow { v.dtype() } else { DType::F32 };
+        let (q, keys) = (self.scaled(scale).cast(dtype), k.cast(dtype).transpose([0, 1, 3, 2]));
+        let scores = q.matmul(keys).cast(DType::F32);
         let scores = bias.map_or(scores, |bias| scores + bias);
         scores.softmax().cast(v.dtype()).matmul(v)
     }

@@ -47,7 +47,8 @@ pub enum Target {
     OrtCuda,
     /// TensorRT with a strongly typed network: standard operators, one element type for all
     /// operands of an operator, every change of type an explicit cast. Portable graphs fulfil this
-    /// by construction, so the two differ in what [`GraphOptions::check`] refuses, not in nodes.
+    /// by construction. The two differ in what [`GraphOptions::check`] refuses, and in 16 bits in
+    /// the type of attention's scores.
     #[serde(rename = "tensorrt")]
     #[strum(serialize = "tensorrt")]
     TensorRt,

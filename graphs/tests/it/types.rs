@@ -115,11 +115,18 @@ fn every_operator_has_operands_of_one_type() {
 }
 
 #[test]
-fn the_portable_form_is_what_tensorrt_needs() {
+fn the_portable_form_is_what_tensorrt_needs_but_for_casts_of_scores() {
     for target in targets(&[Target::TensorRt]) {
         let graphs = [target, target.precision.into()].map(graphs);
         assert!(graphs[0].iter().all(|graph| graph.domains.is_empty()));
-        assert!(graphs[0] == graphs[1], "{target:?}: say at `Target::TensorRt` what differs");
+        if target.precision.compute() == DType::F32 {
+            assert!(graphs[0] == graphs[1], "{target:?}: say at `Target::TensorRt` what differs");
+        }
+        let operators = graphs.map(|graphs| -> Vec<_> {
+            let nodes = graphs.into_iter().flat_map(|graph| graph.nodes);
+            nodes.filter_map(|node| node.op_type).filter(|op| op != "Cast").collect()
+        });
+        assert!(operators[0] == operators[1], "{target:?}: say at `Target::TensorRt` what differs");
     }
 }
 
@@ -141,6 +148,38 @@ fn fused_attention_has_the_type_of_the_graph_and_its_rotary_embedding_fp32() {
         assert_eq!(of("MultiHeadAttention"), [target.precision.compute(); 4], "{target:?}");
         assert_eq!(of("RotaryEmbedding"), [DType::F32; 6], "{target:?}");
         assert_eq!(of("Softmax"), []);
+    }
+}
+
+/// TensorRT makes one kernel of attention where scores come in the type of the graph, and none where
+/// they come in fp32.
+#[test]
+fn scores_for_tensorrt_have_the_type_of_the_graph_and_softmax_is_fp32() {
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16, Precision::Fp8] {
+        for (target, scores) in
+            [(Target::TensorRt, precision.compute()), (Target::Portable, DType::F32)]
+        {
+            let graphs = graphs(GraphOptions::from((precision, target)));
+            let graph = graphs.iter().find(|graph| graph.name == "deep-core").expect("a core");
+            let types = check(graph);
+            let maker = |value: &String| {
+                graph.nodes.iter().find(|node| node.output.contains(value)).expect("it is made")
+            };
+            let mut seen = 0;
+            for softmax in &graph.nodes {
+                if softmax.op_type.as_deref() == Some("Softmax") {
+                    assert_eq!(types[softmax.input[0].as_str()], DType::F32);
+                    let mut product = maker(&softmax.input[0]);
+                    if product.op_type.as_deref() == Some("Cast") {
+                        product = maker(&product.input[0]);
+                    }
+                    assert_eq!(product.op_type.as_deref(), Some("MatMul"), "{precision} {target}");
+                    assert_eq!(types[product.output[0].as_str()], scores, "{precision} {target}");
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 4, "two of each of two blocks");
+        }
     }
 }
 
