@@ -164,6 +164,29 @@ impl Artifacts {
         }
     }
 
+    /// Height and width of the pictures that it draws: those that its engines are for, where there
+    /// may be no others, or else those that the model was trained for.
+    pub fn sizes(&self) -> Vec<[usize; 2]> {
+        let only = self.only_sizes();
+        only.unwrap_or_else(|| self.manifest.variant.sizes.clone())
+    }
+
+    /// The same, where it draws no others.
+    pub fn only_sizes(&self) -> Option<Vec<[usize; 2]>> {
+        let of_engines = self.engines.as_ref().and_then(Engines::only_sizes).map(<[_]>::to_vec);
+        of_engines.or_else(|| self.manifest.model.only_size().map(|side| vec![[side; 2]]))
+    }
+
+    /// The size of a picture for which none is asked: the model's usual one, or the first of its
+    /// engines where they are not for that.
+    pub fn usual_size(&self) -> [usize; 2] {
+        let usual = self.manifest.variant.defaults.image_size;
+        match self.only_sizes() {
+            Some(sizes) if !sizes.contains(&usual) => sizes[0],
+            _ => usual,
+        }
+    }
+
     /// What the graphs are written for.
     pub fn graph_options(&self) -> GraphOptions {
         self.manifest.graph_options()

@@ -255,4 +255,26 @@ mod tests {
         assert!(refused.contains("were built for: 64x64, 64x128"), "{refused}");
         asked(128, 64, &artifacts.allowing_builds(true)).expect("it may be built");
     }
+
+    #[test]
+    fn the_sizes_of_a_model_are_those_of_its_engines_where_there_may_be_no_others() {
+        let root = tempfile::tempdir().expect("a folder");
+        let open = || Artifacts::open(&emoji::artifacts()).expect("artifacts");
+        let sizes = |sizes: &[[usize; 2]], allowed| {
+            let folder = root.path().join(format!("{}", sizes.len()));
+            let pictures = Pictures::new(&open().manifest, sizes.to_vec(), 1).expect("sizes");
+            built(&open(), &folder, &pictures);
+            let artifacts = open().with_engines(Some(&folder)).expect("engines");
+            let artifacts = artifacts.allowing_builds(allowed);
+            (artifacts.sizes(), artifacts.only_sizes(), artifacts.usual_size())
+        };
+        let trained = open().manifest.variant.sizes;
+        assert_eq!((open().sizes(), open().only_sizes()), (trained.clone(), None));
+        let one = vec![[64, 96]];
+        assert_eq!(sizes(&one, false), (one.clone(), Some(one.clone()), [64, 96]));
+        assert_eq!(sizes(&one, true), (trained, None, [128, 128]));
+        // The usual size, where there are engines for it.
+        let two = vec![[64, 96], [128, 128]];
+        assert_eq!(sizes(&two, false), (two.clone(), Some(two), [128, 128]));
+    }
 }

@@ -68,6 +68,12 @@ impl Engines {
         self.manifest.pictures.as_ref()
     }
 
+    /// Height and width of all pictures that they draw; any, if `None`.
+    pub(crate) fn only_sizes(&self) -> Option<&[[usize; 2]]> {
+        let pictures = self.pictures().filter(|_| !self.allows_build);
+        pictures.map(|pictures| &pictures.sizes[..])
+    }
+
     /// The same, where TensorRT may build what is not there, in their folder, or may not.
     pub(crate) fn allowing_builds(self, allows_build: bool) -> Engines {
         Engines { allows_build, ..self }

@@ -92,8 +92,10 @@ pub struct Model {
     variant: String,
     precision: String,
     defaults: Defaults,
-    /// Those that the model was trained for.
+    /// Those that it draws, or was trained for where it draws others too.
     sizes: Vec<String>,
+    /// Whether it draws others too.
+    other_sizes: bool,
     /// Of what both sides of a size must be multiples.
     size_multiple: usize,
     /// The tokens that each of its text encoders reads, of a model that reads texts.
@@ -230,15 +232,15 @@ impl Model {
             spacings: sampler.spacings(),
         });
         let classes = artifacts.classes.as_deref();
-        let only = manifest.model.only_size().map(|side| [side; 2]);
-        let sizes = manifest.variant.sizes.iter().chain(only.as_ref());
+        let size = |[height, width]: [usize; 2]| format!("{width}x{height}");
         let tokenizers = manifest.tokenizers.iter();
         Some(Model {
             id: name.to_string(),
             aliases,
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
-            sizes: sizes.map(|[height, width]| format!("{width}x{height}")).collect(),
+            sizes: artifacts.sizes().into_iter().map(size).collect(),
+            other_sizes: artifacts.only_sizes().is_none(),
             size_multiple: manifest.picture_unit(),
             prompt_tokens: tokenizers
                 .flat_map(|both| [both.text_encoder.length, both.text_encoder_2.length])
@@ -257,7 +259,7 @@ impl Model {
                 .map(|calibration| Measurements::of(calibration, artifacts))
                 .collect(),
             defaults: Defaults {
-                size: format!("{}x{}", request.width, request.height),
+                size: size(artifacts.usual_size()),
                 steps: request.steps.min(settings.limits.max_steps),
                 guidance: request.guidance_scale,
                 guidance_rescale: request.guidance_rescale,

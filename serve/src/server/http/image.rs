@@ -125,7 +125,9 @@ impl ImageFields {
     ) -> Result<CheckedRequest, ApiError> {
         let defaults = Request::new(&artifacts.manifest, "").map_err(|error| internal(&error))?;
         let steps = defaults.steps.min(settings.limits.max_steps);
-        let mut request = self.over(Request { steps, seed: seed::random(), ..defaults })?;
+        let [height, width] = artifacts.usual_size();
+        let defaults = Request { steps, height, width, seed: seed::random(), ..defaults };
+        let mut request = self.over(defaults)?;
         if self.given("sampler") && !self.given("spacing") {
             request.spacing = spacing_of(&artifacts.manifest, request.sampler);
         }

@@ -42,7 +42,7 @@ struct ModelDefaults {
     variant: String,
     precision: String,
     size: String,
-    /// Those that the model was trained for; any other multiple of 16 works too.
+    /// Those that it draws, or was trained for where any other multiple of 16 works too.
     sizes: Vec<String>,
     steps: usize,
     sampler: String,
@@ -66,9 +66,7 @@ async fn describe(
 fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
     let manifest = &artifacts.manifest;
     let defaults = &manifest.variant.defaults;
-    let [height, width] = defaults.image_size;
-    let only = manifest.model.only_size().map(|side| [side; 2]);
-    let sizes = manifest.variant.sizes.iter().chain(only.as_ref());
+    let size = |[height, width]: [usize; 2]| format!("{width}x{height}");
     let first = app.settings.models.first();
     let aliases = app.settings.aliases.iter();
     Model {
@@ -85,8 +83,8 @@ fn model(app: &App, name: &str, artifacts: &Artifacts) -> Model {
             loaded: app.scheduler.is_loaded(name),
             variant: manifest.variant.name.clone(),
             precision: manifest.precision.to_string(),
-            size: format!("{width}x{height}"),
-            sizes: sizes.map(|[height, width]| format!("{width}x{height}")).collect(),
+            size: size(artifacts.usual_size()),
+            sizes: artifacts.sizes().into_iter().map(size).collect(),
             steps: defaults.steps,
             sampler: defaults.sampler.clone(),
             guidance: defaults.guidance_scale,

@@ -31,6 +31,7 @@ fn a_class_is_asked_for_by_number_or_name_and_several_are_drawn_in_turn() {
     assert_eq!(model["num_classes"], 1000);
     assert_eq!(model["class_names"][207], "golden retriever");
     assert_eq!((&model["prompt_tokens"], &model["sizes"]), (&json!([]), &json!(["64x64"])));
+    assert_eq!(model["other_sizes"], false);
     assert!(told["features"].as_array().expect("features").contains(&json!("class")));
 
     let body = |fields: Value| {

@@ -18,11 +18,10 @@ export class Sizes {
   element = h("div", {}, this.#choices, this.#free);
 
   /** Offers the sizes of a model. */
-  offer({ sizes, size_multiple, num_classes }, limits) {
+  offer({ sizes, other_sizes, size_multiple }, limits) {
     const own = sizes.filter((size) => sides(size)[0] * sides(size)[1] <= limits.pixels);
     const longest = Math.max(...own.flatMap(sides), 1);
-    // Where positions are stored, as in models of classes, no other size can be drawn.
-    const free = num_classes === null ? [choice("free", t("size_free"), dashed())] : [];
+    const free = other_sizes ? [choice("free", t("size_free"), dashed())] : [];
     this.#choices.replaceChildren(...own.map((size) => choice(size, size.replace("x", " × "), rectangle(size, longest))), ...free);
     for (const field of [this.#width, this.#height]) {
       Object.assign(field, { min: size_multiple, max: limits.side, step: size_multiple });
@@ -46,7 +45,9 @@ export class Sizes {
 
   set value(size) {
     const radios = [...this.#choices.querySelectorAll("input")];
-    (radios.find(({ value }) => value === size) ?? radios.at(-1)).checked = true;
+    const of = (wanted) => radios.find(({ value }) => value === wanted);
+    const radio = of(size) ?? of("free") ?? radios[0];
+    if (radio) radio.checked = true;
     [this.#width.value, this.#height.value] = sides(size);
     this.#open();
   }

@@ -19,7 +19,7 @@ export const words = {
   help_for: "What is “{field}”?",
   negative_prompt: "What not to draw", negative_prompt_help: "The picture is drawn away from it. It works with a guidance above 1.",
   model: "Model", model_help: "The server has several; each has its own defaults.",
-  size: "Size", size_help: "The model was trained for these. Free sizes work too, the less well the further away they are.",
+  size: "Size", size_help: "The model was trained for these. Where free sizes are offered, they work the less well the further away they are.",
   size_free: "Free", width: "Width", height: "Height", size_step: "multiples of {n}",
   steps: "Steps", steps_help: "More steps take longer and draw finer; beyond 50 little changes.",
   guidance: "Guidance", guidance_help: "How closely the picture follows the prompt. High values look harsh; at 1 the prompt is hardly followed.",

@@ -19,7 +19,7 @@ export const words = {
   help_for: "“{field}”是什么？",
   negative_prompt: "不要画什么", negative_prompt_help: "图片会远离这段描述。引导强度大于 1 时有效。",
   model: "模型", model_help: "服务器有多个模型，各有自己的默认值。",
-  size: "尺寸", size_help: "模型用这些尺寸训练。其他尺寸也能用，相差越大效果越差。",
+  size: "尺寸", size_help: "模型用这些尺寸训练。可自定时，尺寸相差越大效果越差。",
   size_free: "自定", width: "宽", height: "高", size_step: "{n} 的倍数",
   steps: "步数", steps_help: "步数越多越慢、越精细；超过 50 步变化很小。",
   guidance: "引导强度", guidance_help: "图片有多贴近描述。太高会显得生硬；为 1 时几乎不按描述画。",
