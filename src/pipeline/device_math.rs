@@ -169,7 +169,10 @@ mod tests {
 
     use super::*;
     use crate::artifacts::Artifacts;
+    use crate::cache::{Decision, Plan};
     use crate::runtime::{BackendChoice, RuntimeOptions};
+    use crate::sampler::SamplerKind;
+    use crate::{Pipeline, Request};
 
     #[test]
     fn the_graphs_compute_what_the_loops_do() {
@@ -195,6 +198,50 @@ mod tests {
             let by_graph = math.change_by_graph(&kept[0], &kept[1]).expect("it runs");
             let by_loop = math.change(&kept[0], &kept[1]).expect("it runs");
             assert!((by_graph - by_loop).abs() < 1e-6 && by_loop > 0.1, "{by_graph} {by_loop}");
+        }
+    }
+
+    /// Where tensors lie on a device, one number comes to the host at each step, and a probe decides
+    /// by it just as it does here.
+    #[test]
+    fn a_probe_decides_by_the_graph_as_by_the_loop() {
+        let options =
+            RuntimeOptions { backend: BackendChoice::Ort, threads: Some(2), ..Default::default() };
+        let backend = Backend::open(&options).expect("an engine");
+        let mut pipeline = Pipeline::load(&emoji::artifacts(), backend.clone()).expect("a model");
+        let mut math = DeviceMath::new(pipeline.manifest(), &backend);
+        for (policy, prompt) in
+            [("probe:0.4", "a cat on a blue background"), ("probe:0.6-6+taylor1", "红色背景上的狗")]
+        {
+            let usual = Request::new(pipeline.manifest(), prompt).expect("a request");
+            let cache_policy = policy.parse().expect("a policy");
+            let sampler = SamplerKind::Dpmms;
+            let request = Request { cache_policy, sampler, steps: 20, seed: 7, ..usual };
+            let request = request.check(pipeline.artifacts()).expect("it is fine");
+            let Plan::Reactive(mut watch) = request.plan().clone() else { panic!("{policy}") };
+            let mut state = pipeline.begin(&request).expect("it begins");
+            let mut transformer = pipeline.transformer().expect("it is loaded");
+            let mut refreshes = 0;
+            while !state.is_done() {
+                state.write_inputs().expect("inputs");
+                let shallow =
+                    transformer.encode(&state.groups().expect("groups")).expect("it runs");
+                let mut changes = Vec::new();
+                for (rows, shallow) in state.running().iter().zip(&shallow) {
+                    let Some(before) = &rows.before else { continue };
+                    let by_graph = math.change_by_graph(shallow.x(), before).expect("it runs");
+                    let by_loop = math.change(shallow.x(), before).expect("it runs");
+                    // Sums of squares in fp32, in another order.
+                    assert!((by_graph / by_loop - 1.0).abs() < 1e-5, "{by_graph} {by_loop}");
+                    changes.push(by_graph);
+                }
+                let change = changes.iter().sum::<f32>() / changes.len().max(1) as f32;
+                let expected = watch.decide(state.steps_done(), change);
+                let step = transformer.step(&mut state).expect("a step");
+                assert_eq!(step.decision, expected, "{policy}, step {}", step.index);
+                refreshes += usize::from(expected == Decision::Refresh);
+            }
+            assert!((3..18).contains(&refreshes), "{policy}: {refreshes} of 20");
         }
     }
 }
