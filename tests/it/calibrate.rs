@@ -28,6 +28,7 @@ fn an_interrupted_calibration_goes_on_where_it_was() {
         learn: prompts(1, 2).map(String::from).collect(),
         check: prompts(3, 1).map(String::from).collect(),
         runs: vec![3, 5],
+        tries: 2,
     };
     let folder = tempfile::tempdir().expect("a folder");
     let partial = folder.path().join("partial.json");
@@ -114,6 +115,7 @@ fn calibration_works_wherever_pictures_are_drawn() {
             learn: vec!["a cat on a red background".into()],
             check: vec!["a dog on a red background".into()],
             runs: vec![3],
+            tries: 1,
         };
         let folder = tempfile::tempdir().expect("a folder");
         let partial = folder.path().join("partial.json");

@@ -42,6 +42,10 @@ pub struct Calibrate {
     /// given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     runs: Vec<usize>,
+    /// Schedules to try beside the best one for each number of core runs; more of them find better
+    /// ones, and take their time.
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    tries: usize,
     /// Write to this file instead, for --cache-policy schedule:FILE; - is standard output.
     #[arg(short, long, value_name = "YAML")]
     output: Option<PathBuf>,
@@ -107,7 +111,7 @@ impl Calibrate {
         }
         runs.sort_unstable();
         runs.dedup();
-        Ok(Settings { request, learn, check, runs })
+        Ok(Settings { request, learn, check, runs, tries: self.tries })
     }
 }
 

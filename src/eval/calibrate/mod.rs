@@ -9,29 +9,35 @@
 //!    point the same way. So there are a few candidates.
 //! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that
 //!    then draws the learned images best is taken.
-//! 4. Real runs on the second half of the prompts measure each schedule with and without its
+//! 4. `search`: neighbours of that one are tried in the same way, for errors add up in ways that no
+//!    sum foretells.
+//! 5. Real runs on the second half of the prompts measure each schedule with and without its
 //!    forecasts; the better one is kept.
 
 mod fit;
 mod follow;
+mod learned;
 mod partial;
 mod record;
 mod schedules;
+mod search;
 mod step;
 
 use std::path::Path;
 
+use self::learned::Learned;
 use self::partial::Partial;
 use super::compare::{Summary, compare};
-use super::statistics::relative_error;
-use crate::cache::{Decision, KEPT, Measured, Plan, Schedule};
+use crate::cache::{Decision, Measured, Plan, Schedule};
 use crate::error::{Error, Result};
-use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{CheckedRequest, Request};
 
 /// Powers of a step's error that are summed over the steps: 1 adds energies, 1/2 amplitudes.
 const POWERS: [f64; 3] = [1.0, 0.7, 0.4];
+
+/// That of the costs which tell what to try first.
+const SEARCHED: f64 = POWERS[1];
 
 /// The PSNR of equal pictures in a file.
 const EQUAL: f64 = 99.0;
@@ -47,6 +53,8 @@ pub struct Settings {
     pub check: Vec<String>,
     /// Numbers of core runs.
     pub runs: Vec<usize>,
+    /// Schedules that are tried beside the best for each number of core runs.
+    pub tries: usize,
 }
 
 /// How far it is: `done` of `total` parts of about equal length, and what comes next.
@@ -102,8 +110,9 @@ pub fn calibrate(
     let candidates = POWERS.map(|power| schedules::schedules(&state.record.cost(power)));
     for (i, &runs) in runs.iter().enumerate().skip(state.tried) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
-        let candidates = candidates.iter().map(|best| &best[runs - 1]);
-        let fitted = best(pipeline, candidates, &learn, &learned)?;
+        let candidates = candidates.iter().map(|best| best[runs - 1].as_slice());
+        let mut learned = Learned::new(pipeline, &learn, &learned)?;
+        let fitted = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
         let plain = Schedule { refresh: fitted.refresh.clone(), ..Schedule::default() };
         let mut measured: Vec<(Measured, Schedule)> = Vec::new();
         for schedule in [fitted, plain] {
@@ -126,7 +135,7 @@ pub fn calibrate(
 impl Settings {
     /// The requests to learn from, and those to measure on.
     fn check(&self, pipeline: &Pipeline) -> Result<(Vec<CheckedRequest>, Vec<CheckedRequest>)> {
-        let Settings { request, learn, check, runs } = self;
+        let Settings { request, learn, check, runs, .. } = self;
         let refuse = |field, message: String| Err(Error::Request { field, message });
         let prompts = learn.len() + check.len();
         if learn.is_empty() || check.is_empty() {
@@ -177,47 +186,6 @@ fn draw(
         drawn.push(pipeline.generate(&request, &mut |_| {})?);
     }
     Ok(drawn)
-}
-
-/// The one of some lists of refreshes whose images of `requests`, with the forecasts fitted to
-/// them, are nearest to the uncached ones.
-fn best<'a>(
-    pipeline: &mut Pipeline,
-    candidates: impl Iterator<Item = &'a Vec<usize>>,
-    requests: &[CheckedRequest],
-    uncached: &[Generated],
-) -> Result<Schedule> {
-    let mut encoded = Vec::with_capacity(requests.len());
-    for request in requests {
-        encoded.push((pipeline.encode_prompt(request)?, pipeline.encode(request)?));
-    }
-    let mut transformer = pipeline.transformer()?;
-    let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
-    for (request, (prompt, images)) in requests.iter().zip(&encoded) {
-        let mut state = transformer.begin(request, prompt, images)?;
-        state.keep_outputs(KEPT);
-        states.push(state);
-    }
-    let starts: Vec<_> = states.iter().map(DenoiseState::sampler_state).collect();
-    let mut plain = Schedule::default();
-    let mut tried: Vec<(f64, Schedule)> = Vec::new();
-    for refresh in candidates {
-        if tried.iter().any(|(_, tried)| tried.refresh == *refresh) {
-            continue;
-        }
-        plain.refresh.clone_from(refresh);
-        states.iter_mut().zip(&starts).for_each(|(state, start)| state.rewind(start));
-        let followed = follow::follow(&mut transformer, &mut states, refresh);
-        let Some(schedule) = finite(followed)? else { continue };
-        // The mean of logarithms is that of decibels.
-        let errors = states
-            .iter()
-            .zip(uncached)
-            .map(|(state, uncached)| relative_error(state.latents(), &uncached.latents).ln());
-        tried.push((errors.sum(), schedule));
-    }
-    let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(best.map_or(plain, |(_, schedule)| schedule))
 }
 
 /// Draws `requests` by `schedule` and compares with the uncached images.

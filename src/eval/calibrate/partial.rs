@@ -34,13 +34,13 @@ impl Partial {
     /// What `path` holds of the same calibration, or nothing done yet: also if the file is of
     /// another calibration, was changed, or is something else altogether.
     pub fn open(path: &Path, pipeline: &Pipeline, settings: &Settings) -> Partial {
-        let Settings { request, learn, check, runs } = settings;
+        let Settings { request, learn, check, runs, tries } = settings;
         let hash = &pipeline.artifacts().hash;
         let engine = pipeline.backend().describe();
         let version = env!("CARGO_PKG_VERSION");
         // As in a PNG: of images the hashes.
         let asked = serde_json::to_string(request).expect("strings and numbers are valid JSON");
-        let key = format!("{version} {hash} {engine} {asked} {learn:?} {check:?} {runs:?}");
+        let key = format!("{version} {hash} {engine} {asked} {learn:?} {check:?} {runs:?} {tries}");
         let found = file::read_text(path, MAX_BYTES).ok();
         let found = found.as_deref().and_then(unsealed);
         found.filter(|found| found.key == key && found.fits(settings)).unwrap_or_else(|| Partial {

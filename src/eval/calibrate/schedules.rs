@@ -47,6 +47,15 @@ pub fn schedules(cost: &Cost) -> Vec<Vec<usize>> {
     found
 }
 
+/// The sum of the costs of all steps but those of `schedule`, each reusing the one before it.
+///
+/// # Panics
+/// When step 0 is not one of them.
+pub fn harm(cost: &Cost, schedule: &[usize]) -> f64 {
+    let last = |j: usize| schedule.iter().copied().filter(|&i| i <= j).max().expect("step 0");
+    (0..cost.len()).map(|j| cost[last(j)][j]).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,11 +67,6 @@ mod tests {
             .filter(|set| set & 1 == 1 && set.count_ones() as usize == runs)
             .map(|set| harm(cost, &(0..steps).filter(|i| set >> i & 1 == 1).collect::<Vec<_>>()))
             .fold(f64::INFINITY, f64::min)
-    }
-
-    fn harm(cost: &Cost, schedule: &[usize]) -> f64 {
-        let last = |j: usize| schedule.iter().copied().filter(|&i| i <= j).max().expect("step 0");
-        (0..cost.len()).map(|j| cost[last(j)][j]).sum()
     }
 
     #[test]
