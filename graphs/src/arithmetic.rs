@@ -45,6 +45,20 @@ pub(crate) fn weighted_sum<'g>(terms: impl Iterator<Item = (Var<'g>, Var<'g>)>) 
     products.reduce(|sum, product| sum + product).expect("at least one")
 }
 
+/// Computes `deep + (now - before) · down · up`, all in fp32.
+///
+/// Inputs: `deep`, `now` and `before` `[b, tokens, hidden]`, `down` `[hidden, rank]` and `up`
+/// `[rank, hidden]`. Output: `corrected` `[b, tokens, hidden]`.
+pub fn correct(hidden: usize, rank: usize) -> GraphDef {
+    let graph = Graph::new("correct", Precision::Fp32);
+    let [deep, now, before] =
+        ["deep", "now", "before"].map(|name| tokens_input(&graph, name, hidden));
+    let down = graph.input("down", DType::F32, &[hidden.into(), rank.into()]);
+    let up = graph.input("up", DType::F32, &[rank.into(), hidden.into()]);
+    graph.output("corrected", deep + (now - before).matmul(down).matmul(up));
+    graph.finish()
+}
+
 /// Computes how far `now` is from `before`, relative to `before`: the root mean square of the
 /// difference divided by the root mean square of `before`.
 ///
@@ -92,6 +106,15 @@ mod tests {
         };
         assert_eq!((count("Mul"), count("Add"), graph.nodes.len()), (3, 2, 5));
         assert_eq!(graph.inputs.len(), 6);
+    }
+
+    #[test]
+    fn a_correction_is_two_thin_products() {
+        let graph = correct(64, 4);
+        let operators: Vec<_> =
+            graph.nodes.iter().filter_map(|node| node.op_type.as_deref()).collect();
+        assert_eq!(operators, ["Sub", "MatMul", "MatMul", "Add"]);
+        assert_eq!(graph.inputs.len(), 5);
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! What the decoder gets at a step that does not run the core.
 
+use super::Correction;
+
 /// Most outputs of the core that are kept.
 pub const KEPT: usize = hydit_graphs::single::KEPT;
 
 /// How far the weights of a forecast may be from summing to 1.
 const TOLERANCE: f32 = 1e-3;
 
-/// A weighted sum of the core's last outputs. The weights sum to 1, so that outputs that are equal
-/// are forecast to stay.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A weighted sum of the core's last outputs, and what is added for what the shallow encoder sees
+/// at this step. The weights sum to 1, so that outputs that are equal are forecast to stay.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
     /// Of the latest output first; those not used are 0.
     weights: [f32; KEPT],
+    correction: Option<Correction>,
 }
 
 impl Forecast {
     /// The latest output as it is.
-    pub const LAST: Forecast = Forecast { weights: [1.0, 0.0, 0.0] };
+    pub const LAST: Forecast = Forecast { weights: [1.0, 0.0, 0.0], correction: None };
 
     /// `None` unless there are 1 to [`KEPT`] finite weights, the latest output's first, that sum
     /// to 1.
@@ -32,12 +35,22 @@ impl Forecast {
         }
         let mut all = [0.0; KEPT];
         all[..weights.len()].copy_from_slice(weights);
-        Some(Forecast { weights: all })
+        Some(Forecast { weights: all, correction: None })
+    }
+
+    /// The same with `correction` added.
+    pub fn corrected(self, correction: Option<Correction>) -> Forecast {
+        Forecast { correction, ..self }
     }
 
     /// The weights of the outputs it needs, the latest first: at least one.
     pub fn weights(&self) -> &[f32] {
         let used = self.weights.iter().rposition(|&w| w != 0.0).unwrap_or(0);
         &self.weights[..=used]
+    }
+
+    /// What is added to the weighted sum.
+    pub fn correction(&self) -> Option<&Correction> {
+        self.correction.as_ref()
     }
 }

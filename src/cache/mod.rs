@@ -7,6 +7,8 @@
 //! request. A kind of policy is one file, and a variant of `Rule`.
 
 mod calibrated;
+mod correction;
+mod corrections;
 mod forecast;
 mod interval;
 mod parse;
@@ -29,13 +31,14 @@ use self::schedule::FromFile;
 use crate::sampler::{SamplerKind, Spacing};
 
 pub use self::calibrated::calibration_file;
+pub use self::correction::{Correction, RANK};
 pub use self::forecast::{Forecast, KEPT};
 pub use self::interval::GAP;
 pub use self::probe::Watch;
 pub use self::schedule::{Measured, Schedule, Schedules};
 
 /// What to do with the deep core at one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Run the core and keep its output.
     Refresh,
@@ -89,6 +92,17 @@ pub struct PolicyInput<'a> {
     pub folder: &'a Path,
     /// SHA-256 of the folder's manifest, hexadecimal.
     pub manifest_sha256: &'a str,
+}
+
+/// Which of the shallow encoder's earlier outputs a plan has the present one compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// None.
+    Nothing,
+    /// That of the step before.
+    StepBefore,
+    /// That of the last refresh.
+    LastRefresh,
 }
 
 /// The decisions of one request.
@@ -248,7 +262,10 @@ impl Plan {
                 for (i, decision) in after.iter_mut().enumerate() {
                     match decision {
                         _ if i == 0 => *decision = Decision::Refresh,
-                        Decision::Reuse(forecast) if forecast.weights().len() > kept => {
+                        // Corrected is what was fitted to another refresh.
+                        Decision::Reuse(forecast)
+                            if kept == 1 || forecast.weights().len() > kept =>
+                        {
                             *forecast = Forecast::LAST;
                         }
                         _ => {}
@@ -265,6 +282,15 @@ impl Plan {
         matches!(self, Plan::Reactive(_))
     }
 
+    /// What the shallow encoder's output is compared with.
+    pub fn compares(&self) -> Compared {
+        match self {
+            Plan::Planned(decisions) if decisions.iter().any(is_corrected) => Compared::LastRefresh,
+            Plan::Planned(_) => Compared::Nothing,
+            Plan::Reactive(_) => Compared::StepBefore,
+        }
+    }
+
     /// How many of the core's outputs to keep: at least one.
     pub fn keeps(&self) -> usize {
         match self {
@@ -272,6 +298,10 @@ impl Plan {
             Plan::Reactive(watch) => watch.keeps(),
         }
     }
+}
+
+fn is_corrected(decision: &Decision) -> bool {
+    matches!(decision, Decision::Reuse(forecast) if forecast.correction().is_some())
 }
 
 fn needs(decision: &Decision) -> usize {

@@ -73,7 +73,10 @@ impl Watch {
         if let Some(series) = self.series.as_mut().filter(|_| self.renewed == Some(step)) {
             series.forget();
         }
-        self.series.as_mut().map_or(decision, |series| series.refine(step, decision))
+        match &mut self.series {
+            Some(series) => series.refine(step, decision),
+            None => decision,
+        }
     }
 
     fn by_change(&mut self, step: usize, change: f32) -> Decision {

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::parse::number;
-use super::{Decision, Forecast, PolicyInput};
+use super::{Correction, Decision, Forecast, PolicyInput, corrections};
 use crate::control::Control;
+use crate::error::Error;
+use crate::files::write_whole;
 use crate::image_prompt::ImagePrompt;
 use crate::lora::LoraChoice;
 use crate::sampler::{SamplerKind, Spacing};
@@ -22,7 +24,7 @@ use crate::sampler::{SamplerKind, Spacing};
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Schedules for one model, sampler and number of steps. A field that is given must fit the input.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedules {
     /// Hash of the manifest of the export they were made on.
@@ -50,6 +52,8 @@ pub struct Schedules {
     pub controls: Vec<Control>,
     /// The image prompt of these pictures.
     pub image_prompt: Option<ImagePrompt>,
+    /// SHA-256 of the file of corrections beside them, hexadecimal, if they have any.
+    pub corrections_sha256: Option<String>,
     /// What they were made with, for people.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
@@ -67,6 +71,9 @@ pub struct Schedule {
     /// latest.
     #[serde(default)]
     pub forecast: BTreeMap<usize, Vec<f32>>,
+    /// Corrections of what stands in for the core's output, by step.
+    #[serde(default)]
+    pub corrections: BTreeMap<usize, Correction>,
     /// How near its pictures are to the uncached ones.
     pub measured: Option<Measured>,
 }
@@ -101,7 +108,7 @@ impl Schedules {
     pub fn read(path: &Path, input: &PolicyInput<'_>) -> Result<Schedules, String> {
         let refuse = |message: String| format!("{}: {message}", path.display());
         let text = file::read_text(path, MAX_BYTES).map_err(|error| refuse(error.to_string()))?;
-        let found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;
+        let mut found: Schedules = parse_yaml(&text).map_err(|error| refuse(error.to_string()))?;
         let differ = |what: &str, made: &dyn fmt::Display, now: &dyn fmt::Display| {
             Err(refuse(format!(
                 "made for {what} {made}, not {now}: make one that fits with hydit-serve calibrate, or name \
@@ -123,6 +130,13 @@ impl Schedules {
             }
             _ => {}
         }
+        if let Some(sha256) = &found.corrections_sha256 {
+            if found.manifest_sha256.is_none() {
+                return Err(refuse("corrections_sha256: nothing without manifest_sha256".into()));
+            }
+            let file = corrections::corrections_file(path);
+            corrections::read(&file, sha256, &mut found.schedules)?;
+        }
         for (i, schedule) in found.schedules.iter().enumerate() {
             let refuse = |e: String| refuse(format!("schedules[{i}]: {e}"));
             schedule.check(found.steps).map_err(refuse)?;
@@ -134,6 +148,26 @@ impl Schedules {
             }
         }
         Ok(found)
+    }
+
+    /// Writes them to `path`, and their corrections, if they have any, to the file beside it: first,
+    /// so that what is found at `path` is whole.
+    ///
+    /// # Errors
+    /// When one cannot be written; the error names it.
+    pub fn write(&mut self, path: &Path) -> Result<(), Error> {
+        let bytes = corrections::encode(&self.schedules);
+        self.corrections_sha256 = bytes.as_deref().map(corrections::hash);
+        let file = corrections::corrections_file(path);
+        let write = |path: &Path, bytes: &[u8]| {
+            write_whole(path, bytes).map_err(|source| Error::Write { path: path.into(), source })
+        };
+        bytes.iter().try_for_each(|bytes| write(&file, bytes))?;
+        write(path, self.to_yaml().as_bytes())?;
+        if bytes.is_none() {
+            let _ = std::fs::remove_file(file); // of a calibration that was here before
+        }
+        Ok(())
     }
 
     /// The text of a file: a line each for the refreshes, the forecasts and the figures of a
@@ -156,11 +190,12 @@ impl Schedules {
         field("loras", Some(&self.loras).filter(|loras| !loras.is_empty()).map(text));
         field("controls", Some(&self.controls).filter(|nets| !nets.is_empty()).map(text));
         field("image_prompt", self.image_prompt.as_ref().map(text));
+        field("corrections_sha256", self.corrections_sha256.clone());
         let line = |(name, value): (&String, &String)| format!("  {name}: {}\n", json!(value));
         out += "made_with:\n";
         out.extend(self.made_with.iter().map(line));
         out += "schedules:\n";
-        for Schedule { refresh, forecast, measured } in &self.schedules {
+        for Schedule { refresh, forecast, measured, corrections: _ } in &self.schedules {
             out += &format!("- refresh: {refresh:?}\n");
             if !forecast.is_empty() {
                 out += &format!("  forecast: {forecast:?}\n");
@@ -186,7 +221,7 @@ impl Schedule {
     ///
     /// Its first step refreshes, so that at every later one the core's latest output is as late as in
     /// the whole run, or later. What is forecast from an output before the first step is that latest
-    /// output as it is.
+    /// output as it is; so is what is corrected by what the encoder saw before the first step.
     pub fn late(&self, steps: usize, skipped: usize) -> Vec<Decision> {
         let decide = |step: usize| {
             let refreshed = match self.refresh.binary_search(&step) {
@@ -194,12 +229,12 @@ impl Schedule {
                 Err(_) if step == skipped => return Decision::Refresh,
                 Err(refreshed) => &self.refresh[..refreshed],
             };
-            let forecast = self.forecast.get(&step).and_then(|weights| Forecast::new(weights));
-            let oldest =
-                |forecast: &Forecast| refreshed.iter().rev().nth(forecast.weights().len() - 1);
-            let kept =
-                forecast.filter(|forecast| oldest(forecast).is_some_and(|at| *at >= skipped));
-            Decision::Reuse(kept.unwrap_or(Forecast::LAST))
+            let weights = self.forecast.get(&step).map_or(&[1.0][..], Vec::as_slice);
+            let forecast = Forecast::new(weights).unwrap_or(Forecast::LAST);
+            let forecast = forecast.corrected(self.corrections.get(&step).cloned());
+            let oldest = refreshed.iter().rev().nth(forecast.weights().len() - 1);
+            let kept = oldest.is_some_and(|&at| at >= skipped);
+            Decision::Reuse(if kept { forecast } else { Forecast::LAST })
         };
         (skipped..steps).map(decide).collect()
     }
@@ -213,9 +248,13 @@ impl Schedule {
         if !refresh.is_sorted_by(|a, b| a < b) || refresh.iter().any(|&step| step >= steps) {
             return Err(format!("refresh: expected ascending steps below {steps}"));
         }
+        let reuses = |step: &usize| *step < steps && !refresh.contains(step);
+        if let Some(step) = self.corrections.keys().find(|step| !reuses(step)) {
+            return Err(format!("corrections: step {step} is not one that reuses"));
+        }
         for (step, weights) in forecast {
             let kept = refresh.iter().filter(|refresh| *refresh < step).count();
-            if *step >= steps || refresh.contains(step) {
+            if !reuses(step) {
                 return Err(format!("forecast: step {step} is not one that reuses"));
             }
             if Forecast::new(weights).is_none() || weights.len() > kept {

@@ -4,7 +4,7 @@
 //! of several requests run in one call where [`can_batch`] says that none of them sees the
 //! difference.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 
 use hydit_graphs::config::TransformerShape;
@@ -75,7 +75,7 @@ pub(crate) struct Batched {
     condition: Rc<Condition>,
 }
 
-/// A tensor of a group: its only member's, or a copy of all members' one after the other.
+/// A tensor of a group or of a member: the only member's, or a copy.
 pub(crate) enum Stacked<'a> {
     Only(&'a Value),
     Copy(Value),
@@ -178,6 +178,18 @@ impl<'a> RowGroup<'a> {
         Ok(Some((RowGroup { rows: chosen, condition }, shallow)))
     }
 
+    /// Has the rows that [want](Rows::remembers) it remember what the deep core read, or would have
+    /// read, of `shallow`.
+    pub(crate) fn remember(&mut self, shallow: Shallow) -> Result<()> {
+        if !self.rows.iter().any(|rows| rows.remembers()) {
+            return Ok(());
+        }
+        let parts = self.split(shallow.into_x())?;
+        let pairs = self.rows().zip(parts).filter(|(rows, _)| rows.remembers());
+        pairs.for_each(|(rows, part)| rows.before = Some(part));
+        Ok(())
+    }
+
     /// `value`, of all rows of the group, as one value for each member.
     pub(crate) fn split(&self, value: Value) -> Result<Vec<Value>> {
         if self.rows.len() == 1 {
@@ -197,6 +209,14 @@ impl Batched {
     fn is_of(&self, members: &[Rc<Condition>]) -> bool {
         self.members.len() == members.len()
             && self.members.iter().zip(members).all(|(a, b)| Rc::ptr_eq(a, b))
+    }
+}
+
+impl<'a> Stacked<'a> {
+    /// Some `rows` of `value`: itself, where these are all.
+    pub(crate) fn part(value: &'a Value, rows: Range<usize>) -> Result<Stacked<'a>> {
+        let whole = rows.len() == value.shape()[0];
+        Ok(if whole { Stacked::Only(value) } else { Stacked::Copy(value.rows(rows)?) })
     }
 }
 

@@ -13,15 +13,14 @@ use super::cost::sizes;
 use super::first_latents::{First, Moments, Outside};
 use super::guidance::Predictions;
 use super::rows::Rows;
-use super::transformer::Shallow;
-use crate::cache::{Decision, Plan};
+use crate::cache::{Compared, Decision, KEPT, Plan};
 use crate::error::{Error, Result};
 use crate::request::{CheckedRequest, Request};
 use crate::runtime::{Backend, Value};
 use crate::sampler::{Sampler, TorchGenerator};
 
 /// A step of a request that is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Step {
     /// Which step, counted from 0.
     pub index: usize,
@@ -119,6 +118,7 @@ impl DenoiseState {
                 keeps: request.plan().keeps(),
                 kept: VecDeque::new(),
                 forecast: None,
+                compares: request.plan().compares(),
                 before: None,
                 batched: None,
                 tracked: false,
@@ -261,7 +261,7 @@ impl DenoiseState {
             sampler.scale_model_input(step, part);
         }
         let decision = match &self.plan {
-            Plan::Planned(decisions) => Some(decisions[step]),
+            Plan::Planned(decisions) => Some(decisions[step].clone()),
             Plan::Reactive(_) => None,
         };
         // Every part of the input is the same.
@@ -272,7 +272,9 @@ impl DenoiseState {
             rows.timestep.write_f32(&vec![timestep; rows.count()])?;
             rows.forecast = None;
             rows.step = step;
-            rows.decision = decision.unwrap_or(rows.decision);
+            if let Some(decision) = &decision {
+                rows.decision = decision.clone();
+            }
         }
         self.input = input;
         Ok(())
@@ -280,7 +282,10 @@ impl DenoiseState {
 
     /// Sets what the step under way does with the deep core.
     pub(crate) fn decide(&mut self, decision: Decision) {
-        self.running().iter_mut().for_each(|rows| rows.decision = decision);
+        for rows in self.running() {
+            rows.decision = decision.clone();
+            rows.forecast = None;
+        }
     }
 
     /// Lets a plan that decides step by step see the `change` of the shallow encoder's output.
@@ -291,21 +296,17 @@ impl DenoiseState {
         }
     }
 
-    /// Remembers what the deep core read, or would have read, for the next step's change.
-    pub(crate) fn remember(&mut self, shallow: Vec<Shallow>) {
-        for (rows, shallow) in self.running().iter_mut().zip(shallow) {
-            rows.before = Some(shallow.into_x());
-        }
-    }
-
     /// How many outputs of the deep core are kept.
     pub(crate) fn kept_outputs(&self) -> usize {
         self.rows[0].kept.len()
     }
 
-    /// From now on keeps up to `keeps` outputs of the deep core, whatever the plan needs.
-    pub(crate) fn keep_outputs(&mut self, keeps: usize) {
-        self.rows.iter_mut().for_each(|rows| rows.keeps = keeps);
+    /// From now on keeps all that a forecast may need, whatever the plan does.
+    pub(crate) fn keep_for_forecasts(&mut self) {
+        for rows in &mut self.rows {
+            rows.keeps = KEPT;
+            rows.compares = Compared::LastRefresh;
+        }
     }
 
     /// The guided prediction `[images, channels, h, w]` of the shallow decoder's `predictions`,
@@ -368,9 +369,9 @@ impl DenoiseState {
     /// [`Error::NotFinite`].
     pub(crate) fn finish_step(&mut self, predictions: &[Value]) -> Result<Step> {
         let guided = self.guided(predictions)?;
-        let (index, decision) = (self.steps_done(), self.running()[0].decision);
+        let (index, decision) = (self.steps_done(), self.running()[0].decision.clone());
         self.advance(&guided);
-        self.decisions.push(decision);
+        self.decisions.push(decision.clone());
         Ok(Step { index, total: self.steps(), decision })
     }
 

@@ -1,11 +1,13 @@
-//! Arithmetic on image tokens where they lie, for cache policies: on the host a loop, which is
-//! quicker than a call of the engine; elsewhere graphs of a few nodes, made in memory.
+//! Arithmetic on image tokens where they lie, for cache policies: sums on the host by a loop, which
+//! is quicker than a call of the engine; elsewhere, and for matrix products, by graphs of a few
+//! nodes, made in memory.
 
 use std::collections::VecDeque;
 
 use hydit_graphs::Manifest;
-use hydit_graphs::arithmetic::{blend, distance as distance_graph};
+use hydit_graphs::arithmetic::{blend, correct, distance as distance_graph};
 
+use crate::cache::{Compared, Correction, RANK};
 use crate::error::Result;
 use crate::runtime::{Backend, Session, Value, in_memory};
 
@@ -20,6 +22,7 @@ pub struct DeviceMath {
     /// The graphs for 2 terms, 3, and so on, as far as they were needed.
     blends: Vec<Blend>,
     change: Option<Session>,
+    correct: Option<Session>,
 }
 
 struct Blend {
@@ -36,22 +39,26 @@ impl DeviceMath {
             hidden: manifest.model.transformer.shape().hidden_size,
             blends: Vec::new(),
             change: None,
+            correct: None,
         }
     }
 
-    /// Loads what blends of up to `terms` tensors need, and what [`DeviceMath::change`] needs if it
-    /// is `watched`, so that no step waits for it. Nothing where both are loops on the host.
+    /// Loads what blends of up to `terms` tensors need, and what is done with the shallow encoder's
+    /// outputs that are `compared`, so that no step waits for it. Nothing for loops on the host.
     ///
     /// # Errors
     /// When the temporary folder cannot be written, or what the backend says.
-    pub fn prepare(&mut self, terms: usize, watched: bool) -> Result<()> {
+    pub fn prepare(&mut self, terms: usize, compared: Compared) -> Result<()> {
+        if compared == Compared::LastRefresh {
+            self.correct_session()?;
+        }
         if self.backend.provider().is_on_host() {
             return Ok(());
         }
         if terms >= 2 {
             self.blend_of(terms)?;
         }
-        if watched {
+        if compared == Compared::StepBefore {
             self.change_session()?;
         }
         Ok(())
@@ -112,6 +119,34 @@ impl DeviceMath {
             inputs.extend([(deep.as_str(), feature), (weight.as_str(), value)]);
         }
         Ok(session.run_single(&inputs)?)
+    }
+
+    fn correct_session(&mut self) -> Result<&mut Session> {
+        if self.correct.is_none() {
+            let graph = correct(self.hidden, RANK);
+            self.correct = Some(in_memory::load(&self.backend, &graph, &[])?);
+        }
+        Ok(self.correct.as_mut().expect("loaded above"))
+    }
+
+    /// `deep` with `correction` added, the shallow encoder's output being `now`, and `before` at the
+    /// last refresh: `[rows, tokens, hidden]` all.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn correct(
+        &mut self,
+        deep: &Value,
+        correction: &Correction,
+        now: &Value,
+        before: &Value,
+    ) -> Result<Value> {
+        let hidden = correction.hidden();
+        let down = self.backend.tensor_f32(&[hidden, RANK], correction.down())?;
+        let up = self.backend.tensor_f32(&[RANK, hidden], correction.up())?;
+        let inputs =
+            [("deep", deep), ("now", now), ("before", before), ("down", &down), ("up", &up)];
+        Ok(self.correct_session()?.run_single(&inputs)?)
     }
 
     /// How far `now` is from `before`: root mean square of the difference over that of `before`.

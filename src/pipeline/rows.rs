@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::batch::Batched;
 use super::conditioner::Condition;
 use super::device_math::change_on_host;
-use crate::cache::{Decision, Forecast};
+use crate::cache::{Compared, Decision, Forecast};
 use crate::runtime::Value;
 
 /// Rows of one request that share a call, and what is kept of them between steps.
@@ -26,7 +26,9 @@ pub struct Rows {
     pub(crate) kept: VecDeque<Value>,
     /// What stands in for the deep core's output at the step under way, if not the latest.
     pub(crate) forecast: Option<Value>,
-    /// What the deep core read, or would have read, at the step before.
+    /// What the plan has the shallow encoder's output compared with.
+    pub(crate) compares: Compared,
+    /// That: what the deep core read, or would have read, at the step before or the last refresh.
     pub(crate) before: Option<Value>,
     /// The condition of the batch whose first rows these are.
     pub(crate) batched: Option<Batched>,
@@ -47,10 +49,19 @@ impl Rows {
     }
 
     /// The forecast that the step under way needs, if it is not the latest output as it is.
-    pub(crate) fn wants_forecast(&self) -> Option<Forecast> {
-        match self.decision {
+    pub(crate) fn wants_forecast(&self) -> Option<&Forecast> {
+        match &self.decision {
             Decision::Refresh | Decision::Reuse(Forecast::LAST) => None,
             Decision::Reuse(forecast) => Some(forecast),
+        }
+    }
+
+    /// Whether what the deep core reads, or would read, at the step under way is to be remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        match self.compares {
+            Compared::Nothing => false,
+            Compared::StepBefore => true,
+            Compared::LastRefresh => self.decision == Decision::Refresh,
         }
     }
 

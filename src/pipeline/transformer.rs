@@ -1,6 +1,7 @@
 //! The cut transformer: the conditioner once per request, then shallow encoder, deep core and
 //! shallow decoder per step.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hydit_graphs::hunyuan_dit::skip_name;
@@ -109,7 +110,7 @@ impl Transformer {
         assert_eq!(request.controls.len(), controls.len(), "images of ControlNets");
         assert_eq!(request.image_prompt.is_some(), prompt.image.is_some(), "an image prompt");
         self.nets.prepare(request)?;
-        self.math.prepare(request.plan().keeps(), request.plan().is_reactive())?;
+        self.math.prepare(request.plan().keeps(), request.plan().compares())?;
         let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
         let loras = self.loras.get(manifest, backend, request.chosen_loras())?;
         let conditions = self.conditioner.run(request, prompt, &loras, images, &mut self.nets)?;
@@ -127,10 +128,9 @@ impl Transformer {
         if state.plan.is_reactive() {
             self.decide(state, &shallow)?;
         }
-        let predictions = self.predict(&mut state.groups()?, &shallow)?;
-        if state.plan.is_reactive() {
-            state.remember(shallow);
-        }
+        let mut groups = state.groups()?;
+        let predictions = self.predict(&mut groups, &shallow)?;
+        remember(&mut groups, shallow)?;
         let _timed = self.timer.start(Stage::Sampler);
         state.finish_step(&predictions)
     }
@@ -150,6 +150,7 @@ impl Transformer {
         let mut groups = [RowGroup::together(rows)?];
         let shallow = self.encode(&groups)?;
         let mut predictions = self.predict(&mut groups, &shallow)?;
+        remember(&mut groups, shallow)?;
         let mut steps = Vec::with_capacity(states.len());
         for state in states {
             let _timed = self.timer.start(Stage::Sampler);
@@ -168,7 +169,7 @@ impl Transformer {
         shallow: &[Shallow],
     ) -> Result<Vec<Value>> {
         self.refresh(groups, shallow)?;
-        self.forecast(groups)?;
+        self.forecast(groups, shallow)?;
         let deep: Vec<Stacked> = groups.iter().map(RowGroup::deep).collect::<Result<_>>()?;
         let deep: Vec<&Value> = deep.iter().map(|deep| &**deep).collect();
         let decoded = self.decode(groups, shallow, &deep)?;
@@ -220,18 +221,42 @@ impl Transformer {
     }
 
     /// Makes the forecasts that the rows want.
-    fn forecast(&mut self, groups: &mut [RowGroup<'_>]) -> Result<()> {
+    fn forecast(&mut self, groups: &mut [RowGroup<'_>], shallow: &[Shallow]) -> Result<()> {
         let wants = |rows: &mut Rows| rows.wants_forecast().is_some();
         if !groups.iter_mut().flat_map(RowGroup::rows).any(wants) {
             return Ok(());
         }
         let _timed = self.timer.start(Stage::Policy);
-        for rows in groups.iter_mut().flat_map(RowGroup::rows) {
-            if let Some(forecast) = rows.wants_forecast() {
-                rows.forecast = Some(self.math.blend(&rows.kept, forecast.weights())?);
+        for (group, shallow) in groups.iter_mut().zip(shallow) {
+            let mut start = 0;
+            for rows in group.rows() {
+                let range = start..start + rows.count();
+                start = range.end;
+                rows.forecast = self.stand_in(rows, shallow.x(), range)?;
             }
         }
         Ok(())
+    }
+
+    /// What stands in for the core's output of `rows`, if not the latest as it is. At `range` of
+    /// `shallow` is what the core would read.
+    fn stand_in(
+        &mut self,
+        rows: &Rows,
+        shallow: &Value,
+        range: Range<usize>,
+    ) -> Result<Option<Value>> {
+        let Some(forecast) = rows.wants_forecast() else { return Ok(None) };
+        let blended = match forecast.weights() {
+            [_] => None,
+            weights => Some(self.math.blend(&rows.kept, weights)?),
+        };
+        let (Some(correction), Some(before)) = (forecast.correction(), &rows.before) else {
+            return Ok(blended);
+        };
+        let now = Stacked::part(shallow, range)?;
+        let deep = blended.as_ref().unwrap_or(&rows.kept[0]);
+        Ok(Some(self.math.correct(deep, correction, &now, before)?))
     }
 
     /// Runs the shallow encoder for each group, on the latents and timesteps that were
@@ -312,6 +337,11 @@ impl Transformer {
         }
         Ok(predictions)
     }
+}
+
+/// Has the rows of `groups` remember what their plans compare with.
+pub(crate) fn remember(groups: &mut [RowGroup<'_>], shallow: Vec<Shallow>) -> Result<()> {
+    groups.iter_mut().zip(shallow).try_for_each(|(group, shallow)| group.remember(shallow))
 }
 
 /// What the deep core and the shallow decoder read alike.

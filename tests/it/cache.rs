@@ -199,17 +199,17 @@ fn a_plan_is_renewed_where_rows_join() {
     assert_eq!(refreshed(&plain), [0, 4, 8]);
     assert_eq!(refreshed(renewed), [0, 4, 5, 8]);
     assert_eq!(renewed[..5], plain[..5]);
-    assert_eq!([weights(renewed[6]), weights(renewed[7])], [[1.0], [1.0]].map(Vec::from));
-    assert_eq!(weights(renewed[9]).len(), 2, "both outputs are from after it");
+    assert_eq!([weights(&renewed[6]), weights(&renewed[7])], [[1.0], [1.0]].map(Vec::from));
+    assert_eq!(weights(&renewed[9]).len(), 2, "both outputs are from after it");
     let mut watch = policy("probe:9-9+taylor1").plan(&run(&t, Path::new(""))).expect("a plan");
     watch.renew_at(3);
     let Plan::Reactive(mut watch) = watch else { panic!("it decides step by step") };
     let decisions: Vec<Decision> = (0..6).map(|step| watch.decide(step, 0.0)).collect();
     assert_eq!(refreshed(&decisions), [0, 3]);
-    assert_eq!(weights(decisions[4]), [1.0], "a line needs two outputs from after it");
+    assert_eq!(weights(&decisions[4]), [1.0], "a line needs two outputs from after it");
 }
 
-fn weights(decision: Decision) -> Vec<f32> {
+fn weights(decision: &Decision) -> Vec<f32> {
     match decision {
         Decision::Refresh => vec![],
         Decision::Reuse(forecast) => forecast.weights().to_vec(),
@@ -221,11 +221,11 @@ fn taylor_continues_the_polynomial_through_the_last_refreshes() {
     let t: Vec<f32> = (0..10u8).rev().map(|k| 100.0 * f32::from(k)).collect(); // 900, ... 0
     let line = plan("N2-2000-0+taylor1", &t);
     assert_eq!(refreshed(&line), runs("N2-2000-0", &t), "the rule is the same");
-    assert_eq!(weights(line[1]), [1.0], "one refresh so far");
-    assert_eq!(weights(line[3]), [1.5, -0.5]); // 600 from 700 and 900
+    assert_eq!(weights(&line[1]), [1.0], "one refresh so far");
+    assert_eq!(weights(&line[3]), [1.5, -0.5]); // 600 from 700 and 900
     let parabola = plan("N2-2000-0+taylor2", &t);
-    assert_eq!(weights(parabola[3]), [1.5, -0.5], "two refreshes so far");
-    assert_eq!(weights(parabola[5]), [1.875, -1.25, 0.375]); // 400 from 500, 700, 900
+    assert_eq!(weights(&parabola[3]), [1.5, -0.5], "two refreshes so far");
+    assert_eq!(weights(&parabola[5]), [1.875, -1.25, 0.375]); // 400 from 500, 700, 900
 }
 
 /// The decisions of a reactive policy that sees `changes`.
@@ -249,9 +249,9 @@ fn a_probe_refreshes_when_enough_has_changed() {
 fn a_probe_can_forecast() {
     let decisions = watch("probe:0.5-2+taylor1", &[0.0; 6]);
     assert_eq!(refreshed(&decisions), [0, 3]);
-    assert_eq!(weights(decisions[2]), [1.0]);
+    assert_eq!(weights(&decisions[2]), [1.0]);
     let near = |a: f32, b: f32| (a - b).abs() < 1e-6;
-    let [latest, older] = weights(decisions[4])[..] else { panic!("two weights") };
+    let [latest, older] = weights(&decisions[4])[..] else { panic!("two weights") };
     assert!(near(latest, 4.0 / 3.0) && near(older, -1.0 / 3.0), "{latest} {older}");
 }
 
@@ -284,9 +284,9 @@ fn with_file(text: &str, file: &str, timesteps: &[f32]) -> Result<Vec<Decision>,
 fn a_schedule_is_read_from_its_file() {
     let two = with_file("schedule:FILE#2", SCHEDULES, &SIX).expect("a plan");
     assert_eq!(refreshed(&two), [0, 3]);
-    assert!(two[1..3].iter().all(|d| weights(*d) == [1.0]), "{two:?}");
+    assert!(two[1..3].iter().all(|d| weights(d) == [1.0]), "{two:?}");
     let three = with_file("schedule:FILE#3", SCHEDULES, &SIX).expect("a plan");
-    let found: Vec<_> = three.iter().map(|d| weights(*d)).collect();
+    let found: Vec<_> = three.iter().map(weights).collect();
     let expected: [&[f32]; 6] = [&[], &[1.0], &[], &[1.25, -0.25], &[], &[1.5, -0.75, 0.25]];
     assert_eq!(found, expected);
     let hand_made = "steps: 6\nschedules: [{refresh: [0, 5]}]";
@@ -303,7 +303,7 @@ fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
         let input = PolicyInput { skipped, ..run(&SIX[skipped..], folder.path()) };
         let plan = policy(text).plan(&input).expect("a plan");
         let plan = plan.planned().expect("known before the first step").to_vec();
-        plan.iter().map(|decision| weights(*decision)).collect::<Vec<_>>()
+        plan.iter().map(weights).collect::<Vec<_>>()
     };
     let (refresh, last) = (vec![], vec![1.0]);
     // Of [0, 2, 4]: at 3 the outputs of 2 and 0 are summed, at 5 those of 4, 2 and 0.
@@ -378,10 +378,10 @@ fn a_schedule_keeps_its_own_forecasts_under_taylor() {
     let plan = with_file("schedule:FILE#3+taylor1", SCHEDULES, &SIX);
     // The suffix of a schedule's name would be its runs, so its taylor stands behind them.
     let plan = plan.expect("a plan");
-    assert_eq!(weights(plan[5]), [1.5, -0.75, 0.25], "the file's");
-    assert_eq!(weights(plan[1]), [1.0]);
+    assert_eq!(weights(&plan[5]), [1.5, -0.75, 0.25], "the file's");
+    assert_eq!(weights(&plan[1]), [1.0]);
     let two = with_file("schedule:FILE#2+taylor1", SCHEDULES, &SIX).expect("a plan");
-    assert_eq!(weights(two[4]), [1.0 + 200.0 / 600.0, -200.0 / 600.0], "a line where it has none");
+    assert_eq!(weights(&two[4]), [1.0 + 200.0 / 600.0, -200.0 / 600.0], "a line where it has none");
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn a_schedule_that_does_not_fit_is_refused() {
     assert!(none.contains("no schedule with 9 core runs, but with: 2, 3"), "{none}");
     let whole = "steps: 6\nschedules: [{refresh: [0, 5], forecast: {1: [1.0004]}}]";
     let plan = with_file("schedule:FILE", whole, &SIX).expect("a plan");
-    assert_eq!(weights(plan[1]), [1.0], "no sum of one term");
+    assert_eq!(weights(&plan[1]), [1.0], "no sum of one term");
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn an_interrupted_calibration_goes_on_where_it_was() {
         check: prompts(3, 1).map(String::from).collect(),
         runs: vec![3, 5],
         tries: 2,
+        corrections: true,
     };
     let folder = tempfile::tempdir().expect("a folder");
     let partial = folder.path().join("partial.json");
@@ -116,6 +117,7 @@ fn calibration_works_wherever_pictures_are_drawn() {
             check: vec!["a dog on a red background".into()],
             runs: vec![3],
             tries: 1,
+            corrections: true,
         };
         let folder = tempfile::tempdir().expect("a folder");
         let partial = folder.path().join("partial.json");

@@ -128,6 +128,7 @@ fn what_holds_no_step_or_cannot_be_calibrated_is_refused_by_name() {
         check: vec!["a dog".into()],
         runs: vec![4],
         tries: 0,
+        corrections: true,
     };
     let folder = tempfile::tempdir().expect("a folder");
     let refused = calibrate(&mut pipeline, &settings, &folder.path().join("partial"), &mut |_| {});

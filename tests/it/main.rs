@@ -10,6 +10,7 @@ mod control;
 mod control_forms;
 mod control_trained;
 mod corpus;
+mod corrections;
 mod cut;
 mod engines;
 mod finite;

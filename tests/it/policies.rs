@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hydit::cache::{CachePolicy, Decision, refreshed};
+use hydit::cache::{CachePolicy, Compared, Correction, Decision, RANK, refreshed};
 use hydit::pipeline::device_math::DeviceMath;
 use hydit::runtime::{Backend, BackendChoice, Value};
 use hydit::sampler::SamplerKind;
@@ -35,7 +35,7 @@ fn forecasts_and_changes_are_those_computed_by_hand() {
 
 fn check(backend: &Backend, manifest: &Manifest) {
     let mut features = DeviceMath::new(manifest, backend);
-    features.prepare(3, true).expect("the graphs load");
+    features.prepare(3, Compared::StepBefore).expect("the graphs load");
     let shape = [2, 5, manifest.model.transformer.shape().hidden_size];
     let size: usize = shape.iter().product();
     let wave = |k: usize| (0..size).map(move |i| ((i * (k + 3)) % 17) as f32 / 8.0 - 1.0);
@@ -57,6 +57,22 @@ fn check(backend: &Backend, manifest: &Manifest) {
             assert!((blend[i] - exact).abs() <= bound, "{} for {exact}", blend[i]);
         }
     }
+    let hidden = shape[2];
+    let factor = |k: usize| wave(k).cycle().take(hidden * RANK).collect::<Vec<f32>>();
+    let correction = Correction::new(&factor(3), &factor(4)).expect("of one width");
+    let corrected = features.correct(&kept[0], &correction, &kept[1], &kept[2]).expect("it runs");
+    let corrected = corrected.read_f32().expect("numbers");
+    let [deep, now, before] = [0, 1, 2].map(|k| wave(k).collect::<Vec<f32>>());
+    for (i, found) in corrected.iter().enumerate() {
+        let token = i / hidden * hidden;
+        let along = |r: usize| -> f32 {
+            let moved = |c: usize| now[token + c] - before[token + c];
+            (0..hidden).map(|c| moved(c) * correction.down()[c * RANK + r]).sum()
+        };
+        let added: f32 =
+            (0..RANK).map(|r| along(r) * correction.up()[r * hidden + i % hidden]).sum();
+        assert!((found - deep[i] - added).abs() <= 1e-4 * added.abs().max(1.0), "{found}, {added}");
+    }
     let square = |x: f32| x * x;
     let moved: f32 = wave(0).zip(wave(1)).map(|(a, b)| square(a - b)).sum();
     let exact = (moved / wave(1).map(square).sum::<f32>()).sqrt();
@@ -73,7 +89,7 @@ fn a_schedule_draws_what_the_rule_with_the_same_decisions_draws() {
         let by_rule = Request { cache_policy: policy(rule), ..off.clone() };
         let rule = draw(&mut pipeline, &by_rule);
         let weights: Vec<String> = (0..12)
-            .filter_map(|step| match rule.plan[step] {
+            .filter_map(|step| match &rule.plan[step] {
                 Decision::Reuse(forecast) => Some(format!("{step}: {:?}", forecast.weights())),
                 Decision::Refresh => None,
             })

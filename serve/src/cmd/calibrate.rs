@@ -9,6 +9,7 @@ use hydit::cache::{Schedule, Schedules, calibration_file};
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::pipeline::cost::StepCosts;
 use hydit::{Pipeline, Request};
+use hydit_terminal::note;
 
 use super::files::{Output, tell};
 use super::flags::{EngineFlags, ImageFlags};
@@ -19,9 +20,10 @@ use super::prompts;
 /// The ending of the file of what was found so far.
 const PARTIAL: &str = "partial.json";
 
-/// Memory: the core's outputs of all steps of one request, and three of them for every prompt that
+/// Memory: the core's outputs of all steps of one request, and six of them for every prompt that
 /// is learned from. Time: for each prompt about four times its steps without a cache and, for two
-/// steps each, a run of the decoder; then up to three times its steps for each number of core runs.
+/// steps each, a run of the decoder; then, for each number of core runs, twice its steps, and those of
+/// six prompts for each schedule that is tried.
 #[derive(Args)]
 pub struct Calibrate {
     /// Artifact folder of hydit-export; the calibration is written into it.
@@ -44,8 +46,12 @@ pub struct Calibrate {
     runs: Vec<usize>,
     /// Schedules to try beside the best one for each number of core runs; more of them find better
     /// ones, and take their time.
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 4)]
     tries: usize,
+    /// Schedules without corrections, which are a file of their own beside the YAML, and which hosts
+    /// that draw from one ONNX file cannot follow.
+    #[arg(long)]
+    no_corrections: bool,
     /// Write to this file instead, for --cache-policy schedule:FILE; - is standard output.
     #[arg(short, long, value_name = "YAML")]
     output: Option<PathBuf>,
@@ -58,10 +64,16 @@ impl Calibrate {
         let artifacts = Artifacts::open(&self.model)?;
         let artifacts = artifacts.with_loras(self.nets.lora_dir())?;
         let prompts = prompts::read(&self.prompts)?;
-        let settings = self.settings(&artifacts, prompts)?;
+        let mut settings = self.settings(&artifacts, prompts)?;
         let Request { sampler, spacing, steps, .. } = settings.request;
         let usual = calibration_file(&artifacts.path, sampler, spacing, steps);
         let file = Output::new("--output", self.output.as_deref().unwrap_or(&usual))?;
+        if settings.corrections && !file.is_file() {
+            note(format_args!(
+                "no corrections: they are a file of their own, and {file} has none beside it"
+            ));
+            settings.corrections = false;
+        }
         // What was found is kept until the end, so that a run that was ended goes on.
         let (partial, _forgotten) = if file.is_file() {
             (file.path().with_extension(PARTIAL), None)
@@ -77,8 +89,11 @@ impl Calibrate {
             bar.next(&progress.next);
         })?;
         bar.into_iter().for_each(Turns::finish);
-        let found = schedules_file(&pipeline, &settings, schedules);
-        file.write(found.to_yaml().as_bytes())?;
+        let mut found = schedules_file(&pipeline, &settings, schedules);
+        match file.is_file() {
+            true => found.write(file.path())?,
+            false => file.write(found.to_yaml().as_bytes())?,
+        }
         std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
         let table = table(&pipeline, &settings.request, &found);
         Ok(tell([&file], format_args!("{table}\nwrote {file}"))?)
@@ -111,7 +126,14 @@ impl Calibrate {
         }
         runs.sort_unstable();
         runs.dedup();
-        Ok(Settings { request, learn, check, runs, tries: self.tries })
+        Ok(Settings {
+            request,
+            learn,
+            check,
+            runs,
+            tries: self.tries,
+            corrections: !self.no_corrections,
+        })
     }
 }
 
@@ -138,6 +160,7 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
         loras: request.loras.clone(),
         controls: request.controls.clone(),
         image_prompt: request.image_prompt.clone(),
+        corrections_sha256: None,
         made_with: made_with.map(|(name, value)| (name.to_string(), value)).into(),
         schedules,
     }
@@ -145,17 +168,19 @@ fn schedules_file(pipeline: &Pipeline, settings: &Settings, schedules: Vec<Sched
 
 fn table(pipeline: &Pipeline, request: &Request, found: &Schedules) -> String {
     let costs = StepCosts::of(pipeline.manifest(), request);
-    let mut out = String::from("core runs  speed-up    PSNR     p10    SSIM  forecasts\n");
+    let mut out =
+        String::from("core runs  speed-up    PSNR     p10    SSIM  forecasts  corrections\n");
     for schedule in &found.schedules {
         let Some(measured) = schedule.measured else { continue };
         out += &format!(
-            "{:9}  {:7.2}x  {:6.1}  {:6.1}  {:.4}  {}\n",
+            "{:9}  {:7.2}x  {:6.1}  {:6.1}  {:.4}  {:9}  {:11}\n",
             schedule.refresh.len(),
             costs.speed_up(&schedule.plan(found.steps)),
             measured.psnr,
             measured.psnr_p10,
             measured.ssim,
-            if schedule.forecast.is_empty() { "no" } else { "yes" }
+            if schedule.forecast.is_empty() { "no" } else { "yes" },
+            schedule.corrections.len(),
         );
     }
     out

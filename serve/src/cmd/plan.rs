@@ -153,10 +153,10 @@ impl Plan {
             (Decision::Reuse(Forecast::LAST), "reuse"),
             (Decision::Reuse(line), "forecast"),
         ];
-        let legend = marks.map(|(decision, name)| format!("{} {name}", mark(decision)));
+        let legend = marks.map(|(decision, name)| format!("{} {name}", mark(&decision)));
         out += &format!("{}\n\n", legend.join(", "));
         for (first, row) in plan.chunks(10).enumerate().map(|(i, row)| (10 * i, row)) {
-            let step = |(i, &decision): (usize, &Decision)| {
+            let step = |(i, decision): (usize, &Decision)| {
                 format!("{}{}", timesteps[first + i], mark(decision))
             };
             let row: String = row.iter().enumerate().map(step).collect();

@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 /// The mark of a step: full where the deep core ran.
-pub fn mark(decision: Decision) -> char {
+pub fn mark(decision: &Decision) -> char {
     match decision {
         Decision::Refresh => '●',
         Decision::Reuse(Forecast::LAST) => '○',
@@ -41,7 +41,7 @@ impl Progress {
 
     /// Adds the mark of a step that is done.
     pub fn step(&mut self, step: Step) {
-        self.marks.push(mark(step.decision));
+        self.marks.push(mark(&step.decision));
         if self.drawn.elapsed() < PAUSE && step.index + 1 < step.total {
             return;
         }

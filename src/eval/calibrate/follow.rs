@@ -1,17 +1,16 @@
-//! Fits the forecasts of a schedule on the way: each step's weights are fitted to where the steps
-//! before have led, with their errors, all requests side by side.
+//! Fits the forecasts of a schedule on the way: each step's weights, and its correction, are fitted
+//! to where the steps before have led, with their errors, all requests side by side.
 
-use std::collections::BTreeMap;
-
+use super::correct::correction;
 use super::fit::Fit;
-use super::step::{encode, reuse_errors};
+use super::step::{Reusing, encode};
 use crate::cache::{Decision, Forecast, Schedule};
 use crate::error::Result;
 use crate::pipeline::denoise::DenoiseState;
-use crate::pipeline::transformer::Transformer;
+use crate::pipeline::transformer::{Shallow, Transformer, remember};
 
 /// The schedule that refreshes at `refresh`, with the forecasts that suit `states`, which go by it
-/// from their first step to the end.
+/// from their first step to the end; with corrections, if `corrected`.
 ///
 /// Forecasts fitted to uncached images would be too bold: in a cached loop an extrapolation feeds
 /// its own error back.
@@ -19,35 +18,59 @@ pub fn follow(
     transformer: &mut Transformer,
     states: &mut [DenoiseState],
     refresh: &[usize],
+    corrected: bool,
 ) -> Result<Schedule> {
-    let mut forecasts = BTreeMap::new();
+    let mut schedule = Schedule { refresh: refresh.to_vec(), ..Schedule::default() };
     let steps = states.iter().map(DenoiseState::steps).min().unwrap_or(0);
     for step in 0..steps {
         let mut shallow = Vec::with_capacity(states.len());
         for state in &mut *states {
             shallow.push(encode(transformer, state)?);
         }
-        let decision = if refresh.contains(&step) {
-            Decision::Refresh
-        } else if refresh.iter().filter(|refresh| **refresh < step).count() == 1 {
-            Decision::Reuse(Forecast::LAST)
-        } else {
-            let mut fit = Fit::default();
-            for (state, shallow) in states.iter_mut().zip(&shallow) {
-                fit.add(&reuse_errors(transformer, state, shallow)?);
-            }
-            Decision::Reuse(fit.forecast())
+        let decision = match refresh.contains(&step) {
+            true => Decision::Refresh,
+            false => Decision::Reuse(forecast(transformer, states, &shallow, corrected)?),
         };
-        if let Decision::Reuse(forecast) = decision
-            && forecast != Forecast::LAST
-        {
-            forecasts.insert(step, forecast.weights().to_vec());
+        if let Decision::Reuse(forecast) = &decision {
+            if let weights @ [_, _, ..] = forecast.weights() {
+                schedule.forecast.insert(step, weights.to_vec());
+            }
+            let correction = forecast.correction().cloned();
+            schedule.corrections.extend(correction.map(|correction| (step, correction)));
         }
-        for (state, shallow) in states.iter_mut().zip(&shallow) {
-            state.decide(decision);
-            let predictions = transformer.predict(&mut state.groups()?, shallow)?;
+        for (state, shallow) in states.iter_mut().zip(shallow) {
+            state.decide(decision.clone());
+            let mut groups = state.groups()?;
+            let predictions = transformer.predict(&mut groups, &shallow)?;
+            remember(&mut groups, shallow)?;
             state.finish_step(&predictions)?;
         }
     }
-    Ok(Schedule { refresh: refresh.to_vec(), forecast: forecasts, measured: None })
+    Ok(schedule)
+}
+
+/// The forecast that suits `states` at the step under way, of which the encoder has made `shallow`.
+fn forecast(
+    transformer: &mut Transformer,
+    states: &mut [DenoiseState],
+    shallow: &[Vec<Shallow>],
+    corrected: bool,
+) -> Result<Forecast> {
+    let several = states.iter().any(|state| state.kept_outputs() > 1);
+    if !several && !corrected {
+        return Ok(Forecast::LAST);
+    }
+    let mut fit = Fit::default();
+    let mut reusing = Vec::with_capacity(states.len());
+    for (state, shallow) in states.iter_mut().zip(shallow) {
+        let mut picture = Reusing::new(transformer, state, shallow)?;
+        fit.add(&picture.errors(transformer)?);
+        reusing.push(picture);
+    }
+    let forecast = fit.forecast();
+    let correction = match corrected {
+        true => correction(transformer, &mut reusing, &forecast)?,
+        false => None,
+    };
+    Ok(forecast.corrected(correction))
 }

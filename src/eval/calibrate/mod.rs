@@ -8,15 +8,19 @@
 //!    add up is not known beforehand: as energies if they are independent, as amplitudes if they
 //!    point the same way. So there are a few candidates.
 //! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that
-//!    then draws the learned images best is taken.
+//!    then draws some of the learned images best is taken.
 //! 4. `search`: neighbours of that one are tried in the same way, for errors add up in ways that no
 //!    sum foretells.
-//! 5. Real runs on the second half of the prompts measure each schedule with and without its
-//!    forecasts; the better one is kept.
+//! 5. `correct`, with `low_rank`: corrections of the best one's forecasts by what the shallow encoder
+//!    sees, at those steps where they serve pictures that they were not fitted to.
+//! 6. Real runs on the second half of the prompts measure each schedule with its forecasts and
+//!    corrections, with its forecasts alone, and without; the best is kept.
 
+mod correct;
 mod fit;
 mod follow;
 mod learned;
+mod low_rank;
 mod partial;
 mod record;
 mod schedules;
@@ -55,6 +59,8 @@ pub struct Settings {
     pub runs: Vec<usize>,
     /// Schedules that are tried beside the best for each number of core runs.
     pub tries: usize,
+    /// Whether forecasts may be corrected by what the shallow encoder sees.
+    pub corrections: bool,
 }
 
 /// How far it is: `done` of `total` parts of about equal length, and what comes next.
@@ -112,10 +118,16 @@ pub fn calibrate(
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
         let candidates = candidates.iter().map(|best| best[runs - 1].as_slice());
         let mut learned = Learned::new(pipeline, &learn, &learned)?;
-        let fitted = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
-        let plain = Schedule { refresh: fitted.refresh.clone(), ..Schedule::default() };
+        let refresh = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
+        let fitted = learned.fitted(&refresh, false)?;
+        let corrected = match settings.corrections {
+            true => learned.fitted(&refresh, true)?,
+            false => None,
+        };
+        let corrected = corrected.filter(|schedule| !schedule.corrections.is_empty());
+        let plain = Schedule { refresh, ..Schedule::default() };
         let mut measured: Vec<(Measured, Schedule)> = Vec::new();
-        for schedule in [fitted, plain] {
+        for schedule in corrected.into_iter().chain(fitted).chain([plain]) {
             if let Some(found) = finite(measure(pipeline, &schedule, &check, &uncached))? {
                 measured.push((found, schedule));
             }

@@ -14,8 +14,9 @@ use crate::files::write_whole;
 use crate::pipeline::Pipeline;
 use crate::util::hex;
 
-/// The largest file that is read; that of 1000 steps has some 20 MiB.
-const MAX_BYTES: u64 = 64 << 20;
+/// The largest file that is read; that of 1000 steps has some 20 MiB, and corrections take twice what
+/// they do in a file of their own.
+const MAX_BYTES: u64 = 512 << 20;
 
 /// What is done of a calibration.
 #[derive(Serialize, Deserialize)]
@@ -34,13 +35,16 @@ impl Partial {
     /// What `path` holds of the same calibration, or nothing done yet: also if the file is of
     /// another calibration, was changed, or is something else altogether.
     pub fn open(path: &Path, pipeline: &Pipeline, settings: &Settings) -> Partial {
-        let Settings { request, learn, check, runs, tries } = settings;
+        let Settings { request, learn, check, runs, tries, corrections } = settings;
         let hash = &pipeline.artifacts().hash;
         let engine = pipeline.backend().describe();
         let version = env!("CARGO_PKG_VERSION");
         // As in a PNG: of images the hashes.
         let asked = serde_json::to_string(request).expect("strings and numbers are valid JSON");
-        let key = format!("{version} {hash} {engine} {asked} {learn:?} {check:?} {runs:?} {tries}");
+        let key = format!(
+            "{version} {hash} {engine} {asked} {learn:?} {check:?} {runs:?} {tries} \
+             {corrections}"
+        );
         let found = file::read_text(path, MAX_BYTES).ok();
         let found = found.as_deref().and_then(unsealed);
         found.filter(|found| found.key == key && found.fits(settings)).unwrap_or_else(|| Partial {

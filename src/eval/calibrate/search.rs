@@ -25,7 +25,7 @@ pub fn search(
     mut best: Judged,
     cost: &Cost,
     tries: usize,
-    judge: &mut dyn FnMut(&[usize]) -> Result<Option<f64>>,
+    judge: &mut dyn FnMut(&[usize]) -> Result<Option<Judged>>,
 ) -> Result<Judged> {
     let mut seen = BTreeSet::from([best.refresh.clone()]);
     for _ in 0..tries {
@@ -33,11 +33,8 @@ pub fn search(
         let promising = new.min_by(|a, b| harm(cost, a).total_cmp(&harm(cost, b)));
         let Some(refresh) = promising else { break };
         seen.insert(refresh.clone());
-        if let Some(error) = judge(&refresh)?
-            && error < best.error
-        {
-            best = Judged { error, refresh };
-        }
+        let new = judge(&refresh)?.filter(|new| new.error < best.error);
+        best = new.unwrap_or(best);
     }
     Ok(best)
 }
@@ -73,9 +70,12 @@ mod tests {
         refresh.iter().zip(goal).map(|(a, b)| a.abs_diff(*b) as f64).sum()
     }
 
+    fn judged(refresh: &[usize], goal: &[usize]) -> Judged {
+        Judged { error: off(refresh, goal), refresh: refresh.to_vec() }
+    }
+
     fn start(goal: &[usize]) -> Judged {
-        let refresh = vec![0, 4, 8];
-        Judged { error: off(&refresh, goal), refresh }
+        judged(&[0, 4, 8], goal)
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let mut calls = 0;
         let found = search(start(&goal), &cost(), 40, &mut |refresh| {
             calls += 1;
-            Ok(Some(off(refresh, &goal)))
+            Ok(Some(judged(refresh, &goal)))
         });
         let found = found.expect("nothing fails");
         assert_eq!((found.refresh.as_slice(), found.error), (&goal[..], 0.0));
@@ -98,7 +98,7 @@ mod tests {
             assert!(seen.insert(refresh.to_vec()), "{refresh:?} again");
             assert!(refresh[0] == 0 && refresh.is_sorted_by(|a, b| a < b), "{refresh:?}");
             assert!(refresh.iter().all(|&step| step < STEPS));
-            Ok(Some(off(refresh, &[0, 4, 8])))
+            Ok(Some(judged(refresh, &[0, 4, 8])))
         });
         assert_eq!(found.expect("nothing fails").refresh, [0, 4, 8], "the best is kept");
         assert_eq!(seen.len(), 9);
@@ -110,7 +110,7 @@ mod tests {
     fn lists_that_cannot_be_drawn_by_are_passed_over() {
         let found = search(start(&[0, 5, 8]), &cost(), 99, &mut |refresh| {
             let hopeless = refresh[1] == 5;
-            Ok((!hopeless).then(|| off(refresh, &[0, 5, 8])))
+            Ok((!hopeless).then(|| judged(refresh, &[0, 5, 8])))
         });
         assert_ne!(found.expect("nothing fails").refresh[1], 5);
     }

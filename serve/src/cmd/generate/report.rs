@@ -81,7 +81,7 @@ impl Report<'_> {
 
 /// The seeds of `request` and its plan, two lines; one more for each image that it is made with.
 pub fn plan_text(request: &Request, plan: &[Decision]) -> String {
-    let marks: String = plan.iter().map(|&decision| mark(decision)).collect();
+    let marks: String = plan.iter().map(mark).collect();
     let Request { seed, num_images, ref cache_policy, .. } = *request;
     let last = seed + num_images as u64 - 1;
     let seeds = if last == seed { String::new() } else { format!(" to {last}") };

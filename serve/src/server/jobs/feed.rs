@@ -157,7 +157,7 @@ impl JobFeed {
     /// A step is done, which took so long.
     pub fn step(&self, step: Step, took: Duration) {
         self.change(|state| {
-            let kind = StepKind::from(step.decision);
+            let kind = StepKind::from(&step.decision);
             state.plan.push(kind);
             let refreshes = state.plan.iter().filter(|kind| **kind == StepKind::Refresh).count();
             state.log(JobEvent::Step { step: step.index + 1, kind, refreshes, took });

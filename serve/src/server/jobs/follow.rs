@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::feed::JobFeed;
-use super::record::{JobOutcome, JobRecord, JobResult, StoredImage};
+use super::record::{JobOutcome, JobRecord, JobResult, StepKind, StoredImage};
 use super::shared::Jobs;
 use crate::server::clock::Time;
 use crate::server::figures::Figures;
@@ -260,7 +260,7 @@ fn result(record: &JobRecord, output: &TaskOutput, files: &[Vec<u8>]) -> JobResu
     JobResult {
         images: seeds.zip(files).map(|(seed, file)| StoredImage::new(seed, file)).collect(),
         dropped: false,
-        plan: output.plan.iter().map(|decision| (*decision).into()).collect(),
+        plan: output.plan.iter().map(StepKind::from).collect(),
         step_seconds: output.took.iter().map(|took| took.as_micros() as f64 / 1e6).collect(),
         figures: Figures::new(&spec.model, &spec.request, output),
     }

@@ -147,8 +147,8 @@ impl JobOutcome {
     }
 }
 
-impl From<Decision> for StepKind {
-    fn from(decision: Decision) -> StepKind {
+impl From<&Decision> for StepKind {
+    fn from(decision: &Decision) -> StepKind {
         match decision {
             Decision::Refresh => StepKind::Refresh,
             Decision::Reuse(Forecast::LAST) => StepKind::Reuse,
