@@ -25,6 +25,10 @@ use hydit_graphs::naming::Naming;
 pub struct Summary {
     /// The path that was given.
     pub checkpoint: String,
+    /// The base that was given, which has what the checkpoint lacks.
+    pub base: Option<String>,
+    /// The `--weights-variant` that was given.
+    pub weights_variant: Option<String>,
     /// How it is laid out: `diffusers`, `tencent`, `part` or `file`.
     pub layout: Layout,
     /// The variant as which it would be exported, if its configs tell.
@@ -123,6 +127,8 @@ pub fn check(options: &Options) -> Result<Summary> {
         Checkpoint::find(&options.checkpoint, base.as_deref(), weights_variant.as_deref())?;
     let mut summary = Summary {
         checkpoint: options.checkpoint.display().to_string(),
+        base: base.as_ref().map(|base| base.display().to_string()),
+        weights_variant: weights_variant.clone(),
         layout: checkpoint.layout(),
         variant: None,
         model: None,
@@ -332,7 +338,11 @@ impl Summary {
         let name =
             name.filter(|name| name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)));
         let name = name.as_deref().unwrap_or("model");
-        let checkpoint = quoted(&self.checkpoint);
+        let given = [("base", &self.base), ("weights-variant", &self.weights_variant)];
+        let given = given.into_iter().filter_map(|(flag, value)| {
+            value.as_ref().map(|value| format!(" --{flag} {}", quoted(value)))
+        });
+        let checkpoint = quoted(&self.checkpoint) + &given.collect::<String>();
         let out = Path::new("artifacts").join(name);
         let draw = draw(&out, self.parts.iter().any(|part| part.names == Naming::SkipDit));
         let out = quoted(&out.to_string_lossy());

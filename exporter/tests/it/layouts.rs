@@ -201,6 +201,11 @@ fn check_says_what_a_checkpoint_is() {
     let alone = check(&Options::new(alone, "")).expect("a summary");
     let missing = ["text_encoder", "text_encoder_2", "vae", "tokenizer", "tokenizer_2"];
     assert_eq!((alone.layout, alone.missing), (Layout::File, missing.map(str::to_string).into()));
+    let base = Some(place.checkpoint());
+    let based = Options { base, ..Options::new(layouts().join("comfyui.safetensors"), "") };
+    let told = check(&based).expect("a summary").text();
+    let command = format!("comfyui.safetensors --base {} --out", place.checkpoint().display());
+    assert!(told.contains(&command), "the export that was looked at: {told}");
 }
 
 #[test]
