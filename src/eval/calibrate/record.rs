@@ -23,7 +23,7 @@ const HOPELESS: f64 = 1e30;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// `errors[i][j]`: squared error of the guided prediction of step j > i made with the core's
-    /// output of step i.
+    /// output of step i, without the variances.
     errors: Vec<Vec<f64>>,
     /// For each measured step: the step, the squared error put into its prediction, and the squared
     /// error of the finished latents that came of it.
@@ -49,6 +49,7 @@ impl Record {
 
     /// Counts the images of `state` in, which is at its first step.
     pub fn add(&mut self, transformer: &mut Transformer, mut state: DenoiseState) -> Result<()> {
+        let numbers = state.latents().len();
         let mut visited: Vec<SamplerState> = Vec::new();
         let mut outputs: Vec<Vec<Value>> = Vec::new();
         // The prediction of each step with the error of a reuse in it.
@@ -65,7 +66,7 @@ impl Record {
                     self.errors[i][step] += HOPELESS;
                     continue;
                 };
-                self.errors[i][step] += square(&reused, &exact);
+                self.errors[i][step] += square(&reused[..numbers], &exact[..numbers]);
                 if i == step.saturating_sub(GAP) {
                     prediction = reused;
                 }
@@ -73,7 +74,7 @@ impl Record {
             disturbed.push(prediction);
             state.advance(&exact);
             if step > 0 {
-                self.injected(step, square(&disturbed[step], &exact));
+                self.injected(step, square(&disturbed[step][..numbers], &exact[..numbers]));
             }
         }
         let clean = state.latents().to_vec();

@@ -47,7 +47,7 @@ impl<'a> Reusing<'a> {
     }
 
     /// The guided predictions made with each kept output of the core alone, less the exact one, the
-    /// latest first.
+    /// latest first; without the variances, whose errors weigh next to nothing in a step.
     pub fn errors(&mut self, transformer: &mut Transformer) -> Result<Vec<Vec<f32>>> {
         let mut errors = Vec::new();
         for index in 0..self.state.kept_outputs() {
@@ -59,7 +59,7 @@ impl<'a> Reusing<'a> {
         Ok(errors)
     }
 
-    /// The guided prediction made as `decision` has it, less the exact one.
+    /// The guided prediction made as `decision` has it, less the exact one, likewise.
     pub fn error_of(
         &mut self,
         transformer: &mut Transformer,
@@ -72,6 +72,7 @@ impl<'a> Reusing<'a> {
 
     fn error(&mut self, predictions: &[Value]) -> Result<Vec<f32>> {
         let mut error = self.state.guided(predictions)?;
+        error.truncate(self.state.latents().len());
         error.iter_mut().zip(&self.exact).for_each(|(guided, exact)| *guided -= exact);
         Ok(error)
     }
