@@ -69,9 +69,9 @@ fn an_automatic_precision_is_that_of_the_target_and_says_why() {
         let manifest = std::fs::read_to_string(out.join("manifest.yaml")).expect("a manifest");
         assert!(manifest.contains(&format!("\nprecision: {dtype}\n")), "{manifest}");
     }
-    let text = hydit_export(&["--checkpoint", checkpoint, "--out", "x", "--dtype", "fp8"]);
+    let text = hydit_export(&["--checkpoint", checkpoint, "--out", "x", "--dtype", "fp4"]);
     let text = String::from_utf8(text.stderr).expect("text");
-    assert!(text.contains("`fp8` is not one of fp32, fp16, bf16, int8, auto"), "{text}");
+    assert!(text.contains("`fp4` is not one of fp32, fp16, bf16, int8, fp8, auto"), "{text}");
 }
 
 #[test]
