@@ -233,6 +233,30 @@ mod tests {
             let by_graph = math.change_by_graph(&kept[0], &kept[1]).expect("it runs");
             let by_loop = math.change(&kept[0], &kept[1]).expect("it runs");
             assert!((by_graph - by_loop).abs() < 1e-6 && by_loop > 0.1, "{by_graph} {by_loop}");
+
+            let hidden = shape[2];
+            let factor = |k: usize| -> Vec<f32> {
+                (0..hidden * RANK).map(|i| ((i * k) % 5) as f32 / 32.0).collect()
+            };
+            let correction = Correction::new(&factor(3), &factor(7)).expect("factors");
+            let corrected = math.correct(&kept[0], &correction, &kept[1], &kept[2]);
+            let corrected = corrected.expect("it runs");
+            let [deep, now, before, corrected] = [&kept[0], &kept[1], &kept[2], &corrected]
+                .map(|value| value.read_f32().expect("f32").into_owned());
+            let (down, up) = (correction.down(), correction.up());
+            let thin = |r: usize| -> f32 {
+                (0..hidden).map(|h| (now[h] - before[h]) * down[h * RANK + r]).sum()
+            };
+            for column in [0, 1, hidden - 1] {
+                let added: f32 = (0..RANK).map(|r| thin(r) * up[r * hidden + column]).sum();
+                let by_hand = deep[column] + added;
+                assert!(
+                    (corrected[column] - by_hand).abs() < 1e-4,
+                    "{} {by_hand}",
+                    corrected[column]
+                );
+                assert!(added.abs() > 1e-2, "{added}");
+            }
         }
     }
 
