@@ -71,7 +71,7 @@ pub enum Error {
         "the LoRA {name:?} cannot be used; slots take LoRAs of attention alone, others are merged by hydit-export --lora"
     )]
     Lora {
-        /// Its name.
+        /// Name of the LoRA.
         name: String,
         /// What is wrong with its file.
         source: hydit_lora::Error,

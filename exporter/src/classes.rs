@@ -17,8 +17,8 @@ const MAX_BYTES: u64 = 64 << 20;
 /// checkpoint, or else ImageNet's if there are as many; `None`, where nothing names the classes.
 ///
 /// # Errors
-/// The file beside the checkpoint cannot be read, or does not name every class once in a way that a
-/// prompt can.
+/// The file beside the checkpoint cannot be read, or does not name every class once, as a prompt may
+/// name it.
 pub(crate) fn names(checkpoint: &Checkpoint, count: usize) -> Result<Option<Cow<'static, str>>> {
     let root = checkpoint.roots().next().expect("a checkpoint is somewhere");
     let path = root.join(manifest::CLASSES);

@@ -1,5 +1,5 @@
-//! 8-bit floats, ONNX's `FLOAT8E4M3FN`: a sign, 4 bits of exponent, 3 behind the point, no
-//! infinities.
+//! 8-bit floats, ONNX's `FLOAT8E4M3FN`: a sign, 4 bits of exponent and 3 behind the point. There are
+//! no infinities among them.
 
 /// The largest of them.
 const LARGEST: f32 = 448.0;
@@ -10,8 +10,8 @@ const LEAST: f32 = 1.0 / 64.0;
 /// The least scale, which fp16 has with all its digits.
 const LEAST_SCALE: f32 = 1.0 / 16384.0;
 
-/// The least power of two by which `values` can be divided so that none is larger than the largest
-/// 8-bit float.
+/// The least power of two that brings all of `values`, divided by it, within the range of 8-bit
+/// floats.
 pub(crate) fn scale(values: &[f32]) -> f32 {
     let largest = values.iter().fold(0f32, |largest, v| largest.max(v.abs()));
     let mut scale = LEAST_SCALE;

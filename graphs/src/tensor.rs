@@ -84,8 +84,7 @@ pub enum Transform {
     /// A matrix `[out, in]` becomes the scales `[out]` of [`Transform::Quantize`], with which the
     /// largest magnitude of each output channel is 127.
     Scales,
-    /// A matrix `[out, in]` becomes `[in, out]` in 8-bit floats: it is divided by its scale and
-    /// rounded.
+    /// A matrix `[out, in]`, divided by its scale and rounded, becomes `[in, out]` in 8-bit floats.
     Narrow,
     /// A matrix `[out, in]` becomes the scale `[]` of [`Transform::Narrow`]: the least power of two
     /// with which no magnitude is above 448. Only the exponents change, so no digit is lost by it.

@@ -58,8 +58,8 @@ pub struct MatchRule {
     pub num_layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Whether a Hunyuan-DiT has the size and style conditions of versions up to v1.1; `None` of
-    /// another model.
+    /// Whether a Hunyuan-DiT has the size and style conditions of versions up to v1.1. It is `None`
+    /// for other models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_style_cond_and_image_meta_size: Option<bool>,
 }

@@ -75,7 +75,7 @@ impl From<DatumType> for DType {
 /// An input or output of a graph, as the file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Name of the input or output.
     pub name: String,
     /// Its element type.
     pub dtype: DType,
