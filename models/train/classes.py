@@ -7,10 +7,8 @@ same command goes on from what lies in --work.
 """
 
 import argparse
-import copy
 import math
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +18,15 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from PIL import Image
 from safetensors.torch import save_file
 
-import checkpoint
 import data
 import vae as autoencoder
+from loop import Loop, log
 from muon import Muon
-from replicas import Replicas
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[1] / "tests" / "reference"))
 from skip_dit import SkipDiT, draw  # noqa: E402
 
-DECAY = 0.999  # of the averaged weights, which are saved
 EMPTY = 0.1  # share of pictures without a class
 
 
@@ -52,10 +48,6 @@ def arguments():
     p.add_argument("--guidance", type=float, default=2.0, help="of sample.png")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args()
-
-
-def log(line):
-    print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def model_of(layers, width, side, classes):
@@ -102,33 +94,21 @@ class Diffusion:
         return (eps - noise).square().mean() + bits.mean()
 
 
-class Trainer:
+class Trainer(Loop):
+    DECAY, WARM, COOL, EVERY, CLIP = 0.999, 100, 0.45, 100, 1.0
+
     def __init__(self, args, latents, labels):
-        self.args, self.file = args, args.work / "model.pt"
         self.latents, self.labels, self.classes = latents, labels, int(labels.max()) + 1
         self.diffusion = Diffusion()
-        self.model = model_of(args.layers, args.width, latents.shape[-1], self.classes)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.replicas = Replicas(self.model, args.workers)
-        parts = (self.model.blocks, self.model.skip_linears)
+        model = model_of(args.layers, args.width, latents.shape[-1], self.classes)
+        parts = (model.blocks, model.skip_linears)
         matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
         mine = {id(p) for p in matrices}
         half = torch.float32 if args.fp32 else torch.bfloat16
-        self.muon = Muon(matrices, lr=args.lr_muon, dtype=half)
-        self.rest = [p for p in self.model.parameters() if id(p) not in mine]
-        self.adam = torch.optim.AdamW(self.rest, lr=args.lr_adam, betas=(0.9, 0.98), weight_decay=0.0)
-        self.step, self.spent = 0, 0.0
-        kept = checkpoint.load(self.file)
-        if kept:
-            for part in ("model", "average", "muon", "adam"):
-                getattr(self, part).load_state_dict(kept[part])
-            self.step, self.spent = kept["step"], kept["spent"]
-            log(f"goes on from step {self.step}, {self.spent / 60:.1f} minutes")
-        self.random = torch.Generator().manual_seed(args.seed + self.step)
-
-    def keep(self):
-        state = {part: getattr(self, part).state_dict() for part in ("model", "average", "muon", "adam")}
-        checkpoint.save(state | {"step": self.step, "spent": self.spent}, self.file)
+        rest = [p for p in model.parameters() if id(p) not in mine]
+        muon = Muon(matrices, lr=args.lr_muon, dtype=half)
+        adam = torch.optim.AdamW(rest, lr=args.lr_adam, betas=(0.9, 0.98), weight_decay=0.0)
+        super().__init__(args, model, muon, adam, args.work / "model.pt")
 
     def batch(self):
         """Latents, labels, timesteps and noise."""
@@ -145,42 +125,6 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.fp32):
             loss = self.diffusion.loss(lambda noisy: model(noisy, t, labels)[0], x, t, noise)
         return loss * (len(x) / self.args.batch)
-
-    def rate(self):
-        """Of the peak: up in the first steps, level, and down to nothing over the last 45 % of the time."""
-        done = self.spent / (60 * self.args.minutes)
-        return min(1, (self.step + 1) / 100) * min(1, max(0.01, (1 - done) / 0.45))
-
-    def update(self):
-        loss = self.replicas.gradients(self.loss_of, self.replicas.split(*self.batch()))
-        torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
-        for optimiser, peak in ((self.muon, self.args.lr_muon), (self.adam, self.args.lr_adam)):
-            for group in optimiser.param_groups:
-                group["lr"] = peak * self.rate()
-            optimiser.step()
-        self.model.zero_grad()
-        decay = min(DECAY, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self.step += 1
-        return loss.item()
-
-    def train(self):
-        last, saved, shown, losses = time.process_time(), time.time(), time.time(), []
-        while self.spent < 60 * self.args.minutes:
-            losses.append(self.update())
-            now, busy = time.time(), time.process_time()
-            self.spent, last = self.spent + busy - last, busy
-            if self.step % 100 == 0:
-                speed, mean = len(losses) * self.args.batch / (now - shown), np.mean(losses)
-                log(f"step {self.step}, {self.spent / 60:.1f} min, {speed:.1f} samples/s, loss {mean:.4f}")
-                if not np.isfinite(mean):
-                    raise SystemExit("the loss is no longer a number")
-                losses, shown = [], now
-            if now - saved > 120:
-                self.keep()
-                saved = now
-        self.keep()
 
 
 @torch.no_grad()

@@ -9,24 +9,20 @@ whether a net does what its edges say.
 import argparse
 import copy
 import os
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler, HunyuanDiT2DControlNetModel, HunyuanDiTPipeline
 
-import checkpoint
 import edges
 import model as dit
+from loop import Loop, log
 from muon import Muon
-from replicas import Replicas
 
 HERE = Path(__file__).resolve().parent
 EMPTY, OTHER = 0.35, 0.35  # shares of pictures without a caption, and with another subject's on the same background
 EARLIEST = 300  # timestep below which outlines are drawn already
 SHORT = 24  # positions of each text that are computed; what the model draws is 0.5 % from that of all
-DECAY = 0.995  # of the averaged weights, which are saved
 
 
 def arguments():
@@ -44,10 +40,6 @@ def arguments():
     p.add_argument("--fp32", action="store_true", help="no bf16 autocast")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args()
-
-
-def log(line):
-    print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def net_of(transformer):
@@ -80,9 +72,10 @@ def encoded(pipe, texts):
     return found
 
 
-class Trainer:
+class Trainer(Loop):
+    DECAY, WARM, COOL, EVERY = 0.995, 50, 0.4, 50
+
     def __init__(self, args, pipe, captions, bank):
-        self.args, self.file = args, args.work / "net.pt"
         self.what, self.latents, self.edges = bank
         self.encoded = [dit.cut(states, SHORT) for states in encoded(pipe, captions.all)]
         self.base = copy.deepcopy(pipe.transformer).requires_grad_(False)
@@ -91,25 +84,12 @@ class Trainer:
         self.turn = dit.rotary(self.latents.shape[-1] // 2, "cpu")
         alphas = DDPMScheduler.from_pretrained(args.base / "scheduler").alphas_cumprod
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
-        self.net = net_of(pipe.transformer)
-        self.average = copy.deepcopy(self.net).requires_grad_(False)
-        self.replicas = Replicas(self.net, args.workers)
-        trained = [p for p in self.net.parameters() if p.requires_grad]
+        net = net_of(pipe.transformer)
+        trained = [p for p in net.parameters() if p.requires_grad]
         half = torch.float32 if args.fp32 else torch.bfloat16
-        self.muon = Muon([p for p in trained if p.ndim == 2], lr=args.lr_muon, weight_decay=0.02, dtype=half)
-        self.adam = torch.optim.AdamW([p for p in trained if p.ndim != 2], lr=args.lr_adam, weight_decay=0.0)
-        self.step, self.spent = 0, 0.0
-        kept = checkpoint.load(self.file)
-        if kept:
-            for part in ("net", "average", "muon", "adam"):
-                getattr(self, part).load_state_dict(kept[part])
-            self.step, self.spent = kept["step"], kept["spent"]
-            log(f"goes on from step {self.step}, {self.spent / 60:.1f} minutes")
-        self.random = torch.Generator().manual_seed(args.seed + self.step)
-
-    def keep(self):
-        state = {part: getattr(self, part).state_dict() for part in ("net", "average", "muon", "adam")}
-        checkpoint.save(state | {"step": self.step, "spent": self.spent}, self.file)
+        muon = Muon([p for p in trained if p.ndim == 2], lr=args.lr_muon, weight_decay=0.02, dtype=half)
+        adam = torch.optim.AdamW([p for p in trained if p.ndim != 2], lr=args.lr_adam, weight_decay=0.0)
+        super().__init__(args, net, muon, adam, args.work / "net.pt")
 
     def batch(self):
         """Latents, those of their edges, captions' numbers, timesteps and noise."""
@@ -137,39 +117,6 @@ class Trainer:
             controls = dit.controls_of(net, texts, noisy, image, *read, *self.turn)
             out = dit.draw(base, texts, noisy, *read, *self.turn, controls)
         return (out.float() - (a * noise - s * x)).pow(2).mean() * (len(x) / self.args.batch)
-
-    def rate(self):
-        """Of the peak: up in the first steps, level, and down to nothing over the last 40 % of the time."""
-        done = self.spent / (60 * self.args.minutes)
-        return min(1, (self.step + 1) / 50) * min(1, max(0.01, (1 - done) / 0.4))
-
-    def update(self):
-        loss = self.replicas.gradients(self.loss_of, self.replicas.split(*self.batch()))
-        for optimiser, peak in ((self.muon, self.args.lr_muon), (self.adam, self.args.lr_adam)):
-            for group in optimiser.param_groups:
-                group["lr"] = peak * self.rate()
-            optimiser.step()
-        self.net.zero_grad()
-        decay = min(DECAY, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - decay)
-        self.step += 1
-        return loss.item()
-
-    def train(self):
-        last, saved, shown, losses = time.process_time(), time.time(), time.time(), []
-        while self.spent < 60 * self.args.minutes:
-            losses.append(self.update())
-            now, busy = time.time(), time.process_time()
-            self.spent, last = self.spent + busy - last, busy
-            if self.step % 50 == 0:
-                speed = len(losses) * self.args.batch / (now - shown)
-                log(f"step {self.step}, {self.spent / 60:.1f} min, {speed:.1f} samples/s, loss {np.mean(losses):.4f}")
-                losses, shown = [], now
-            if now - saved > 60:
-                self.keep()
-                saved = now
-        self.keep()
 
 
 def save(net, out: Path):
