@@ -38,6 +38,7 @@ mod runtime;
 mod runtime_provider;
 mod runtime_refusals;
 mod sampler;
+mod schedules;
 mod skip_dit;
 mod synthetic;
 mod targets;
