@@ -34,6 +34,13 @@ pub fn calibration_file(
     folder.join(format!("calibration-{sampler}-{spacing}-{steps}.yaml"))
 }
 
+impl Schedules {
+    /// The schedule that `auto:<quality>dB` takes, if one has been measured that good.
+    pub fn for_quality(&self, quality: f64) -> Option<&Schedule> {
+        Auto::Quality(quality).choose(&self.schedules)
+    }
+}
+
 impl Auto {
     /// `auto:35dB` or `auto:8runs`.
     pub fn parse(text: &str) -> Option<Auto> {

@@ -32,6 +32,7 @@ fn auto_follows_what_calibrate_writes() {
     assert_eq!(usual(), "auto:35dB");
     let table = text(&made.stdout);
     assert!(table.contains("core runs  speed-up    PSNR     p10    SSIM  forecasts"), "{table}");
+    assert!(table.contains("core runs  PSNR, dB: from what nine pictures"), "{table}");
     let yaml = std::fs::read_to_string(artifacts.path().join("calibration-ddim-leading-10.yaml"));
     let yaml = yaml.expect("the calibration lies beside the manifest");
     assert!(yaml.contains("forecast: {"), "fitted forecasts are chosen: {yaml}");

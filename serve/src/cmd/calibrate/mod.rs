@@ -1,5 +1,7 @@
 //! `hydit-serve calibrate`: the best cache schedules of a model, for `--cache-policy auto:...`.
 
+mod plot;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -96,7 +98,8 @@ impl Calibrate {
         }
         std::fs::remove_file(&partial).with_context(|| partial.display().to_string())?;
         let table = table(&pipeline, &settings.request, &found);
-        Ok(tell([&file], format_args!("{table}\nwrote {file}"))?)
+        let plot = plot::plot(&found, file.path() == usual);
+        Ok(tell([&file], format_args!("{table}\n{plot}\nwrote {file}"))?)
     }
 
     fn settings(&self, artifacts: &Artifacts, mut learn: Vec<String>) -> Result<Settings> {
