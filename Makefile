@@ -169,7 +169,7 @@ reproducible: tools ## build the programs in two folders, and compare their byte
 
 clean: ## remove what was built, exported and drawn; .runtime/ stays
 	@cargo clean --quiet
-	@rm -rf artifacts demo .tools .triton .venv-test .venv-triton .venv-openai .venv-openvino .venv-tensorrt .venv-reference .venv-bench
+	@rm -rf artifacts demo .debian .tools .triton .venv-*
 
 tools:
 	@command -v cargo >/dev/null || { \
