@@ -344,7 +344,7 @@ impl Summary {
         });
         let checkpoint = quoted(&self.checkpoint) + &given.collect::<String>();
         let out = Path::new("artifacts").join(name);
-        let draw = draw(&out, self.parts.iter().any(|part| part.names == Naming::SkipDit));
+        let draw = draw(&out, self.parts.iter().any(|part| part.names == Naming::Dit));
         let out = quoted(&out.to_string_lossy());
         format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
     }

@@ -9,9 +9,9 @@ use hydit_graphs::{
 
 use crate::checkpoint::CheckpointWeights;
 use crate::convert::convert;
+use crate::dit;
 use crate::error::Result;
 use crate::options::{Options, Progress};
-use crate::skip_dit;
 use crate::writer::Folder;
 use hydit_graphs::Component;
 
@@ -32,8 +32,8 @@ pub(crate) fn build(
         pag_layers: PagLayers::new(&options.pag_layers),
     };
     let vae = (Component::Vae, vae_graphs(options, config));
-    if let TransformerConfig::SkipDit(dit) = &config.transformer {
-        let transformer = skip_dit::graphs(dit, n, cut, options.full);
+    if let TransformerConfig::Dit(dit) = &config.transformer {
+        let transformer = dit::graphs(dit, n, cut, options.full);
         return vec![(Component::Transformer, transformer), vae];
     }
     let (dit, bert, t5) = config.hunyuan_dit().expect("the configs agree");

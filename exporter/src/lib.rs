@@ -35,6 +35,7 @@ mod checkpoint;
 mod classes;
 mod control;
 mod convert;
+mod dit;
 mod error;
 mod files;
 mod float8;
@@ -47,7 +48,6 @@ mod lock;
 mod lora;
 mod options;
 mod report;
-mod skip_dit;
 mod staging;
 pub mod synth;
 pub mod tokenizer;
@@ -228,7 +228,7 @@ fn check_encoder(cfg: &VaeConfig, weights: &CheckpointWeights, flag: &'static st
 fn check_options(options: &Options, cfg: &TransformerConfig, n: usize) -> Result<()> {
     let Options { precision, target, weights, .. } = *options;
     if cfg.hunyuan_dit().is_none() {
-        skip_dit::check(options)?;
+        dit::check(options)?;
     }
     if weights == WeightsPlace::InPlace && matches!(precision, Precision::Int8 | Precision::Fp8) {
         let message = format!(

@@ -73,7 +73,7 @@ fn run(cli: Cli) -> Result<()> {
                     "--control, --ip-adapter: there are none for {}",
                     synth::SKIP_DIT
                 );
-                synth::skip_dit_checkpoint(&synth::skip_dit(&shape)?, &flags.out, &storage)?;
+                synth::dit_checkpoint(&synth::dit(&shape)?, &flags.out, &storage)?;
                 say(format_args!("wrote {}", flags.out.display()))?;
                 return Ok(());
             }

@@ -1,8 +1,8 @@
 //! The `config.json` of each component, as diffusers and transformers write it: what the graphs are
 //! functions of. A config is parsed from text and checked before a graph is built.
 
+mod dit;
 mod ip_adapter;
-mod skip_dit;
 mod text_encoders;
 mod transformer;
 mod vae;
@@ -10,8 +10,8 @@ mod vae;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::dit::DitConfig;
 pub use self::ip_adapter::{Activation, ClipVisionConfig, ImageProcessor, IpAdapterConfig};
-pub use self::skip_dit::SkipDitConfig;
 pub use self::text_encoders::{BertConfig, FeedForward, T5Config};
 pub use self::transformer::{TransformerConfig, TransformerShape};
 pub use self::vae::VaeConfig;

@@ -4,13 +4,13 @@
 use crate::config::{HunyuanDitConfig, IpAdapterConfig, TransformerConfig};
 use crate::control::{self, Part, before_name, control_name};
 use crate::dim::{Dim, Symbol};
+use crate::dit;
 use crate::hunyuan_dit::skip_name;
 use crate::ip_adapter;
 use crate::lora::stacks;
 use crate::manifest::ModelConfig;
 use crate::options::GraphOptions;
 use crate::pag::{self, PagLayers};
-use crate::skip_dit;
 use crate::tensor::{DType, TensorSpec};
 
 /// The graphs that every export of a Hunyuan-DiT has.
@@ -78,7 +78,7 @@ pub(crate) fn interface(
     }
     let dit = match &model.transformer {
         TransformerConfig::HunyuanDit(dit) => dit,
-        TransformerConfig::SkipDit(dit) => return skip_dit::interface(name, dit, n),
+        TransformerConfig::Dit(dit) => return dit::interface(name, dit, n),
     };
     let tokens = |name: &str| tensor(name, DType::F32, &[b, Dim::tokens(), dit.hidden_size.into()]);
     let vector = |name: &str| tensor(name, DType::F32, &[b, dit.hidden_size.into()]);

@@ -40,8 +40,8 @@ impl Place {
         let place = Place(tempfile::tempdir().expect("a folder"));
         let shape =
             Shape { heads: Some(1), image_size: Some(64), small_text: true, ..Shape::default() };
-        let model = synth::skip_dit(&shape).expect("a valid shape");
-        synth::skip_dit_checkpoint(&model, &place.path("checkpoint"), &Storage::default())
+        let model = synth::dit(&shape).expect("a valid shape");
+        synth::dit_checkpoint(&model, &place.path("checkpoint"), &Storage::default())
             .expect("a checkpoint");
         place
     }

@@ -1,7 +1,7 @@
 //! Configs from the shapes of tensors, for files that come without any. What shapes do not tell is
 //! as in the published models, which all share it.
 
-mod skip_dit;
+mod dit;
 
 use hydit_graphs::Component;
 use hydit_graphs::config::{
@@ -44,7 +44,7 @@ pub(super) fn count(weights: &CheckpointWeights, name: &str) -> usize {
 /// The config of a transformer.
 pub(super) fn transformer(weights: &CheckpointWeights) -> Result<TransformerConfig> {
     match weights.naming() {
-        Naming::SkipDit => skip_dit::transformer(weights).map(TransformerConfig::SkipDit),
+        Naming::Dit => dit::transformer(weights).map(TransformerConfig::Dit),
         _ => hunyuan_dit(weights).map(TransformerConfig::HunyuanDit),
     }
 }
@@ -234,7 +234,7 @@ pub(super) fn image_encoder(weights: &CheckpointWeights) -> Result<ClipVisionCon
 pub(super) fn scheduler(transformer: &TransformerConfig) -> NoiseSchedule {
     let early = match transformer {
         TransformerConfig::HunyuanDit(cfg) => cfg.use_style_cond_and_image_meta_size,
-        TransformerConfig::SkipDit(cfg) => return skip_dit::scheduler(cfg),
+        TransformerConfig::Dit(cfg) => return dit::scheduler(cfg),
     };
     NoiseSchedule {
         num_train_timesteps: 1000,

@@ -220,15 +220,15 @@ impl Checkpoint {
     }
 
     /// Whether the transformer is a Skip-DiT.
-    fn is_skip_dit(&self) -> bool {
+    fn draws_classes(&self) -> bool {
         let weights =
             self.has(Component::Transformer).then(|| self.weights(Component::Transformer));
-        matches!(weights, Some(Ok(weights)) if weights.naming() == Naming::SkipDit)
+        matches!(weights, Some(Ok(weights)) if weights.naming() == Naming::Dit)
     }
 
     /// The names of the parts that are neither in the checkpoint nor in its base.
     pub fn absent(&self) -> Vec<&'static str> {
-        if self.is_skip_dit() {
+        if self.draws_classes() {
             let parts = [Component::Transformer, Component::Vae].into_iter();
             return parts.filter(|part| !self.has(*part)).map(Component::folder).collect();
         }
@@ -251,7 +251,7 @@ impl Checkpoint {
 
     fn missing(&self, part: &str) -> Error {
         let places = &self.places[0];
-        let way_out = if self.is_skip_dit() {
+        let way_out = if self.draws_classes() {
             "name the folder of the one that it was trained with, such as sd-vae-ft-ema, with --base DIR"
         } else {
             "take it from a checkpoint that has one, with --base DIR (any Hunyuan-DiT in diffusers' or \

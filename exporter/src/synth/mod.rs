@@ -2,14 +2,14 @@
 //! other. They serve to measure speed and memory, and to test the export, without the real weights.
 //!
 //! [`checkpoint`] writes one from a [`HunyuanDit`], and [`model`] returns those of the released
-//! models; [`skip_dit_checkpoint`] and [`skip_dit()`] are their like for Skip-DiT. Only what a
+//! models; [`dit_checkpoint`] and [`dit()`] are their like for Skip-DiT. Only what a
 //! graph can read is written (BERT without its pooler).
 
 mod config;
+mod dit;
 mod ip_adapter;
 pub mod rule;
 mod shards;
-mod skip_dit;
 mod tokenizers;
 
 use std::fs;
@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::config::{HunyuanDit, Shape, model};
+pub use self::dit::{NAME as SKIP_DIT, STEM as SKIP_DIT_STEM, dit, dit_checkpoint};
 pub use self::shards::{Storage, write_weights};
-pub use self::skip_dit::{NAME as SKIP_DIT, STEM as SKIP_DIT_STEM, skip_dit, skip_dit_checkpoint};
 use crate::error::{Error, Result};
 use crate::files::check_folder;
 use hydit_graphs::Component;

@@ -4,7 +4,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ConfigError, HunyuanDitConfig, SkipDitConfig};
+use super::{ConfigError, DitConfig, HunyuanDitConfig};
 
 /// Config of a diffusion transformer: one variant for each model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,7 +13,7 @@ pub enum TransformerConfig {
     /// Hunyuan-DiT, which draws texts.
     HunyuanDit(HunyuanDitConfig),
     /// Skip-DiT, which draws classes.
-    SkipDit(SkipDitConfig),
+    Dit(DitConfig),
 }
 
 /// What every transformer has.
@@ -51,7 +51,7 @@ impl TransformerConfig {
                 sample_size: cfg.sample_size,
                 num_classes: None,
             },
-            TransformerConfig::SkipDit(cfg) => cfg.shape(),
+            TransformerConfig::Dit(cfg) => cfg.shape(),
         }
     }
 
@@ -59,7 +59,7 @@ impl TransformerConfig {
     pub fn hunyuan_dit(&self) -> Option<&HunyuanDitConfig> {
         match self {
             TransformerConfig::HunyuanDit(cfg) => Some(cfg),
-            TransformerConfig::SkipDit(_) => None,
+            TransformerConfig::Dit(_) => None,
         }
     }
 
@@ -70,7 +70,7 @@ impl TransformerConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
             TransformerConfig::HunyuanDit(cfg) => cfg.validate(),
-            TransformerConfig::SkipDit(cfg) => cfg.validate(),
+            TransformerConfig::Dit(cfg) => cfg.validate(),
         }
     }
 
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for TransformerConfig {
         let of_classes = fields.contains_key("num_classes");
         let fields = Value::Object(fields);
         let config = if of_classes {
-            serde_json::from_value(fields).map(TransformerConfig::SkipDit)
+            serde_json::from_value(fields).map(TransformerConfig::Dit)
         } else {
             serde_json::from_value(fields).map(TransformerConfig::HunyuanDit)
         };

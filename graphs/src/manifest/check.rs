@@ -221,7 +221,7 @@ impl ModelConfig {
         agree(latents, ("vae latent_channels", self.vae.latent_channels))?;
         let (dit, bert, t5) = match (&self.transformer, &self.text_encoder, &self.text_encoder_2) {
             (TransformerConfig::HunyuanDit(dit), Some(bert), Some(t5)) => (dit, bert, t5),
-            (TransformerConfig::SkipDit(_), None, None) => return Ok(()),
+            (TransformerConfig::Dit(_), None, None) => return Ok(()),
             (TransformerConfig::HunyuanDit(_), ..) => {
                 return Err("a Hunyuan-DiT needs text_encoder and text_encoder_2".to_string());
             }

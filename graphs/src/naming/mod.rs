@@ -1,10 +1,10 @@
 //! The names of tensors: what each library called them, and what they are called inside, which is
 //! as diffusers and transformers do today. One table for each older or other way.
 
+mod dit;
 mod ldm;
 mod older;
 mod openai;
-mod skip_dit;
 mod tencent;
 
 use serde::Serialize;
@@ -62,15 +62,14 @@ pub enum Naming {
     /// Those of OpenAI's CLIP, for encoders of image prompts.
     OpenAi,
     /// Those of DiT's own code, which Skip-DiT keeps.
-    #[serde(rename = "skip-dit")]
-    SkipDit,
+    Dit,
 }
 
 impl Naming {
     /// Looks at `has`, which tells whether there is a tensor of a name.
     pub fn of(component: Component, has: impl Fn(&str) -> bool) -> Naming {
         match component {
-            Component::Transformer if has(skip_dit::ANCHOR) => Naming::SkipDit,
+            Component::Transformer if has(dit::ANCHOR) => Naming::Dit,
             Component::Transformer | Component::ControlNet if has(tencent::ANCHOR) => {
                 Naming::Tencent
             }
@@ -87,7 +86,7 @@ impl Naming {
         match (component, self) {
             (Component::IpAdapter, _) => renamed(name, tencent::IP_ADAPTER),
             (_, Naming::Tencent) => renamed(name, tencent::RULES),
-            (_, Naming::SkipDit) => renamed(name, skip_dit::RULES),
+            (_, Naming::Dit) => renamed(name, dit::RULES),
             (_, Naming::OpenAi) => renamed(name, openai::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
             (Component::Transformer | Component::ControlNet, _) => {

@@ -38,8 +38,8 @@ pub fn skip_dit(folder: &Path) -> PathBuf {
         ..Shape::default()
     };
     let (checkpoint, out) = (folder.join("checkpoint"), folder.join("skip-dit"));
-    let model = synth::skip_dit(&shape).expect("a valid shape");
-    synth::skip_dit_checkpoint(&model, &checkpoint, &Storage::default()).expect("a checkpoint");
+    let model = synth::dit(&shape).expect("a valid shape");
+    synth::dit_checkpoint(&model, &checkpoint, &Storage::default()).expect("a checkpoint");
     let file = checkpoint.join(format!("{}.safetensors", synth::SKIP_DIT_STEM));
     let options = Options {
         base: Some(checkpoint.join("vae")),

@@ -1,25 +1,20 @@
-//! What an export of a Skip-DiT has, and what it has not.
+//! What an export of a DiT has, and what it has not.
 
-use hydit_graphs::config::SkipDitConfig;
-use hydit_graphs::{GraphDef, GraphOptions, skip_dit};
+use hydit_graphs::config::DitConfig;
+use hydit_graphs::{GraphDef, GraphOptions, dit};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
 
 /// The graphs of the transformer, cut at `n`.
-pub(crate) fn graphs(
-    dit: &SkipDitConfig,
-    n: usize,
-    cut: GraphOptions,
-    full: bool,
-) -> Vec<GraphDef> {
+pub(crate) fn graphs(dit: &DitConfig, n: usize, cut: GraphOptions, full: bool) -> Vec<GraphDef> {
     let mut graphs = vec![
-        skip_dit::conditioner(dit, cut.precision),
-        skip_dit::shallow_encoder(dit, n, cut),
-        skip_dit::deep_core(dit, n, cut),
-        skip_dit::shallow_decoder(dit, n, cut),
+        dit::conditioner(dit, cut.precision),
+        dit::shallow_encoder(dit, n, cut),
+        dit::deep_core(dit, n, cut),
+        dit::shallow_decoder(dit, n, cut),
     ];
-    graphs.extend(full.then(|| skip_dit::full(dit, cut)));
+    graphs.extend(full.then(|| dit::full(dit, cut)));
     graphs
 }
 

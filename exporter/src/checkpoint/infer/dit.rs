@@ -1,6 +1,6 @@
 //! The config of a Skip-DiT, which comes as one file without any.
 
-use hydit_graphs::config::SkipDitConfig;
+use hydit_graphs::config::DitConfig;
 use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing, VarianceType};
 
 use super::super::tensors::CheckpointWeights;
@@ -13,7 +13,7 @@ fn head(hidden_size: usize) -> usize {
 }
 
 /// The config of a transformer.
-pub(super) fn transformer(weights: &CheckpointWeights) -> Result<SkipDitConfig> {
+pub(super) fn transformer(weights: &CheckpointWeights) -> Result<DitConfig> {
     let hidden_size = side(weights, "pos_embed.proj.weight", 0)?;
     let in_channels = side(weights, "pos_embed.proj.weight", 1)?;
     let patch_size = side(weights, "pos_embed.proj.weight", 2)?;
@@ -40,7 +40,7 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<SkipDitConfig> 
         let head = head(hidden_size);
         return refuse(format!("its width {hidden_size} has no heads of {head}"));
     }
-    let config = SkipDitConfig {
+    let config = DitConfig {
         num_layers,
         hidden_size,
         num_attention_heads: hidden_size / head(hidden_size),
@@ -57,7 +57,7 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<SkipDitConfig> 
 
 /// The noise that DiTs were trained with, and how it is sampled: `create_diffusion` of their code,
 /// with timesteps as `space_timesteps` spreads them.
-pub(super) fn scheduler(config: &SkipDitConfig) -> NoiseSchedule {
+pub(super) fn scheduler(config: &DitConfig) -> NoiseSchedule {
     NoiseSchedule {
         num_train_timesteps: 1000,
         beta_start: 0.0001,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hydit_graphs::config::{SkipDitConfig, VaeConfig};
+use hydit_graphs::config::{DitConfig, VaeConfig};
 use hydit_graphs::{Component, Precision, vae};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub const STEM: &str = "DiT-XL-2-skip";
 ///
 /// # Errors
 /// The shape is not valid.
-pub fn skip_dit(shape: &Shape) -> Result<(SkipDitConfig, VaeConfig)> {
+pub fn dit(shape: &Shape) -> Result<(DitConfig, VaeConfig)> {
     let refuse = |flag, message| Err(Error::Flag { flag, message });
     let vae = match shape.small_text {
         true => vae_config(&[16, 32, 64, 64], 1, 8),
@@ -43,7 +43,7 @@ pub fn skip_dit(shape: &Shape) -> Result<(SkipDitConfig, VaeConfig)> {
     if !side.is_multiple_of(unit) {
         return refuse("image-size", format!("{side} is not a multiple of {unit}"));
     }
-    let transformer = SkipDitConfig {
+    let transformer = DitConfig {
         num_layers: shape.depth.unwrap_or(28),
         hidden_size: heads.saturating_mul(head),
         num_attention_heads: heads,
@@ -65,8 +65,8 @@ pub fn skip_dit(shape: &Shape) -> Result<(SkipDitConfig, VaeConfig)> {
 ///
 /// # Errors
 /// The folder is not empty, or cannot be written to.
-pub fn skip_dit_checkpoint(
-    (transformer, vae_config): &(SkipDitConfig, VaeConfig),
+pub fn dit_checkpoint(
+    (transformer, vae_config): &(DitConfig, VaeConfig),
     out: &Path,
     storage: &Storage,
 ) -> Result<()> {
@@ -82,7 +82,7 @@ pub fn skip_dit_checkpoint(
 }
 
 /// The tensors of a `state_dict` of `DiT_skip`.
-fn tensors(cfg: &SkipDitConfig) -> BTreeMap<String, Vec<usize>> {
+fn tensors(cfg: &DitConfig) -> BTreeMap<String, Vec<usize>> {
     let (d, wide) = (cfg.hidden_size, cfg.ff_inner_dim());
     let mut tensors = BTreeMap::new();
     let mut layer = |name: &str, shape: &[usize]| {

@@ -8,7 +8,7 @@ use super::{ConfigError, TransformerShape, field, range};
 /// file: the shapes of its tensors tell it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SkipDitConfig {
+pub struct DitConfig {
     /// Number of blocks, which is even.
     pub num_layers: usize,
     /// Width of the residual stream.
@@ -32,7 +32,7 @@ pub struct SkipDitConfig {
 /// How many channels are guided: the reference guides three of four, "for exact reproducibility".
 const GUIDED: usize = 3;
 
-impl SkipDitConfig {
+impl DitConfig {
     /// What every transformer has.
     pub fn shape(&self) -> TransformerShape {
         TransformerShape {

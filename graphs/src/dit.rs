@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::builder::{Graph, GraphDef, Var, Weights};
-use crate::config::SkipDitConfig;
+use crate::config::DitConfig;
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, sinusoid};
 use crate::hunyuan_dit::skip_name;
@@ -20,7 +20,7 @@ use crate::tensor::{DType, TensorSpec};
 /// Builds the conditioner: what depends on the class only. It runs once per request.
 ///
 /// Input: `class_labels` `[b]`, of which `num_classes` is no class. Output: `extra` `[b, hidden]`.
-pub fn conditioner(cfg: &SkipDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
+pub fn conditioner(cfg: &DitConfig, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("conditioner", options);
     let labels = graph.input("class_labels", DType::I64, &[Symbol::Batch.into()]);
     let w = graph.root().pp("class_embedder");
@@ -33,11 +33,7 @@ pub fn conditioner(cfg: &SkipDitConfig, options: impl Into<GraphOptions>) -> Gra
 ///
 /// Inputs: `latents` `[b, c, side, side]`, `timestep` `[b]`, `extra` `[b, hidden]`. Outputs:
 /// `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, `temb` `[b, hidden]`.
-pub fn shallow_encoder(
-    cfg: &SkipDitConfig,
-    n: usize,
-    options: impl Into<GraphOptions>,
-) -> GraphDef {
+pub fn shallow_encoder(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("shallow-encoder", options);
     let (x, temb) = embed(cfg, &graph);
     let mut skips = Vec::new();
@@ -53,7 +49,7 @@ pub fn shallow_encoder(
 ///
 /// Inputs: `skip_{n - 1}`, which is the output of the encoder's last block, and `temb`. Output:
 /// `deep` `[b, tokens, hidden]`, the one tensor that is cached, in fp32.
-pub fn deep_core(cfg: &SkipDitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
+pub fn deep_core(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("deep-core", options);
     let [x, temb] =
         [tokens(cfg, &skip_name(n - 1)), vector(cfg, "temb")].map(|s| input(&graph, &s));
@@ -67,11 +63,7 @@ pub fn deep_core(cfg: &SkipDitConfig, n: usize, options: impl Into<GraphOptions>
 ///
 /// Inputs: `deep` `[b, tokens, hidden]`, `skip_0` .. `skip_{n - 1}`, `temb`. Output: `noise_pred`
 /// `[b, out_channels, side, side]` in fp32.
-pub fn shallow_decoder(
-    cfg: &SkipDitConfig,
-    n: usize,
-    options: impl Into<GraphOptions>,
-) -> GraphDef {
+pub fn shallow_decoder(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("shallow-decoder", options);
     let deep = input(&graph, &tokens(cfg, "deep"));
     let mut skips = (0..n).map(|i| input(&graph, &tokens(cfg, &skip_name(i)))).collect();
@@ -82,7 +74,7 @@ pub fn shallow_decoder(
 }
 
 /// Builds encoder, core and decoder as one graph, for comparison and for runs without a cache.
-pub fn full(cfg: &SkipDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
+pub fn full(cfg: &DitConfig, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("full", options);
     let (x, temb) = embed(cfg, &graph);
     let model = Model::new(cfg, &graph, temb);
@@ -93,7 +85,7 @@ pub fn full(cfg: &SkipDitConfig, options: impl Into<GraphOptions>) -> GraphDef {
 
 /// The interface of the graph `name` of a model that is cut at `n`; `None` of graphs that are not
 /// the transformer's.
-pub(crate) fn interface(name: &str, cfg: &SkipDitConfig, n: usize) -> Option<Interface> {
+pub(crate) fn interface(name: &str, cfg: &DitConfig, n: usize) -> Option<Interface> {
     let skips = || (0..n).map(|i| tokens(cfg, &skip_name(i)));
     let temb = || vector(cfg, "temb");
     let prediction = || vec![latents(cfg, "noise_pred", cfg.out_channels())];
@@ -119,24 +111,24 @@ fn spec(name: &str, dtype: DType, shape: &[Dim]) -> TensorSpec {
 }
 
 /// `[b, tokens, hidden]`.
-fn tokens(cfg: &SkipDitConfig, name: &str) -> TensorSpec {
+fn tokens(cfg: &DitConfig, name: &str) -> TensorSpec {
     let tokens = cfg.grid() * cfg.grid();
     spec(name, DType::F32, &[Symbol::Batch.into(), tokens.into(), cfg.hidden_size.into()])
 }
 
 /// `[b, hidden]`.
-fn vector(cfg: &SkipDitConfig, name: &str) -> TensorSpec {
+fn vector(cfg: &DitConfig, name: &str) -> TensorSpec {
     spec(name, DType::F32, &[Symbol::Batch.into(), cfg.hidden_size.into()])
 }
 
 /// `[b, channels, side, side]`.
-fn latents(cfg: &SkipDitConfig, name: &str, channels: usize) -> TensorSpec {
+fn latents(cfg: &DitConfig, name: &str, channels: usize) -> TensorSpec {
     let side = Dim::from(cfg.sample_size);
     spec(name, DType::F32, &[Symbol::Batch.into(), channels.into(), side, side])
 }
 
 /// What a step begins with.
-fn embedded(cfg: &SkipDitConfig) -> Vec<TensorSpec> {
+fn embedded(cfg: &DitConfig) -> Vec<TensorSpec> {
     let timestep = spec("timestep", DType::F32, &[Symbol::Batch.into()]);
     vec![latents(cfg, "latents", cfg.in_channels), timestep, vector(cfg, "extra")]
 }
@@ -147,7 +139,7 @@ fn input<'g>(graph: &'g Graph, spec: &TensorSpec) -> Var<'g> {
 
 /// Declares what a step begins with; gives the patches of the latents at their positions, and the
 /// condition: the timestep's embedding and the class's.
-fn embed<'g>(cfg: &SkipDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
+fn embed<'g>(cfg: &DitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
     let specs = embedded(cfg);
     let [latents, timestep, extra] = [0, 1, 2].map(|i| input(graph, &specs[i]));
     let (w, d, p) = (graph.root(), cfg.hidden_size, cfg.patch_size);
@@ -161,13 +153,13 @@ fn embed<'g>(cfg: &SkipDitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
 
 /// The values and the config that all blocks of one graph share.
 struct Model<'c, 'g> {
-    cfg: &'c SkipDitConfig,
+    cfg: &'c DitConfig,
     w: Weights<'g>,
     temb: Var<'g>,
 }
 
 impl<'c, 'g> Model<'c, 'g> {
-    fn new(cfg: &'c SkipDitConfig, graph: &'g Graph, temb: Var<'g>) -> Model<'c, 'g> {
+    fn new(cfg: &'c DitConfig, graph: &'g Graph, temb: Var<'g>) -> Model<'c, 'g> {
         Model { cfg, w: graph.root(), temb: temb.silu() }
     }
 
