@@ -2,6 +2,8 @@
 //! `class_labels` of diffusers' `DiTPipeline` do, or by its name; or several, with commas between
 //! them, which the pictures of a request take in turn.
 
+use std::collections::BTreeMap;
+
 use hydit_graphs::manifest;
 use hydit_input::file;
 
@@ -17,6 +19,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Classes {
     count: usize,
     names: Vec<String>,
+    /// The numbers of all names, in lower case.
+    numbers: BTreeMap<String, usize>,
     /// The side of the only pictures that the model draws, in pixels.
     side: usize,
 }
@@ -38,15 +42,18 @@ impl Classes {
         let model = &artifacts.manifest.model;
         let (count, side) = (model.transformer.shape().num_classes, model.only_size());
         let Some((count, side)) = count.zip(side) else { return Ok(None) };
-        let mut names = Vec::new();
+        let (mut names, mut numbers) = (Vec::new(), BTreeMap::new());
         if artifacts.manifest.files.contains_key(manifest::CLASSES) {
             artifacts.check(manifest::CLASSES, true)?;
             let path = artifacts.path.join(manifest::CLASSES);
             let text = file::read_text(&path, MAX_BYTES);
             let text = text.map_err(|source| Error::Read { path, source })?;
-            names.extend(text.lines().map(str::to_string));
+            for (class, line) in text.lines().enumerate() {
+                names.extend(Classes::named(line).next().map(str::to_string));
+                numbers.extend(Classes::named(line).map(|name| (name.to_lowercase(), class)));
+            }
         }
-        Ok(Some(Classes { count, names, side }))
+        Ok(Some(Classes { count, names, numbers, side }))
     }
 
     /// How many there are.
@@ -54,7 +61,7 @@ impl Classes {
         self.count
     }
 
-    /// Their names in their order; none, where the export has no names.
+    /// Their names in their order, of several the first; none, where the export has no names.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -110,10 +117,7 @@ impl Classes {
     fn label(&self, field: &'static str, text: &str) -> Result<i64> {
         let number = match text.parse::<usize>() {
             Ok(number) => Some(number).filter(|&number| number < self.count),
-            Err(_) => {
-                let lower = text.to_lowercase();
-                self.names.iter().position(|name| name.to_lowercase() == lower)
-            }
+            Err(_) => self.numbers.get(&text.to_lowercase()).copied(),
         };
         number.map(|number| number as i64).ok_or_else(|| {
             let text: String = text.chars().take(60).collect();

@@ -13,12 +13,13 @@ use crate::licenses::check_inside;
 /// The largest file of names that is read.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The text of `classes.txt` for a model of `count` classes, a name on each line: that beside the
-/// checkpoint, or else ImageNet's if there are as many; `None`, where nothing names the classes.
+/// The text of `classes.txt` for a model of `count` classes, the names of one on each line, with
+/// commas between them: that beside the checkpoint, or else ImageNet's if there are as many; `None`,
+/// where nothing names the classes.
 ///
 /// # Errors
-/// The file beside the checkpoint cannot be read, or does not name every class once, as a prompt may
-/// name it.
+/// The file beside the checkpoint cannot be read, or does not name every class, as a prompt may name
+/// it.
 pub(crate) fn names(checkpoint: &Checkpoint, count: usize) -> Result<Option<Cow<'static, str>>> {
     let root = checkpoint.roots().next().expect("a checkpoint is somewhere");
     let path = root.join(manifest::CLASSES);
@@ -30,16 +31,16 @@ pub(crate) fn names(checkpoint: &Checkpoint, count: usize) -> Result<Option<Cow<
     let text = file::read_text(&path, MAX_BYTES).map_err(Error::reading(&path))?;
     let found = text.lines().count();
     if found != count {
-        let message = format!("it has {found} lines; expected {count}, a class of the model each");
+        let message = format!("it names {found} classes; expected {count}, as the model has");
         return Err(Error::content(path)(message));
     }
-    let wrong =
-        |name: &str| name.trim().is_empty() || name.contains(|c: char| c == ',' || c.is_control());
-    if let Some((line, name)) = text.lines().enumerate().find(|(_, name)| wrong(name)) {
+    let wrong = |name: &str| name.trim().is_empty() || name.contains(char::is_control);
+    let line = text.lines().enumerate().find(|(_, line)| line.split(',').any(wrong));
+    if let Some((class, line)) = line {
         let message = format!(
-            "line {}: `{}` names no class: expected text without commas, which stand between classes",
-            line + 1,
-            name.escape_debug()
+            "class {class}: `{}` has a name that is none: expected text, with a comma before each \
+             further name",
+            line.escape_debug()
         );
         return Err(Error::content(path)(message));
     }
