@@ -1,4 +1,4 @@
-//! The variants of Hunyuan-DiT and Skip-DiT that hydit knows, embedded as YAML.
+//! The variants of Hunyuan-DiT, DiT and Skip-DiT that hydit knows, embedded as YAML.
 //!
 //! A checkpoint says what a model is; its variant says how to use it: default sampler, guidance and
 //! image size, timestep spacing, and how rotary positions are computed. `hydit_graphs::variant`
@@ -8,7 +8,7 @@
 
 /// Every variant as its name and the text of its YAML file, in the order in which a checkpoint is
 /// compared with them.
-pub const VARIANTS: [(&str, &str); 9] = [
+pub const VARIANTS: [(&str, &str); 10] = [
     ("hunyuan-dit-v1.2-distilled", include_str!("hunyuan-dit-v1.2-distilled.yaml")),
     ("hunyuan-dit-v1.1-distilled", include_str!("hunyuan-dit-v1.1-distilled.yaml")),
     ("hunyuan-dit-v1.2", include_str!("hunyuan-dit-v1.2.yaml")),
@@ -17,6 +17,7 @@ pub const VARIANTS: [(&str, &str); 9] = [
     ("badges", include_str!("badges.yaml")),
     ("emoji-classes", include_str!("emoji-classes.yaml")),
     ("generic", GENERIC),
+    ("dit", DIT),
     ("skip-dit", SKIP_DIT),
 ];
 
@@ -27,5 +28,8 @@ pub const GENERIC: &str = include_str!("generic.yaml");
 /// tells whose.
 pub const IMAGENET: &str = include_str!("imagenet/classes.txt");
 
-/// The YAML text of the variant `skip-dit`, for every model that draws classes.
+/// The YAML text of the variant `dit`, for every DiT without long skips.
+pub const DIT: &str = include_str!("dit.yaml");
+
+/// The YAML text of the variant `skip-dit`, for every DiT with long skips.
 pub const SKIP_DIT: &str = include_str!("skip-dit.yaml");

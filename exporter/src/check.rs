@@ -81,6 +81,8 @@ pub struct Model {
     pub blocks: usize,
     /// Width of the residual stream.
     pub width: usize,
+    /// Number of classes, of a model that draws them.
+    pub classes: Option<usize>,
     /// Noise of the last training step.
     pub beta_end: f64,
     /// The reference that the export follows where the two differ.
@@ -170,6 +172,7 @@ pub fn check(options: &Options) -> Result<Summary> {
             summary.model = Some(Model {
                 blocks: config.transformer.shape().num_layers,
                 width: config.transformer.shape().hidden_size,
+                classes: config.transformer.shape().num_classes,
                 beta_end: config.scheduler.beta_end,
                 reading: variant.rope_convention,
                 image_size: variant.defaults.image_size,
@@ -324,6 +327,7 @@ impl Summary {
             Some("hunyuan-dit-v1.2") => "Hunyuan-DiT v1.2",
             Some("hunyuan-dit-v1.1-distilled") => "Hunyuan-DiT v1.1, distilled",
             Some("hunyuan-dit-v1.2-distilled") => "Hunyuan-DiT v1.2, distilled",
+            Some("dit") => "DiT, class to image",
             Some("skip-dit") => "Skip-DiT, class to image",
             Some("generic") => "a Hunyuan-DiT of another shape",
             Some(other) => other,
@@ -344,7 +348,7 @@ impl Summary {
         });
         let checkpoint = quoted(&self.checkpoint) + &given.collect::<String>();
         let out = Path::new("artifacts").join(name);
-        let draw = draw(&out, self.parts.iter().any(|part| part.names == Naming::Dit));
+        let draw = draw(&out, self.model.as_ref().is_some_and(|model| model.classes.is_some()));
         let out = quoted(&out.to_string_lossy());
         format!("  hydit-export --checkpoint {checkpoint} --out {out}\n  {draw}\n")
     }

@@ -1,4 +1,4 @@
-//! Checkpoints of Hunyuan-DiT, in whichever layout -> ONNX graphs, weights and a manifest.
+//! Checkpoints of Hunyuan-DiT and DiT, in whichever layout -> ONNX graphs, weights and a manifest.
 //!
 //! [`export`] is the whole flow on one screen. The graphs come from [`hydit_graphs`] and only
 //! declare their weights. `checkpoint/` finds these in the mapped files, whatever they are called
@@ -136,6 +136,7 @@ pub fn export(options: &Options, progress: &mut dyn Progress) -> Result<Manifest
     if !unused.is_empty() {
         progress.unused(&unused);
     }
+    weights.iter().try_for_each(dit::check_copies)?;
 
     let loras = lora::read(&options.loras, &graphs, |merged| progress.merging(merged))?;
     for lora in &loras {

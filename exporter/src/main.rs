@@ -67,13 +67,13 @@ fn run(cli: Cli) -> Result<()> {
             };
             let (dtype, seed) = (flags.dtype.into(), flags.seed);
             let storage = synth::Storage { dtype, seed, ..Default::default() };
-            if flags.variant == synth::SKIP_DIT {
+            if let Some(kind) = synth::dit_kind(&flags.variant) {
                 ensure!(
                     !flags.control && !flags.ip_adapter,
                     "--control, --ip-adapter: there are none for {}",
-                    synth::SKIP_DIT
+                    flags.variant
                 );
-                synth::dit_checkpoint(&synth::dit(&shape)?, &flags.out, &storage)?;
+                synth::dit_checkpoint(&synth::dit(kind, &shape)?, &flags.out, &storage)?;
                 say(format_args!("wrote {}", flags.out.display()))?;
                 return Ok(());
             }

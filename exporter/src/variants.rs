@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use hydit_graphs::config::TransformerConfig;
 use hydit_graphs::manifest::ModelConfig;
 use hydit_graphs::variant::{MAX_SIDE, RopeConvention, Variant};
-use hydit_models::{GENERIC, SKIP_DIT, VARIANTS};
+use hydit_models::{DIT, GENERIC, SKIP_DIT, VARIANTS};
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -12,8 +13,8 @@ use crate::options::Options;
 use hydit_graphs::naming::Naming;
 
 /// Chooses the variant that was asked for, by its name or as a YAML file; without one, the variant
-/// that matches the transformer's config and the `names` of the checkpoint, or else `generic`, or
-/// `skip-dit`, with the image size that this implies.
+/// that matches the transformer's config and the `names` of the checkpoint, or else `generic`,
+/// `dit` or `skip-dit`, with the image size that this implies.
 ///
 /// # Errors
 /// There is no such variant, or its defaults are not for a model of `config`.
@@ -64,12 +65,17 @@ fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Resul
     }
 }
 
-/// `generic`, or `skip-dit` of a model of classes, with the largest image that it was made for.
+/// `generic`, or `dit` or `skip-dit` of a model of classes, with the largest image that it was made
+/// for.
 fn generic(config: &ModelConfig) -> Variant {
     let shape = config.transformer.shape();
     let (factor, patch) = (config.vae.factor(), shape.patch_size);
     let latents = shape.sample_size.min(MAX_SIDE / factor);
-    let mut generic = parse(if shape.num_classes.is_some() { SKIP_DIT } else { GENERIC });
+    let mut generic = parse(match &config.transformer {
+        TransformerConfig::HunyuanDit(_) => GENERIC,
+        TransformerConfig::Dit(cfg) if cfg.has_long_skips() => SKIP_DIT,
+        TransformerConfig::Dit(_) => DIT,
+    });
     generic.defaults.image_size = [(latents / patch).max(1) * patch * factor; 2];
     generic
 }

@@ -1,5 +1,7 @@
 //! The components of a pipeline that have weights.
 
+use crate::dit;
+
 /// A component of a pipeline, which has a folder of its own in diffusers' layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
@@ -52,7 +54,8 @@ impl Component {
                 "bert.",
                 "vision_model.embeddings.position_ids",
             ],
-            Component::Transformer | Component::ControlNet | Component::IpAdapter => &[],
+            Component::Transformer => return name.contains(dit::COPIED),
+            Component::ControlNet | Component::IpAdapter => &[],
         };
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     }

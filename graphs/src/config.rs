@@ -10,7 +10,7 @@ mod vae;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::dit::DitConfig;
+pub use self::dit::{DitConfig, DitKind};
 pub use self::ip_adapter::{Activation, ClipVisionConfig, ImageProcessor, IpAdapterConfig};
 pub use self::text_encoders::{BertConfig, FeedForward, T5Config};
 pub use self::transformer::{TransformerConfig, TransformerShape};

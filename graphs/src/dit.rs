@@ -1,21 +1,28 @@
-//! Skip-DiT, a class-conditional DiT with long skips, cut for Skip-Cache. Follows `DiT_skip` of
-//! OpenSparseLLMs/Skip-DiT (`class-to-image/models.py`).
+//! DiT and Skip-DiT, which draw classes, cut for Skip-Cache. Follows `DiT` of facebookresearch/DiT
+//! (`models.py`), diffusers' `DiTTransformer2DModel`, and `DiT_skip` of OpenSparseLLMs/Skip-DiT
+//! (`class-to-image/models.py`), a DiT with long skips.
 //!
 //! The cut is that of [`hunyuan_dit`](crate::hunyuan_dit): the shallow encoder runs blocks `0..n`,
-//! the deep core `n..depth - n`, the shallow decoder the rest. Here the two blocks in the middle
-//! have a skip too: block `depth / 2` takes the output of the block before it twice. Positions are
-//! stored, so there is one size of pictures, and no grid is an input.
+//! the deep core `n..depth - n`, the shallow decoder the rest. With long skips the two blocks in the
+//! middle have one too: block `depth / 2` takes the output of the block before it twice. Without
+//! them the residual stream itself goes around the core, as `skip_0`, and the core gives what its
+//! blocks add to it (the residual of Delta-DiT, arXiv 2406.01125). Positions are those of one grid,
+//! so there is one size of pictures, and no grid is an input.
 
 use std::ops::Range;
 
 use crate::builder::{Graph, GraphDef, Var, Weights};
-use crate::config::DitConfig;
+use crate::config::{DitConfig, DitKind};
 use crate::dim::{Dim, Symbol};
 use crate::embedders::{EPS, sinusoid};
 use crate::hunyuan_dit::skip_name;
 use crate::interface::Interface;
 use crate::options::GraphOptions;
 use crate::tensor::{DType, TensorSpec};
+
+/// What stands before the name of an embedder in that of a block's copy of it, after the block's.
+/// diffusers has copies; no graph reads them.
+pub const COPIED: &str = ".norm1.emb.";
 
 /// Builds the conditioner: what depends on the class only. It runs once per request.
 ///
@@ -32,12 +39,16 @@ pub fn conditioner(cfg: &DitConfig, options: impl Into<GraphOptions>) -> GraphDe
 /// Builds the shallow encoder: patches, timestep and blocks `0..n`. It runs at every step.
 ///
 /// Inputs: `latents` `[b, c, side, side]`, `timestep` `[b]`, `extra` `[b, hidden]`. Outputs:
-/// `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, `temb` `[b, hidden]`.
+/// `skip_0` .. `skip_{n - 1}` `[b, tokens, hidden]`, of which there is one without long skips, and
+/// `temb` `[b, hidden]`.
 pub fn shallow_encoder(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("shallow-encoder", options);
     let (x, temb) = embed(cfg, &graph);
     let mut skips = Vec::new();
-    Model::new(cfg, &graph, temb).blocks(0..n, x, &mut skips);
+    let x = Model::new(cfg, &graph, temb).blocks(0..n, x, &mut skips);
+    if !cfg.has_long_skips() {
+        skips.push(x);
+    }
     for (i, skip) in skips.iter().enumerate() {
         graph.output(&skip_name(i), *skip);
     }
@@ -47,28 +58,31 @@ pub fn shallow_encoder(cfg: &DitConfig, n: usize, options: impl Into<GraphOption
 
 /// Builds the deep core: blocks `n..depth - n`. It runs at refresh steps only.
 ///
-/// Inputs: `skip_{n - 1}`, which is the output of the encoder's last block, and `temb`. Output:
-/// `deep` `[b, tokens, hidden]`, the one tensor that is cached, in fp32.
+/// Inputs: the last of the skips, which is the output of the encoder's last block, and `temb`.
+/// Output: `deep` `[b, tokens, hidden]`, the one tensor that is cached, in fp32.
 pub fn deep_core(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("deep-core", options);
-    let [x, temb] =
-        [tokens(cfg, &skip_name(n - 1)), vector(cfg, "temb")].map(|s| input(&graph, &s));
+    let x = skip_name(cfg.skips(n) - 1);
+    let [x, temb] = [tokens(cfg, &x), vector(cfg, "temb")].map(|spec| input(&graph, &spec));
     let model = Model::new(cfg, &graph, temb);
-    graph.output("deep", model.blocks(n..cfg.num_layers - n, x, &mut Vec::new()));
+    let deep = model.blocks(n..cfg.num_layers - n, x, &mut Vec::new());
+    graph.output("deep", if cfg.has_long_skips() { deep } else { deep - x });
     graph.finish()
 }
 
 /// Builds the shallow decoder: blocks `depth - n..depth` and the final layer. It runs at every
 /// step.
 ///
-/// Inputs: `deep` `[b, tokens, hidden]`, `skip_0` .. `skip_{n - 1}`, `temb`. Output: `noise_pred`
-/// `[b, out_channels, side, side]` in fp32.
+/// Inputs: `deep` `[b, tokens, hidden]`, the skips, `temb`. Output: `noise_pred` `[b, out_channels,
+/// side, side]` in fp32.
 pub fn shallow_decoder(cfg: &DitConfig, n: usize, options: impl Into<GraphOptions>) -> GraphDef {
     let graph = Graph::new("shallow-decoder", options);
     let deep = input(&graph, &tokens(cfg, "deep"));
-    let mut skips = (0..n).map(|i| input(&graph, &tokens(cfg, &skip_name(i)))).collect();
+    let names = (0..cfg.skips(n)).map(skip_name);
+    let mut skips: Vec<Var> = names.map(|name| input(&graph, &tokens(cfg, &name))).collect();
     let model = Model::new(cfg, &graph, input(&graph, &vector(cfg, "temb")));
-    let x = model.blocks(cfg.num_layers - n..cfg.num_layers, deep, &mut skips);
+    let x = if cfg.has_long_skips() { deep } else { skips[0] + deep };
+    let x = model.blocks(cfg.num_layers - n..cfg.num_layers, x, &mut skips);
     graph.output("noise_pred", model.final_layer(x));
     graph.finish()
 }
@@ -86,7 +100,7 @@ pub fn full(cfg: &DitConfig, options: impl Into<GraphOptions>) -> GraphDef {
 /// The interface of the graph `name` of a model that is cut at `n`; `None` of graphs that are not
 /// the transformer's.
 pub(crate) fn interface(name: &str, cfg: &DitConfig, n: usize) -> Option<Interface> {
-    let skips = || (0..n).map(|i| tokens(cfg, &skip_name(i)));
+    let skips = || (0..cfg.skips(n)).map(|i| tokens(cfg, &skip_name(i)));
     let temb = || vector(cfg, "temb");
     let prediction = || vec![latents(cfg, "noise_pred", cfg.out_channels())];
     let (inputs, outputs) = match name {
@@ -95,7 +109,9 @@ pub(crate) fn interface(name: &str, cfg: &DitConfig, n: usize) -> Option<Interfa
             (vec![labels], vec![vector(cfg, "extra")])
         }
         "shallow-encoder" => (embedded(cfg), skips().chain([temb()]).collect()),
-        "deep-core" => (vec![tokens(cfg, &skip_name(n - 1)), temb()], vec![tokens(cfg, "deep")]),
+        "deep-core" => {
+            (skips().next_back().into_iter().chain([temb()]).collect(), vec![tokens(cfg, "deep")])
+        }
         "shallow-decoder" => (
             [tokens(cfg, "deep")].into_iter().chain(skips()).chain([temb()]).collect(),
             prediction(),
@@ -145,10 +161,24 @@ fn embed<'g>(cfg: &DitConfig, graph: &'g Graph) -> (Var<'g>, Var<'g>) {
     let (w, d, p) = (graph.root(), cfg.hidden_size, cfg.patch_size);
     let patches = latents.conv2d(&w, "pos_embed.proj", d, p, p);
     let patches = patches.reshape([0, d as i64, -1]).transpose([0, 2, 1]).cast(DType::F32);
-    let positions = w.tensor("pos_embed.pos_embed", &[1, cfg.grid() * cfg.grid(), d], DType::F32);
+    let shape = [1, cfg.grid() * cfg.grid(), d];
+    let (positions, shift) = match cfg.kind {
+        DitKind::Diffusers => (graph.floats("positions", &shape, &positions(cfg.grid(), d)), 1),
+        _ => (w.tensor("pos_embed.pos_embed", &shape, DType::F32), 0),
+    };
     let w = w.pp("timestep_embedder");
-    let temb = sinusoid(timestep).linear(&w, "linear_1", d).silu().linear(&w, "linear_2", d);
+    let temb = sinusoid(timestep, shift).linear(&w, "linear_1", d).silu().linear(&w, "linear_2", d);
     (patches + positions, temb.cast(DType::F32) + extra)
+}
+
+/// `get_2d_sincos_pos_embed` of diffusers for a square of `grid` rows, in float64 as there: for each
+/// token `d / 4` sines and cosines of its column, and as many of its row.
+fn positions(grid: usize, d: usize) -> Vec<f32> {
+    let angles =
+        |at: usize| (0..d / 4).map(move |i| at as f64 / 10000f64.powf(i as f64 / (d / 4) as f64));
+    let of = |at: usize| angles(at).map(f64::sin).chain(angles(at).map(f64::cos));
+    let tokens = (0..grid).flat_map(|row| (0..grid).map(move |column| (row, column)));
+    tokens.flat_map(|(row, column)| of(column).chain(of(row))).map(|x| x as f32).collect()
 }
 
 /// The values and the config that all blocks of one graph share.
@@ -163,16 +193,17 @@ impl<'c, 'g> Model<'c, 'g> {
         Model { cfg, w: graph.root(), temb: temb.silu() }
     }
 
-    /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them.
+    /// Runs the blocks of `range`; the first half pushes the long skips, the second pops them, if
+    /// there are any.
     fn blocks(&self, range: Range<usize>, mut x: Var<'g>, skips: &mut Vec<Var<'g>>) -> Var<'g> {
-        let half = self.cfg.num_layers / 2;
+        let (half, long) = (self.cfg.num_layers / 2, self.cfg.has_long_skips());
         for layer in range {
-            if let Some(index) = layer.checked_sub(half) {
+            if let Some(index) = layer.checked_sub(half).filter(|_| long) {
                 let skip = skips.pop().expect("one skip per block");
                 x = self.skip(&self.w.pp("skips").pp(index), x, skip);
             }
             x = self.block(&self.w.pp("blocks").pp(layer), x);
-            if layer < half {
+            if long && layer < half {
                 skips.push(x);
             }
         }
@@ -193,9 +224,10 @@ impl<'c, 'g> Model<'c, 'g> {
         let d = self.cfg.hidden_size;
         let chunks = self.temb.linear(w, "norm1.linear", 6 * d).unsqueeze([1]);
         let chunk = |i: usize| chunks.slice(2, i * d, (i + 1) * d);
-        let attended = self.attention(&w.pp("attn1"), modulated(x, chunk(0), chunk(1)));
+        let attended = self.attention(&w.pp("attn1"), modulated(x, chunk(0), chunk(1), EPS));
         let x = x + (chunk(2) * attended).cast(DType::F32);
-        let ff = modulated(x, chunk(3), chunk(4));
+        let eps = if self.cfg.kind == DitKind::Diffusers { 1e-5 } else { EPS };
+        let ff = modulated(x, chunk(3), chunk(4), eps);
         let ff = ff.linear(w, "ff.net.0.proj", self.cfg.ff_inner_dim()).gelu("tanh");
         x + (chunk(5) * ff.linear(w, "ff.net.2", d)).cast(DType::F32)
     }
@@ -215,7 +247,7 @@ impl<'c, 'g> Model<'c, 'g> {
     fn final_layer(&self, x: Var<'g>) -> Var<'g> {
         let (d, p, grid) = (self.cfg.hidden_size, self.cfg.patch_size, self.cfg.grid() as i64);
         let chunks = self.temb.linear(&self.w, "norm_out.linear", 2 * d).unsqueeze([1]);
-        let x = modulated(x, chunks.slice(2, 0, d), chunks.slice(2, d, 2 * d));
+        let x = modulated(x, chunks.slice(2, 0, d), chunks.slice(2, d, 2 * d), EPS);
         let channels = p * p * self.cfg.out_channels();
         let x = x.linear(&self.w, "proj_out", channels).cast(DType::F32);
         x.transpose([0, 2, 1]).reshape([0, channels as i64, grid, grid]).depth_to_space(p)
@@ -223,6 +255,6 @@ impl<'c, 'g> Model<'c, 'g> {
 }
 
 /// `modulate` of the normed `x`, in the element type that the graph computes in.
-fn modulated<'g>(x: Var<'g>, shift: Var<'g>, scale: Var<'g>) -> Var<'g> {
-    x.plain_layer_norm(EPS).cast(x.graph.compute()) * (scale + 1.0) + shift
+fn modulated<'g>(x: Var<'g>, shift: Var<'g>, scale: Var<'g>, eps: f32) -> Var<'g> {
+    x.plain_layer_norm(eps).cast(x.graph.compute()) * (scale + 1.0) + shift
 }

@@ -33,7 +33,7 @@ impl<'c, 'g> Embedders<'c, 'g> {
     pub(crate) fn timestep(&self, timestep: Var<'g>) -> Var<'g> {
         let d = self.cfg.hidden_size;
         let w = self.w.pp("time_extra_emb.timestep_embedder");
-        let x = sinusoid(timestep).linear(&w, "linear_1", d).silu().linear(&w, "linear_2", d);
+        let x = sinusoid(timestep, 0).linear(&w, "linear_1", d).silu().linear(&w, "linear_2", d);
         x.cast(DType::F32)
     }
 
@@ -57,7 +57,7 @@ impl<'c, 'g> Embedders<'c, 'g> {
         let x = match style {
             None => pooled,
             Some((size, style)) => {
-                let size = sinusoid(size.reshape([-1])).reshape([-1, 6 * SINUSOID as i64]);
+                let size = sinusoid(size.reshape([-1]), 0).reshape([-1, 6 * SINUSOID as i64]);
                 let style = style.embedding(&w, "style_embedder", 1, d);
                 pooled.concat(&[size.cast(pooled.dtype()), style], 1)
             }
@@ -86,12 +86,12 @@ fn projection<'g>(w: &Weights<'g>, x: Var<'g>, hidden: usize, out: usize) -> Var
     x.linear(w, "linear_1", hidden).silu().linear(w, "linear_2", out)
 }
 
-/// `Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)`: `[b]` -> `[b, 256]`, cosines
+/// `Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=shift)`: `[b]` -> `[b, 256]`, cosines
 /// first, fp32.
-pub(crate) fn sinusoid(t: Var<'_>) -> Var<'_> {
+pub(crate) fn sinusoid(t: Var<'_>, shift: usize) -> Var<'_> {
     let half = SINUSOID / 2;
     let frequencies: Vec<f32> = (0..half)
-        .map(|i| -(10000f64.ln() as f32) * i as f32 / half as f32)
+        .map(|i| -(10000f64.ln() as f32) * i as f32 / (half - shift) as f32)
         .map(|exponent| f64::from(exponent).exp() as f32)
         .collect();
     let angles = t.unsqueeze([1]) * t.graph.floats("frequencies", &[1, half], &frequencies);

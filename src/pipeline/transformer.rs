@@ -72,6 +72,7 @@ impl Transformer {
         let load = |graph: &str| artifacts.load(graph, backend);
         let mut decoder = load("shallow-decoder")?;
         decoder.outputs_to_host(&["noise_pred"])?;
+        let (model, n) = (&artifacts.manifest.model, artifacts.manifest.cache_at_branch);
         Ok(Transformer {
             conditioner: Conditioner::load(artifacts, backend)?,
             encoder: load("shallow-encoder")?,
@@ -80,7 +81,7 @@ impl Transformer {
             math: DeviceMath::new(&artifacts.manifest, backend),
             nets: Nets::new(artifacts, backend),
             loras: LoraCache::default(),
-            skips: (0..artifacts.manifest.cache_at_branch).map(skip_name).collect(),
+            skips: (0..model.transformer.skips(n)).map(skip_name).collect(),
             artifacts: artifacts.clone(),
             backend: backend.clone(),
             timer: backend.timer(),

@@ -26,6 +26,7 @@ SCRIPTS = [
     "make_canny.py",
     "make_pag.py",
     "make_dit.py",
+    "make_plain_dit.py",
     "make_made_up_pictures.py",  # needs target/release/hydit-export
     "make_ip_adapter.py",  # likewise
 ]

@@ -1,7 +1,8 @@
 """Skip-DiT, class to image, in PyTorch, and how pictures are drawn with it.
 
 diffusers does not have it, so it is written here, from its description: OpenSparseLLMs/Skip-DiT @72609de, class-to-image/
-(`DiT_skip`, and the sampling code that it has of improved diffusion). Names are those of that code's state_dict.
+(`DiT_skip`, and the sampling code that it has of improved diffusion). Names are those of that code's state_dict. Without
+long skips it is DiT as its authors have it, whose code that is.
 """
 
 import math
@@ -70,11 +71,11 @@ class FinalLayer(nn.Module):
 
 class SkipDiT(nn.Module):
     """Of latents with four channels and `side` rows. `branch` and `kept` are Skip-Cache's: where something is kept, the
-    blocks between do not run."""
+    blocks between do not run. Without `skips` it is what they add to their input."""
 
-    def __init__(self, depth, width, heads, side, classes=CLASSES):
+    def __init__(self, depth, width, heads, side, classes=CLASSES, skips=True):
         super().__init__()
-        self.depth, self.side, self.classes = depth, side, classes
+        self.depth, self.side, self.classes, self.skips = depth, side, classes, skips
         named = lambda **modules: nn.ModuleDict(modules)
         self.x_embedder = named(proj=nn.Conv2d(4, width, 2, 2))
         self.t_embedder = named(mlp=nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width)))
@@ -82,8 +83,8 @@ class SkipDiT(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, (side // 2) ** 2, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.final_layer = FinalLayer(width)
-        self.skip_norms = nn.ModuleList(nn.LayerNorm(2 * width, eps=1e-6) for _ in range(depth // 2))
-        self.skip_linears = nn.ModuleList(SkipLinear(width) for _ in range(depth // 2))
+        self.skip_norms = nn.ModuleList(nn.LayerNorm(2 * width, eps=1e-6) for _ in range(skips * (depth // 2)))
+        self.skip_linears = nn.ModuleList(SkipLinear(width) for _ in range(skips * (depth // 2)))
 
     def condition(self, t, y):
         frequencies = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32) / 128)
@@ -97,12 +98,16 @@ class SkipDiT(nn.Module):
         skips, outputs = [], {}
         for i, block in enumerate(self.blocks):
             between = kept is not None and branch <= i < self.depth - branch
-            if i >= self.depth // 2:
+            if self.skips and i >= self.depth // 2:
                 skip = skips.pop()
                 if not between:
                     j = i - self.depth // 2
                     x = self.skip_linears[j].linear(self.skip_norms[j](torch.cat([x, skip], dim=-1)))
-            x = outputs[i] = kept if between else block(x, c)
+            if not between:
+                x = block(x, c)
+            elif self.skips or i == branch:
+                x = kept if self.skips else x + kept
+            outputs[i] = x
             if i < self.depth // 2:
                 skips.append(x)
         shift, scale = self.final_layer.adaLN_modulation(c)[:, None].chunk(2, dim=2)
@@ -110,6 +115,11 @@ class SkipDiT(nn.Module):
         b, grid = len(x), self.side // 2
         x = torch.einsum("nhwpqc->nchpwq", x.reshape(b, grid, grid, 2, 2, 8))
         return x.reshape(b, 8, self.side, self.side), outputs
+
+    def deep(self, outputs, branch):
+        """What is kept of the outputs of all blocks."""
+        last = outputs[self.depth - 1 - branch]
+        return last if self.skips else last - outputs[branch - 1]
 
 
 def spread(steps, spacing):
@@ -145,7 +155,8 @@ def draw(model, labels, seeds, steps, sampler, scale, gap, branch=4):
     for i, (t, refresh) in enumerate(zip(timesteps, refreshes(timesteps, gap))):
         both = torch.cat([x, x]) if scale > 1 else x
         out, outputs = model(both, torch.full([len(both)], t), y[: len(both)], branch, None if refresh else kept)
-        kept = outputs[model.depth - 1 - branch]
+        if refresh:
+            kept = model.deep(outputs, branch)
         eps, rest = out[:n, :3], out[:n, 3:]
         if scale > 1:
             eps = out[n:, :3] + scale * (eps - out[n:, :3])

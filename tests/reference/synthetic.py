@@ -21,6 +21,8 @@ Offset and scale of a *weight* follow from its name and shape; the first line th
        with fan_in = the product of all dimensions but the first (Linear [out, in], Conv2d [out, in, kh, kw]),
        division and square root in f64
 
+A weight's name is taken from "norm1.emb." on where it has that: copies of an embedder are equal.
+
 A *float input* has the name "input.<name of the input>", offset 0 and a scale given with it;
 an *integer input* is z mod range, named the same way.
 
@@ -75,6 +77,7 @@ def scale_and_offset(name: str, shape: list[int]) -> tuple[float, float]:
 
 
 def weight(name: str, shape: list[int]) -> torch.Tensor:
+    name = name[max(name.find("norm1.emb."), 0) :]
     return values(name, shape, *scale_and_offset(name, shape))
 
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use hydit_graphs::config::{BertConfig, HunyuanDitConfig, T5Config, TransformerConfig, VaeConfig};
+use hydit_graphs::config::{BertConfig, T5Config, TransformerConfig, VaeConfig};
 use hydit_graphs::manifest::ModelConfig;
+use hydit_graphs::naming::Naming;
 use hydit_graphs::scheduler::NoiseSchedule;
 
 use super::{Checkpoint, CheckpointWeights, Layout, infer};
@@ -51,18 +52,23 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig> {
 /// the pictures where the checkpoint has another in its place.
 fn transformer(checkpoint: &Checkpoint) -> Result<TransformerConfig> {
     let path = checkpoint.config_path(Component::Transformer);
-    let config = path.map(|path| from_file(path, HunyuanDitConfig::from_json)).transpose()?;
+    let config = path.map(|path| from_file(path, TransformerConfig::from_json)).transpose()?;
     match config {
-        Some(config) if checkpoint.has_own_config(Component::Transformer) => {
-            Ok(TransformerConfig::HunyuanDit(config))
-        }
+        Some(config) if checkpoint.has_own_config(Component::Transformer) => Ok(config),
         None if checkpoint.layout() == Layout::Diffusers => {
             Err(checkpoint.no_config(Component::Transformer))
         }
         config => {
-            let mut found = infer::transformer(&checkpoint.weights(Component::Transformer)?)?;
+            let weights = checkpoint.weights(Component::Transformer)?;
+            if weights.draws_classes()
+                && weights.naming() == Naming::Diffusers
+                && let Some(config @ TransformerConfig::Dit(_)) = config
+            {
+                return Ok(config); // the size of the latents is in no shape
+            }
+            let mut found = infer::transformer(&weights)?;
             if let (TransformerConfig::HunyuanDit(found), Some(config)) = (&mut found, config) {
-                found.sample_size = config.sample_size;
+                found.sample_size = config.shape().sample_size;
             }
             Ok(found)
         }

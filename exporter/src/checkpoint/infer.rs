@@ -8,7 +8,6 @@ use hydit_graphs::config::{
     Activation, BertConfig, ClipVisionConfig, FeedForward, HunyuanDitConfig, T5Config,
     TransformerConfig, VaeConfig,
 };
-use hydit_graphs::naming::Naming;
 use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing, VarianceType};
 
 use super::tensors::CheckpointWeights;
@@ -43,10 +42,10 @@ pub(super) fn count(weights: &CheckpointWeights, name: &str) -> usize {
 
 /// The config of a transformer.
 pub(super) fn transformer(weights: &CheckpointWeights) -> Result<TransformerConfig> {
-    match weights.naming() {
-        Naming::Dit => dit::transformer(weights).map(TransformerConfig::Dit),
-        _ => hunyuan_dit(weights).map(TransformerConfig::HunyuanDit),
+    if weights.draws_classes() {
+        return dit::transformer(weights).map(TransformerConfig::Dit);
     }
+    hunyuan_dit(weights).map(TransformerConfig::HunyuanDit)
 }
 
 fn hunyuan_dit(weights: &CheckpointWeights) -> Result<HunyuanDitConfig> {

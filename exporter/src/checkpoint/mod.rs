@@ -24,7 +24,6 @@ use crate::error::{Error, Result};
 use crate::tokenizer::{self, Tokenizer};
 use crate::weights::{View, WeightsFile, find};
 use hydit_graphs::Component;
-use hydit_graphs::naming::Naming;
 
 /// The names of the tokenizers' folders in diffusers' layout.
 const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];
@@ -75,7 +74,7 @@ impl Checkpoint {
             let first = file.tensors.keys().next().map_or(String::new(), |name| {
                 format!(" (its first tensor is `{}`)", name.escape_debug())
             });
-            let message = format!("no part of a Hunyuan-DiT or a Skip-DiT is in it{first}");
+            let message = format!("no part of a Hunyuan-DiT or a DiT is in it{first}");
             return Err(Error::content(&file.path)(message));
         }
         Ok(())
@@ -219,11 +218,11 @@ impl Checkpoint {
         Ok(view.map(|view| (file, view)))
     }
 
-    /// Whether the transformer is a Skip-DiT.
+    /// Whether the transformer draws classes.
     fn draws_classes(&self) -> bool {
         let weights =
             self.has(Component::Transformer).then(|| self.weights(Component::Transformer));
-        matches!(weights, Some(Ok(weights)) if weights.naming() == Naming::Dit)
+        matches!(weights, Some(Ok(weights)) if weights.draws_classes())
     }
 
     /// The names of the parts that are neither in the checkpoint nor in its base.

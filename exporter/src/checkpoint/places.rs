@@ -163,16 +163,19 @@ impl Places {
         let text = read_text(&path, "it was there a moment ago")?;
         let config: Value = parse(&path, &text, |text| serde_json::from_str(text))?;
         let component = match config["_class_name"].as_str() {
-            Some("HunyuanDiT2DModel") => Component::Transformer,
+            Some("HunyuanDiT2DModel" | "DiTTransformer2DModel" | "Transformer2DModel") => {
+                Component::Transformer
+            }
             Some("AutoencoderKL") => Component::Vae,
             Some("HunyuanDiT2DControlNetModel") => Component::ControlNet,
             _ => match config["model_type"].as_str() {
                 Some("bert") => Component::TextEncoder,
                 Some("t5" | "mt5" | "umt5") => Component::TextEncoder2,
                 _ => {
-                    let message = "it tells of no part of a Hunyuan-DiT: expected `_class_name` \
-                                   HunyuanDiT2DModel, HunyuanDiT2DControlNetModel or AutoencoderKL, \
-                                   or `model_type` bert or mt5";
+                    let message = "it tells of no part of a Hunyuan-DiT or a DiT: expected \
+                                   `_class_name` HunyuanDiT2DModel, HunyuanDiT2DControlNetModel, \
+                                   DiTTransformer2DModel or AutoencoderKL, or `model_type` bert or \
+                                   mt5";
                     return Err(Error::content(path)(message));
                 }
             },
@@ -204,15 +207,15 @@ fn folder(path: PathBuf) -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-/// Checks that a pipeline is of a Hunyuan-DiT.
+/// Checks that a pipeline is of a Hunyuan-DiT or a DiT.
 fn check_class(path: &Path) -> Result<()> {
     let text = read_text(path, "it was there a moment ago")?;
     let index: Value = parse(path, &text, |text| serde_json::from_str(text))?;
     let class = index["_class_name"].as_str().unwrap_or_default();
-    if class.starts_with("HunyuanDiT") {
+    if class.starts_with("HunyuanDiT") || class == "DiTPipeline" {
         return Ok(());
     }
-    let message = format!("`_class_name` is `{class}`; expected HunyuanDiTPipeline");
+    let message = format!("`_class_name` is `{class}`; expected HunyuanDiTPipeline or DiTPipeline");
     Err(Error::content(path)(message))
 }
 

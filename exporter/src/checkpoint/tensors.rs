@@ -145,9 +145,19 @@ impl CheckpointWeights {
         self.files.iter().map(|file| &**file)
     }
 
+    /// The names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// The shape of the tensor `name`, if there is one.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| &stored.shape[..])
+    }
+
+    /// Whether they are those of a transformer that draws classes.
+    pub(crate) fn draws_classes(&self) -> bool {
+        self.shape("class_embedder.embedding_table.weight").is_some()
     }
 
     /// Number of elements of all tensors that text-to-image needs, by their type.

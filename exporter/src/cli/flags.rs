@@ -100,22 +100,23 @@ impl From<Provider> for triton::Provider {
 
 #[derive(Args)]
 pub struct Synth {
-    /// Released model whose shape to use: hunyuan-dit-v1.2, hunyuan-dit-v1.1 or skip-dit.
+    /// Released model whose shape to use: hunyuan-dit-v1.2, hunyuan-dit-v1.1, dit or
+    /// skip-dit.
     #[arg(long, value_name = "NAME", default_value = "hunyuan-dit-v1.2")]
     pub variant: String,
     /// Checkpoint folder to write, new or empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Number of blocks of the transformer instead of 40, or 28 of Skip-DiT.
+    /// Number of blocks of the transformer instead of 40, or 28 of DiTs.
     #[arg(long, value_name = "N")]
     pub depth: Option<usize>,
     /// Number of attention heads instead of 16.
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
-    /// Width of an attention head instead of 88, or 72 of Skip-DiT.
+    /// Width of an attention head instead of 88, or 72 of DiTs.
     #[arg(long, value_name = "N")]
     pub head_dim: Option<usize>,
-    /// Side of the image instead of 1024, or 256 of Skip-DiT.
+    /// Side of the image instead of 1024, or 256 of DiTs.
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
     /// Use tiny text encoders and a tiny VAE instead of the released ones.
@@ -154,7 +155,7 @@ pub struct Export {
     pub out: PathBuf,
     /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1 (Skip-DiT's
     /// cache_at_branch). By default as the model's authors have it: 1 of Hunyuan-DiT, 4 of
-    /// Skip-DiT.
+    /// DiTs.
     #[arg(long, value_name = "N")]
     pub cache_at_branch: Option<usize>,
     /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax, QK^T and

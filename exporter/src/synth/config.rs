@@ -58,7 +58,7 @@ pub fn model(variant: &str, shape: &Shape) -> Result<HunyuanDit> {
         "hunyuan-dit-v1.1" => (true, 0.03),
         other => {
             let message =
-                format!("`{other}` is not hunyuan-dit-v1.2, hunyuan-dit-v1.1 or skip-dit");
+                format!("`{other}` is not hunyuan-dit-v1.2, hunyuan-dit-v1.1, dit or skip-dit");
             return Err(flag("variant", message));
         }
     };

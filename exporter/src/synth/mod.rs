@@ -2,7 +2,7 @@
 //! other. They serve to measure speed and memory, and to test the export, without the real weights.
 //!
 //! [`checkpoint`] writes one from a [`HunyuanDit`], and [`model`] returns those of the released
-//! models; [`dit_checkpoint`] and [`dit()`] are their like for Skip-DiT. Only what a
+//! models; [`dit_checkpoint`] and [`dit()`] are their like for DiTs. Only what a
 //! graph can read is written (BERT without its pooler).
 
 mod config;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::config::{HunyuanDit, Shape, model};
-pub use self::dit::{NAME as SKIP_DIT, STEM as SKIP_DIT_STEM, dit, dit_checkpoint};
+pub use self::dit::{dit, dit_checkpoint, dit_kind, dit_stem};
 pub use self::shards::{Storage, write_weights};
 use crate::error::{Error, Result};
 use crate::files::check_folder;

@@ -60,7 +60,9 @@ impl Spread {
     }
 }
 
-/// The state from which the elements of the tensor `name` are drawn.
+/// The state from which the elements of the tensor `name` are drawn. Copies of an embedder, which
+/// diffusers' DiT has in every block, have the same.
 pub fn state(name: &str, seed: u64) -> u64 {
+    let name = name.find("norm1.emb.").map_or(name, |copied| &name[copied..]);
     fnv1a64(name).wrapping_add(seed.wrapping_mul(0xD1B5_4A32_D192_ED03))
 }

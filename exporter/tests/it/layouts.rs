@@ -170,7 +170,7 @@ fn what_is_missing_is_named_with_the_way_out() {
     write_tensors(&strange, &one.collect());
     let told = refused(&strange, None);
     assert!(told.contains(
-        "no part of a Hunyuan-DiT or a Skip-DiT is in it (its first tensor is `lora_unet.up`)"
+        "no part of a Hunyuan-DiT or a DiT is in it (its first tensor is `lora_unet.up`)"
     ));
     assert!(!place.out().exists());
 }

@@ -12,14 +12,14 @@ use super::{ConfigError, DitConfig, HunyuanDitConfig};
 pub enum TransformerConfig {
     /// Hunyuan-DiT, which draws texts.
     HunyuanDit(HunyuanDitConfig),
-    /// Skip-DiT, which draws classes.
+    /// DiT or Skip-DiT, which draw classes.
     Dit(DitConfig),
 }
 
 /// What every transformer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransformerShape {
-    /// Number of blocks, which is even.
+    /// Number of blocks, which is even where there are long skips.
     pub num_layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -38,6 +38,19 @@ pub struct TransformerShape {
 }
 
 impl TransformerConfig {
+    /// Parses the JSON text of a `transformer/config.json` of diffusers and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON of this form, or the config is refused.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let fields: Value = serde_json::from_str(text)?;
+        let class = fields["_class_name"].as_str().unwrap_or_default();
+        if class.ends_with("Transformer2DModel") {
+            return DitConfig::from_diffusers(text).map(TransformerConfig::Dit);
+        }
+        HunyuanDitConfig::from_json(text).map(TransformerConfig::HunyuanDit)
+    }
+
     /// What every transformer has.
     pub fn shape(&self) -> TransformerShape {
         match self {
@@ -71,6 +84,14 @@ impl TransformerConfig {
         match self {
             TransformerConfig::HunyuanDit(cfg) => cfg.validate(),
             TransformerConfig::Dit(cfg) => cfg.validate(),
+        }
+    }
+
+    /// The number of tensors that go around the deep core of a model that is cut at `n`.
+    pub fn skips(&self, n: usize) -> usize {
+        match self {
+            TransformerConfig::HunyuanDit(_) => n,
+            TransformerConfig::Dit(cfg) => cfg.skips(n),
         }
     }
 

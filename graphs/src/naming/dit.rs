@@ -1,4 +1,5 @@
-//! The names of DiT's own code, which Skip-DiT keeps: one `.pt` file of the transformer.
+//! The names of DiT's own code, which Skip-DiT keeps, one `.pt` file of the transformer; and those
+//! that diffusers has for a DiT.
 
 use super::Rows::All;
 use super::{QKV, Rule, moved};
@@ -21,4 +22,12 @@ pub(super) const RULES: &[Rule] = &[
     moved("skip_linears.*.linear.", &[("skips.*.skip_linear.", All)]),
     moved("final_layer.adaLN_modulation.1.", &[("norm_out.linear.", All)]),
     moved("final_layer.linear.", &[("proj_out.", All)]),
+];
+
+/// Every block of diffusers' DiT has embedders of its own, which are copies of the first block's.
+pub(super) const DIFFUSERS: &[Rule] = &[
+    moved("transformer_blocks.0.norm1.emb.", &[("", All)]),
+    moved("transformer_blocks.*.", &[("blocks.*.", All)]),
+    moved("proj_out_1.", &[("norm_out.linear.", All)]),
+    moved("proj_out_2.", &[("proj_out.", All)]),
 ];

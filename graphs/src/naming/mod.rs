@@ -90,7 +90,7 @@ impl Naming {
             (_, Naming::OpenAi) => renamed(name, openai::RULES),
             (_, Naming::Ldm) => below(name, |name| ldm::current(name, levels)),
             (Component::Transformer | Component::ControlNet, _) => {
-                renamed(name, older::TRANSFORMER)
+                renamed(&only(renamed(name, dit::DIFFUSERS)), older::TRANSFORMER)
             }
             (Component::TextEncoder, _) => vec![(older::bert(name), Rows::All)],
             (Component::TextEncoder2, _) => renamed(name, older::T5),

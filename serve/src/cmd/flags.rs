@@ -95,10 +95,10 @@ pub struct CacheFlags {
     /// Refresh every N-th step [default: 2].
     #[arg(long, value_name = "N", requires = "use_cache")]
     cache_step: Option<NonZeroU32>,
-    /// Refresh all steps at this timestep or above [default: 700, of Skip-DiT 1000].
+    /// Refresh all steps at this timestep or above [default: 700, of DiTs 1000].
     #[arg(long, value_name = "T", requires = "use_cache")]
     cache_start: Option<u32>,
-    /// Refresh all steps after one at this timestep or below [default: 50, of Skip-DiT 20].
+    /// Refresh all steps after one at this timestep or below [default: 50, of DiTs 20].
     #[arg(long, value_name = "T", requires = "use_cache")]
     cache_close: Option<u32>,
     /// Any policy: off, N2-700-50, auto:35dB, auto:8runs, schedule:FILE, probe:0.3; all but off may

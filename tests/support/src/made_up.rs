@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hydit_export::Options;
 use hydit_export::synth::{self, Shape, Storage};
+use hydit_graphs::config::DitKind;
 
 /// Exports a model of 4 blocks with an IP-Adapter; checkpoint and export are in `folder`.
 pub fn with_ip_adapter(folder: &Path) -> PathBuf {
@@ -38,9 +39,9 @@ pub fn skip_dit(folder: &Path) -> PathBuf {
         ..Shape::default()
     };
     let (checkpoint, out) = (folder.join("checkpoint"), folder.join("skip-dit"));
-    let model = synth::dit(&shape).expect("a valid shape");
+    let model = synth::dit(DitKind::SkipDit, &shape).expect("a valid shape");
     synth::dit_checkpoint(&model, &checkpoint, &Storage::default()).expect("a checkpoint");
-    let file = checkpoint.join(format!("{}.safetensors", synth::SKIP_DIT_STEM));
+    let file = checkpoint.join(format!("{}.safetensors", synth::dit_stem(DitKind::SkipDit)));
     let options = Options {
         base: Some(checkpoint.join("vae")),
         image_to_image: true,

@@ -1,6 +1,6 @@
-//! The config of a Skip-DiT, which comes as one file without any.
+//! The config of a DiT or a Skip-DiT, which come as one file without any.
 
-use hydit_graphs::config::DitConfig;
+use hydit_graphs::config::{DitConfig, DitKind};
 use hydit_graphs::scheduler::{BetaSchedule, NoiseSchedule, PredictionType, Spacing, VarianceType};
 
 use super::super::tensors::CheckpointWeights;
@@ -23,17 +23,10 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<DitConfig> {
     let num_layers = count(weights, "blocks.*.norm1.linear.weight");
     let skips = count(weights, "skips.*.skip_norm.weight");
     let refuse = |message: String| Err(refused(weights, message));
-    if skips == 0 {
-        return refuse(
-            "it is a DiT without long skips, which the cache needs: expected the \
-                       tensors `skip_norms.*` and `skip_linears.*` of a Skip-DiT"
-                .to_string(),
-        );
-    }
-    if skips != num_layers / 2 {
+    if ![0, num_layers / 2].contains(&skips) {
         let half = num_layers / 2;
         return refuse(format!(
-            "it has {skips} long skips and {num_layers} blocks; expected {half}"
+            "it has {skips} long skips and {num_layers} blocks; expected {half} or none"
         ));
     }
     if hidden_size == 0 || !hidden_size.is_multiple_of(head(hidden_size)) {
@@ -41,6 +34,7 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<DitConfig> {
         return refuse(format!("its width {hidden_size} has no heads of {head}"));
     }
     let config = DitConfig {
+        kind: if skips == 0 { DitKind::Dit } else { DitKind::SkipDit },
         num_layers,
         hidden_size,
         num_attention_heads: hidden_size / head(hidden_size),
@@ -56,19 +50,21 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<DitConfig> {
 }
 
 /// The noise that DiTs were trained with, and how it is sampled: `create_diffusion` of their code,
-/// with timesteps as `space_timesteps` spreads them.
+/// with timesteps as `space_timesteps` spreads them. diffusers' pipeline drops the variance, and
+/// spreads timesteps otherwise.
 pub(super) fn scheduler(config: &DitConfig) -> NoiseSchedule {
+    let diffusers = config.kind == DitKind::Diffusers;
     NoiseSchedule {
         num_train_timesteps: 1000,
         beta_start: 0.0001,
         beta_end: 0.02,
         beta_schedule: BetaSchedule::Linear,
         prediction_type: PredictionType::Epsilon,
-        variance_type: match config.learn_sigma {
+        variance_type: match config.learn_sigma && !diffusers {
             true => VarianceType::LearnedRange,
             false => VarianceType::FixedSmall,
         },
-        timestep_spacing: Spacing::Linspace,
+        timestep_spacing: if diffusers { Spacing::Leading } else { Spacing::Linspace },
         steps_offset: 0,
         set_alpha_to_one: true,
     }
