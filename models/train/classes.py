@@ -1,4 +1,4 @@
-"""Trains a small Skip-DiT that draws classes: each is a subject, in any colour.
+"""Trains a small Skip-DiT, or a DiT without long skips, that draws classes: each is a subject, in any colour.
 
     python models/train/classes.py --out models/emoji-classes
 
@@ -39,6 +39,7 @@ def arguments():
     p.add_argument("--minutes", type=float, default=18, help="of the processor, all threads together")
     p.add_argument("--layers", type=int, default=12)
     p.add_argument("--width", type=int, default=128, help="heads are 64 wide")
+    p.add_argument("--no-skips", action="store_true", help="a DiT, without long skips")
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--per-pair", type=int, default=12, help="pictures of each subject and colour")
     p.add_argument("--workers", type=int, default=1, help="threads that share a batch")
@@ -50,9 +51,9 @@ def arguments():
     return p.parse_args()
 
 
-def model_of(layers, width, side, classes):
+def model_of(layers, width, side, classes, skips):
     """As DiT begins: every block is the identity, the prediction is zero, positions are sines and cosines."""
-    model = SkipDiT(layers, width, width // 64, side, classes)
+    model = SkipDiT(layers, width, width // 64, side, classes, skips)
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.xavier_uniform_(module.weight)
@@ -100,7 +101,7 @@ class Trainer(Loop):
     def __init__(self, args, latents, labels):
         self.latents, self.labels, self.classes = latents, labels, int(labels.max()) + 1
         self.diffusion = Diffusion()
-        model = model_of(args.layers, args.width, latents.shape[-1], self.classes)
+        model = model_of(args.layers, args.width, latents.shape[-1], self.classes, not args.no_skips)
         parts = (model.blocks, model.skip_linears)
         matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
         mine = {id(p) for p in matrices}
