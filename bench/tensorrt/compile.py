@@ -18,7 +18,6 @@ import tempfile
 import time
 
 import tensorrt_rtx as trt
-from safetensors import safe_open
 
 PIPELINE = "pipeline.onnx"
 BLOCKS = ("shallow-encoder", "deep-core", "shallow-decoder", "full")
@@ -45,8 +44,9 @@ def inputs_of_pipeline(serve, model, size):
         flags = ["--sampler", "dpmms", "--infer-steps", "10", "--image-size", *size]
         subprocess.run([serve.resolve(), "plan", "--model", model, "--prompt", "any", *flags, "--tensors", plan],
                        check=True, stdout=subprocess.DEVNULL)
-        with safe_open(plan, "np") as tensors:
-            return {name: [tensors.get_slice(name).get_shape()] * 3 for name in tensors.keys()}
+        with open(plan, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return {name: [tensor["shape"]] * 3 for name, tensor in header.items() if name != "__metadata__"}
 
 
 def profiles(serve, model, sizes):
