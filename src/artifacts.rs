@@ -1,6 +1,7 @@
 //! An artifact folder, as `hydit-export` writes it: manifest and checked files.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -78,7 +79,7 @@ impl Artifacts {
     /// The folder has no engines, or its manifest is of another version. Whether they fit is told by
     /// [`Artifacts::check_engine`].
     pub fn with_engines(self, folder: Option<&Path>) -> Result<Artifacts> {
-        let engines = folder.map(Engines::open).transpose()?;
+        let engines = folder.map(Engines::open).transpose()?.map(Engines::hashing);
         Ok(Artifacts { engines, ..self })
     }
 
@@ -228,13 +229,19 @@ impl Artifacts {
     pub(crate) fn check(&self, name: &str, hash: bool) -> Result<()> {
         let entry = &self.manifest.files[name];
         let mend = "since the export: export the checkpoint again";
-        check_listed(&self.path.join(name), entry, hash, mend)
+        let sha256 = |file: &mut File| hash.then(|| sha256(file)).transpose();
+        check_listed(&self.path.join(name), entry, sha256, mend)
     }
 }
 
-/// Checks the size of the file `path`, and its hash if that is wanted, against what a manifest says of
-/// it. `mend` says since when, and what to do.
-pub(crate) fn check_listed(path: &Path, entry: &FileEntry, hash: bool, mend: &str) -> Result<()> {
+/// Checks the size of the file `path`, and its SHA-256 if `sha256` gives it, against what a manifest
+/// says of it. `mend` says since when, and what to do.
+pub(crate) fn check_listed(
+    path: &Path,
+    entry: &FileEntry,
+    sha256: impl FnOnce(&mut File) -> io::Result<Option<String>>,
+    mend: &str,
+) -> Result<()> {
     let changed = |found: String| {
         Err(Error::Artifact { path: path.to_owned(), message: format!("{found} {mend}") })
     };
@@ -250,7 +257,7 @@ pub(crate) fn check_listed(path: &Path, entry: &FileEntry, hash: bool, mend: &st
         file::check_whole(&file).map_err(io)?;
         return changed(format!("was changed from {} to {size} bytes", entry.bytes));
     }
-    if hash && sha256(&mut file).map_err(io)? != entry.sha256 {
+    if sha256(&mut file).map_err(io)?.is_some_and(|found| found != entry.sha256) {
         return changed("was changed (its SHA-256 differs)".to_string());
     }
     Ok(())

@@ -9,18 +9,21 @@
 //! TensorRT, where it is no plugin, has no such ONNX files: it is given the graphs of the export, and finds
 //! its engines by their names. They are for a list of [`Pictures`], and requests for others are refused.
 
+mod ahead;
 mod cache;
 mod compile;
 mod manifest;
 mod profile;
 mod staging;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hydit_graphs::context::Context;
 use hydit_graphs::manifest::{FileEntry, GraphEntry};
 use hydit_input::{file, quoted};
 
+use self::ahead::Ahead;
 pub use self::compile::{Compiled, compile};
 use self::manifest::{EngineEntry, EnginesManifest, key};
 pub use self::profile::Pictures;
@@ -31,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::request::Request;
 use crate::runtime::watch::Watch;
 use crate::runtime::{Backend, Compatibility, CompiledFor, Provider, RuntimeError, Session};
+use crate::util::sha256;
 
 /// Largest ONNX file of an engine that is read; the provider's own files are not.
 const MAX_CONTEXT: u64 = 1 << 20;
@@ -41,6 +45,8 @@ pub struct Engines {
     manifest: EnginesManifest,
     /// Whether TensorRT may build others.
     allows_build: bool,
+    /// What is hashed before it is asked for.
+    ahead: Option<Ahead>,
 }
 
 impl Engines {
@@ -50,7 +56,18 @@ impl Engines {
     /// It is not there, or not a manifest of this version.
     pub fn open(folder: &Path) -> Result<Engines> {
         let manifest = EnginesManifest::read(folder)?;
-        Ok(Engines { folder: folder.to_path_buf(), manifest, allows_build: false })
+        let folder = folder.to_path_buf();
+        Ok(Engines { folder, manifest, allows_build: false, ahead: None })
+    }
+
+    /// The same, whose files a thread begins to hash now, while the provider is opened. Each of these
+    /// hashes is used once, by the first load of the engine; later ones hash again.
+    pub(crate) fn hashing(self) -> Engines {
+        let engines = self.manifest.engines.values();
+        let files = engines.flat_map(|engine| &engine.files[1..]);
+        let sized = files.map(|name| (self.manifest.files[name].bytes, name.clone())).collect();
+        // Where the folder cannot be watched, a load says so.
+        Engines { ahead: Ahead::begin(&self.folder, sized).ok(), ..self }
     }
 
     /// The folder.
@@ -238,10 +255,12 @@ impl Engines {
     }
 
     fn check_file(&self, name: &str, entry: &FileEntry, mend: &str) -> Result<()> {
+        let known = self.ahead.as_ref().and_then(|ahead| ahead.take(name));
+        let hash = |file: &mut File| known.map_or_else(|| sha256(file), Ok).map(Some);
         check_listed(
             &self.folder.join(name),
             entry,
-            true,
+            hash,
             &format!("since it was compiled: {mend}"),
         )
     }

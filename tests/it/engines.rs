@@ -389,6 +389,26 @@ fn engines_that_are_moved_are_taken_and_those_of_something_else_refused() {
     }
 }
 
+/// Its files are hashed ahead from when the folder is opened, and long done once another has loaded.
+#[test]
+fn an_engine_that_is_changed_after_it_was_hashed_is_refused() {
+    let (_root, made) = compiled("openvino");
+    let Scene { root: _root, engines, export, backend } = Scene::of(&made, &open("openvino"));
+    let artifacts = Artifacts::open(&export).and_then(|them| them.with_engines(Some(&engines)));
+    let artifacts = artifacts.unwrap_or_else(|error| panic!("{error}"));
+    artifacts.load("vae-decoder", &backend).unwrap_or_else(|error| panic!("{error}"));
+    let path = file(&engines, "deep-core", ".bin");
+    let mut bytes = fs::read(&path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    let refused = artifacts.load("deep-core", &backend).err().expect("a refusal");
+    assert!(error_chain(&refused).contains("was changed (its SHA-256 differs)"), "{refused}");
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    artifacts.load("deep-core", &backend).unwrap_or_else(|error| panic!("{error}"));
+}
+
 #[test]
 fn engines_are_compiled_once_and_again_where_something_has_changed() {
     let (_root, folder) = compiled("openvino");
