@@ -278,7 +278,10 @@ pub fn unfit(options: GraphOptions, ort: Option<Provider>) -> Option<String> {
                  or tensorrt, or export with --dtype fp32"
             ))
         }
-        (Precision::Int8, Some(provider @ (Provider::Cuda | Provider::TensorRt))) => Some(format!(
+        (
+            Precision::Int8,
+            Some(provider @ (Provider::Cuda | Provider::CudaGraphs | Provider::TensorRt)),
+        ) => Some(format!(
             "written in int8, for which ONNX Runtime's {provider} provider has no operators: run it \
              with --provider cpu, or export with --dtype fp16"
         )),

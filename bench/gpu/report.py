@@ -31,10 +31,18 @@ def main():
             row(f"PyTorch {torch['torch']} {torch['dtype']} {name}", torch[name]["median_seconds"], full)
         elif name in torch:
             print(f"PyTorch {name} failed: {torch[name]['failed']}")
-    for variant in bench["variants"]:
+    variants = bench["variants"]
+    for variant in variants:
+        variant["name"] = f"{setup['precision']} {setup['form']} {variant['policy']}"
+    graphs_file = folder / "bench-graphs.json"
+    if graphs_file.exists():
+        captured = json.loads(graphs_file.read_text())["variants"]
+        for variant in captured:
+            variant["name"] = f"{setup['precision']} {setup['form']} {variant['policy']}, CUDA graphs"
+        variants += captured
+    for variant in variants:
         seconds = variant["denoise_seconds"]["median"] / variant["steps"]
-        row(f"hydit {setup['precision']} {setup['form']} {variant['policy']}", seconds,
-            full if variant["policy"] == "off" else None)
+        row(f"hydit {variant['name']}", seconds, full if variant["policy"] == "off" else None)
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for i, cells in enumerate(rows):
         print("| " + " | ".join(cell.ljust(width) if j == 0 else cell.rjust(width)
@@ -58,8 +66,8 @@ def main():
     wrong = []
     if setup["provider"] != "cpu" and drawn["deep_on_host"]:
         wrong.append("the kept deep tensor should have stayed on the GPU")
-    wrong += [f"the pictures of {variant['policy']} do not repeat"
-              for variant in bench["variants"] if not variant["pictures_repeat"]]
+    wrong += [f"the pictures of {variant['name']} do not repeat"
+              for variant in variants if not variant["pictures_repeat"]]
     if wrong:
         sys.exit("not accepted: " + "; ".join(wrong))
 

@@ -20,6 +20,7 @@ mod plugin;
 mod promise;
 mod provider;
 mod registered;
+mod replay;
 mod session;
 mod stop;
 mod tensorrt;
@@ -214,7 +215,7 @@ impl Backend {
     /// # Errors
     /// [`RuntimeError::Load`]; for a GPU provider also when a node would have to run on the CPU.
     pub fn load(&self, graph: &Path) -> Result<Session, RuntimeError> {
-        self.load_for(graph, self.low_memory)
+        self.load_for(graph, self.low_memory, true)
     }
 
     /// As [`load`](Backend::load), for a graph that runs now and then: ONNX Runtime keeps no memory
@@ -223,11 +224,12 @@ impl Backend {
     /// # Errors
     /// As [`load`](Backend::load).
     pub fn load_seldom(&self, graph: &Path) -> Result<Session, RuntimeError> {
-        self.load_for(graph, true)
+        self.load_for(graph, true, false)
     }
 
-    /// Loads a graph, which gives back the memory of a run on the CPU at its end if it `shrinks`.
-    fn load_for(&self, graph: &Path, shrinks: bool) -> Result<Session, RuntimeError> {
+    /// Loads a graph, which gives back the memory of a run on the CPU at its end if it `shrinks`, and
+    /// may be replayed if it runs `often`.
+    fn load_for(&self, graph: &Path, shrinks: bool, often: bool) -> Result<Session, RuntimeError> {
         let measured = self.magnitudes.as_ref().map(|seen| Measured::open(graph, seen)).transpose();
         let measured = measured.map_err(|source| RuntimeError::Load {
             graph: graph.to_owned(),
@@ -237,7 +239,7 @@ impl Backend {
         let file = measured.as_ref().map(Measured::file);
         let (engine, inputs, outputs) = match &self.engine {
             Engine::Ort(runtime) => {
-                let (graph, inputs, outputs) = runtime.load(graph, file, shrinks)?;
+                let (graph, inputs, outputs) = runtime.load(graph, file, shrinks, often)?;
                 (LoadedGraph::Ort(graph), inputs, outputs)
             }
             Engine::Tract(tract) => {
@@ -387,7 +389,8 @@ mod tests {
     #[test]
     fn tract_refuses_a_gpu_by_name() {
         let plugins = Plugin::known().map(Provider::Plugin);
-        for provider in [Provider::Cuda, Provider::TensorRt].into_iter().chain(plugins) {
+        let gpus = [Provider::Cuda, Provider::CudaGraphs, Provider::TensorRt];
+        for provider in gpus.into_iter().chain(plugins) {
             let options =
                 RuntimeOptions { backend: BackendChoice::Tract, provider, ..Default::default() };
             let message = Backend::open(&options).err().expect("a refusal").to_string();

@@ -38,7 +38,7 @@ pub(super) fn preload(provider: Provider, runtime: &Path) {
 fn libraries(provider: Provider, runtime: &Path) -> Vec<PathBuf> {
     let needed: Vec<&str> = match provider {
         Provider::Cpu | Provider::Plugin(_) => return Vec::new(),
-        Provider::Cuda => CUDA.to_vec(),
+        Provider::Cuda | Provider::CudaGraphs => CUDA.to_vec(),
         Provider::TensorRt => [&CUDA[..], &TENSORRT].concat(),
     };
     // `onnxruntime/capi` lies in the folder of all packages.

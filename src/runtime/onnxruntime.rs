@@ -35,6 +35,7 @@ use super::{
     nvidia,
     placement::{Placement, REFUSAL},
     registered::{Registered, on_cpu_alone},
+    replay::Replay,
     tensorrt,
 };
 
@@ -46,7 +47,9 @@ pub struct OnnxRuntime {
     /// The device of a plugin, if the provider is one.
     registered: Option<Arc<Registered>>,
     threads: usize,
-    cache: Option<EngineCache>,
+    cache: Option<Box<EngineCache>>,
+    /// Whether the graphs that run again and again do so at addresses that stay.
+    pub(super) replays: bool,
 }
 
 impl OnnxRuntime {
@@ -79,10 +82,11 @@ impl OnnxRuntime {
             _ => None,
         };
         let engines = options.engines.clone();
-        let cache = engines.map(|folder| EngineCache { folder, ..Default::default() });
-        let runtime = OnnxRuntime { loaded, provider, registered, threads, cache };
+        let cache = engines.map(|folder| Box::new(EngineCache { folder, ..Default::default() }));
+        let replays = provider == Provider::CudaGraphs;
+        let runtime = OnnxRuntime { loaded, provider, registered, threads, cache, replays };
         // Registers the provider once, so that a missing one shows now and not at the first graph.
-        runtime.builder()?;
+        runtime.builder(replays)?;
         Ok(runtime)
     }
 
@@ -136,7 +140,7 @@ impl OnnxRuntime {
 
     /// The same, with other sessions from now on: TensorRT keeps their engines in `cache`.
     pub(super) fn caching(&self, cache: EngineCache) -> OnnxRuntime {
-        OnnxRuntime { cache: Some(cache), ..self.clone() }
+        OnnxRuntime { cache: Some(Box::new(cache)), ..self.clone() }
     }
 
     /// What the provider makes of the words in a graph that it has compiled.
@@ -151,7 +155,7 @@ impl OnnxRuntime {
 
     /// Has the provider compile `graph` to the ONNX file `to`.
     pub(super) fn compile(&self, graph: &Path, to: &Path) -> Result<(), RuntimeError> {
-        let compiled = compiled::compile(self.builder()?, graph, to);
+        let compiled = compiled::compile(self.builder(false)?, graph, to);
         compiled.map_err(|error| self.not_loaded(graph, None, error))
     }
 
@@ -160,9 +164,9 @@ impl OnnxRuntime {
         format!("ONNX Runtime {}, {} provider", self.loaded.version, self.provider)
     }
 
-    /// A builder of a session that runs on the provider and nowhere else.
-    fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
-        let builder = self.builder_with_cpu()?;
+    /// A builder of a session that runs on the provider and nowhere else, and may replay its runs.
+    pub(super) fn builder(&self, replays: bool) -> Result<SessionBuilder, RuntimeError> {
+        let builder = self.builder_with_cpu(replays)?;
         if self.provider == Provider::Cpu {
             return Ok(builder);
         }
@@ -173,7 +177,7 @@ impl OnnxRuntime {
     }
 
     /// A builder of a session whose nodes run on the CPU where the provider does not take them.
-    fn builder_with_cpu(&self) -> Result<SessionBuilder, RuntimeError> {
+    fn builder_with_cpu(&self, replays: bool) -> Result<SessionBuilder, RuntimeError> {
         let refused = |what: &'static str| {
             // Without the builder that it carries, which is bound to its thread.
             move |error: ort::Error<SessionBuilder>| RuntimeError::Setting {
@@ -205,7 +209,7 @@ impl OnnxRuntime {
                 .with_intra_op_spinning(false)
                 .map_err(refused("waiting without spinning"))?;
         }
-        let registrations = self.provider.registrations(self.cache.as_ref())?;
+        let registrations = self.provider.registrations(self.cache.as_deref(), replays)?;
         if let Some(plugin) = &self.registered {
             return plugin.add(builder, &self.loaded.environment).map_err(|reason| {
                 let mend = "try without --ep-option; hydit-serve doctor shows what is here".into();
@@ -226,7 +230,7 @@ impl OnnxRuntime {
     /// them.
     fn nodes_on_cpu(&self, graph: &Path, file: Option<&[u8]>) -> Option<String> {
         let placement = Placement::default();
-        let builder = self.builder_with_cpu().ok()?;
+        let builder = self.builder_with_cpu(false).ok()?;
         let builder = match file {
             None => builder,
             Some(_) => self.finding_weights(builder, graph).ok()?,
@@ -273,20 +277,23 @@ impl OnnxRuntime {
     }
 
     /// Loads a graph, or `file` in place of its ONNX file; returns it with its declared inputs and
-    /// outputs. On the CPU its arena shrinks after each run if it `shrinks`.
+    /// outputs. On the CPU its arena shrinks after each run if it `shrinks`. Where the engine replays
+    /// runs, those of a graph that runs `often` are.
     pub(super) fn load(
         &self,
         graph: &Path,
         file: Option<&[u8]>,
         shrinks: bool,
+        often: bool,
     ) -> Result<(Graph, Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
         let failed = |error: ort::Error| self.not_loaded(graph, file, error);
+        let replays = self.replays && often;
+        let mut builder = self.builder(replays)?;
         let session = match file {
-            None => self.builder()?.commit_from_file(graph).map_err(failed)?,
-            Some(file) => self
-                .finding_weights(self.builder()?, graph)?
-                .commit_from_memory(file)
-                .map_err(failed)?,
+            None => builder.commit_from_file(graph).map_err(failed)?,
+            Some(file) => {
+                self.finding_weights(builder, graph)?.commit_from_memory(file).map_err(failed)?
+            }
         };
         let inputs = session.inputs().iter().map(info).collect();
         let declared: Vec<_> = session.outputs().iter().map(info).collect();
@@ -300,8 +307,9 @@ impl OnnxRuntime {
         if self.provider == Provider::Cpu {
             shrinking.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(failed)?;
         }
-        let describe = self.name();
-        Ok((Graph { session, options, shrinking, shrinks, outputs, describe }, inputs, declared))
+        let (describe, replay) = (self.name(), replays.then(|| Replay::on(self.device())));
+        let graph = Graph { session, options, shrinking, shrinks, outputs, replay, describe };
+        Ok((graph, inputs, declared))
     }
 
     /// Moves a tensor to where the sessions compute; on the CPU it is there already.
@@ -313,7 +321,7 @@ impl OnnxRuntime {
     fn device(&self) -> AllocationDevice<'static> {
         match self.provider {
             Provider::Cpu | Provider::Plugin(_) => AllocationDevice::CPU,
-            Provider::Cuda | Provider::TensorRt => AllocationDevice::CUDA,
+            Provider::Cuda | Provider::CudaGraphs | Provider::TensorRt => AllocationDevice::CUDA,
         }
     }
 }
@@ -337,6 +345,8 @@ pub struct Graph {
     shrinks: bool,
     /// The name of each output, and the memory in which it is wanted.
     outputs: Vec<(String, MemoryInfo<'static>)>,
+    /// Where it runs, if its runs are replayed.
+    replay: Option<Replay>,
     /// The engine and its provider, for messages.
     pub(super) describe: String,
 }
@@ -362,6 +372,9 @@ impl Graph {
         &mut self,
         inputs: impl Iterator<Item = (&'a str, &'a DynTensor)>,
     ) -> Result<Vec<DynTensor>, ort::Error> {
+        if let Some(replay) = &mut self.replay {
+            return replay.run(&mut self.session, &inputs.collect::<Vec<_>>(), &self.outputs);
+        }
         let mut binding = self.session.create_binding()?;
         for (name, tensor) in inputs {
             binding.bind_input(name, tensor)?;
@@ -376,6 +389,6 @@ impl Graph {
     }
 }
 
-fn memory(device: AllocationDevice<'static>) -> Result<MemoryInfo<'static>, ort::Error> {
+pub(super) fn memory(device: AllocationDevice<'static>) -> Result<MemoryInfo<'static>, ort::Error> {
     MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)
 }

@@ -16,6 +16,9 @@ pub enum Provider {
     Cpu,
     /// An NVIDIA GPU with CUDA kernels.
     Cuda,
+    /// The same, which captures a run of the graphs that run again and again for each size, and replays
+    /// it: one launch in the place of hundreds.
+    CudaGraphs,
     /// An NVIDIA GPU with TensorRT engines, built when a graph is loaded or first run; CUDA takes
     /// what TensorRT does not.
     TensorRt,
@@ -33,6 +36,7 @@ impl fmt::Display for Provider {
         match self {
             Provider::Cpu => f.write_str("cpu"),
             Provider::Cuda => f.write_str("cuda"),
+            Provider::CudaGraphs => f.write_str("cuda:graphs"),
             Provider::TensorRt => f.write_str("tensorrt"),
             Provider::Plugin(plugin) => plugin.fmt(f),
         }
@@ -47,6 +51,7 @@ impl FromStr for Provider {
         match text {
             "cpu" => Ok(Provider::Cpu),
             "cuda" => Ok(Provider::Cuda),
+            "cuda:graphs" => Ok(Provider::CudaGraphs),
             "tensorrt" => Ok(Provider::TensorRt),
             name => Plugin::named(name).map(Provider::Plugin).map_err(NoProvider),
         }
@@ -79,7 +84,7 @@ impl Provider {
     pub fn library(self) -> Option<&'static str> {
         match self {
             Provider::Cpu | Provider::Plugin(_) => None,
-            Provider::Cuda => Some("libonnxruntime_providers_cuda.so"),
+            Provider::Cuda | Provider::CudaGraphs => Some("libonnxruntime_providers_cuda.so"),
             Provider::TensorRt => Some("libonnxruntime_providers_tensorrt.so"),
         }
     }
@@ -89,7 +94,7 @@ impl Provider {
         let text = match self {
             Provider::Plugin(plugin) => return plugin.mend(),
             Provider::Cpu => "run scripts/setup-ort",
-            Provider::Cuda => {
+            Provider::Cuda | Provider::CudaGraphs => {
                 "install the GPU build with CUDA 13 and cuDNN 9, \
                  `pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'` in .venv; \
                  or leave out --provider"
@@ -105,8 +110,8 @@ impl Provider {
 
     /// The registrations for a session, most wanted first. TensorRT is asked for no precision: only
     /// then does its provider build a strongly typed network, and computes in the graph's own
-    /// types. It keeps what it builds in `cache`. `error_on_failure` is set on each:
-    /// without it ort goes on with the CPU silently.
+    /// types. It keeps what it builds in `cache`. Runs are captured only where the session `replays`
+    /// them. `error_on_failure` is set on each: without it ort goes on with the CPU silently.
     ///
     /// # Errors
     /// [`RuntimeError::Provider`] when this build has no code for the provider.
@@ -117,11 +122,16 @@ impl Provider {
             expect(unused_variables, reason = "TensorRT alone keeps engines")
         )]
         cache: Option<&EngineCache>,
+        #[cfg_attr(
+            not(feature = "cuda"),
+            expect(unused_variables, reason = "CUDA alone captures")
+        )]
+        replays: bool,
     ) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         match self {
             Provider::Cpu | Provider::Plugin(_) => Ok(Vec::new()),
             #[cfg(feature = "cuda")]
-            Provider::Cuda => Ok(vec![cuda()]),
+            Provider::Cuda | Provider::CudaGraphs => Ok(vec![cuda(replays)]),
             #[cfg(all(feature = "cuda", feature = "tensorrt"))]
             Provider::TensorRt => {
                 use ort::ep::{ArbitrarilyConfigurableExecutionProvider as _, TensorRT};
@@ -129,7 +139,7 @@ impl Provider {
                 let tensorrt = options.fold(TensorRT::default(), |tensorrt, (key, value)| {
                     tensorrt.with_arbitrary_config(key, value)
                 });
-                Ok(vec![tensorrt.build().error_on_failure(), cuda()])
+                Ok(vec![tensorrt.build().error_on_failure(), cuda(false)])
             }
             #[cfg(not(all(feature = "cuda", feature = "tensorrt")))]
             other => Err(RuntimeError::Provider {
@@ -183,12 +193,13 @@ impl Provider {
 ///   next run.
 /// - no TF32: fp32 graphs are for comparisons; speed comes from fp16 graphs.
 #[cfg(feature = "cuda")]
-fn cuda() -> ExecutionProviderDispatch {
+fn cuda(captures: bool) -> ExecutionProviderDispatch {
     use ort::ep::{ArenaExtendStrategy, CUDA, cuda::ConvAlgorithmSearch};
     CUDA::default()
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
         .with_tf32(false)
+        .with_cuda_graph(captures)
         .build()
         .error_on_failure()
 }
@@ -200,8 +211,9 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         let plugins = Plugin::known().map(Provider::Plugin);
-        for provider in
-            [Provider::Cpu, Provider::Cuda, Provider::TensorRt].into_iter().chain(plugins)
+        for provider in [Provider::Cpu, Provider::Cuda, Provider::CudaGraphs, Provider::TensorRt]
+            .into_iter()
+            .chain(plugins)
         {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }

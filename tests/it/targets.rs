@@ -218,7 +218,8 @@ fn vae_decoders_survive_fp16() {
 
 #[test]
 fn engines_without_the_operators_are_told_and_the_others_run_everything_else() {
-    let engines = [None, Some(Provider::Cpu), Some(Provider::Cuda), Some(Provider::TensorRt)];
+    use Provider::{Cpu, Cuda, CudaGraphs, TensorRt};
+    let engines = [None, Some(Cpu), Some(Cuda), Some(CudaGraphs), Some(TensorRt)];
     for &precision in Precision::ALL {
         for &target in Target::ALL {
             for engine in engines {

@@ -286,8 +286,8 @@ pub struct EngineFlags {
     /// Engine: ONNX Runtime where it is found, else tract; or one of them and nothing else.
     #[arg(long, value_parser = choice::<Backend>(), default_value_t = Backend::Auto)]
     backend: Backend,
-    /// Where ONNX Runtime computes: cpu, cuda, tensorrt, or a plugin: openvino, openvino:bf16,
-    /// tensorrt-rtx, webgpu, or another with --ep-library.
+    /// Where ONNX Runtime computes: cpu, cuda, cuda:graphs, tensorrt, or a plugin: openvino,
+    /// openvino:bf16, tensorrt-rtx, webgpu, or another with --ep-library.
     #[arg(long, value_parser = provider, default_value_t = Provider::Cpu)]
     provider: Provider,
     #[command(flatten)]

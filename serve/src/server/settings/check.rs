@@ -124,12 +124,19 @@ impl Settings {
             return refuse("engines", &format!("{} is not a directory", folder.display()));
         }
         let provider = self.runtime.provider;
-        if !self.engines.is_empty() && matches!(provider, Provider::Cpu | Provider::Cuda) {
+        let compiles = !matches!(provider, Provider::Cpu | Provider::Cuda | Provider::CudaGraphs);
+        if !self.engines.is_empty() && !compiles {
             let why = "they are for a plugin or TensorRT, such as --provider openvino";
             return refuse("engines", why);
         }
         if self.allow_build && (self.engines.is_empty() || provider != Provider::TensorRt) {
             return refuse("allow_build", "it is for --provider tensorrt with --engines");
+        }
+        if provider == Provider::CudaGraphs && self.workers > 1 {
+            return refuse(
+                "workers",
+                "cuda:graphs captures no run while another worker computes: use 1",
+            );
         }
         if let Some(folder) = self.lora_dir.as_ref().filter(|folder| !folder.is_dir()) {
             return refuse("lora_dir", &format!("{} is not a directory", folder.display()));

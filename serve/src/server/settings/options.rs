@@ -68,8 +68,8 @@ pub struct Options {
     /// such as `grpc://gpu-1:8001`. A name with several addresses is several hosts. Repeatable.
     #[arg(long, env = "HYDIT_TRITON", value_name = "grpc://HOST:PORT", value_delimiter = ',')]
     pub triton: Vec<String>,
-    /// Where ONNX Runtime computes: cpu, cuda, tensorrt, or a plugin: openvino, openvino:bf16,
-    /// tensorrt-rtx, webgpu, or another with --ep-library.
+    /// Where ONNX Runtime computes: cpu, cuda, cuda:graphs, tensorrt, or a plugin: openvino,
+    /// openvino:bf16, tensorrt-rtx, webgpu, or another with --ep-library.
     #[arg(long, env = "HYDIT_PROVIDER", default_value = "cpu")]
     pub provider: String,
     /// Library of the plugin that --provider names, if it is neither beside the program nor where pip

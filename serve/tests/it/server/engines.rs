@@ -30,9 +30,12 @@ fn a_server_draws_the_same_with_engines_and_does_not_start_on_others() {
     let other = format!("other={model}");
     let of_other = format!("other={engines}");
     let bf16 = ["--provider", "openvino:bf16", "--ep-library", library];
+    let graphs = ["--provider", "cuda:graphs"];
     for (provider, flags, expected) in [
         (&bf16[..], vec!["--engines", engines], "compiled for another provider"),
         (&[][..], vec!["--engines", engines], "they are for a plugin or TensorRT"),
+        (&graphs[..], vec!["--engines", engines], "they are for a plugin or TensorRT"),
+        (&graphs[..], vec!["--workers", "2"], "while another worker computes: use 1"),
         (
             &openvino[..],
             vec!["--engines", engines, "--allow-build"],
