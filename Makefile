@@ -18,7 +18,7 @@ ROUNDS ?= 5
 say = @printf '== %s\n'
 
 .PHONY: help setup setup-test tools lint-tools build export-emoji demo test check fmt clippy doc check-docs check-features check-unused \
-	cargo-test check-onnx check-triton check-client check-page check-release check-deploy check-tensorrt test-hosts package test-packages reference cache-table sheet soak bench fuzz supply-chain reproducible clean
+	cargo-test check-onnx check-triton check-client check-page check-release check-deploy check-tensorrt test-hosts package test-packages reference cache-table sheet soak bench rivals fuzz supply-chain reproducible clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -151,6 +151,21 @@ bench: build setup ## measure hydit beside diffusers, cache-dit, ONNX Runtime an
 		--rounds $(ROUNDS) --table demo/peers.md --json demo/peers.json --plot demo/peers.png
 	$(say) 'table, data and plot:'
 	@ls -1 demo/peers.*
+
+# Hours on two cores for all of it; what is measured already is kept. RIVALS='--models emoji --prompts 10' is shorter.
+rivals: build setup ## set other caching methods beside hydit's, in PyTorch: demo/rivals/rivals.md, .csv and .png (hours)
+	$(say) 'Python packages of the comparison (torch is large)'
+	@scripts/setup-python .venv-rivals bench/rivals/requirements.txt
+	$(say) 'checking the comparison itself'
+	@.venv-rivals/bin/python bench/rivals/run.py --check
+	$(say) 'exporting models/emoji and models/badges to artifacts/rivals/'
+	@for model in emoji badges; do \
+		$(RELEASE)/hydit-export --checkpoint models/$$model --out artifacts/rivals/$$model >/dev/null; done
+	$(say) 'calibrating, searching and judging (hours)'
+	@.venv-rivals/bin/python bench/rivals/run.py --serve $(RELEASE)/hydit-serve --artifacts artifacts/rivals \
+		--out demo/rivals $(RIVALS)
+	$(say) 'table, data and plot:'
+	@ls -1 demo/rivals/rivals.*
 
 # Release builds: what is measured is what users run.
 soak: setup ## the server and the files for long: load, kills, signals, lost writes (SOAK=kill: one part)
