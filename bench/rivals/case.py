@@ -13,12 +13,12 @@ import numpy
 from PIL import Image
 
 import methods
-from draw import Painter, Picture, batches
+from draw import BATCH, Painter, Picture, batches
 from measure import psnr, ssim
 from methods import hydit, teacache
 from methods.base import Context
 from methods.plain import Uncached
-from records import Costs, Figures, Records, fingerprint, pack
+from records import Costs, Figures, Records, fingerprint, named, pack
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: The speed-ups for which each method shows its best setting.
@@ -88,13 +88,14 @@ class Case:
             [one.setting for one in ranked(second, axis, budget)[:1]] for axis, budget in GOALS)]
         self.results = getattr(self, "results", {})
         self.results[method] = Result(len(settings), second, judged)
-        print(f"{self.name}: {method.name}: {len(settings)} settings tried, {len(judged)} judged, "
-              f"{time.monotonic() - started:.0f} s", flush=True)
+        print(f"\r{self.name}: {method.name}: {len(settings)} settings tried, {len(judged)} judged, "
+              f"{time.monotonic() - started:.0f} s{' ' * 72}", flush=True)
 
     def figures(self, method, code, setting, kind, count=None):
         pictures = self.pictures[kind][:count]
         missing = [one for one in pictures if not self.records.get(code, method, setting, kind, one)]
-        for together in batches(missing, 10):
+        for together in batches(missing, BATCH):
+            print(f"\r{self.name}: {method.name}, {kind}: {named(setting):72}", end="", file=sys.stderr, flush=True)
             self.records.add(self.draw(method, code, setting, kind, together))
         lines = [self.records.get(code, method, setting, kind, picture) for picture in pictures]
         return Figures(method, setting, lines, self.costs)

@@ -66,9 +66,12 @@ def main():
     for sampler in arguments.samplers:
         for model in arguments.models:
             case = Case(arguments, model, sampler)
-            for method in chosen:
-                case.measure(method)
             cases.append(case)
+            try:
+                for method in chosen:
+                    case.measure(method)
+            except KeyboardInterrupt:
+                sys.exit(f"\ninterrupted: what was measured is in {case.records.path}, and the same command goes on")
     report.write(arguments, chosen, cases)
 
 
