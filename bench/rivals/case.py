@@ -52,7 +52,7 @@ class Case:
         }
         self.uncached = {}
         self.context = Context(self.painter.transformer.depth, self.painter.timesteps(arguments.steps).tolist())
-        self.agreement = None
+        self.agreement, self.results = None, {}
 
     def reference(self, kind):
         """The pictures of a set without a cache, and their latents."""
@@ -65,8 +65,10 @@ class Case:
 
     def prepare(self, method):
         """What the method knows of the model, and a text that stands for it."""
-        if method is teacache.TeaCache and not self.context.polynomials:
-            self.context.polynomials = teacache.fit(self.painter, self.context, self.pictures["search"])
+        if method is teacache.TeaCache:
+            if not self.context.polynomials:
+                self.context.polynomials = teacache.fit(self.painter, self.context, self.pictures["search"])
+            return str(self.pictures["search"])
         if method is methods.Hydit:
             if not self.context.schedules:
                 self.context.schedules = hydit.read(self.calibration())
@@ -86,7 +88,6 @@ class Case:
             for axis, budget in GOALS)]
         judged = [self.figures(method, code, setting, "judge") for setting in each(
             [one.setting for one in ranked(second, axis, budget)[:1]] for axis, budget in GOALS)]
-        self.results = getattr(self, "results", {})
         self.results[method] = Result(len(settings), second, judged)
         print(f"\r{self.name}: {method.name}: {len(settings)} settings tried, {len(judged)} judged, "
               f"{time.monotonic() - started:.0f} s{' ' * 72}", flush=True)
@@ -124,7 +125,7 @@ class Case:
 
     def serve(self, command, *flags):
         line = [self.arguments.serve, command, "--model", self.arguments.artifacts / self.model, "--sampler",
-                self.sampler, "--infer-steps", self.arguments.steps, *flags]
+                self.sampler, "--infer-steps", self.arguments.steps, "--threads", self.arguments.threads, *flags]
         done = subprocess.run([str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(map(str, line))}\nended with {done.returncode}:\n{done.stderr.strip()}")
