@@ -31,9 +31,14 @@ GO_ON = 2
 MARGIN = 1.02
 
 
-def prompts(model, kind):
-    lines = (ROOT / f"bench/cache/prompts/{model}-{kind}.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def prompts(model, kind, count, flag, every=1):
+    """The first `count` of every so many prompts to calibrate with, or of those held out."""
+    file = f"bench/cache/prompts/{model}-{kind}.txt"
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")][::every]
+    if count > len(lines):
+        sys.exit(f"{flag}: {count} prompts, but {file} has {len(lines)} for it: ask for at most as many")
+    return lines[:count]
 
 
 class Case:
@@ -43,8 +48,8 @@ class Case:
         self.painter = Painter(ROOT / "models" / model, sampler, arguments.steps)
         self.costs = Costs(self.painter.config, self.painter.tokens, arguments.steps)
         self.records = Records(arguments.out / f"{self.name}.jsonl")
-        held_out = prompts(model, "heldout")[: arguments.prompts]
-        trials = prompts(model, "calibrate")[::2][: arguments.trials[1]]
+        held_out = prompts(model, "heldout", arguments.prompts, "--prompts")
+        trials = prompts(model, "calibrate", max(arguments.trials), "--trials", every=2)
         # hydit-serve calibrate numbers its seeds from --seed on; these are others.
         self.pictures = {
             "search": [Picture(prompt, 5000 + i) for i, prompt in enumerate(trials)],

@@ -24,6 +24,12 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1 on")
+    return int(text)
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="check the comparison itself, and measure nothing")
@@ -33,13 +39,13 @@ def parse():
     parser.add_argument("--models", nargs="+", default=["emoji", "badges"], choices=["emoji", "badges"],
                         help="of models/")
     parser.add_argument("--samplers", nargs="+", default=["dpmms"], choices=["dpmms", "ddim", "ddpm"])
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--trials", type=int, nargs=2, default=[3, 10], metavar=("ALL", "BEST"),
+    parser.add_argument("--steps", type=positive, default=25)
+    parser.add_argument("--trials", type=positive, nargs=2, default=[3, 10], metavar=("ALL", "BEST"),
                         help="calibration's prompts on which all settings are tried, and the best of these again")
-    parser.add_argument("--prompts", type=int, default=50, help="held-out prompts")
-    parser.add_argument("--seeds", type=int, default=1, help="pictures of each held-out prompt")
+    parser.add_argument("--prompts", type=positive, default=50, help="held-out prompts")
+    parser.add_argument("--seeds", type=positive, default=1, help="pictures of each held-out prompt")
     parser.add_argument("--methods", nargs="+", help="some of the methods, by the names of their classes")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     return parser.parse_args()
 
 
