@@ -10,8 +10,7 @@ const LEAST: f32 = 1.0 / 64.0;
 /// The least scale, which fp16 has with all its digits.
 const LEAST_SCALE: f32 = 1.0 / 16384.0;
 
-/// The least power of two that brings all of `values`, divided by it, within the range of 8-bit
-/// floats.
+/// The least power of two by which all of `values` are divided into the range of 8-bit floats.
 pub(crate) fn scale(values: &[f32]) -> f32 {
     let largest = values.iter().fold(0f32, |largest, v| largest.max(v.abs()));
     let mut scale = LEAST_SCALE;

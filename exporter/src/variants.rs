@@ -65,8 +65,7 @@ fn by_name(asked: Option<&str>, config: &ModelConfig, names: &[String]) -> Resul
     }
 }
 
-/// `generic`, or `dit` or `skip-dit` of a model of classes, with the largest image that it was made
-/// for.
+/// `generic`, or `dit` or `skip-dit` of a model of classes, for the model's largest image.
 fn generic(config: &ModelConfig) -> Variant {
     let shape = config.transformer.shape();
     let (factor, patch) = (config.vae.factor(), shape.patch_size);

@@ -100,8 +100,7 @@ impl From<Provider> for triton::Provider {
 
 #[derive(Args)]
 pub struct Synth {
-    /// Released model whose shape to use: hunyuan-dit-v1.2, hunyuan-dit-v1.1, dit or
-    /// skip-dit.
+    /// Released model whose shape to use: hunyuan-dit-v1.2, hunyuan-dit-v1.1, dit or skip-dit.
     #[arg(long, value_name = "NAME", default_value = "hunyuan-dit-v1.2")]
     pub variant: String,
     /// Checkpoint folder to write, new or empty.
@@ -154,8 +153,7 @@ pub struct Export {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Number of blocks before the deep core, and after it: 1 to depth / 2 - 1 (Skip-DiT's
-    /// cache_at_branch). By default as the model's authors have it: 1 of Hunyuan-DiT, 4 of
-    /// DiTs.
+    /// cache_at_branch). By default that of the model's authors: 1 of Hunyuan-DiT, 4 of DiTs.
     #[arg(long, value_name = "N")]
     pub cache_at_branch: Option<usize>,
     /// Number format of the large matrices: fp32; fp16 or bf16 for GPUs (norms, softmax, QK^T and

@@ -150,8 +150,8 @@ impl DitConfig {
     }
 }
 
-/// `transformer/config.json` of diffusers' `DiTTransformer2DModel`, which was a
-/// `Transformer2DModel` in earlier versions.
+/// What the config of diffusers' `DiTTransformer2DModel` says, which was a `Transformer2DModel` in
+/// earlier versions.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Diffusers {

@@ -50,8 +50,8 @@ pub(super) fn transformer(weights: &CheckpointWeights) -> Result<DitConfig> {
 }
 
 /// The noise that DiTs were trained with, and how it is sampled: `create_diffusion` of their code,
-/// with timesteps as `space_timesteps` spreads them. diffusers' pipeline drops the variance, and
-/// spreads timesteps otherwise.
+/// with timesteps as `space_timesteps` spreads them; for a model in diffusers' names without the
+/// variance, and with leading timesteps, as `DiTPipeline` has it.
 pub(super) fn scheduler(config: &DitConfig) -> NoiseSchedule {
     let diffusers = config.kind == DitKind::Diffusers;
     NoiseSchedule {
