@@ -1,5 +1,5 @@
-//! Small graphs that are not the model: arithmetic on image tokens for cache policies, and a matrix
-//! product to measure an engine with.
+//! Small graphs that are not the model: arithmetic on image tokens for cache policies, rows put
+//! together and taken apart for batches, and a matrix product to measure an engine with.
 //!
 //! They run on the engine that holds the tensors, so that no tensor travels to the host. For
 //! tensors in the memory of the host, a loop is faster.
@@ -70,6 +70,39 @@ pub fn distance(hidden: usize) -> GraphDef {
     graph.finish()
 }
 
+/// The most axes of the tensors of [`stack`] and [`rows`].
+pub const MAX_AXES: usize = 4;
+
+/// Puts `parts` tensors with `axes` axes, 1 to [`MAX_AXES`], one after the other along the first.
+///
+/// Inputs: `part_0`, `part_1` and so on, alike but in their first axis. Output: `stacked`.
+pub fn stack(dtype: DType, axes: usize, parts: usize) -> GraphDef {
+    let graph = Graph::new("stack", Precision::Fp32);
+    let part = |i: usize| graph.input(&format!("part_{i}"), dtype, &free_axes(axes));
+    let parts: Vec<Var> = (0..parts).map(part).collect();
+    graph.output("stacked", Var::stack(&parts));
+    graph.finish()
+}
+
+/// Takes some rows of a tensor with `axes` axes, 1 to [`MAX_AXES`].
+///
+/// Inputs: `all`, and the numbers `start` and `end` `[1]`: the first row, and the one after the last.
+/// Output: `rows`.
+pub fn rows(dtype: DType, axes: usize) -> GraphDef {
+    let graph = Graph::new("rows", Precision::Fp32);
+    let all = graph.input("all", dtype, &free_axes(axes));
+    let [start, end] = ["start", "end"].map(|name| graph.input(name, DType::I64, &[1.into()]));
+    graph.output("rows", all.rows(start, end));
+    graph.finish()
+}
+
+/// Axes of any size. Their names say nothing.
+fn free_axes(axes: usize) -> Vec<Dim> {
+    let names: [Symbol; MAX_AXES] =
+        [Symbol::Batch, Symbol::GridHeight, Symbol::GridWidth, Symbol::Height];
+    names[..axes].iter().map(|&name| name.into()).collect()
+}
+
 /// The mean of the squares of all elements: `[b, tokens, hidden]` -> `[1, 1, 1]`.
 fn mean_square<'g>(x: Var<'g>) -> Var<'g> {
     (0..3).rev().fold(x * x, |x, axis| x.mean(axis))
@@ -115,6 +148,17 @@ mod tests {
             graph.nodes.iter().filter_map(|node| node.op_type.as_deref()).collect();
         assert_eq!(operators, ["Sub", "MatMul", "MatMul", "Add"]);
         assert_eq!(graph.inputs.len(), 5);
+    }
+
+    #[test]
+    fn rows_are_put_together_and_taken_apart_by_one_node() {
+        for (graph, operator, inputs) in
+            [(stack(DType::F16, 3, 5), "Concat", 5), (rows(DType::F32, 4), "Slice", 3)]
+        {
+            let [node] = &graph.nodes[..] else { panic!("{} nodes", graph.nodes.len()) };
+            assert_eq!(node.op_type.as_deref(), Some(operator));
+            assert_eq!(graph.inputs.len(), inputs);
+        }
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl<'g> Var<'g> {
         concat(&pieces, axis, pieces[0].shape())
     }
 
+    /// The rows of `parts` one after the other, declared as those of the first are.
+    pub(crate) fn stack(parts: &[Var<'g>]) -> Var<'g> {
+        concat(parts, 0, parts[0].shape())
+    }
+
     /// The elements `start..end` of `axis`.
     pub fn slice(self, axis: usize, start: usize, end: usize) -> Var<'g> {
         let mut shape = self.shape();
@@ -123,6 +128,12 @@ impl<'g> Var<'g> {
         let [start, end, axis] = [start, end, axis].map(|n| Some(self.graph.list(&[n as i64])));
         let inputs = [Some(self), start, end, axis];
         self.graph.node("Slice", &inputs, &[], (self.dtype(), shape), FREE.into())
+    }
+
+    /// The rows from `start` to before `end`, for numbers `[1]` that are computed, declared as all are.
+    pub(crate) fn rows(self, start: Var<'g>, end: Var<'g>) -> Var<'g> {
+        let inputs = [Some(self), Some(start), Some(end), Some(self.graph.list(&[0]))];
+        self.graph.node("Slice", &inputs, &[], (self.dtype(), self.shape()), FREE.into())
     }
 
     /// The first `count` elements of `axis`, or all if there are less, for a `count` `[1]` that is
