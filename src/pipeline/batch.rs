@@ -4,7 +4,6 @@
 //! of several requests run in one call where [`can_batch`] says that none of them sees the
 //! difference.
 
-use std::ops::{Deref, Range};
 use std::rc::Rc;
 
 use hydit_graphs::config::TransformerShape;
@@ -14,6 +13,7 @@ use super::conditioner::Condition;
 use super::control::{Controls, NetCondition};
 use super::cost::sizes;
 use super::rows::Rows;
+use super::stack::{Stacked, Stacker};
 use super::transformer::Shallow;
 use crate::cache::Decision;
 use crate::error::Result;
@@ -27,6 +27,10 @@ use crate::runtime::{Backend, Provider, Value};
 /// from 1024 on. Apart needs the memory of one row for activations, and in int8 a row's rounding
 /// does not depend on its neighbours.
 const APART_FROM: usize = 1024;
+
+/// Most image tokens of the pictures that share a call on a GPU: four of 1024x1024. More would take
+/// memory that one picture leaves free, and gain nothing.
+const MOST_TOKENS: usize = 4 * 4096;
 
 /// How many rows of a request share a call: all of them, or one.
 pub fn rows_together(provider: Provider, sizes: &Sizes) -> usize {
@@ -55,18 +59,32 @@ pub fn can_batch(manifest: &Manifest, backend: &Backend, one: &Request, other: &
 }
 
 /// Whether rows of different requests of this size can share a call here, and each row come out as
-/// it would alone: on ONNX Runtime's CPU provider in fp32. In int8 the rows of a call share a
-/// scale; elsewhere the tensors to be put together lie on a device, and one image fills it.
+/// it would alone but for rounding: with ONNX Runtime on the CPU in fp32, and with CUDA's kernels in
+/// all precisions but int8 and fp8. In int8 the rows of a call share a scale; TensorRT's engines and
+/// what CUDA graphs have captured are for numbers of rows that are known beforehand.
 pub fn rows_mix(manifest: &Manifest, backend: &Backend, request: &Request) -> bool {
-    backend.ort_provider() == Some(Provider::Cpu)
-        && manifest.precision == Precision::Fp32
-        && !rows_apart(Provider::Cpu, &sizes(manifest, request))
+    match (backend.ort_provider(), manifest.precision) {
+        (Some(Provider::Cpu), Precision::Fp32) => {
+            !rows_apart(Provider::Cpu, &sizes(manifest, request))
+        }
+        (Some(Provider::Cuda), Precision::Fp32 | Precision::Fp16 | Precision::Bf16) => true,
+        _ => false,
+    }
+}
+
+/// How many pictures of these `sizes` may share a call: one at least.
+pub fn most_images(provider: Provider, sizes: &Sizes) -> usize {
+    if provider.is_on_host() {
+        return usize::MAX;
+    }
+    (MOST_TOKENS / (sizes.grid_height * sizes.grid_width)).max(1)
 }
 
 /// The rows that share a call: those of one request, or of several that are batched.
 pub struct RowGroup<'a> {
     rows: Vec<&'a mut Rows>,
     condition: Rc<Condition>,
+    stacker: Rc<Stacker>,
 }
 
 /// The condition of a batch, kept by its first rows for as long as the batch stays the same.
@@ -75,16 +93,11 @@ pub(crate) struct Batched {
     condition: Rc<Condition>,
 }
 
-/// A tensor of a group or of a member: the only member's, or a copy.
-pub(crate) enum Stacked<'a> {
-    Only(&'a Value),
-    Copy(Value),
-}
-
 impl<'a> RowGroup<'a> {
     /// Rows of one request that share a call.
     pub(crate) fn alone(rows: &'a mut Rows) -> RowGroup<'a> {
-        RowGroup { condition: rows.condition.clone(), rows: vec![rows] }
+        let (condition, stacker) = (rows.condition.clone(), rows.stacker.clone());
+        RowGroup { rows: vec![rows], condition, stacker }
     }
 
     /// Rows of several requests, which [can be batched](can_batch).
@@ -93,13 +106,14 @@ impl<'a> RowGroup<'a> {
     /// When their conditions cannot be put together.
     pub(crate) fn together(mut rows: Vec<&'a mut Rows>) -> Result<RowGroup<'a>> {
         let members: Vec<Rc<Condition>> = rows.iter().map(|rows| rows.condition.clone()).collect();
+        let stacker = rows[0].stacker.clone();
         let batched = match rows[0].batched.take() {
             Some(known) if known.is_of(&members) => known,
-            _ => Batched { condition: Rc::new(Condition::stacked(&members)?), members },
+            _ => Batched { condition: Rc::new(Condition::stacked(&members, &stacker)?), members },
         };
         let condition = batched.condition.clone();
         rows[0].batched = Some(batched);
-        Ok(RowGroup { rows, condition })
+        Ok(RowGroup { rows, condition, stacker })
     }
 
     /// The rows of each request in the group.
@@ -132,16 +146,16 @@ impl<'a> RowGroup<'a> {
     }
 
     pub(crate) fn latents(&self) -> Result<Stacked<'_>> {
-        stack(self.rows.iter().map(|rows| &rows.latents))
+        self.stacker.stacked(self.rows.iter().map(|rows| &rows.latents))
     }
 
     pub(crate) fn timestep(&self) -> Result<Stacked<'_>> {
-        stack(self.rows.iter().map(|rows| &rows.timestep))
+        self.stacker.stacked(self.rows.iter().map(|rows| &rows.timestep))
     }
 
     /// What the decoder gets for the deep core's output at this step.
     pub(crate) fn deep(&self) -> Result<Stacked<'_>> {
-        stack(self.rows.iter().map(|rows| rows.deep()))
+        self.stacker.stacked(self.rows.iter().map(|rows| rows.deep()))
     }
 
     /// The deep core's output that was kept `index` refreshes ago, of a group of one.
@@ -162,8 +176,8 @@ impl<'a> RowGroup<'a> {
             let range = start..start + rows.count();
             start = range.end;
             if rows.decision == Decision::Refresh {
-                x.push(shallow.x().rows(range.clone())?);
-                temb.push(shallow.temb.rows(range)?);
+                x.push(self.stacker.rows(shallow.x(), range.clone())?);
+                temb.push(self.stacker.rows(&shallow.temb, range)?);
                 conditions.push(rows.condition.clone());
                 chosen.push(&mut **rows);
             }
@@ -171,11 +185,12 @@ impl<'a> RowGroup<'a> {
         if chosen.is_empty() {
             return Ok(None);
         }
-        let skips = vec![Value::stacked(&x.iter().collect::<Vec<_>>())?];
-        let temb = Value::stacked(&temb.iter().collect::<Vec<_>>())?;
-        let condition = Rc::new(Condition::stacked(&conditions)?);
+        let stacker = self.stacker.clone();
+        let skips = vec![stacker.joined(&x)?];
+        let temb = stacker.joined(&temb)?;
+        let condition = Rc::new(Condition::stacked(&conditions, &stacker)?);
         let shallow = Shallow { skips, temb, controls: Controls::default() };
-        Ok(Some((RowGroup { rows: chosen, condition }, shallow)))
+        Ok(Some((RowGroup { rows: chosen, condition, stacker }, shallow)))
     }
 
     /// Has the rows that [want](Rows::remembers) it remember what the deep core read, or would have
@@ -198,7 +213,7 @@ impl<'a> RowGroup<'a> {
         let mut start = 0;
         let mut parts = Vec::with_capacity(self.rows.len());
         for rows in &self.rows {
-            parts.push(value.rows(start..start + rows.count())?);
+            parts.push(self.stacker.rows(&value, start..start + rows.count())?);
             start += rows.count();
         }
         Ok(parts)
@@ -209,32 +224,5 @@ impl Batched {
     fn is_of(&self, members: &[Rc<Condition>]) -> bool {
         self.members.len() == members.len()
             && self.members.iter().zip(members).all(|(a, b)| Rc::ptr_eq(a, b))
-    }
-}
-
-impl<'a> Stacked<'a> {
-    /// Some `rows` of `value`: itself, where these are all.
-    pub(crate) fn part(value: &'a Value, rows: Range<usize>) -> Result<Stacked<'a>> {
-        let whole = rows.len() == value.shape()[0];
-        Ok(if whole { Stacked::Only(value) } else { Stacked::Copy(value.rows(rows)?) })
-    }
-}
-
-fn stack<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Stacked<'a>> {
-    let values: Vec<&Value> = values.collect();
-    match *values {
-        [only] => Ok(Stacked::Only(only)),
-        _ => Ok(Stacked::Copy(Value::stacked(&values)?)),
-    }
-}
-
-impl Deref for Stacked<'_> {
-    type Target = Value;
-
-    fn deref(&self) -> &Value {
-        match self {
-            Stacked::Only(value) => value,
-            Stacked::Copy(value) => value,
-        }
     }
 }

@@ -17,6 +17,7 @@ use super::images::EncodedImages;
 use super::lora::LoraInputs;
 use super::perturbed::PerturbedRows;
 use super::rope;
+use super::stack::Stacker;
 use super::text::{Encoded, PromptEmbeds, Read};
 use crate::artifacts::Artifacts;
 use crate::error::Result;
@@ -94,31 +95,36 @@ impl Condition {
     }
 
     /// One condition for the rows of all `parts`, which are of one size and without ControlNets.
-    pub fn stacked(parts: &[Rc<Condition>]) -> Result<Condition> {
+    pub fn stacked(parts: &[Rc<Condition>], stacker: &Stacker) -> Result<Condition> {
         let extra: Vec<&Value> = parts.iter().map(|part| &part.extra).collect();
         let zeros: Vec<&Value> =
             parts.iter().filter_map(|part| part.no_control.as_deref()).collect();
-        let no_control = if zeros.is_empty() { None } else { Some(Value::stacked(&zeros)?) };
+        let no_control = if zeros.is_empty() { None } else { Some(stacker.joined(zeros)?) };
         let image = match &parts[0].image {
-            Some(_) => Some(ImageInputs::stacked(parts.iter().flat_map(|part| &part.image))?),
+            Some(_) => {
+                let images = parts.iter().flat_map(|part| &part.image);
+                Some(ImageInputs::stacked(images, stacker)?)
+            }
             None => None,
         };
         let perturbed = match &parts[0].perturbed {
-            Some(_) => Some(PerturbedRows::stacked(parts.iter().flat_map(|part| &part.perturbed))?),
+            Some(_) => {
+                let rows = parts.iter().flat_map(|part| &part.perturbed);
+                Some(PerturbedRows::stacked(rows, stacker)?)
+            }
             None => None,
         };
         let texts = match &parts[0].texts {
             Some(TextInputs { cos, sin, .. }) => {
                 let texts = parts.iter().flat_map(|part| &part.texts);
-                let states: Vec<&Value> = texts.map(|texts| &texts.text_states).collect();
-                let text_states = Value::stacked(&states)?;
+                let text_states = stacker.joined(texts.map(|texts| &texts.text_states))?;
                 Some(TextInputs { text_states, cos: cos.clone(), sin: sin.clone() })
             }
             None => None,
         };
         Ok(Condition {
             texts,
-            extra: Value::stacked(&extra)?,
+            extra: stacker.joined(extra)?,
             image,
             perturbed,
             loras: parts[0].loras.clone(),

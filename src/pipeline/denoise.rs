@@ -13,6 +13,7 @@ use super::cost::sizes;
 use super::first_latents::{First, Moments, Outside};
 use super::guidance::Predictions;
 use super::rows::Rows;
+use super::stack::Stacker;
 use crate::cache::{Compared, Decision, KEPT, Plan};
 use crate::error::{Error, Result};
 use crate::request::{CheckedRequest, Request};
@@ -87,6 +88,7 @@ impl DenoiseState {
     /// all rows, or one for each part of them, negative first.
     pub(crate) fn new(
         backend: &Backend,
+        stacker: &Rc<Stacker>,
         manifest: &Manifest,
         request: &CheckedRequest,
         truncated: Vec<&'static str>,
@@ -120,6 +122,7 @@ impl DenoiseState {
                 forecast: None,
                 compares: request.plan().compares(),
                 before: None,
+                stacker: stacker.clone(),
                 batched: None,
                 tracked: false,
                 drift: None,

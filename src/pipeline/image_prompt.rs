@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hydit_graphs::{DType, Manifest};
 
+use super::stack::Stacker;
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::request::Request;
@@ -94,10 +95,13 @@ impl ImageInputs {
     }
 
     /// One for the rows of all `parts`, of which all have an image or none.
-    pub fn stacked<'a>(parts: impl Iterator<Item = &'a ImageInputs>) -> Result<ImageInputs> {
+    pub fn stacked<'a>(
+        parts: impl Iterator<Item = &'a ImageInputs>,
+        stacker: &Stacker,
+    ) -> Result<ImageInputs> {
         let (states, scale): (Vec<&Value>, Vec<&Value>) =
             parts.map(|part| (&part.states, &part.scale)).unzip();
-        Ok(ImageInputs { states: Value::stacked(&states)?, scale: Value::stacked(&scale)? })
+        Ok(ImageInputs { states: stacker.joined(states)?, scale: stacker.joined(scale)? })
     }
 
     /// Names and values.

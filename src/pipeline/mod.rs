@@ -18,6 +18,7 @@ mod perturbed;
 pub mod preview;
 pub mod rope;
 pub mod rows;
+mod stack;
 pub mod tables;
 pub mod text;
 pub mod transformer;

@@ -4,6 +4,7 @@ use hydit_graphs::Manifest;
 use hydit_graphs::lora::GRAPHS;
 use hydit_graphs::pag::INPUT;
 
+use super::stack::Stacker;
 use crate::error::Result;
 use crate::runtime::{Backend, Value};
 
@@ -33,10 +34,13 @@ impl PerturbedRows {
     }
 
     /// The rows of all `parts`, which are of one model and not none.
-    pub fn stacked<'a>(parts: impl Iterator<Item = &'a PerturbedRows>) -> Result<PerturbedRows> {
+    pub fn stacked<'a>(
+        parts: impl Iterator<Item = &'a PerturbedRows>,
+        stacker: &Stacker,
+    ) -> Result<PerturbedRows> {
         let (rows, graphs): (Vec<&Value>, Vec<&Vec<&str>>) =
             parts.map(|part| (&part.rows, &part.graphs)).unzip();
-        Ok(PerturbedRows { rows: Value::stacked(&rows)?, graphs: graphs[0].clone() })
+        Ok(PerturbedRows { rows: stacker.joined(rows)?, graphs: graphs[0].clone() })
     }
 
     /// What the graph `graph` of a step reads.

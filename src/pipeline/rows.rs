@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::batch::Batched;
 use super::conditioner::Condition;
 use super::device_math::change_on_host;
+use super::stack::Stacker;
 use crate::cache::{Compared, Decision, Forecast};
 use crate::runtime::Value;
 
@@ -30,6 +31,8 @@ pub struct Rows {
     pub(crate) compares: Compared,
     /// That: what the deep core read, or would have read, at the step before or the last refresh.
     pub(crate) before: Option<Value>,
+    /// What puts these rows together with others.
+    pub(crate) stacker: Rc<Stacker>,
     /// The condition of the batch whose first rows these are.
     pub(crate) batched: Option<Batched>,
     /// Whether the drift of the outputs is asked for, for which one more is kept.

@@ -2,11 +2,12 @@
 //! shallow decoder per step.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hydit_graphs::hunyuan_dit::skip_name;
 
-use super::batch::{RowGroup, Stacked};
+use super::batch::RowGroup;
 use super::conditioner::{Condition, Conditioner};
 use super::control::{Controls, Nets};
 use super::denoise::{DenoiseState, Step};
@@ -14,6 +15,7 @@ use super::device_math::DeviceMath;
 use super::images::EncodedImages;
 use super::lora::LoraCache;
 use super::rows::Rows;
+use super::stack::{Stacked, Stacker};
 use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
 use crate::error::Result;
@@ -33,12 +35,13 @@ pub struct Transformer {
     core: Session,
     decoder: Session,
     math: DeviceMath,
+    pub(super) stacker: Rc<Stacker>,
     nets: Nets,
     loras: LoraCache,
     /// Names of the skip connections across the cut, outermost first.
     skips: Vec<String>,
     artifacts: Arc<Artifacts>,
-    backend: Backend,
+    pub(super) backend: Backend,
     timer: Timer,
 }
 
@@ -79,6 +82,7 @@ impl Transformer {
             core: load("deep-core")?,
             decoder,
             math: DeviceMath::new(&artifacts.manifest, backend),
+            stacker: Rc::new(Stacker::new(backend)),
             nets: Nets::new(artifacts, backend),
             loras: LoraCache::default(),
             skips: (0..model.transformer.skips(n)).map(skip_name).collect(),
@@ -112,11 +116,13 @@ impl Transformer {
         assert_eq!(request.image_prompt.is_some(), prompt.image.is_some(), "an image prompt");
         self.nets.prepare(request)?;
         self.math.prepare(request.plan().keeps(), request.plan().compares())?;
-        let (backend, manifest) = (&self.backend, &self.artifacts.manifest);
+        let (backend, stacker) = (&self.backend, &self.stacker);
+        let manifest = &self.artifacts.manifest;
         let loras = self.loras.get(manifest, backend, request.chosen_loras())?;
         let conditions = self.conditioner.run(request, prompt, &loras, images, &mut self.nets)?;
         let truncated = prompt.truncated.clone();
-        DenoiseState::new(backend, manifest, request, truncated, &conditions, init.as_ref())
+        let moments = init.as_ref();
+        DenoiseState::new(backend, stacker, manifest, request, truncated, &conditions, moments)
     }
 
     /// Takes `state`, which is not done, one step on.
@@ -255,7 +261,7 @@ impl Transformer {
         let (Some(correction), Some(before)) = (forecast.correction(), &rows.before) else {
             return Ok(blended);
         };
-        let now = Stacked::part(shallow, range)?;
+        let now = self.stacker.part(shallow, range)?;
         let deep = blended.as_ref().unwrap_or(&rows.kept[0]);
         Ok(Some(self.math.correct(deep, correction, &now, before)?))
     }

@@ -3,14 +3,17 @@
 use hydit::cache::CachePolicy;
 use hydit::image::{Decoded, Image};
 use hydit::init_image::{InitImage, Mask};
-use hydit::pipeline::batch::{can_batch, rows_mix};
+use hydit::pipeline::batch::{can_batch, most_images, rows_mix};
+use hydit::pipeline::cost::sizes;
 use hydit::pipeline::denoise::DenoiseState;
-use hydit::runtime::BackendChoice;
+use hydit::runtime::{BackendChoice, Provider};
 use hydit::sampler::SamplerKind;
 use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
 use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::{emoji, repository};
+
+use crate::common::graphs::open;
 
 fn policy(text: &str) -> CachePolicy {
     text.parse().expect("a policy")
@@ -100,10 +103,11 @@ fn step_all<'a>(pipeline: &mut Pipeline, states: impl Iterator<Item = &'a mut De
     assert!(steps.iter().all(Result::is_ok));
 }
 
+/// Where `HYDIT_TEST_PROVIDER` says.
 #[test]
 fn pictures_do_not_depend_on_those_beside_them() {
     let artifacts = emoji::artifacts();
-    let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let mut pipeline = Pipeline::load(&artifacts, open(BackendChoice::Ort)).expect("it loads");
     let requests = mixed(&pipeline);
     let timer = pipeline.backend().timer();
     timer.record();
@@ -189,6 +193,13 @@ fn what_cannot_run_together_does_not_fit() {
     assert!(!fits(&reactive, &cat), "either way");
     let large = Request { width: 512, height: 512, ..cat.clone() };
     assert!(!rows_mix(pipeline.manifest(), pipeline.backend(), &large));
+
+    let on_a_gpu = |side| {
+        let request = Request { width: side, height: side, ..cat.clone() };
+        most_images(Provider::Cuda, &sizes(pipeline.manifest(), &request))
+    };
+    assert_eq!([512, 1024, 2048, 4096].map(on_a_gpu), [16, 4, 1, 1]);
+    assert_eq!(most_images(Provider::Cpu, &sizes(pipeline.manifest(), &large)), usize::MAX);
 
     let target = GraphOptions::from((Precision::Int8, Target::OrtCpu));
     let int8 = emoji::artifacts_for(target);

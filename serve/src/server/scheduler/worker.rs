@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hydit::cache::Decision;
 use hydit::error::{Error, Result};
 use hydit::image::Image;
-use hydit::pipeline::batch::can_batch;
+use hydit::pipeline::batch::{can_batch, most_images};
 use hydit::pipeline::cost::sizes;
 use hydit::pipeline::denoise::{DenoiseState, Step};
 use hydit::util::error_chain;
@@ -102,8 +102,10 @@ impl Worker {
         if options.exact || running.iter().any(|one| one.queued.task.no_batching) {
             return None;
         }
-        let room = options.max_batch.saturating_sub(images(running));
         let (manifest, backend) = (model.pipeline.manifest(), model.pipeline.backend());
+        let sizes = sizes(manifest, first.state.request());
+        let most = most_images(backend.provider(), &sizes).min(options.max_batch);
+        let room = most.saturating_sub(images(running));
         let joins = |task: &Task| {
             task.model == model.name
                 && !task.no_batching
