@@ -86,13 +86,14 @@ pub fn stack(dtype: DType, axes: usize, parts: usize) -> GraphDef {
 
 /// Takes some rows of a tensor with `axes` axes, 1 to [`MAX_AXES`].
 ///
-/// Inputs: `all`, and the numbers `start` and `end` `[1]`: the first row, and the one after the last.
-/// Output: `rows`.
+/// Inputs: `all`, and the numbers `start` and `end` `[1]`: the first row, and the one after the
+/// last.
+/// Output: `rows`, of the same axes but the first, which has those from `start` to before `end`.
 pub fn rows(dtype: DType, axes: usize) -> GraphDef {
     let graph = Graph::new("rows", Precision::Fp32);
     let all = graph.input("all", dtype, &free_axes(axes));
     let [start, end] = ["start", "end"].map(|name| graph.input(name, DType::I64, &[1.into()]));
-    graph.output("rows", all.rows(start, end));
+    graph.output("rows", all.between(0, start, end));
     graph.finish()
 }
 

@@ -130,18 +130,17 @@ impl<'g> Var<'g> {
         self.graph.node("Slice", &inputs, &[], (self.dtype(), shape), FREE.into())
     }
 
-    /// The rows from `start` to before `end`, for numbers `[1]` that are computed, declared as all are.
-    pub(crate) fn rows(self, start: Var<'g>, end: Var<'g>) -> Var<'g> {
-        let inputs = [Some(self), Some(start), Some(end), Some(self.graph.list(&[0]))];
+    /// The elements of `axis` from `start` to before `end`, for numbers `[1]` that are computed.
+    /// They are declared with the shape of the whole, as the pieces of [`Var::split`] are.
+    pub(crate) fn between(self, axis: usize, start: Var<'g>, end: Var<'g>) -> Var<'g> {
+        let inputs = [Some(self), Some(start), Some(end), Some(self.graph.list(&[axis as i64]))];
         self.graph.node("Slice", &inputs, &[], (self.dtype(), self.shape()), FREE.into())
     }
 
-    /// The first `count` elements of `axis`, or all if there are less, for a `count` `[1]` that is
-    /// computed. They are declared with the shape of the whole, as the pieces of [`Var::split`] are.
+    /// The first `count` elements of `axis`, or all if there are less: those
+    /// [between](Var::between) 0 and it.
     pub(crate) fn first(self, axis: usize, count: Var<'g>) -> Var<'g> {
-        let [start, axis] = [0, axis as i64].map(|n| Some(self.graph.list(&[n])));
-        let inputs = [Some(self), start, Some(count), axis];
-        self.graph.node("Slice", &inputs, &[], (self.dtype(), self.shape()), FREE.into())
+        self.between(axis, self.graph.list(&[0]), count)
     }
 
     /// The size of `axis`, `[1]`.

@@ -1,5 +1,5 @@
-//! Rows of tensors put together and taken apart where they lie: f32 on the host by copying, which is
-//! quicker than a call of the engine; elsewhere by graphs of one node, made in memory.
+//! Rows of tensors put together and taken apart where they lie: f32 on the host by copying, which
+//! is quicker than a call of the engine; elsewhere by graphs of one node, made in memory.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl Stacker {
         let parts: Vec<&Value> = parts.collect();
         match *parts {
             [only] => Ok(Stacked::Only(only)),
-            _ => Ok(Stacked::Copy(self.join(&parts)?)),
+            _ => Ok(Stacked::Copy(self.joined(parts)?)),
         }
     }
 
@@ -60,19 +60,16 @@ impl Stacker {
     /// # Errors
     /// What the backend says.
     pub(crate) fn joined<'a>(&self, parts: impl IntoIterator<Item = &'a Value>) -> Result<Value> {
-        self.join(&parts.into_iter().collect::<Vec<_>>())
-    }
-
-    fn join(&self, parts: &[&Value]) -> Result<Value> {
+        let parts: Vec<&Value> = parts.into_iter().collect();
         let copied = !self.only_graphs && parts.iter().all(|part| part.host_f32().is_some());
         match (copied, graph_type(parts[0])) {
             (false, Some((dtype, axes))) => {
                 let names: Vec<String> = (0..parts.len()).map(|i| format!("part_{i}")).collect();
                 let inputs: Vec<(&str, &Value)> =
-                    names.iter().map(String::as_str).zip(parts.iter().copied()).collect();
-                self.run(Kind::Stack { dtype, axes, parts: parts.len() }, &inputs)
+                    names.iter().map(String::as_str).zip(parts).collect();
+                self.run(Kind::Stack { dtype, axes, parts: names.len() }, &inputs)
             }
-            _ => Ok(Value::stacked(parts)?),
+            _ => Ok(Value::stacked(&parts)?),
         }
     }
 
@@ -123,7 +120,8 @@ impl Kind {
     }
 }
 
-/// The type and the number of axes that a graph for `value` has; `None` where there is no such graph.
+/// The type and the number of axes that a graph for `value` has; `None` where there is no such
+/// graph.
 fn graph_type(value: &Value) -> Option<(GraphDType, usize)> {
     let dtype = match value.dtype() {
         DType::F32 => GraphDType::F32,
@@ -197,10 +195,8 @@ mod tests {
     fn pictures_drawn_together_are_the_same_by_graphs() {
         let draw = |only_graphs: bool| {
             let mut pipeline = Pipeline::load(&emoji::artifacts(), backend()).expect("a model");
-            let mut transformer = pipeline.transformer().expect("it is loaded");
-            let stacker = Stacker { only_graphs, ..Stacker::new(&transformer.backend) };
-            transformer.stacker = Rc::new(stacker);
-            drop(transformer);
+            let stacker = Stacker { only_graphs, ..Stacker::new(pipeline.backend()) };
+            pipeline.transformer().expect("it is loaded").stacker = Rc::new(stacker);
             let mut states = Vec::new();
             for (policy, num_images) in [("N2-1000-0", 1), ("N3-1000-0+taylor1", 2), ("off", 1)] {
                 let usual = Request::new(pipeline.manifest(), "a cat").expect("a request");

@@ -41,7 +41,7 @@ pub struct Transformer {
     /// Names of the skip connections across the cut, outermost first.
     skips: Vec<String>,
     artifacts: Arc<Artifacts>,
-    pub(super) backend: Backend,
+    backend: Backend,
     timer: Timer,
 }
 

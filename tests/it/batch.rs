@@ -6,14 +6,14 @@ use hydit::init_image::{InitImage, Mask};
 use hydit::pipeline::batch::{can_batch, most_images, rows_mix};
 use hydit::pipeline::cost::sizes;
 use hydit::pipeline::denoise::DenoiseState;
-use hydit::runtime::{BackendChoice, Provider};
+use hydit::runtime::{Backend, BackendChoice, Provider, RuntimeOptions};
 use hydit::sampler::SamplerKind;
 use hydit::timing::Stage;
 use hydit::{Pipeline, Request};
 use hydit_graphs::{GraphOptions, Precision, Target};
 use hydit_testing::{emoji, repository};
 
-use crate::common::graphs::open;
+use crate::common::graphs::provider;
 
 fn policy(text: &str) -> CachePolicy {
     text.parse().expect("a policy")
@@ -103,11 +103,18 @@ fn step_all<'a>(pipeline: &mut Pipeline, states: impl Iterator<Item = &'a mut De
     assert!(steps.iter().all(Result::is_ok));
 }
 
-/// Where `HYDIT_TEST_PROVIDER` says.
+/// With the provider that `HYDIT_TEST_PROVIDER` names, or on the CPU.
 #[test]
 fn pictures_do_not_depend_on_those_beside_them() {
     let artifacts = emoji::artifacts();
-    let mut pipeline = Pipeline::load(&artifacts, open(BackendChoice::Ort)).expect("it loads");
+    let options = RuntimeOptions {
+        backend: BackendChoice::Ort,
+        provider: provider(),
+        threads: Some(2),
+        ..RuntimeOptions::default()
+    };
+    let backend = Backend::open(&options).expect("run scripts/setup-ort first");
+    let mut pipeline = Pipeline::load(&artifacts, backend).expect("it loads");
     let requests = mixed(&pipeline);
     let timer = pipeline.backend().timer();
     timer.record();
