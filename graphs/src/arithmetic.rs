@@ -97,6 +97,14 @@ pub fn rows(dtype: DType, axes: usize) -> GraphDef {
     graph.finish()
 }
 
+/// Gives a number. Input: none. Output: `one` `[1]`, fp32.
+pub fn one() -> GraphDef {
+    let graph = Graph::new("one", Precision::Fp32);
+    let number = graph.floats("number", &[1], &[1.0]);
+    graph.output("one", number * number);
+    graph.finish()
+}
+
 /// Axes of any size. Their names say nothing.
 fn free_axes(axes: usize) -> Vec<Dim> {
     let names: [Symbol; MAX_AXES] =

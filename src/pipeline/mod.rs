@@ -19,6 +19,7 @@ pub mod preview;
 pub mod rope;
 pub mod rows;
 mod stack;
+mod sweep;
 pub mod tables;
 pub mod text;
 pub mod transformer;
@@ -35,6 +36,7 @@ use self::denoise::{DenoiseState, Denoised, Step};
 use self::first_latents::Moments;
 use self::image_prompt::ImageEmbeds;
 use self::images::EncodedImages;
+use self::sweep::Sweep;
 use self::text::{PromptEmbeds, TextEncoders};
 use self::transformer::Transformer;
 use crate::artifacts::Artifacts;
@@ -55,6 +57,7 @@ pub struct Pipeline {
     transformer: Component<Transformer>,
     vae_encoder: Component<Session>,
     vae: Component<Session>,
+    sweep: Sweep,
 }
 
 /// The images of a request and how they were made.
@@ -99,7 +102,17 @@ impl Pipeline {
         let image_encoder = Component::later(image_prompt::load);
         let vae_encoder = Component::later(load_vae_encoder);
         let vae = Component::new(load_vae, &artifacts, &backend)?;
-        Ok(Pipeline { artifacts, backend, text, image_encoder, transformer, vae_encoder, vae })
+        let sweep = Sweep::new(&backend)?;
+        Ok(Pipeline {
+            artifacts,
+            backend,
+            text,
+            image_encoder,
+            transformer,
+            vae_encoder,
+            vae,
+            sweep,
+        })
     }
 
     /// What the model is.
@@ -246,6 +259,8 @@ impl Pipeline {
             drop(timed);
             images.push(Image::from_decoder(&pixels.read_f32()?, request.width, request.height)?);
         }
+        drop(vae);
+        self.sweep.run()?;
         Ok(images)
     }
 }

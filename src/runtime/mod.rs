@@ -6,6 +6,7 @@
 
 pub mod library;
 
+mod arena;
 mod compiled;
 mod elf;
 mod error;

@@ -4,11 +4,10 @@
 //! - A new session builder asks ONNX Runtime to pick a provider by itself (`MaxEfficiency`); that
 //!   is turned off.
 //! - Without `error_on_failure` a provider that does not register is passed over.
-//! - Each session has an arena, which doubles whenever it grows and keeps what it has. With memory
-//!   patterns, which are for inputs of one shape, a second run takes as much again: they are off.
-//!   The arena shrinks after a run where that is asked for; without one it is malloc that keeps the
-//!   memory, and more of it.
-//! - An output keeps the arena of its session in memory, though not its weights.
+//! - An arena doubles whenever it grows and keeps what it has. With memory patterns, which are for
+//!   inputs of one shape, a second run takes as much again: they are off. The arena shrinks after a
+//!   run where that is asked for; without one it is malloc that keeps the memory, and more of it.
+//! - An output keeps the arena that it lies in, though not the weights of its session.
 //! - An `IoBinding` hands out the same output buffers in every run: one that lived on would
 //!   overwrite a kept output.
 
@@ -26,7 +25,7 @@ use ort::{
 
 use super::{
     BoxError, Compatibility, CompiledFor, DType, EngineCache, Provider, RuntimeError,
-    RuntimeOptions, TensorInfo,
+    RuntimeOptions, TensorInfo, arena,
     compiled::{self, compiles_nothing},
     elf,
     error::said,
@@ -70,6 +69,8 @@ impl OnnxRuntime {
             })?;
             nvidia::preload(provider, &loaded.library);
         }
+        arena::share(&loaded.environment, provider)
+            .map_err(|words| provider.diagnose(&loaded.library, &words))?;
         let registered = match provider {
             Provider::Plugin(plugin) => Some(Arc::new(Registered::new(
                 plugin,
@@ -198,6 +199,9 @@ impl OnnxRuntime {
             .map_err(refused("deterministic computation"))?
             .with_memory_pattern(false)
             .map_err(refused("no memory patterns"))?;
+        if arena::is_shared(self.provider) {
+            builder = builder.with_env_allocators().map_err(refused("a shared arena"))?;
+        }
         if self.threads != self.loaded.threads {
             // The shared pool has the size that the first backend of the process asked for. Pools
             // of sessions that run in turn must not spin against each other.

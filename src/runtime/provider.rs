@@ -188,7 +188,7 @@ impl Provider {
 
 /// CUDA, set for results that repeat and memory that stays put.
 ///
-/// - `SameAsRequested`: each session has its own arena, which by default doubles whenever it grows.
+/// - `SameAsRequested`: an arena of a session's own by default doubles whenever it grows.
 /// - `Heuristic`: the exhaustive search times the convolutions, so it may choose another one in the
 ///   next run.
 /// - no TF32: fp32 graphs are for comparisons; speed comes from fp16 graphs.

@@ -74,6 +74,27 @@ fn the_text_encoders_are_gone_when_the_first_step_is_done() {
     });
 }
 
+/// What a picture of 1024x1024 needs, some 600 MiB, is given back when it is drawn. Half of it would stay
+/// in memory beside the output of the image decoder.
+#[test]
+fn a_large_picture_leaves_little_in_memory() {
+    alone(|| {
+        let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
+        let backend = Backend::open(&options).expect("scripts/setup-ort was run");
+        let mut pipeline = Pipeline::load(&emoji::artifacts(), backend).expect("it loads");
+        let [small, large] = [64, 1024].map(|side| {
+            let request =
+                Request::new(pipeline.manifest(), "a cat").expect("the defaults are right");
+            let request = Request { height: side, width: side, steps: 1, ..request };
+            let request = emoji::checked(&pipeline, &request);
+            drop(pipeline.generate(&request, &mut |_| ()).expect("it draws"));
+            held()
+        });
+        println!("{small:.0}, then {large:.0} MiB");
+        assert!(large - small < 160.0, "{large:.0} MiB, {small:.0} before it");
+    });
+}
+
 /// How often the graphs of a step run in turn.
 const ALTERNATIONS: usize = 200;
 /// Alternations until every arena has grown to what its graph needs at each size.
@@ -114,6 +135,29 @@ fn outputs(sessions: &[Session], values: &Values) -> f64 {
     let made = sessions.iter().flat_map(Session::outputs).map(|output| &values[&output.name]);
     let bytes = made.map(|value| value.shape().iter().product::<usize>() * size_of::<f32>());
     bytes.sum::<usize>() as f64 / 1048576.0
+}
+
+/// What the graph that runs second adds to what is held is a small part of what the first one, the same,
+/// adds: it takes its memory from the arena that the first one left. With an arena each, both would add as
+/// much.
+#[test]
+fn a_graph_takes_its_memory_from_the_arena_that_others_left() {
+    alone(|| {
+        let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
+        let backend = Backend::open(&options).expect("scripts/setup-ort was run");
+        let artifacts = Artifacts::open(&emoji::artifacts()).expect("artifacts");
+        let mut encoders =
+            [(); 2].map(|()| [artifacts.load("shallow-encoder", &backend).expect("it loads")]);
+        let mut values = encoders.each_ref().map(|graphs| given(graphs, &backend, [512, 512]));
+        let adds = [0, 1].map(|which| {
+            let before = held();
+            take_turn(&mut encoders[which][0], &mut values[which]);
+            held() - before
+        });
+        println!("{adds:.1?} MiB");
+        assert!(adds[0] > 10.0, "{adds:?} MiB do not stand out");
+        assert!(adds[1] < adds[0] / 4.0, "{adds:?} MiB: an arena each");
+    });
 }
 
 /// An arena has its largest size once its graph has run at each size, and later hands out what it has: two
