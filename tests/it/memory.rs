@@ -96,8 +96,8 @@ fn a_large_picture_leaves_little_in_memory() {
 }
 
 /// How often the graphs of a step run in turn.
-const ALTERNATIONS: usize = 200;
-/// Alternations until every arena has grown to what its graph needs at each size.
+const ALTERNATIONS: usize = 500;
+/// Alternations until the arena has grown to what the graphs need at each size.
 const WARM: usize = 20;
 
 /// Values by name.
@@ -160,11 +160,13 @@ fn a_graph_takes_its_memory_from_the_arena_that_others_left() {
     });
 }
 
-/// An arena has its largest size once its graph has run at each size, and later hands out what it has: two
-/// hundred alternations hold no more than twenty. The bound is what one of them makes. If each lost the
-/// smallest of its tensors, of a kilobyte, it would be passed twice over, by any other thirty times.
+/// The arena has its largest size once the graphs have run at each size, and later hands out what it has: five
+/// hundred alternations hold hardly more than twenty. Hardly, since a place of the arena counts from when it is
+/// first written to, and where a tensor lies depends a little on the threads: 0.26 MiB in all, once. The bound
+/// is what three alternations make, 0.43 MiB. If each lost the smallest of its tensors, of a kilobyte, it would
+/// be passed twice over, by any other thirty times.
 #[test]
-fn graphs_that_take_turns_hold_no_more_after_two_hundred_rounds() {
+fn graphs_that_take_turns_do_not_hold_more_and_more() {
     alone(|| {
         let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
         let backend = Backend::open(&options).expect("scripts/setup-ort was run");
@@ -186,7 +188,7 @@ fn graphs_that_take_turns_hold_no_more_after_two_hundred_rounds() {
                 warm = held();
             }
         }
-        let (now, bound) = (held(), outputs(&sessions, &pictures[0]));
+        let (now, bound) = (held(), 3.0 * outputs(&sessions, &pictures[0]));
         println!("{warm:.2}, then {now:.2} MiB; bound {bound:.2}");
         assert!(now - warm < bound, "{now:.2} MiB, {warm:.2} after {WARM} alternations");
     });
