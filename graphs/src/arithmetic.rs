@@ -86,8 +86,7 @@ pub fn stack(dtype: DType, axes: usize, parts: usize) -> GraphDef {
 
 /// Takes some rows of a tensor with `axes` axes, 1 to [`MAX_AXES`].
 ///
-/// Inputs: `all`, and the numbers `start` and `end` `[1]`: the first row, and the one after the
-/// last.
+/// Inputs: `all`, and the numbers `start` and `end`, both `[1]`.
 /// Output: `rows`, of the same axes but the first, which has those from `start` to before `end`.
 pub fn rows(dtype: DType, axes: usize) -> GraphDef {
     let graph = Graph::new("rows", Precision::Fp32);

@@ -102,7 +102,7 @@ impl Pipeline {
         let image_encoder = Component::later(image_prompt::load);
         let vae_encoder = Component::later(load_vae_encoder);
         let vae = Component::new(load_vae, &artifacts, &backend)?;
-        let sweep = Sweep::new(&backend)?;
+        let sweep = Sweep::default();
         Ok(Pipeline {
             artifacts,
             backend,
@@ -260,7 +260,7 @@ impl Pipeline {
             images.push(Image::from_decoder(&pixels.read_f32()?, request.width, request.height)?);
         }
         drop(vae);
-        self.sweep.run()?;
+        self.sweep.run(&self.backend)?;
         Ok(images)
     }
 }

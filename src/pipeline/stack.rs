@@ -120,8 +120,7 @@ impl Kind {
     }
 }
 
-/// The type and the number of axes that a graph for `value` has; `None` where there is no such
-/// graph.
+/// The type and the number of axes of the graph for `value`, if there is one.
 fn graph_type(value: &Value) -> Option<(GraphDType, usize)> {
     let dtype = match value.dtype() {
         DType::F32 => GraphDType::F32,

@@ -10,30 +10,30 @@ use crate::runtime::{Backend, Provider, Session, in_memory};
 /// ONNX Runtime does that at the end of a run on the CPU and at no other time. The outputs of that
 /// run still lie there then, and keep what is around them: 280 MiB beside an image of 1024x1024. So
 /// a graph that gives a number runs when they are gone.
-pub struct Sweep(Option<Session>);
+#[derive(Default)]
+pub struct Sweep {
+    /// The graph, loaded when it is first needed.
+    number: Option<Session>,
+}
 
 impl Sweep {
-    /// One for `backend`; of engines other than ONNX Runtime, and of GPUs, it does nothing.
+    /// Gives back what it can now; nothing with engines other than ONNX Runtime, and on GPUs.
     ///
     /// # Errors
     /// What the backend says.
-    pub fn new(backend: &Backend) -> Result<Sweep> {
+    pub fn run(&mut self, backend: &Backend) -> Result<()> {
         if backend.ort_provider() != Some(Provider::Cpu) {
-            return Ok(Sweep(None));
+            return Ok(());
         }
-        let mut number = in_memory::load(backend, &one(), &[])?;
-        number.set_gives_back(true);
-        Ok(Sweep(Some(number)))
-    }
-
-    /// Gives back what it can now.
-    ///
-    /// # Errors
-    /// What the backend says.
-    pub fn run(&mut self) -> Result<()> {
-        if let Some(number) = &mut self.0 {
-            number.run(&[])?;
-        }
+        let number = match &mut self.number {
+            Some(number) => number,
+            None => {
+                let mut number = in_memory::load(backend, &one(), &[])?;
+                number.set_gives_back(true);
+                self.number.insert(number)
+            }
+        };
+        number.run(&[])?;
         Ok(())
     }
 }

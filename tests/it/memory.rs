@@ -19,6 +19,17 @@ fn held() -> f64 {
     kilobytes.expect("a number") / 1024.0
 }
 
+/// ONNX Runtime with one thread, so that where its tensors lie is the same in each test run.
+fn engine(low_memory: bool) -> Backend {
+    let options = RuntimeOptions {
+        backend: BackendChoice::Ort,
+        threads: Some(1),
+        low_memory,
+        ..RuntimeOptions::default()
+    };
+    Backend::open(&options).expect("scripts/setup-ort was run")
+}
+
 /// A model whose text encoders are most of it.
 fn export() -> TempDir {
     let shape = Shape {
@@ -43,10 +54,8 @@ fn export() -> TempDir {
 
 /// What is held at the first step of two requests in turn.
 fn at_first_step(folder: &TempDir, low_memory: bool) -> [f64; 2] {
-    let options =
-        RuntimeOptions { backend: BackendChoice::Ort, low_memory, ..RuntimeOptions::default() };
-    let backend = Backend::open(&options).expect("scripts/setup-ort was run");
-    let mut pipeline = Pipeline::load(folder.path(), backend).expect("a fresh export loads");
+    let mut pipeline =
+        Pipeline::load(folder.path(), engine(low_memory)).expect("a fresh export loads");
     let request = Request::new(pipeline.manifest(), "a cat").expect("the defaults are right");
     let request = Request { height: 64, width: 64, steps: 1, ..request };
     [(); 2].map(|()| {
@@ -79,8 +88,7 @@ fn the_text_encoders_are_gone_when_the_first_step_is_done() {
 #[test]
 fn a_large_picture_leaves_little_in_memory() {
     alone(|| {
-        let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
-        let backend = Backend::open(&options).expect("scripts/setup-ort was run");
+        let backend = engine(false);
         let mut pipeline = Pipeline::load(&emoji::artifacts(), backend).expect("it loads");
         let [small, large] = [64, 1024].map(|side| {
             let request =
@@ -96,7 +104,7 @@ fn a_large_picture_leaves_little_in_memory() {
 }
 
 /// How often the graphs of a step run in turn.
-const ALTERNATIONS: usize = 500;
+const ALTERNATIONS: usize = 600;
 /// Alternations until the arena has grown to what the graphs need at each size.
 const WARM: usize = 20;
 
@@ -138,13 +146,11 @@ fn outputs(sessions: &[Session], values: &Values) -> f64 {
 }
 
 /// What the graph that runs second adds to what is held is a small part of what the first one, the same,
-/// adds: it takes its memory from the arena that the first one left. With an arena each, both would add as
-/// much.
+/// adds: it takes its memory from the arena that the first one left. With arenas of their own both add alike.
 #[test]
 fn a_graph_takes_its_memory_from_the_arena_that_others_left() {
     alone(|| {
-        let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
-        let backend = Backend::open(&options).expect("scripts/setup-ort was run");
+        let backend = engine(false);
         let artifacts = Artifacts::open(&emoji::artifacts()).expect("artifacts");
         let mut encoders =
             [(); 2].map(|()| [artifacts.load("shallow-encoder", &backend).expect("it loads")]);
@@ -160,16 +166,14 @@ fn a_graph_takes_its_memory_from_the_arena_that_others_left() {
     });
 }
 
-/// The arena has its largest size once the graphs have run at each size, and later hands out what it has: five
+/// The arena has its largest size once the graphs have run at each size, and later hands out what it has: six
 /// hundred alternations hold hardly more than twenty. Hardly, since a place of the arena counts from when it is
-/// first written to, and where a tensor lies depends a little on the threads: 0.26 MiB in all, once. The bound
-/// is what three alternations make, 0.43 MiB. If each lost the smallest of its tensors, of a kilobyte, it would
-/// be passed twice over, by any other thirty times.
+/// first written to, 0.23 MiB in all. The bound is what three alternations make, 0.42 MiB. If each lost the
+/// smallest of its tensors, of a kilobyte, it would be passed twice over, by any other thirty times.
 #[test]
 fn graphs_that_take_turns_do_not_hold_more_and_more() {
     alone(|| {
-        let options = RuntimeOptions { backend: BackendChoice::Ort, ..RuntimeOptions::default() };
-        let backend = Backend::open(&options).expect("scripts/setup-ort was run");
+        let backend = engine(false);
         let artifacts = Artifacts::open(&emoji::artifacts()).expect("artifacts");
         let mut sessions = ["shallow-encoder", "deep-core", "shallow-decoder"]
             .map(|graph| artifacts.load(graph, &backend).expect("it loads"));
