@@ -55,8 +55,18 @@ pub fn correct(hidden: usize, rank: usize) -> GraphDef {
         ["deep", "now", "before"].map(|name| tokens_input(&graph, name, hidden));
     let down = graph.input("down", DType::F32, &[hidden.into(), rank.into()]);
     let up = graph.input("up", DType::F32, &[rank.into(), hidden.into()]);
-    graph.output("corrected", deep + (now - before).matmul(down).matmul(up));
+    graph.output("corrected", corrected(deep, now, before, [down, up]));
     graph.finish()
+}
+
+/// `deep`, moved by how `now` is apart from `before`.
+pub(crate) fn corrected<'g>(
+    deep: Var<'g>,
+    now: Var<'g>,
+    before: Var<'g>,
+    [down, up]: [Var<'g>; 2],
+) -> Var<'g> {
+    deep + (now - before).matmul(down).matmul(up)
 }
 
 /// Computes how far `now` is from `before`, relative to `before`: the root mean square of the

@@ -27,7 +27,7 @@ pub enum Symbol {
     Height,
     /// Width of the latents in a graph without patches (the image decoder).
     Width,
-    /// Rank of the LoRAs in a graph with slots for them.
+    /// Rank of the LoRAs in a graph with slots for them, or of a correction.
     Rank,
     /// Tokens of a control: as many as the image has, or 1 where there is no control.
     ControlTokens,

@@ -46,6 +46,16 @@ pub enum Decision {
     Reuse(Forecast),
 }
 
+impl Decision {
+    /// What is added to the weighted sum of kept outputs.
+    pub fn correction(&self) -> Option<&Correction> {
+        match self {
+            Decision::Refresh => None,
+            Decision::Reuse(forecast) => forecast.correction(),
+        }
+    }
+}
+
 /// At which steps the deep core runs, and what stands in for its output at the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -285,7 +295,11 @@ impl Plan {
     /// What the shallow encoder's output is compared with.
     pub fn compares(&self) -> Compared {
         match self {
-            Plan::Planned(decisions) if decisions.iter().any(is_corrected) => Compared::LastRefresh,
+            Plan::Planned(decisions)
+                if decisions.iter().any(|decision| decision.correction().is_some()) =>
+            {
+                Compared::LastRefresh
+            }
             Plan::Planned(_) => Compared::Nothing,
             Plan::Reactive(_) => Compared::StepBefore,
         }
@@ -298,10 +312,6 @@ impl Plan {
             Plan::Reactive(watch) => watch.keeps(),
         }
     }
-}
-
-fn is_corrected(decision: &Decision) -> bool {
-    matches!(decision, Decision::Reuse(forecast) if forecast.correction().is_some())
 }
 
 fn needs(decision: &Decision) -> usize {

@@ -13,7 +13,7 @@ use super::cost::sizes;
 use super::lora::{Matrices, matrices};
 use super::{conditioner, rope, text};
 use crate::artifacts::Artifacts;
-use crate::cache::{Compared, Decision, KEPT};
+use crate::cache::{Correction, Decision, KEPT, RANK};
 use crate::error::{Error, Result};
 use crate::request::CheckedRequest;
 use crate::sampler::TorchGenerator;
@@ -80,7 +80,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// with ControlNets, an image prompt, perturbed attention or corrections of the cache.
+    /// with ControlNets, an image prompt or perturbed attention.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -101,11 +101,6 @@ impl Tabulator {
             return Err(Error::Request { field: "pag_scale", message });
         }
         let plan = request.planned()?;
-        if request.plan().compares() == Compared::LastRefresh {
-            let message = "the pipeline in one file has no inputs for a calibration's corrections: calibrate with \
-                           --no-corrections, or name another policy, such as N2";
-            return Err(Error::Request { field: "cache_policy", message: message.to_string() });
-        }
         let manifest = &artifacts.manifest;
         let dit = manifest.model.transformer.hunyuan_dit().expect("it has tokenizers");
         let (images, sizes) = (request.num_images, sizes(manifest, request));
@@ -173,6 +168,9 @@ impl Tabulator {
         table("refresh", &[steps], Numbers::Bool(refresh));
         let stand_ins = plan.iter().flat_map(stand_in).collect();
         table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
+        for (name, shape, numbers) in corrections(plan, dit.hidden_size) {
+            table(name, &shape, numbers);
+        }
         let width = coefficients[0].len();
         table("coefficients", &[steps, width], Numbers::F32(coefficients.concat()));
         let guided = request.guided_steps();
@@ -245,4 +243,26 @@ fn stand_in(decision: &Decision) -> [f32; KEPT] {
         }
     }
     weights
+}
+
+/// What corrects the stand-ins of `plan`, a row a step; a row of zeros if nothing does.
+fn corrections(plan: &[Decision], hidden: usize) -> [(&'static str, [usize; 3], Numbers); 2] {
+    let found: Vec<Option<&Correction>> = plan.iter().map(Decision::correction).collect();
+    let (rows, rank) = match found.iter().any(Option::is_some) {
+        true => (plan.len(), RANK),
+        false => (1, 1),
+    };
+    let numbers = |factor: fn(&Correction) -> &[f32]| {
+        let mut numbers = vec![0.0; rows * hidden * rank];
+        for (row, correction) in numbers.chunks_exact_mut(hidden * rank).zip(&found) {
+            if let Some(correction) = correction {
+                row.copy_from_slice(factor(correction));
+            }
+        }
+        Numbers::F32(numbers)
+    };
+    [
+        ("correction_down", [rows, hidden, rank], numbers(Correction::down)),
+        ("correction_up", [rows, rank, hidden], numbers(Correction::up)),
+    ]
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hydit::artifacts::Artifacts;
 use hydit::cache::{Correction, Decision, RANK, Schedule, Schedules};
 use hydit::image::Image;
-use hydit::pipeline::tables::Tabulator;
+use hydit::pipeline::tables::{Numbers, Tabulator};
 use hydit::runtime::BackendChoice;
 use hydit::{Pipeline, Request};
 use hydit_testing::emoji;
@@ -16,19 +16,21 @@ use crate::batch::together;
 
 const STEPS: usize = 8;
 
+/// The correction of a step of a model of width `hidden`: small numbers that are neither equal nor of
+/// one sign.
+fn correction(hidden: usize, step: usize) -> Correction {
+    let number = |i: usize| ((i * 7 + step) as f32).sin() / 16.0;
+    let factor = |from: usize| (from..from + hidden * RANK).map(number).collect::<Vec<f32>>();
+    Correction::new(&factor(0), &factor(1)).expect("of one width, and finite")
+}
+
 /// A calibration for `pipeline` with corrections of `steps`, written into `folder`.
 fn write(pipeline: &Pipeline, steps: &[usize], folder: &Path) -> PathBuf {
-    let hidden = pipeline.manifest().model.transformer.shape().hidden_size;
-    let correction = |step: usize| {
-        // Small numbers that are neither equal nor of one sign.
-        let numbers = (0..hidden * RANK).map(|i| ((i * 7 + step) as f32).sin() / 16.0);
-        let numbers: Vec<f32> = numbers.collect();
-        Correction::new(&numbers, &numbers).expect("of one width, and finite")
-    };
+    let hidden = hidden(pipeline);
     let schedule = Schedule {
         refresh: vec![0, 3, 6],
         forecast: [(4, vec![1.5, -0.5])].into(),
-        corrections: steps.iter().map(|&step| (step, correction(step))).collect(),
+        corrections: steps.iter().map(|&step| (step, correction(hidden, step))).collect(),
         measured: None,
     };
     let manifest_sha256 = Some(pipeline.artifacts().hash.clone());
@@ -39,6 +41,10 @@ fn write(pipeline: &Pipeline, steps: &[usize], folder: &Path) -> PathBuf {
         .write(&path)
         .expect("it is written");
     path
+}
+
+fn hidden(pipeline: &Pipeline) -> usize {
+    pipeline.manifest().model.transformer.shape().hidden_size
 }
 
 fn request(pipeline: &Pipeline, path: &Path) -> Request {
@@ -135,22 +141,35 @@ fn corrections_are_read_back_as_written_and_nothing_else_is() {
 }
 
 #[test]
-fn one_file_has_no_inputs_for_corrections() {
+fn the_inputs_of_one_file_have_the_correction_of_each_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let artifacts = emoji::artifacts();
     let pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
+    let hidden = hidden(&pipeline);
     let tables = |steps: &[usize]| {
         let path = write(&pipeline, steps, folder.path());
         let checked = emoji::checked(&pipeline, &request(&pipeline, &path));
         let tabulator =
             Tabulator::open(Artifacts::open(&artifacts).expect("an export")).expect("tokenizers");
-        tabulator.tables(&checked).map_err(|error| error.to_string())
+        let (tables, _) = tabulator.tables(&checked).expect("a calibration");
+        ["correction_down", "correction_up"].map(|name| {
+            let table = tables.iter().find(|table| table.name == name).expect(name);
+            let Numbers::F32(numbers) = &table.numbers else { panic!("{name} has floats") };
+            (table.shape.clone(), numbers.clone())
+        })
     };
-    let error = tables(&[1]).expect_err("a refusal");
-    assert!(
-        error.starts_with("cache_policy: the pipeline in one file has no inputs for"),
-        "{error}"
-    );
-    assert!(error.contains("--no-corrections"), "{error}");
-    tables(&[]).expect("a calibration without corrections");
+    let [(down_shape, down), (up_shape, up)] = tables(&[1, 7]);
+    assert_eq!((down_shape, up_shape), (vec![STEPS, hidden, RANK], vec![STEPS, RANK, hidden]));
+    let rows = down.chunks_exact(hidden * RANK).zip(up.chunks_exact(hidden * RANK));
+    for (step, (down, up)) in rows.enumerate() {
+        if [1, 7].contains(&step) {
+            let correction = correction(hidden, step);
+            assert!(down == correction.down() && up == correction.up(), "of step {step}");
+        } else {
+            assert!(down.iter().chain(up).all(|number| *number == 0.0), "of step {step}");
+        }
+    }
+    let [none_down, none_up] = tables(&[]);
+    assert_eq!(none_down, (vec![1, hidden, 1], vec![0.0; hidden]));
+    assert_eq!(none_up, (vec![1, 1, hidden], vec![0.0; hidden]));
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const MAX_PLAN: u64 = 1 << 30;
 
 /// The symbols of axes with a row for each step.
-const BY_STEP: [&str; 2] = ["steps", "draws"];
+const BY_STEP: [&str; 3] = ["steps", "draws", "corrections"];
 
 /// A plan.
 pub struct Plan {

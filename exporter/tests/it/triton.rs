@@ -16,7 +16,7 @@ use crate::checkpoint::{Place, Tensors, message, read_tensors, write_tensors};
 /// Sizes of a plan: one image, five steps.
 fn size(symbol: &str) -> usize {
     match symbol {
-        "steps" => 5,
+        "steps" | "corrections" => 5,
         "2*batch" => 2,
         "batch" | "draws" => 1,
         _ => 4,
@@ -102,6 +102,7 @@ fn a_repository_has_all_that_its_models_read() {
     assert_eq!(length("cats-pipeline/warmup/quick.refresh"), 1);
     assert_eq!(length("cats-pipeline/warmup/quick.timesteps"), 4);
     assert_eq!(length("cats-pipeline/warmup/quick.latents"), 4 * 4 * 4 * 4);
+    assert_eq!(length("cats-pipeline/warmup/quick.correction_up"), 4 * 16 * 4);
     let text = |name: &str| fs::read_to_string(&files[name]).expect("a text");
     let config = text("cats-pipeline/config.pbtxt");
     assert!(config.contains("name: \"images\" data_type: TYPE_UINT8 dims: [-1, -1, -1, 3]"));

@@ -1,7 +1,7 @@
 //! What is between the parts: the arithmetic that the orchestrator does on the host otherwise.
 
 use super::{COEFFICIENTS, KEPT};
-use crate::arithmetic::weighted_sum;
+use crate::arithmetic::{corrected, weighted_sum};
 use crate::builder::{Graph, GraphDef, Var};
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
@@ -35,15 +35,19 @@ pub fn prepare(cfg: &HunyuanDitConfig) -> GraphDef {
     graph.finish()
 }
 
-/// What the decoder reads for the deep core's output: the sum of the kept ones times `weights`.
+/// What the decoder reads for the deep core's output: the sum of the kept ones times `weights`,
+/// [corrected](crate::arithmetic::correct).
 pub fn stand_in(cfg: &HunyuanDitConfig) -> GraphDef {
     let graph = Graph::new("stand-in", Precision::Fp32);
-    let shape = [rows(), Dim::tokens(), cfg.hidden_size.into()];
-    let deep = |i: usize| graph.input(&format!("deep_{i}"), DType::F32, &shape);
-    let deep: Vec<Var<'_>> = (0..KEPT).map(deep).collect();
+    let hidden = Dim::from(cfg.hidden_size);
+    let tokens = |name: &str| graph.input(name, DType::F32, &[rows(), Dim::tokens(), hidden]);
+    let deep: Vec<Var<'_>> = (0..KEPT).map(|i| tokens(&format!("deep_{i}"))).collect();
+    let [now, before] = ["now", "before"].map(tokens);
     let weights = graph.input("weights", DType::F32, &[KEPT.into()]);
+    let down = graph.input("down", DType::F32, &[hidden, Symbol::Rank.into()]);
+    let up = graph.input("up", DType::F32, &[Symbol::Rank.into(), hidden]);
     let terms = deep.into_iter().enumerate().map(|(i, deep)| (deep, weights.slice(0, i, i + 1)));
-    graph.output("deep", weighted_sum(terms));
+    graph.output("deep", corrected(weighted_sum(terms), now, before, [down, up]));
     graph.finish()
 }
 

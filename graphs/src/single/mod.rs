@@ -41,6 +41,9 @@ pub const COEFFICIENTS: usize = 8;
 const TABLES: [&str; 6] =
     ["timesteps", "refresh", "stand_ins", "coefficients", "guidance", "guidance_rescale"];
 
+/// The tables that may have fewer rows than there are steps.
+const SHORT_TABLES: [&str; 3] = ["noise", "correction_down", "correction_up"];
+
 /// The bytes of the ONNX file of the pipeline whose parts are `graphs`, those of one export for
 /// `target` that is cut at `n`.
 ///
@@ -57,10 +60,12 @@ const TABLES: [&str; 6] =
 /// | `timesteps` | `[steps]` | |
 /// | `refresh` | `[steps]` bool | whether the deep core runs; true at the first step |
 /// | `stand_ins` | `[steps, 3]` | weights of its last outputs; 1, 0, 0 for the latest as it is |
+/// | `correction_down` | `[steps or 1, hidden, rank]` | what corrects that sum; zeros for nothing |
+/// | `correction_up` | `[steps or 1, rank, hidden]` | its other factor |
 /// | `coefficients` | `[steps, 8]` | the sampler's |
 /// | `guidance` | `[steps]` | 1 for none |
 /// | `guidance_rescale` | `[steps]` | 0 for none |
-/// | `noise` | `[steps or 1, n, c, h, w]` | what the sampler draws at each step; the last row goes on |
+/// | `noise` | `[steps or 1, n, c, h, w]` | what the sampler draws at each step |
 /// | `from_image` | `[1]` bool | whether there is an image; this and what follows, of an export with the image encoder |
 /// | `init_image` | `[1, 3, height, width]` | from -1 to 1; of any size, if there is none |
 /// | `sample` | `[n, c, h, w]` | noise that draws from the distribution of its latents |
@@ -68,6 +73,9 @@ const TABLES: [&str; 6] =
 /// | `repaint` | `[1, 1, h, w]` bool | what is painted anew; true everywhere without a mask |
 /// | `outside` | `[steps, 2]` | factors of both after each step, where `repaint` is false |
 /// | [`slot_name()`] | [`Stack`](crate::lora::Stack) | the matrices of LoRAs, of an export with slots |
+///
+/// A table of `steps or 1` rows goes on with its last row. The corrections are as
+/// [`correct`](crate::arithmetic::correct) has them.
 ///
 /// Output: `images` `[n, height, width, 3]`, bytes.
 ///
@@ -101,8 +109,7 @@ pub fn file(model: &ModelConfig, n: usize, target: Target, graphs: &[&GraphDef])
         first = "first";
     }
     whole.count("timesteps", "steps");
-    let initial = [first, "nothing", "nothing"].into_iter().chain(["none"; KEPT]);
-    let initial: Vec<&str> = initial.collect();
+    let initial = [&[first, "nothing", "nothing", "none"][..], &["none"; KEPT]].concat();
     let mut body = step(model, part, n, encoder.is_some());
     if target == Target::OrtCpu {
         // ONNX Runtime's CPU provider packs weights once if the graph that multiplies with them has
@@ -162,9 +169,9 @@ fn encode<'a>(whole: &mut Scope, part: impl Fn(&str) -> &'a GraphDef, dit: &Huny
     whole.inline(part("conditioner"), &bound);
 }
 
-/// A step, from its number, the latents, the clean latents of the two steps before and the kept
-/// outputs of the deep core to the same of the next step. With `masks`, it puts back what is outside
-/// of one.
+/// A step, from its number, the latents, the clean latents of the two steps before, what the deep
+/// core last read and its kept outputs to the same of the next step. With `masks`, it puts back what
+/// is outside of one.
 fn step<'a>(
     model: &ModelConfig,
     part: impl Fn(&str) -> &'a GraphDef,
@@ -174,7 +181,7 @@ fn step<'a>(
     let dit = glue::dit(model);
     let mut step = Scope::default();
     TABLES.iter().for_each(|table| step.row(table, "step"));
-    step.draw("noise", "step");
+    SHORT_TABLES.iter().for_each(|table| step.row_or_last(table, "step"));
     step.inline(
         &glue::prepare(dit),
         &[
@@ -195,12 +202,21 @@ fn step<'a>(
     let kept: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}"));
     let now: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}_now"));
     let now = now.each_ref().map(String::as_str);
-    let branches = [refresh(part("deep-core"), &[&shared[..], &skips[n - 1..]].concat()), reuse()];
-    step.branch("refresh_now", &now, branches);
+    let (_, seen) = skips[n - 1];
+    let read = [&shared[..], &skips[n - 1..]].concat();
+    let branches = [refresh(part("deep-core"), &read, seen), reuse()];
+    step.branch("refresh_now", &[&["seen_now"], &now[..]].concat(), branches);
     let kept = kept.each_ref().map(String::as_str);
     let deep: Vec<(&str, &str)> = kept.into_iter().zip(now).collect();
-    let blended = [("weights", "stand_ins_now"), ("deep", "deep")];
-    step.inline(&glue::stand_in(dit), &[&deep[..], &blended].concat());
+    let corrected = [
+        ("weights", "stand_ins_now"),
+        ("now", seen),
+        ("before", "seen_now"),
+        ("down", "correction_down_now"),
+        ("up", "correction_up_now"),
+        ("deep", "deep"),
+    ];
+    step.inline(&glue::stand_in(dit), &[&deep[..], &corrected].concat());
 
     let decoded = [("deep", "deep"), ("noise_pred", "noise_pred")];
     step.inline(part("shallow-decoder"), &[&decoded[..], &shared, &skips].concat());
@@ -239,8 +255,8 @@ fn step<'a>(
     let floats = |names: &[&str]| names.iter().map(|name| float(name)).collect::<Vec<_>>();
     let number = |name: &str, dtype| value(name, dtype, Some(&[]));
     let count = [number("step", DType::I64), number("go", DType::Bool)];
-    let state = [&["x", "clean", "clean_before"], &kept[..]].concat();
-    let next = [&["x_next", "clean_next", "clean_before_next"], &now[..]].concat();
+    let state = [&["x", "clean", "clean_before", "seen"], &kept[..]].concat();
+    let next = [&["x_next", "clean_next", "clean_before_next", "seen_now"], &now[..]].concat();
     step.close(
         "step",
         count.into_iter().chain(floats(&state)).collect(),
@@ -248,25 +264,32 @@ fn step<'a>(
     )
 }
 
-/// The branch that runs the deep core: its output, and those kept before but the oldest.
-fn refresh(core: &GraphDef, read: &[(&str, &str)]) -> Inner {
+/// The branch that runs the deep core: what it read, `seen`, its output, and those kept before but
+/// the oldest.
+fn refresh(core: &GraphDef, read: &[(&str, &str)], seen: &str) -> Inner {
     let mut branch = Scope::default();
+    branch.node("Identity", &[seen], &["refreshed_seen"]);
     branch.inline(core, &[read, &[("deep", "refreshed_0")]].concat());
     for i in 1..KEPT {
         branch.node("Identity", &[&format!("deep_{}", i - 1)], &[&format!("refreshed_{i}")]);
     }
-    let outputs = (0..KEPT).map(|i| float(&format!("refreshed_{i}")));
-    branch.close("refresh", Vec::new(), outputs.collect())
+    branch.close("refresh", Vec::new(), made("refreshed"))
 }
 
 /// The branch that keeps what is kept.
 fn reuse() -> Inner {
     let mut branch = Scope::default();
+    branch.node("Identity", &["seen"], &["reused_seen"]);
     for i in 0..KEPT {
         branch.node("Identity", &[&format!("deep_{i}")], &[&format!("reused_{i}")]);
     }
-    let outputs = (0..KEPT).map(|i| float(&format!("reused_{i}")));
-    branch.close("reuse", Vec::new(), outputs.collect())
+    branch.close("reuse", Vec::new(), made("reused"))
+}
+
+/// What a branch makes: what the core last read, and its kept outputs.
+fn made(how: &str) -> Vec<ValueInfoProto> {
+    let kept = (0..KEPT).map(|i| float(&format!("{how}_{i}")));
+    [float(&format!("{how}_seen"))].into_iter().chain(kept).collect()
 }
 
 /// A value of 32-bit floats inside of the loop.
@@ -283,6 +306,10 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
     let grid = texts(&glue::grid_shape(dit));
     let steps = |columns: &[usize]| {
         [vec!["steps".to_string()], columns.iter().map(usize::to_string).collect()].concat()
+    };
+    let hidden = dit.hidden_size.to_string();
+    let corrections = |matrix: &[&str]| {
+        ["corrections"].iter().chain(matrix).map(|size| size.to_string()).collect()
     };
     let mut inputs = vec![
         ("input_ids", DType::I64, text(dit.text_len)),
@@ -302,6 +329,8 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
         ("timesteps", DType::F32, steps(&[])),
         ("refresh", DType::Bool, steps(&[])),
         ("stand_ins", DType::F32, steps(&[KEPT])),
+        ("correction_down", DType::F32, corrections(&[&hidden, "correction_rank"])),
+        ("correction_up", DType::F32, corrections(&["correction_rank", &hidden])),
         ("coefficients", DType::F32, steps(&[COEFFICIENTS])),
         ("guidance", DType::F32, steps(&[])),
         ("guidance_rescale", DType::F32, steps(&[])),

@@ -71,14 +71,14 @@ impl Scope {
         self.gather(table, step, &format!("{table}_now"));
     }
 
-    /// Appends the row of `noise` that `step` draws, as `NOISE_now`: the last, if there are fewer.
-    pub fn draw(&mut self, noise: &str, step: &str) {
-        let [draws, last, drawn] = ["draws", "last", "drawn"].map(|name| format!("{noise}/{name}"));
-        self.count(noise, &draws);
-        let one = self.int(noise, 1);
-        self.node("Sub", &[&draws, &one], &[&last]);
-        self.node("Min", &[step, &last], &[&drawn]);
-        self.gather(noise, &drawn, &format!("{noise}_now"));
+    /// Appends the row `step` of `table`, or the last if there are fewer, as `TABLE_now`.
+    pub fn row_or_last(&mut self, table: &str, step: &str) {
+        let [rows, last, row] = ["rows", "last", "row"].map(|name| format!("{table}/{name}"));
+        self.count(table, &rows);
+        let one = self.int(table, 1);
+        self.node("Sub", &[&rows, &one], &[&last]);
+        self.node("Min", &[step, &last], &[&row]);
+        self.gather(table, &row, &format!("{table}_now"));
     }
 
     /// Appends the number of rows of `table`, as `count`.

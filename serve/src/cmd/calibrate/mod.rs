@@ -50,8 +50,7 @@ pub struct Calibrate {
     /// ones, and take their time.
     #[arg(long, value_name = "N", default_value_t = 4)]
     tries: usize,
-    /// Schedules without corrections, which are a file of their own beside the YAML, and which hosts
-    /// that draw from one ONNX file cannot follow.
+    /// Schedules without corrections, which are a file of their own beside the YAML.
     #[arg(long)]
     no_corrections: bool,
     /// Write to this file instead, for --cache-policy schedule:FILE; - is standard output.
