@@ -73,9 +73,10 @@ pub struct Progress {
     pub next: String,
 }
 
-/// The default numbers of core runs for `steps` steps: each about a tenth above the one before.
+/// The default numbers of core runs for `steps` steps, from 4 to three quarters of them: each about a
+/// third above the one before.
 pub fn default_runs(steps: usize) -> Vec<usize> {
-    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.1) as usize));
+    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.3) as usize));
     std::iter::successors(Some(4), next).take_while(|runs| 4 * runs <= 3 * steps).collect()
 }
 

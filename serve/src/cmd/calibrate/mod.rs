@@ -42,8 +42,8 @@ pub struct Calibrate {
     image: ImageFlags,
     #[command(flatten)]
     nets: NetFlags,
-    /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps if not
-    /// given.
+    /// Numbers of core runs to find schedules for; from 4 to three quarters of the steps, each about
+    /// a third above the one before, if not given.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     runs: Vec<usize>,
     /// Schedules to try beside the best one for each number of core runs; more of them find better
