@@ -129,7 +129,7 @@ cache-table: setup export-emoji ## measure cache policies on this machine, as Ma
 sheet: setup export-emoji ## calibrate the small model, then demo/sheet.html, .svg and .csv: policies beside each other
 	@test -f artifacts/emoji/calibration-dpmms-linspace-25.yaml || \
 		$(RELEASE)/hydit-serve calibrate --model artifacts/emoji --sampler dpmms --infer-steps 25 \
-			--prompts bench/cache/prompts/emoji-calibrate.txt --batch-size 2
+			--prompts bench/cache/prompts/emoji-calibrate.txt --batch-size 2 --runs 6,8,11,14,17
 	@mkdir -p demo
 	@$(RELEASE)/hydit-serve sheet --model artifacts/emoji --sampler dpmms --infer-steps 25 \
 		--prompts bench/cache/prompts/emoji-heldout.txt --show 5 --fewer-steps 6,8,11,14,17 \

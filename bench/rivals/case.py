@@ -124,8 +124,9 @@ class Case:
         path = artifacts / f"calibration-{self.sampler}-{spacing}-{self.arguments.steps}.yaml"
         if not path.exists():
             print(f"{self.name}: calibrating (minutes)", flush=True)
+            runs = ",".join(map(str, range(4, 3 * self.arguments.steps // 4 + 1)))
             self.serve("calibrate", "--prompts", ROOT / f"bench/cache/prompts/{self.model}-calibrate.txt",
-                       "--batch-size", "2", "--seed", "1000")
+                       "--batch-size", "2", "--seed", "1000", "--runs", runs)
         return path
 
     def serve(self, command, *flags):

@@ -144,9 +144,9 @@ fn prompts_to_judge_by_are_not_calibrated_with() {
 }
 
 #[test]
-fn core_runs_grow_by_a_tenth_from_four() {
-    assert_eq!(default_runs(25), [4, 5, 6, 7, 9, 11, 14, 18]);
-    assert_eq!(default_runs(50)[7..], [18, 23, 29, 37]);
+fn core_runs_grow_by_a_third_from_four() {
+    assert_eq!(default_runs(25), [4, 5, 6, 8, 10, 13, 17]);
+    assert_eq!(default_runs(50)[6..], [17, 22, 29]);
     assert_eq!(default_runs(6), [4]);
     assert!(default_runs(5).is_empty());
 }

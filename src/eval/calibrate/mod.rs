@@ -76,7 +76,7 @@ pub struct Progress {
 /// The default numbers of core runs for `steps` steps, from 4 to three quarters of them: each about a
 /// third above the one before.
 pub fn default_runs(steps: usize) -> Vec<usize> {
-    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.3) as usize));
+    let next = |&runs: &usize| Some((runs + 1).max((runs as f64 * 1.35) as usize));
     std::iter::successors(Some(4), next).take_while(|runs| 4 * runs <= 3 * steps).collect()
 }
 
