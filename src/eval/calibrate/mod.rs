@@ -43,6 +43,9 @@ const POWERS: [f64; 3] = [1.0, 0.7, 0.4];
 /// That of the costs which tell what to try first.
 const SEARCHED: f64 = POWERS[1];
 
+/// Requests that tell how much an error at each step matters.
+const SENSITIVE: usize = 6;
+
 /// The PSNR of equal pictures in a file.
 const EQUAL: f64 = 99.0;
 
@@ -105,7 +108,7 @@ pub fn calibrate(
         let (prompt, images) = (pipeline.encode_prompt(request)?, pipeline.encode(request)?);
         let mut transformer = pipeline.transformer()?;
         let first = transformer.begin(request, &prompt, &images)?;
-        state.record.add(&mut transformer, first)?;
+        state.record.add(&mut transformer, first, i < SENSITIVE)?;
         drop(transformer);
         state.recorded = i + 1;
         state.save(partial)?;

@@ -47,8 +47,14 @@ impl Record {
             && sensitivity.iter().all(|&(_, put, came)| good(put) && good(came))
     }
 
-    /// Counts the images of `state` in, which is at its first step.
-    pub fn add(&mut self, transformer: &mut Transformer, mut state: DenoiseState) -> Result<()> {
+    /// Counts the images of `state` in, which is at its first step; for the sensitivity only if
+    /// `sensitivity`, which takes three quarters of the time.
+    pub fn add(
+        &mut self,
+        transformer: &mut Transformer,
+        mut state: DenoiseState,
+        sensitivity: bool,
+    ) -> Result<()> {
         let numbers = state.latents().len();
         let mut visited: Vec<SamplerState> = Vec::new();
         let mut outputs: Vec<Vec<Value>> = Vec::new();
@@ -73,9 +79,12 @@ impl Record {
             }
             disturbed.push(prediction);
             state.advance(&exact);
-            if step > 0 {
+            if step > 0 && sensitivity {
                 self.injected(step, square(&disturbed[step][..numbers], &exact[..numbers]));
             }
+        }
+        if !sensitivity {
+            return Ok(());
         }
         let clean = state.latents().to_vec();
         for (step, _, error) in &mut self.sensitivity {

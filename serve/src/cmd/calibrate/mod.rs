@@ -23,9 +23,9 @@ use super::prompts;
 const PARTIAL: &str = "partial.json";
 
 /// Memory: the core's outputs of all steps of one request, and six of them for every prompt that
-/// is learned from. Time: for each prompt about four times its steps without a cache and, for two
-/// steps each, a run of the decoder; then, for each number of core runs, twice its steps, and those of
-/// six prompts for each schedule that is tried.
+/// is learned from. Time: for each prompt its steps without a cache and, for two steps each, a run of
+/// the decoder; for six of them four times their steps more; then, for each number of core runs,
+/// twice the steps of each, and those of six prompts for each schedule that is tried.
 #[derive(Args)]
 pub struct Calibrate {
     /// Artifact folder of hydit-export; the calibration is written into it.
