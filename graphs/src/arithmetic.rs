@@ -69,6 +69,31 @@ pub(crate) fn corrected<'g>(
     deep + (now - before).matmul(down).matmul(up)
 }
 
+/// What is added to a divisor that may be 0.
+pub const NEXT_TO_NOTHING: f32 = 1e-20;
+
+/// Computes where `deep` would be, had it moved on the line through `deep_before` as `now` has moved
+/// from `before` on the line through `earlier`.
+///
+/// With `a = earlier - before` and `b = now - before` of a row, the way on that line is
+/// `(a b) / (a a)` of `a`. Where `a` and `b` have one direction the whole way is taken, where they
+/// are 45 degrees apart or more nothing: `2 cos² - 1` of the angle between them. All are fp32.
+///
+/// Inputs: `deep`, `deep_before`, `now`, `before` and `earlier`, and output `aligned`:
+/// `[b, tokens, hidden]`.
+pub fn align(hidden: usize) -> GraphDef {
+    let graph = Graph::new("align", Precision::Fp32);
+    let [deep, deep_before, now, before, earlier] =
+        ["deep", "deep_before", "now", "before", "earlier"]
+            .map(|name| tokens_input(&graph, name, hidden));
+    let (a, b) = (earlier - before, now - before);
+    let [line, way, both] = [a * a, b * b, a * b].map(|x| x.mean(2).mean(1));
+    let agree = both * both / (line * way + NEXT_TO_NOTHING);
+    let share = both / (line + NEXT_TO_NOTHING) * (agree * 2.0 + -1.0).clip(0.0, 1.0);
+    graph.output("aligned", deep + share * (deep_before - deep));
+    graph.finish()
+}
+
 /// Computes how far `now` is from `before`, relative to `before`: the root mean square of the
 /// difference divided by the root mean square of `before`.
 ///

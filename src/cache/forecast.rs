@@ -15,11 +15,18 @@ pub struct Forecast {
     /// Of the latest output first; those not used are 0.
     weights: [f32; KEPT],
     correction: Option<Correction>,
+    /// Whether the weights of the last two outputs are found at the step itself.
+    aligned: bool,
 }
 
 impl Forecast {
     /// The latest output as it is.
-    pub const LAST: Forecast = Forecast { weights: [1.0, 0.0, 0.0], correction: None };
+    pub const LAST: Forecast =
+        Forecast { weights: [1.0, 0.0, 0.0], correction: None, aligned: false };
+
+    /// The last two outputs, with weights that are found at the step from how the shallow encoder's
+    /// output has moved.
+    pub const ALIGNED: Forecast = Forecast { aligned: true, ..Forecast::LAST };
 
     /// `None` unless there are 1 to [`KEPT`] finite weights, the latest output's first, that sum
     /// to 1.
@@ -35,7 +42,7 @@ impl Forecast {
         }
         let mut all = [0.0; KEPT];
         all[..weights.len()].copy_from_slice(weights);
-        Some(Forecast { weights: all, correction: None })
+        Some(Forecast { weights: all, ..Forecast::LAST })
     }
 
     /// The same with `correction` added.
@@ -47,6 +54,11 @@ impl Forecast {
     pub fn weights(&self) -> &[f32] {
         let used = self.weights.iter().rposition(|&w| w != 0.0).unwrap_or(0);
         &self.weights[..=used]
+    }
+
+    /// How many of the core's outputs it is made of.
+    pub fn needs(&self) -> usize {
+        if self.aligned { 2 } else { self.weights().len() }
     }
 
     /// What is added to the weighted sum.

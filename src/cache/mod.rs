@@ -6,6 +6,7 @@
 //! shallow encoder's output has moved. No tensors, no clock, no randomness; nothing outlives the
 //! request. A kind of policy is one file, and a variant of `Rule`.
 
+mod align;
 mod calibrated;
 mod correction;
 mod corrections;
@@ -61,8 +62,18 @@ impl Decision {
 #[serde(into = "String", try_from = "String")]
 pub struct CachePolicy {
     rule: Rule,
-    /// Order of the polynomial that forecasts the core's output, where it is not reused as it is.
-    taylor: Option<usize>,
+    between: Between,
+}
+
+/// What stands in for the core's output between refreshes, where the rule leaves that open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Between {
+    /// The latest output as it is.
+    Last,
+    /// A polynomial of this order through the last outputs.
+    Taylor(usize),
+    /// The last two outputs, as the shallow encoder has moved.
+    Align,
 }
 
 /// How steps that refresh are chosen.
@@ -113,6 +124,8 @@ pub enum Compared {
     StepBefore,
     /// That of the last refresh.
     LastRefresh,
+    /// Those of the last two refreshes.
+    LastTwoRefreshes,
 }
 
 /// The decisions of one request.
@@ -139,7 +152,7 @@ pub struct PolicyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "cache policy {0:?} is not understood: it must be {choices}; all but off may end in +taylor1 \
-     or +taylor2",
+     or +taylor2, and all but off and probe in +align",
     choices = SYNTAX.join("; ")
 )]
 pub struct ParsePolicyError(pub String);
@@ -245,9 +258,10 @@ impl CachePolicy {
             Rule::Auto(rule) => rule.plan(input).map(Plan::Planned),
         };
         let plan = plan.map_err(|message| PolicyError { policy: self.to_string(), message })?;
-        Ok(match self.taylor {
-            None => plan,
-            Some(order) => taylor::forecast(plan, order, input.timesteps),
+        Ok(match (self.between, plan) {
+            (Between::Taylor(order), plan) => taylor::forecast(plan, order, input.timesteps),
+            (Between::Align, Plan::Planned(plan)) => Plan::Planned(align::align(plan)),
+            (_, plan) => plan,
         })
     }
 }
@@ -273,9 +287,7 @@ impl Plan {
                     match decision {
                         _ if i == 0 => *decision = Decision::Refresh,
                         // Corrected is what was fitted to another refresh.
-                        Decision::Reuse(forecast)
-                            if kept == 1 || forecast.weights().len() > kept =>
-                        {
+                        Decision::Reuse(forecast) if kept == 1 || forecast.needs() > kept => {
                             *forecast = Forecast::LAST;
                         }
                         _ => {}
@@ -294,14 +306,13 @@ impl Plan {
 
     /// What the shallow encoder's output is compared with.
     pub fn compares(&self) -> Compared {
-        match self {
-            Plan::Planned(decisions)
-                if decisions.iter().any(|decision| decision.correction().is_some()) =>
-            {
-                Compared::LastRefresh
-            }
-            Plan::Planned(_) => Compared::Nothing,
-            Plan::Reactive(_) => Compared::StepBefore,
+        let Plan::Planned(decisions) = self else { return Compared::StepBefore };
+        if decisions.contains(&Decision::Reuse(Forecast::ALIGNED)) {
+            Compared::LastTwoRefreshes
+        } else if decisions.iter().any(|decision| decision.correction().is_some()) {
+            Compared::LastRefresh
+        } else {
+            Compared::Nothing
         }
     }
 
@@ -317,7 +328,7 @@ impl Plan {
 fn needs(decision: &Decision) -> usize {
     match decision {
         Decision::Refresh => 1,
-        Decision::Reuse(forecast) => forecast.weights().len(),
+        Decision::Reuse(forecast) => forecast.needs(),
     }
 }
 
@@ -333,7 +344,7 @@ pub fn refreshes(plan: &[Decision]) -> usize {
 
 impl From<Rule> for CachePolicy {
     fn from(rule: Rule) -> CachePolicy {
-        CachePolicy { rule, taylor: None }
+        CachePolicy { rule, between: Between::Last }
     }
 }
 
@@ -350,6 +361,24 @@ impl Rule {
     }
 }
 
+impl CachePolicy {
+    fn parse(text: &str) -> Option<CachePolicy> {
+        let (rule, between) = if let Some(rule) = text.strip_suffix("+align") {
+            (Rule::parse(rule)?, Between::Align)
+        } else if let Some((rule, order)) = text.rsplit_once("+taylor") {
+            (Rule::parse(rule)?, Between::Taylor(taylor::order(order)?))
+        } else {
+            return Rule::parse(text).map(CachePolicy::from);
+        };
+        let fits = match rule {
+            Rule::Off => false,
+            Rule::Probe(_) => between != Between::Align,
+            Rule::Interval(_) | Rule::Schedule(_) | Rule::Auto(_) => true,
+        };
+        fits.then_some(CachePolicy { rule, between })
+    }
+}
+
 impl fmt::Display for CachePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.rule {
@@ -359,7 +388,11 @@ impl fmt::Display for CachePolicy {
             Rule::Probe(rule) => rule.fmt(f),
             Rule::Auto(rule) => rule.fmt(f),
         }?;
-        self.taylor.map_or(Ok(()), |order| write!(f, "+taylor{order}"))
+        match self.between {
+            Between::Last => Ok(()),
+            Between::Taylor(order) => write!(f, "+taylor{order}"),
+            Between::Align => f.write_str("+align"),
+        }
     }
 }
 
@@ -367,13 +400,7 @@ impl FromStr for CachePolicy {
     type Err = ParsePolicyError;
 
     fn from_str(text: &str) -> Result<Self, ParsePolicyError> {
-        let policy = match text.rsplit_once("+taylor") {
-            None => Rule::parse(text).map(CachePolicy::from),
-            Some((rule, order)) => Rule::parse(rule)
-                .filter(|rule| *rule != Rule::Off)
-                .and_then(|rule| Some(CachePolicy { rule, taylor: Some(taylor::order(order)?) })),
-        };
-        policy.ok_or_else(|| ParsePolicyError(text.to_owned()))
+        CachePolicy::parse(text).ok_or_else(|| ParsePolicyError(text.to_owned()))
     }
 }
 

@@ -201,7 +201,7 @@ impl<'a> RowGroup<'a> {
         }
         let parts = self.split(shallow.into_x())?;
         let pairs = self.rows().zip(parts).filter(|(rows, _)| rows.remembers());
-        pairs.for_each(|(rows, part)| rows.before = Some(part));
+        pairs.for_each(|(rows, part)| rows.remember(part));
         Ok(())
     }
 

@@ -122,6 +122,7 @@ impl DenoiseState {
                 forecast: None,
                 compares: request.plan().compares(),
                 before: None,
+                earlier: None,
                 stacker: stacker.clone(),
                 batched: None,
                 tracked: false,

@@ -5,7 +5,9 @@
 use std::collections::VecDeque;
 
 use hydit_graphs::Manifest;
-use hydit_graphs::arithmetic::{blend, correct, distance as distance_graph};
+use hydit_graphs::arithmetic::{
+    NEXT_TO_NOTHING, align, blend, correct, distance as distance_graph,
+};
 
 use crate::cache::{Compared, Correction, RANK};
 use crate::error::Result;
@@ -23,6 +25,7 @@ pub struct DeviceMath {
     blends: Vec<Blend>,
     change: Option<Session>,
     correct: Option<Session>,
+    align: Option<Session>,
 }
 
 struct Blend {
@@ -40,6 +43,7 @@ impl DeviceMath {
             blends: Vec::new(),
             change: None,
             correct: None,
+            align: None,
         }
     }
 
@@ -58,8 +62,10 @@ impl DeviceMath {
         if terms >= 2 {
             self.blend_of(terms)?;
         }
-        if compared == Compared::StepBefore {
-            self.change_session()?;
+        match compared {
+            Compared::Nothing | Compared::LastRefresh => {}
+            Compared::StepBefore => drop(self.change_session()?),
+            Compared::LastTwoRefreshes => drop(self.align_session()?),
         }
         Ok(())
     }
@@ -149,6 +155,56 @@ impl DeviceMath {
         Ok(self.correct_session()?.run_single(&inputs)?)
     }
 
+    fn align_session(&mut self) -> Result<&mut Session> {
+        if self.align.is_none() {
+            self.align = Some(in_memory::load(&self.backend, &align(self.hidden), &[])?);
+        }
+        Ok(self.align.as_mut().expect("loaded above"))
+    }
+
+    /// The latest two of `kept`, continued as [`align`] has it: `now` is what the shallow encoder
+    /// made at the step, `before` and `earlier` what it had made at their refreshes, `[rows, tokens,
+    /// hidden]` all.
+    ///
+    /// # Errors
+    /// What the backend says.
+    ///
+    /// # Panics
+    /// With fewer than 2 outputs.
+    #[track_caller]
+    pub fn align(
+        &mut self,
+        kept: &VecDeque<Value>,
+        now: &Value,
+        before: &Value,
+        earlier: &Value,
+    ) -> Result<Value> {
+        let values = [&kept[0], &kept[1], now, before, earlier];
+        let on_host: Option<Vec<&[f32]>> = values.iter().map(|value| value.host_f32()).collect();
+        match on_host.as_deref() {
+            Some(&[deep, deep_before, now, before, earlier]) => {
+                let row = deep.len() / kept[0].shape()[0];
+                let rows = deep.chunks_exact(row).zip(deep_before.chunks_exact(row));
+                let read = now.chunks_exact(row).zip(before.chunks_exact(row));
+                let read = read.zip(earlier.chunks_exact(row));
+                let mut out = Vec::with_capacity(deep.len());
+                for ((deep, deep_before), ((now, before), earlier)) in rows.zip(read) {
+                    let share = share(now, before, earlier);
+                    let pairs = deep.iter().zip(deep_before);
+                    out.extend(pairs.map(|(deep, before)| deep + share * (before - deep)));
+                }
+                Ok(kept[0].with_f32(out)?)
+            }
+            _ => self.align_by_graph(values),
+        }
+    }
+
+    fn align_by_graph(&mut self, values: [&Value; 5]) -> Result<Value> {
+        let names = ["deep", "deep_before", "now", "before", "earlier"];
+        let inputs: Vec<(&str, &Value)> = names.into_iter().zip(values).collect();
+        Ok(self.align_session()?.run_single(&inputs)?)
+    }
+
     /// How far `now` is from `before`: root mean square of the difference over that of `before`.
     ///
     /// # Errors
@@ -180,6 +236,33 @@ fn sum(terms: &[(&[f32], f32)]) -> Vec<f32> {
         }
         _ => panic!("{} terms", terms.len()),
     }
+}
+
+/// How much of the way from the latest output to the one before it is gone, backwards where
+/// negative, as [`align`] has it for a row.
+fn share(now: &[f32], before: &[f32], earlier: &[f32]) -> f32 {
+    let [mut line, mut way, mut both] = [[0.0f32; LANES]; 3];
+    let mut add = |i: usize, now: f32, before: f32, earlier: f32| {
+        let (a, b) = (earlier - before, now - before);
+        line[i] += a * a;
+        way[i] += b * b;
+        both[i] += a * b;
+    };
+    let (nows, now_rest) = now.as_chunks::<LANES>();
+    let (befores, before_rest) = before.as_chunks::<LANES>();
+    let (earliers, earlier_rest) = earlier.as_chunks::<LANES>();
+    for ((now, before), earlier) in nows.iter().zip(befores).zip(earliers) {
+        (0..LANES).for_each(|i| add(i, now[i], before[i], earlier[i]));
+    }
+    for ((now, before), earlier) in now_rest.iter().zip(before_rest).zip(earlier_rest) {
+        add(0, *now, *before, *earlier);
+    }
+    let mean =
+        |sums: [f32; LANES]| sums.iter().map(|&x| f64::from(x)).sum::<f64>() / now.len() as f64;
+    let [line, way, both] = [line, way, both].map(mean);
+    let least = f64::from(NEXT_TO_NOTHING);
+    let agree = both * both / (line * way + least);
+    (both / (line + least) * (2.0 * agree - 1.0).clamp(0.0, 1.0)) as f32
 }
 
 fn distance(now: &[f32], before: &[f32]) -> f32 {
@@ -233,6 +316,36 @@ mod tests {
             let by_graph = math.change_by_graph(&kept[0], &kept[1]).expect("it runs");
             let by_loop = math.change(&kept[0], &kept[1]).expect("it runs");
             assert!((by_graph - by_loop).abs() < 1e-6 && by_loop > 0.1, "{by_graph} {by_loop}");
+
+            // The second row has not moved, and stays where it is.
+            let half = size / 2;
+            let moved = |by: f32| {
+                let numbers: Vec<f32> =
+                    (0..size)
+                        .map(|i| {
+                            if i < half {
+                                by * ((i % 7) as f32 - 2.0) + (i % 3) as f32
+                            } else {
+                                1.0
+                            }
+                        })
+                        .collect();
+                backend.tensor_f32(&shape, &numbers).expect("a tensor")
+            };
+            let [now, before, earlier] = [1.5, 1.0, 0.0].map(moved);
+            let by_graph = math.align_by_graph([&kept[0], &kept[1], &now, &before, &earlier]);
+            let by_loop = math.align(&kept, &now, &before, &earlier);
+            let [by_graph, by_loop, latest, before] =
+                [&by_graph.expect("it runs"), &by_loop.expect("it runs"), &kept[0], &kept[1]]
+                    .map(|value| value.read_f32().expect("f32").into_owned());
+            assert!(by_graph.iter().zip(&by_loop).all(|(a, b)| (a - b).abs() < 1e-5));
+            for (i, aligned) in by_loop.iter().enumerate() {
+                let on = if i < half { 0.5 * (latest[i] - before[i]) } else { 0.0 };
+                assert!((aligned - latest[i] - on).abs() < 1e-5, "half as far again: {i}");
+            }
+            let sideways = math.align(&kept, &kept[0], &kept[1], &kept[2]).expect("it runs");
+            let sideways = sideways.read_f32().expect("f32").into_owned();
+            assert_eq!(sideways, latest, "two lines that do not agree");
 
             let hidden = shape[2];
             let factor = |k: usize| -> Vec<f32> {

@@ -31,6 +31,8 @@ pub struct Rows {
     pub(crate) compares: Compared,
     /// That: what the deep core read, or would have read, at the step before or the last refresh.
     pub(crate) before: Option<Value>,
+    /// What it read at the refresh before the last, if the plan compares with that.
+    pub(crate) earlier: Option<Value>,
     /// What puts these rows together with others.
     pub(crate) stacker: Rc<Stacker>,
     /// The condition of the batch whose first rows these are.
@@ -64,7 +66,17 @@ impl Rows {
         match self.compares {
             Compared::Nothing => false,
             Compared::StepBefore => true,
-            Compared::LastRefresh => self.decision == Decision::Refresh,
+            Compared::LastRefresh | Compared::LastTwoRefreshes => {
+                self.decision == Decision::Refresh
+            }
+        }
+    }
+
+    /// Remembers `read`, what the deep core reads, or would read, at the step under way.
+    pub(crate) fn remember(&mut self, read: Value) {
+        let before = self.before.replace(read);
+        if self.compares == Compared::LastTwoRefreshes {
+            self.earlier = before;
         }
     }
 

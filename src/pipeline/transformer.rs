@@ -18,6 +18,7 @@ use super::rows::Rows;
 use super::stack::{Stacked, Stacker};
 use super::text::PromptEmbeds;
 use crate::artifacts::Artifacts;
+use crate::cache::Forecast;
 use crate::error::Result;
 use crate::request::CheckedRequest;
 use crate::runtime::{Backend, Session, Value};
@@ -254,6 +255,12 @@ impl Transformer {
         range: Range<usize>,
     ) -> Result<Option<Value>> {
         let Some(forecast) = rows.wants_forecast() else { return Ok(None) };
+        if *forecast == Forecast::ALIGNED {
+            let now = self.stacker.part(shallow, range)?;
+            let [before, earlier] = [&rows.before, &rows.earlier]
+                .map(|read| read.as_ref().expect("there were two refreshes"));
+            return Ok(Some(self.math.align(&rows.kept, &now, before, earlier)?));
+        }
         let blended = match forecast.weights() {
             [_] => None,
             weights => Some(self.math.blend(&rows.kept, weights)?),

@@ -56,6 +56,7 @@ fn mixed(pipeline: &Pipeline) -> Vec<Request> {
             sampler: SamplerKind::Dpmms,
             ..with("a panda", 5)
         },
+        Request { cache_policy: policy("N2-1000-0+align"), num_images: 2, ..with("a lemon", 10) },
     ]
 }
 

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hydit::cache::{CachePolicy, Decision, Plan, PolicyInput, refreshed, refreshes};
+use hydit::cache::{
+    CachePolicy, Compared, Decision, Forecast, Plan, PolicyInput, refreshed, refreshes,
+};
 use hydit::sampler::{NoiseSchedule, Sampler, SamplerKind, Spacing};
 use hydit_graphs::variant::CacheDefaults;
 
@@ -106,6 +108,8 @@ fn a_policy_is_read_back_as_written() {
         "N2-700-50",
         "N6-1000-20",
         "N3-700-50+taylor1",
+        "N3-700-50+align",
+        "auto:8runs+align",
         "probe:0.3-4",
         "probe:0.3-4+taylor2",
         "schedule:my folder/a.yaml",
@@ -151,6 +155,11 @@ fn a_policy_that_is_not_one_is_refused() {
         "N3+taylor",
         "N3+taylor+1",
         "off+taylor1",
+        "off+align",
+        "probe:0.3+align",
+        "N3+align1",
+        "N3+align+taylor1",
+        "N3+taylor1+align",
         "+taylor1",
         "probe:",
         "probe:0",
@@ -212,6 +221,27 @@ pub fn weights(decision: &Decision) -> Vec<f32> {
         Decision::Refresh => vec![],
         Decision::Reuse(forecast) => forecast.weights().to_vec(),
     }
+}
+
+#[test]
+fn what_is_reused_is_aligned_from_the_second_refresh_on() {
+    let t: Vec<f32> = (0..6).rev().map(|step| step as f32 * 100.0).collect();
+    let aligned = |policy: &str| -> Vec<usize> {
+        let wanted = Decision::Reuse(Forecast::ALIGNED);
+        let plan = plan(policy, &t).into_iter().enumerate();
+        plan.filter(|(_, decision)| *decision == wanted).map(|(step, _)| step).collect()
+    };
+    assert_eq!(aligned("N2-0-0+align"), [0; 0], "every step refreshes");
+    assert_eq!(aligned("N2-1000-0+align"), [3, 5]);
+    assert_eq!(aligned("N2-1000-0"), [0; 0]);
+    let of = |text: &str| policy(text).plan(&run(&t, Path::new(""))).expect("a plan");
+    let mut renewed = of("N2-1000-0+align");
+    assert_eq!((renewed.keeps(), renewed.compares()), (2, Compared::LastTwoRefreshes));
+    assert_eq!(of("N2-1000-0").compares(), Compared::Nothing);
+    renewed.renew_at(2);
+    let after = renewed.planned().expect("known before").to_vec();
+    assert_eq!(after[3], Decision::Reuse(Forecast::LAST), "one output is kept");
+    assert_eq!(after[5], Decision::Reuse(Forecast::ALIGNED));
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub struct CacheFlags {
     #[arg(long, value_name = "T", requires = "use_cache")]
     cache_close: Option<u32>,
     /// Any policy: off, N2-700-50, auto:35dB, auto:8runs, schedule:FILE, probe:0.3; all but off may
-    /// end in +taylor1 or +taylor2.
+    /// end in +taylor1 or +taylor2, and all but off and probe in +align.
     #[arg(long, value_name = "POLICY", conflicts_with = "use_cache")]
     cache_policy: Option<CachePolicy>,
 }

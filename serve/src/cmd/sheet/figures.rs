@@ -109,6 +109,7 @@ mod tests {
             ("N3-700-50", "N"),
             ("N12-1000-0", "N-1000-0"),
             ("N3-700-50+taylor1", "N+taylor1"),
+            ("N3-700-50+align", "N+align"),
             ("schedule:some/folder-2/v1.2.txt", "schedule"),
             ("schedule:a+b/cat.txt", "schedule"),
             ("probe:0.12", "probe"),

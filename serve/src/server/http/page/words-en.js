@@ -39,7 +39,7 @@ export const words = {
   cache_interval: "One step in {n}, and both ends (N{n})",
   cache_auto: "Calibrated: choose on the curve", cache_probe: "Watchful: when enough has moved",
   cache_other: "Another policy…", cache_server: "The server's schedule", cache_text: "Policy",
-  cache_text_help: "Such as N3-700-50, auto:35dB, probe:0.3 or N3+taylor1",
+  cache_text_help: "Such as N3-700-50, auto:35dB, probe:0.3 or N3+align",
   cache_runs: "Core runs", cache_plot: "Expected likeness to the uncached picture, by core runs",
   cache_chosen: "{runs} core runs of {steps}: {psnr} dB on average, {p10} dB or more for nine pictures in ten; about {speed} times as fast.",
   cache_scale: "From about 35 dB on, differences are hard to see.",

@@ -39,7 +39,7 @@ export const words = {
   cache_interval: "每 {n} 步一次，两端每步运行（N{n}）",
   cache_auto: "已校准：在曲线上选择", cache_probe: "观察式：图片变化足够大时才运行",
   cache_other: "其他策略…", cache_server: "服务器的调度表", cache_text: "策略",
-  cache_text_help: "例如 N3-700-50、auto:35dB、probe:0.3 或 N3+taylor1",
+  cache_text_help: "例如 N3-700-50、auto:35dB、probe:0.3 或 N3+align",
   cache_runs: "核心运行次数", cache_plot: "与未缓存图片的预期相似度，按核心运行次数",
   cache_chosen: "{steps} 步中核心运行 {runs} 次：平均 {psnr} dB，十张中有九张不低于 {p10} dB；速度约为 {speed} 倍。",
   cache_scale: "约 35 dB 以上，差别很难看出。",
