@@ -13,7 +13,7 @@ use super::cost::sizes;
 use super::lora::{Matrices, matrices};
 use super::{conditioner, rope, text};
 use crate::artifacts::Artifacts;
-use crate::cache::{Compared, Correction, Decision, KEPT, RANK};
+use crate::cache::{Correction, Decision, Forecast, KEPT, RANK};
 use crate::error::{Error, Result};
 use crate::request::CheckedRequest;
 use crate::sampler::TorchGenerator;
@@ -80,7 +80,7 @@ impl Tabulator {
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Reactive`], or [`Error::Request`] for a picture that is made
-    /// with ControlNets, an image prompt, perturbed attention or a cache policy that aligns.
+    /// with ControlNets, an image prompt or perturbed attention.
     ///
     /// # Panics
     /// When the request was checked against another model.
@@ -101,10 +101,6 @@ impl Tabulator {
             return Err(Error::Request { field: "pag_scale", message });
         }
         let plan = request.planned()?;
-        if request.plan().compares() == Compared::LastTwoRefreshes {
-            let message = "the pipeline in one file cannot align: leave out +align, or name another policy, such as N2";
-            return Err(Error::Request { field: "cache_policy", message: message.to_string() });
-        }
         let manifest = &artifacts.manifest;
         let dit = manifest.model.transformer.hunyuan_dit().expect("it has tokenizers");
         let (images, sizes) = (request.num_images, sizes(manifest, request));
@@ -172,6 +168,9 @@ impl Tabulator {
         table("refresh", &[steps], Numbers::Bool(refresh));
         let stand_ins = plan.iter().flat_map(stand_in).collect();
         table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
+        let aligned = Decision::Reuse(Forecast::ALIGNED);
+        let aligned = plan.iter().map(|decision| *decision == aligned).collect();
+        table("aligned", &[steps], Numbers::Bool(aligned));
         for (name, shape, numbers) in corrections(plan, dit.hidden_size) {
             table(name, &shape, numbers);
         }

@@ -38,6 +38,7 @@ EXPORTS = {
         "--sampler dpmms --spacing karras --infer-steps 10 --cache-policy N2-1000-0+taylor1 --guidance-interval 0.5:1",
         "--sampler lcm --infer-steps 4",
         "--sampler dpmms --infer-steps 8 --cache-policy auto:4runs",
+        "--sampler ddim --infer-steps 12 --cache-policy N3-1000-0+align --batch-size 2",
     ]),
     "branch-2": ([*EMOJI, "--cache-at-branch", "2"], 1, ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),
     "ort-cpu": ([*EMOJI, "--optimize-for", "ort-cpu"], 1, ["--sampler dpmms --infer-steps 8 --cache-policy N3"]),

@@ -13,6 +13,7 @@ mod stitch;
 use prost::Message;
 
 use self::stitch::{Inner, Scope};
+use crate::arithmetic::align;
 use crate::builder::GraphDef;
 use crate::config::HunyuanDitConfig;
 use crate::dim::{Dim, Symbol};
@@ -38,8 +39,18 @@ pub const KEPT: usize = 3;
 pub const COEFFICIENTS: usize = 8;
 
 /// The tables with a row for each step.
-const TABLES: [&str; 6] =
-    ["timesteps", "refresh", "stand_ins", "coefficients", "guidance", "guidance_rescale"];
+const TABLES: [&str; 7] = [
+    "timesteps",
+    "refresh",
+    "stand_ins",
+    "aligned",
+    "coefficients",
+    "guidance",
+    "guidance_rescale",
+];
+
+/// What the deep core read at its last runs, the latest first.
+const SEEN: [&str; 2] = ["seen_0", "seen_1"];
 
 /// The tables that may have fewer rows than there are steps.
 const SHORT_TABLES: [&str; 3] = ["noise", "correction_down", "correction_up"];
@@ -60,6 +71,7 @@ const SHORT_TABLES: [&str; 3] = ["noise", "correction_down", "correction_up"];
 /// | `timesteps` | `[steps]` | |
 /// | `refresh` | `[steps]` bool | whether the deep core runs; true at the first step |
 /// | `stand_ins` | `[steps, 3]` | weights of its last outputs; 1, 0, 0 for the latest as it is |
+/// | `aligned` | `[steps]` bool | whether it is [aligned](crate::arithmetic::align) instead |
 /// | `correction_down` | `[steps or 1, hidden, rank]` | what corrects that sum; zeros for nothing |
 /// | `correction_up` | `[steps or 1, rank, hidden]` | its other factor |
 /// | `coefficients` | `[steps, 8]` | the sampler's |
@@ -109,7 +121,7 @@ pub fn file(model: &ModelConfig, n: usize, target: Target, graphs: &[&GraphDef])
         first = "first";
     }
     whole.count("timesteps", "steps");
-    let initial = [&[first, "nothing", "nothing", "none"][..], &["none"; KEPT]].concat();
+    let initial = [&[first, "nothing", "nothing"][..], &["none"; SEEN.len() + KEPT]].concat();
     let mut body = step(model, part, n, encoder.is_some());
     if target == Target::OrtCpu {
         // ONNX Runtime's CPU provider packs weights once if the graph that multiplies with them has
@@ -170,7 +182,7 @@ fn encode<'a>(whole: &mut Scope, part: impl Fn(&str) -> &'a GraphDef, dit: &Huny
 }
 
 /// A step, from its number, the latents, the clean latents of the two steps before, what the deep
-/// core last read and its kept outputs to the same of the next step. With `masks`, it puts back what
+/// core has read and its kept outputs to the same of the next step. With `masks`, it puts back what
 /// is outside of one.
 fn step<'a>(
     model: &ModelConfig,
@@ -202,21 +214,25 @@ fn step<'a>(
     let kept: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}"));
     let now: [String; KEPT] = std::array::from_fn(|i| format!("deep_{i}_now"));
     let now = now.each_ref().map(String::as_str);
-    let (_, seen) = skips[n - 1];
-    let read = [&shared[..], &skips[n - 1..]].concat();
-    let branches = [refresh(part("deep-core"), &read, seen), reuse()];
-    step.branch("refresh_now", &[&["seen_now"], &now[..]].concat(), branches);
+    let (_, read) = skips[n - 1];
+    let reads = [&shared[..], &skips[n - 1..]].concat();
+    let branches = [refresh(part("deep-core"), &reads, read), reuse()];
+    step.branch("refresh_now", &[&["seen_0_now", "seen_1_now"], &now[..]].concat(), branches);
     let kept = kept.each_ref().map(String::as_str);
     let deep: Vec<(&str, &str)> = kept.into_iter().zip(now).collect();
-    let corrected = [
-        ("weights", "stand_ins_now"),
-        ("now", seen),
-        ("before", "seen_now"),
-        ("down", "correction_down_now"),
-        ("up", "correction_up_now"),
-        ("deep", "deep"),
-    ];
-    step.inline(&glue::stand_in(dit), &[&deep[..], &corrected].concat());
+    let moved = [("now", read), ("before", "seen_0_now")];
+    let mut aligned = Scope::default();
+    let lines = [("deep", now[0]), ("deep_before", now[1]), ("earlier", "seen_1_now")];
+    let made = [("aligned", "deep_aligned")];
+    aligned.inline(&align(dit.hidden_size), &[&moved[..], &lines, &made].concat());
+    let mut weighted = Scope::default();
+    let table = ["stand_ins_now", "correction_down_now", "correction_up_now"];
+    let table = [("weights", table[0]), ("down", table[1]), ("up", table[2])];
+    let made = [("deep", "deep_weighted")];
+    weighted.inline(&glue::stand_in(dit), &[&deep[..], &moved, &table, &made].concat());
+    let [aligned, weighted] = [(aligned, "aligned"), (weighted, "weighted")]
+        .map(|(branch, how)| branch.close(how, Vec::new(), vec![float(&format!("deep_{how}"))]));
+    step.branch("aligned_now", &["deep"], [aligned, weighted]);
 
     let decoded = [("deep", "deep"), ("noise_pred", "noise_pred")];
     step.inline(part("shallow-decoder"), &[&decoded[..], &shared, &skips].concat());
@@ -255,8 +271,9 @@ fn step<'a>(
     let floats = |names: &[&str]| names.iter().map(|name| float(name)).collect::<Vec<_>>();
     let number = |name: &str, dtype| value(name, dtype, Some(&[]));
     let count = [number("step", DType::I64), number("go", DType::Bool)];
-    let state = [&["x", "clean", "clean_before", "seen"], &kept[..]].concat();
-    let next = [&["x_next", "clean_next", "clean_before_next", "seen_now"], &now[..]].concat();
+    let state = [&["x", "clean", "clean_before"][..], &SEEN, &kept].concat();
+    let next = ["x_next", "clean_next", "clean_before_next", "seen_0_now", "seen_1_now"];
+    let next = [&next[..], &now].concat();
     step.close(
         "step",
         count.into_iter().chain(floats(&state)).collect(),
@@ -264,12 +281,13 @@ fn step<'a>(
     )
 }
 
-/// The branch that runs the deep core: what it read, `seen`, its output, and those kept before but
-/// the oldest.
-fn refresh(core: &GraphDef, read: &[(&str, &str)], seen: &str) -> Inner {
+/// The branch that runs the deep core: what it `read`, its output, and those kept before but the
+/// oldest. `reads` has all of its inputs.
+fn refresh(core: &GraphDef, reads: &[(&str, &str)], read: &str) -> Inner {
     let mut branch = Scope::default();
-    branch.node("Identity", &[seen], &["refreshed_seen"]);
-    branch.inline(core, &[read, &[("deep", "refreshed_0")]].concat());
+    branch.node("Identity", &[read], &["refreshed_seen_0"]);
+    branch.node("Identity", &["seen_0"], &["refreshed_seen_1"]);
+    branch.inline(core, &[reads, &[("deep", "refreshed_0")]].concat());
     for i in 1..KEPT {
         branch.node("Identity", &[&format!("deep_{}", i - 1)], &[&format!("refreshed_{i}")]);
     }
@@ -279,17 +297,20 @@ fn refresh(core: &GraphDef, read: &[(&str, &str)], seen: &str) -> Inner {
 /// The branch that keeps what is kept.
 fn reuse() -> Inner {
     let mut branch = Scope::default();
-    branch.node("Identity", &["seen"], &["reused_seen"]);
+    for seen in SEEN {
+        branch.node("Identity", &[seen], &[&format!("reused_{seen}")]);
+    }
     for i in 0..KEPT {
         branch.node("Identity", &[&format!("deep_{i}")], &[&format!("reused_{i}")]);
     }
     branch.close("reuse", Vec::new(), made("reused"))
 }
 
-/// What a branch makes: what the core last read, and its kept outputs.
+/// What a branch makes: what the core has read, and its kept outputs.
 fn made(how: &str) -> Vec<ValueInfoProto> {
+    let seen = SEEN.map(|seen| float(&format!("{how}_{seen}")));
     let kept = (0..KEPT).map(|i| float(&format!("{how}_{i}")));
-    [float(&format!("{how}_seen"))].into_iter().chain(kept).collect()
+    seen.into_iter().chain(kept).collect()
 }
 
 /// A value of 32-bit floats inside of the loop.
@@ -329,6 +350,7 @@ fn inputs(model: &ModelConfig) -> Vec<ValueInfoProto> {
         ("timesteps", DType::F32, steps(&[])),
         ("refresh", DType::Bool, steps(&[])),
         ("stand_ins", DType::F32, steps(&[KEPT])),
+        ("aligned", DType::Bool, steps(&[])),
         ("correction_down", DType::F32, corrections(&[&hidden, "correction_rank"])),
         ("correction_up", DType::F32, corrections(&["correction_rank", &hidden])),
         ("coefficients", DType::F32, steps(&[COEFFICIENTS])),
