@@ -77,7 +77,7 @@ pub const NEXT_TO_NOTHING: f32 = 1e-20;
 ///
 /// With `a = earlier - before` and `b = now - before` of a row, the way on that line is
 /// `(a b) / (a a)` of `a`. Where `a` and `b` have one direction the whole way is taken, where they
-/// are 45 degrees apart or more nothing: `2 cos² - 1` of the angle between them. All are fp32.
+/// are 30 degrees apart or more nothing: `4 cos² - 3` of the angle between them. All are fp32.
 ///
 /// Inputs: `deep`, `deep_before`, `now`, `before` and `earlier`, and output `aligned`:
 /// `[b, tokens, hidden]`.
@@ -89,7 +89,7 @@ pub fn align(hidden: usize) -> GraphDef {
     let (a, b) = (earlier - before, now - before);
     let [line, way, both] = [a * a, b * b, a * b].map(|x| x.mean(2).mean(1));
     let agree = both * both / (line * way + NEXT_TO_NOTHING);
-    let share = both / (line + NEXT_TO_NOTHING) * (agree * 2.0 + -1.0).clip(0.0, 1.0);
+    let share = both / (line + NEXT_TO_NOTHING) * (agree * 4.0 + -3.0).clip(0.0, 1.0);
     graph.output("aligned", deep + share * (deep_before - deep));
     graph.finish()
 }

@@ -262,7 +262,7 @@ fn share(now: &[f32], before: &[f32], earlier: &[f32]) -> f32 {
     let [line, way, both] = [line, way, both].map(mean);
     let least = f64::from(NEXT_TO_NOTHING);
     let agree = both * both / (line * way + least);
-    (both / (line + least) * (2.0 * agree - 1.0).clamp(0.0, 1.0)) as f32
+    (both / (line + least) * (4.0 * agree - 3.0).clamp(0.0, 1.0)) as f32
 }
 
 fn distance(now: &[f32], before: &[f32]) -> f32 {
