@@ -220,19 +220,7 @@ fn step<'a>(
     step.branch("refresh_now", &[&["seen_0_now", "seen_1_now"], &now[..]].concat(), branches);
     let kept = kept.each_ref().map(String::as_str);
     let deep: Vec<(&str, &str)> = kept.into_iter().zip(now).collect();
-    let moved = [("now", read), ("before", "seen_0_now")];
-    let mut aligned = Scope::default();
-    let lines = [("deep", now[0]), ("deep_before", now[1]), ("earlier", "seen_1_now")];
-    let made = [("aligned", "deep_aligned")];
-    aligned.inline(&align(dit.hidden_size), &[&moved[..], &lines, &made].concat());
-    let mut weighted = Scope::default();
-    let table = ["stand_ins_now", "correction_down_now", "correction_up_now"];
-    let table = [("weights", table[0]), ("down", table[1]), ("up", table[2])];
-    let made = [("deep", "deep_weighted")];
-    weighted.inline(&glue::stand_in(dit), &[&deep[..], &moved, &table, &made].concat());
-    let [aligned, weighted] = [(aligned, "aligned"), (weighted, "weighted")]
-        .map(|(branch, how)| branch.close(how, Vec::new(), vec![float(&format!("deep_{how}"))]));
-    step.branch("aligned_now", &["deep"], [aligned, weighted]);
+    stand_in(&mut step, dit, &deep, read);
 
     let decoded = [("deep", "deep"), ("noise_pred", "noise_pred")];
     step.inline(part("shallow-decoder"), &[&decoded[..], &shared, &skips].concat());
@@ -279,6 +267,27 @@ fn step<'a>(
         count.into_iter().chain(floats(&state)).collect(),
         [number("go_on", DType::Bool)].into_iter().chain(floats(&next)).collect(),
     )
+}
+
+/// Appends `deep`, what the decoder reads for the deep core's output: the `kept` outputs aligned or
+/// weighted, as the tables say. The core would read `read`.
+fn stand_in(step: &mut Scope, dit: &HunyuanDitConfig, kept: &[(&str, &str)], read: &str) {
+    let moved = [("now", read), ("before", "seen_0_now")];
+    let mut aligned = Scope::default();
+    let lines = [("deep", kept[0].1), ("deep_before", kept[1].1), ("earlier", "seen_1_now")];
+    let made = [("aligned", "deep_aligned")];
+    aligned.inline(&align(dit.hidden_size), &[&moved[..], &lines, &made].concat());
+    let mut weighted = Scope::default();
+    let tables = [
+        ("weights", "stand_ins_now"),
+        ("down", "correction_down_now"),
+        ("up", "correction_up_now"),
+    ];
+    let made = [("deep", "deep_weighted")];
+    weighted.inline(&glue::stand_in(dit), &[kept, &moved, &tables, &made].concat());
+    let branches = [(aligned, "aligned"), (weighted, "weighted")]
+        .map(|(branch, how)| branch.close(how, Vec::new(), vec![float(&format!("deep_{how}"))]));
+    step.branch("aligned_now", &["deep"], branches);
 }
 
 /// The branch that runs the deep core: what it `read`, its output, and those kept before but the
