@@ -13,6 +13,7 @@ mod corrections;
 mod forecast;
 mod interval;
 mod parse;
+mod plan;
 mod probe;
 mod schedule;
 mod taylor;
@@ -35,27 +36,9 @@ pub use self::calibrated::calibration_file;
 pub use self::correction::{Correction, RANK};
 pub use self::forecast::{Forecast, KEPT};
 pub use self::interval::GAP;
+pub use self::plan::{Compared, Decision, Plan, refreshed, refreshes};
 pub use self::probe::Watch;
 pub use self::schedule::{Measured, Schedule, Schedules};
-
-/// What to do with the deep core at one step.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// Run the core and keep its output.
-    Refresh,
-    /// Do not run it: the decoder gets a forecast made of kept outputs.
-    Reuse(Forecast),
-}
-
-impl Decision {
-    /// What is added to the weighted sum of kept outputs.
-    pub fn correction(&self) -> Option<&Correction> {
-        match self {
-            Decision::Refresh => None,
-            Decision::Reuse(forecast) => forecast.correction(),
-        }
-    }
-}
 
 /// At which steps the deep core runs, and what stands in for its output at the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,28 +96,6 @@ pub struct PolicyInput<'a> {
     pub folder: &'a Path,
     /// SHA-256 of the folder's manifest, hexadecimal.
     pub manifest_sha256: &'a str,
-}
-
-/// Which of the shallow encoder's earlier outputs a plan has the present one compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
-    /// None.
-    Nothing,
-    /// That of the step before.
-    StepBefore,
-    /// That of the last refresh.
-    LastRefresh,
-    /// Those of the last two refreshes.
-    LastTwoRefreshes,
-}
-
-/// The decisions of one request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
-    /// Known before the first step; the first is a refresh.
-    Planned(Vec<Decision>),
-    /// Made step by step.
-    Reactive(Watch),
 }
 
 /// Why a policy cannot be followed.
@@ -264,82 +225,6 @@ impl CachePolicy {
             (_, plan) => plan,
         })
     }
-}
-
-impl Plan {
-    /// The decisions, where they are known before the first step.
-    pub fn planned(&self) -> Option<&[Decision]> {
-        match self {
-            Plan::Planned(decisions) => Some(decisions),
-            Plan::Reactive(_) => None,
-        }
-    }
-
-    /// Has `step` refresh, and what comes after it use nothing from before it, as at a run's first
-    /// step: there rows join that nothing is kept of. What is forecast from an earlier output is the
-    /// latest as it is.
-    pub fn renew_at(&mut self, step: usize) {
-        match self {
-            Plan::Planned(decisions) => {
-                let Some(after) = decisions.get_mut(step..) else { return };
-                let mut kept = 0;
-                for (i, decision) in after.iter_mut().enumerate() {
-                    match decision {
-                        _ if i == 0 => *decision = Decision::Refresh,
-                        // Corrected is what was fitted to another refresh.
-                        Decision::Reuse(forecast) if kept == 1 || forecast.needs() > kept => {
-                            *forecast = Forecast::LAST;
-                        }
-                        _ => {}
-                    }
-                    kept += usize::from(*decision == Decision::Refresh);
-                }
-            }
-            Plan::Reactive(watch) => watch.renew_at(step),
-        }
-    }
-
-    /// Whether decisions are made step by step.
-    pub fn is_reactive(&self) -> bool {
-        matches!(self, Plan::Reactive(_))
-    }
-
-    /// What the shallow encoder's output is compared with.
-    pub fn compares(&self) -> Compared {
-        let Plan::Planned(decisions) = self else { return Compared::StepBefore };
-        if decisions.contains(&Decision::Reuse(Forecast::ALIGNED)) {
-            Compared::LastTwoRefreshes
-        } else if decisions.iter().any(|decision| decision.correction().is_some()) {
-            Compared::LastRefresh
-        } else {
-            Compared::Nothing
-        }
-    }
-
-    /// How many of the core's outputs to keep: at least one.
-    pub fn keeps(&self) -> usize {
-        match self {
-            Plan::Planned(decisions) => decisions.iter().map(needs).max().unwrap_or(1),
-            Plan::Reactive(watch) => watch.keeps(),
-        }
-    }
-}
-
-fn needs(decision: &Decision) -> usize {
-    match decision {
-        Decision::Refresh => 1,
-        Decision::Reuse(forecast) => forecast.needs(),
-    }
-}
-
-/// The steps of a plan that run the core.
-pub fn refreshed(plan: &[Decision]) -> Vec<usize> {
-    (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect()
-}
-
-/// The number of steps of a plan that run the core.
-pub fn refreshes(plan: &[Decision]) -> usize {
-    refreshed(plan).len()
 }
 
 impl From<Rule> for CachePolicy {
