@@ -11,6 +11,7 @@ pub mod denoise;
 pub mod device_math;
 pub mod first_latents;
 mod guidance;
+mod host_math;
 mod image_prompt;
 pub mod images;
 pub mod lora;
