@@ -9,10 +9,10 @@ use prost::Message;
 
 use crate::checkpoint::Place;
 
-/// The graph `name` of the one `op` in `graph`.
+/// The graph `name` of the first `op` in `graph`: of two `If`s in a step, the one with the deep core.
 fn inner(graph: &GraphProto, op: &str, name: &str) -> GraphProto {
     let mut nodes = graph.node.iter().filter(|node| node.op_type.as_deref() == Some(op));
-    let (node, None) = (nodes.next().expect(op), nodes.next()) else { panic!("one {op}") };
+    let node = nodes.next().expect(op);
     let mut attributes = node.attribute.iter();
     let found = attributes.find(|attribute| attribute.name.as_deref() == Some(name));
     found.and_then(|attribute| attribute.g.clone()).expect(name)

@@ -201,7 +201,7 @@ fn a_plan_has_the_tensors_of_the_request() {
     assert_eq!(shape("input_ids"), [4, 77]);
     assert_eq!(shape("noise"), [4, 2, 4, 16, 16]);
     assert_eq!(tensors.tensor("refresh").expect("refresh").data(), [1, 0, 1, 0]);
-    assert_eq!(tensors.len(), 21);
+    assert_eq!(tensors.len(), 24);
 
     for (flags, message) in [
         (&["--tensors", &file][..], "--prompt"),
