@@ -83,6 +83,7 @@ fn the_cache_begins_anew_where_the_negative_half_joins() {
     for (cache, refreshes) in [
         ("N2-1000-0", &[0, 2, 3, 4, 6, 8][..]),
         ("N2-1000-0+taylor2", &[0, 2, 3, 4, 6, 8]),
+        ("N2-1000-0+align", &[0, 2, 3, 4, 6, 8]),
         ("N5-1000-0", &[0, 3, 5]),
     ] {
         let asked = request(&pipeline, "0.3:0.8", cache);
