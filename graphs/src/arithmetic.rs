@@ -79,8 +79,8 @@ pub const NEXT_TO_NOTHING: f32 = 1e-20;
 /// `(a b) / (a a)` of `a`. Where `a` and `b` have one direction the whole way is taken, where they
 /// are 30 degrees apart or more nothing: `4 cos² - 3` of the angle between them. All are fp32.
 ///
-/// Inputs: `deep`, `deep_before`, `now`, `before` and `earlier`, and output `aligned`:
-/// `[b, tokens, hidden]`.
+/// Inputs: `deep`, `deep_before`, `now`, `before` and `earlier`, `[b, tokens, hidden]` each. Output:
+/// `aligned`, of the same shape.
 pub fn align(hidden: usize) -> GraphDef {
     let graph = Graph::new("align", Precision::Fp32);
     let [deep, deep_before, now, before, earlier] =

@@ -24,8 +24,8 @@ impl Forecast {
     pub const LAST: Forecast =
         Forecast { weights: [1.0, 0.0, 0.0], correction: None, aligned: false };
 
-    /// The last two outputs, with weights that are found at the step from how the shallow encoder's
-    /// output has moved.
+    /// The last two outputs, with weights that are found at the step: from how the output of the
+    /// shallow encoder has moved since the refreshes.
     pub const ALIGNED: Forecast = Forecast { aligned: true, ..Forecast::LAST };
 
     /// `None` unless there are 1 to [`KEPT`] finite weights, the latest output's first, that sum

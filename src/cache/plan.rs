@@ -24,7 +24,7 @@ impl Decision {
 /// Which of the shallow encoder's earlier outputs a plan has the present one compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compared {
-    /// None.
+    /// It is compared with none.
     Nothing,
     /// That of the step before.
     StepBefore,

@@ -60,8 +60,12 @@ impl DeviceMath {
         }
         match compared {
             Compared::Nothing | Compared::LastRefresh => {}
-            Compared::StepBefore => drop(self.change_session()?),
-            Compared::LastTwoRefreshes => drop(self.align_session()?),
+            Compared::StepBefore => {
+                self.change_session()?;
+            }
+            Compared::LastTwoRefreshes => {
+                self.align_session()?;
+            }
         }
         Ok(())
     }
@@ -158,9 +162,8 @@ impl DeviceMath {
         Ok(self.align.as_mut().expect("loaded above"))
     }
 
-    /// The latest two of `kept`, continued as [`align`] has it: `now` is what the shallow encoder
-    /// made at the step, `before` and `earlier` what it had made at their refreshes, `[rows, tokens,
-    /// hidden]` all.
+    /// The latest two of `kept`, continued as [`align`] has it. The shallow encoder has made `now` at
+    /// the step, `before` and `earlier` at their refreshes. All are `[rows, tokens, hidden]`.
     ///
     /// # Errors
     /// What the backend says.

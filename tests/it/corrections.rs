@@ -16,8 +16,8 @@ use crate::batch::together;
 
 const STEPS: usize = 8;
 
-/// The correction of a step of a model of width `hidden`: small numbers that are neither equal nor of
-/// one sign.
+/// The correction of a step of a model of width `hidden`: small numbers, neither equal nor all of the
+/// same sign.
 fn correction(hidden: usize, step: usize) -> Correction {
     let number = |i: usize| ((i * 7 + step) as f32).sin() / 16.0;
     let factor = |from: usize| (from..from + hidden * RANK).map(number).collect::<Vec<f32>>();

@@ -35,8 +35,8 @@ pub fn prepare(cfg: &HunyuanDitConfig) -> GraphDef {
     graph.finish()
 }
 
-/// What the decoder reads for the deep core's output: the sum of the kept ones times `weights`,
-/// [corrected](crate::arithmetic::correct).
+/// What the decoder reads for the deep core's output: the kept ones times `weights`, summed up and
+/// corrected as [`correct`](crate::arithmetic::correct) does it.
 pub fn stand_in(cfg: &HunyuanDitConfig) -> GraphDef {
     let graph = Graph::new("stand-in", Precision::Fp32);
     let hidden = Dim::from(cfg.hidden_size);

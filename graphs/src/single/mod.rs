@@ -52,6 +52,9 @@ const TABLES: [&str; 7] = [
 /// What the deep core read at its last runs, the latest first.
 const SEEN: [&str; 2] = ["seen_0", "seen_1"];
 
+/// The same from the step under way on.
+const SEEN_NOW: [&str; 2] = ["seen_0_now", "seen_1_now"];
+
 /// The tables that may have fewer rows than there are steps.
 const SHORT_TABLES: [&str; 3] = ["noise", "correction_down", "correction_up"];
 
@@ -217,7 +220,7 @@ fn step<'a>(
     let (_, read) = skips[n - 1];
     let reads = [&shared[..], &skips[n - 1..]].concat();
     let branches = [refresh(part("deep-core"), &reads, read), reuse()];
-    step.branch("refresh_now", &[&["seen_0_now", "seen_1_now"], &now[..]].concat(), branches);
+    step.branch("refresh_now", &[&SEEN_NOW[..], &now].concat(), branches);
     let kept = kept.each_ref().map(String::as_str);
     let deep: Vec<(&str, &str)> = kept.into_iter().zip(now).collect();
     stand_in(&mut step, dit, &deep, read);
@@ -260,8 +263,7 @@ fn step<'a>(
     let number = |name: &str, dtype| value(name, dtype, Some(&[]));
     let count = [number("step", DType::I64), number("go", DType::Bool)];
     let state = [&["x", "clean", "clean_before"][..], &SEEN, &kept].concat();
-    let next = ["x_next", "clean_next", "clean_before_next", "seen_0_now", "seen_1_now"];
-    let next = [&next[..], &now].concat();
+    let next = [&["x_next", "clean_next", "clean_before_next"][..], &SEEN_NOW, &now].concat();
     step.close(
         "step",
         count.into_iter().chain(floats(&state)).collect(),
@@ -272,9 +274,9 @@ fn step<'a>(
 /// Appends `deep`, what the decoder reads for the deep core's output: the `kept` outputs aligned or
 /// weighted, as the tables say. The core would read `read`.
 fn stand_in(step: &mut Scope, dit: &HunyuanDitConfig, kept: &[(&str, &str)], read: &str) {
-    let moved = [("now", read), ("before", "seen_0_now")];
+    let moved = [("now", read), ("before", SEEN_NOW[0])];
     let mut aligned = Scope::default();
-    let lines = [("deep", kept[0].1), ("deep_before", kept[1].1), ("earlier", "seen_1_now")];
+    let lines = [("deep", kept[0].1), ("deep_before", kept[1].1), ("earlier", SEEN_NOW[1])];
     let made = [("aligned", "deep_aligned")];
     aligned.inline(&align(dit.hidden_size), &[&moved[..], &lines, &made].concat());
     let mut weighted = Scope::default();
