@@ -10,7 +10,8 @@ use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::transformer::{Shallow, Transformer, remember};
 
 /// The schedule that refreshes at `refresh`, with the forecasts that suit `states`, which go by it
-/// from their first step to the end; with corrections, if `corrected`.
+/// from their first step to the end; with corrections, if `corrected`. `known` is what suits them at
+/// the first steps, which then need not be fitted.
 ///
 /// Forecasts fitted to uncached images would be too bold: in a cached loop an extrapolation feeds
 /// its own error back.
@@ -19,6 +20,7 @@ pub fn follow(
     states: &mut [DenoiseState],
     refresh: &[usize],
     corrected: bool,
+    known: &[Decision],
 ) -> Result<Schedule> {
     let mut schedule = Schedule { refresh: refresh.to_vec(), ..Schedule::default() };
     let steps = states.iter().map(DenoiseState::steps).min().unwrap_or(0);
@@ -27,9 +29,10 @@ pub fn follow(
         for state in &mut *states {
             shallow.push(encode(transformer, state)?);
         }
-        let decision = match refresh.contains(&step) {
-            true => Decision::Refresh,
-            false => Decision::Reuse(forecast(transformer, states, &shallow, corrected)?),
+        let decision = match known.get(step) {
+            Some(known) => known.clone(),
+            None if refresh.contains(&step) => Decision::Refresh,
+            None => Decision::Reuse(forecast(transformer, states, &shallow, corrected)?),
         };
         if let Decision::Reuse(forecast) = &decision {
             if let weights @ [_, _, ..] = forecast.weights() {

@@ -4,7 +4,7 @@ use super::finite;
 use super::follow::follow;
 use super::schedules::Cost;
 use super::search::{Judged, search};
-use crate::cache::Schedule;
+use crate::cache::{Decision, Schedule};
 use crate::error::Result;
 use crate::eval::statistics::relative_error;
 use crate::pipeline::component::Loaded;
@@ -47,19 +47,22 @@ impl<'a> Learned<'a> {
         Ok(Learned { transformer, states, starts, uncached })
     }
 
-    /// The refreshes by which a few of the images, with the forecasts fitted to them, are nearest to
-    /// the uncached ones: of `candidates`, and of the neighbours of the best, `tries` of them, if
-    /// there are enough images. The first of `candidates` where none was finite.
+    /// The schedule by which a few of the images, with the forecasts fitted to them, are nearest to
+    /// the uncached ones: of those that refresh at `candidates`, and of the neighbours of the best,
+    /// `tries` of them, if there are enough images. The first of `candidates`, without forecasts,
+    /// where none was finite.
     pub fn best<'c>(
         &mut self,
         candidates: impl Iterator<Item = &'c [usize]>,
         cost: &Cost,
         tries: usize,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<Schedule> {
         let few = FEW.min(self.states.len());
+        let mut drawn: Vec<Schedule> = Vec::new();
         let mut judge = |refresh: &[usize]| -> Result<Option<Judged>> {
-            let refresh = refresh.to_vec();
-            Ok(self.follow(few, &refresh, false)?.map(|(error, _)| Judged { error, refresh }))
+            let judged = self.follow(few, refresh, false, &begun(&drawn, refresh, cost.len()))?;
+            drawn.extend(judged.iter().map(|judged| judged.schedule.clone()));
+            Ok(judged)
         };
         let mut seen: Vec<&[usize]> = Vec::new();
         let mut best: Option<Judged> = None;
@@ -71,9 +74,9 @@ impl<'a> Learned<'a> {
             }
         }
         match best {
-            Some(best) if few < FEW => Ok(best.refresh),
-            Some(best) => Ok(search(best, cost, tries, &mut judge)?.refresh),
-            None => Ok(seen[0].to_vec()),
+            Some(best) if few < FEW => Ok(best.schedule),
+            Some(best) => Ok(search(best, cost, tries, &mut judge)?.schedule),
+            None => Ok(Schedule { refresh: seen[0].to_vec(), ..Schedule::default() }),
         }
     }
 
@@ -81,27 +84,72 @@ impl<'a> Learned<'a> {
     /// corrections, if `corrected`. Nothing where no image was finite.
     pub fn fitted(&mut self, refresh: &[usize], corrected: bool) -> Result<Option<Schedule>> {
         let all = self.states.len();
-        Ok(self.follow(all, refresh, corrected)?.map(|(_, schedule)| schedule))
+        Ok(self.follow(all, refresh, corrected, &[])?.map(|judged| judged.schedule))
     }
 
-    /// How far the images of the first `count` requests are from the uncached ones when they refresh
-    /// at `refresh`, as the sum of logarithms, which is that of decibels; and that schedule, with the
-    /// forecasts that suit them. Nothing where a prediction was not finite.
+    /// The schedule that refreshes at `refresh`, with the forecasts that suit the first `count`
+    /// requests, of which those at the first steps are `known`; and how far their images are from
+    /// the uncached ones, as the sum of logarithms, which is that of decibels. Nothing where a
+    /// prediction was not finite.
     fn follow(
         &mut self,
         count: usize,
         refresh: &[usize],
         corrected: bool,
-    ) -> Result<Option<(f64, Schedule)>> {
+        known: &[Decision],
+    ) -> Result<Option<Judged>> {
         let states = &mut self.states[..count];
         states.iter_mut().zip(&self.starts).for_each(|(state, start)| state.rewind(start));
-        let followed = follow(&mut self.transformer, states, refresh, corrected);
+        let followed = follow(&mut self.transformer, states, refresh, corrected, known);
         let Some(schedule) = finite(followed)? else {
             return Ok(None);
         };
         let error = |(state, uncached): (&DenoiseState, &Generated)| {
             relative_error(state.latents(), &uncached.latents).ln()
         };
-        Ok(Some((states.iter().zip(self.uncached).map(error).sum(), schedule)))
+        let error = states.iter().zip(self.uncached).map(error).sum();
+        Ok(Some(Judged { error, schedule }))
+    }
+}
+
+/// What a schedule that refreshes at `refresh` does at its first steps, as far as one of `drawn`
+/// refreshes alike: the same requests come to the same forecasts.
+fn begun(drawn: &[Schedule], refresh: &[usize], steps: usize) -> Vec<Decision> {
+    let alike = |schedule: &Schedule| {
+        let parted = schedule.refresh.iter().zip(refresh).find(|(a, b)| a != b);
+        parted.map_or(steps, |(a, b)| *a.min(b))
+    };
+    let nearest = drawn.iter().max_by_key(|schedule| alike(schedule));
+    nearest.map_or_else(Vec::new, |nearest| {
+        let mut plan = nearest.plan(steps);
+        plan.truncate(alike(nearest));
+        plan
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Forecast;
+
+    const STEPS: usize = 8;
+
+    fn schedule(refresh: &[usize], older: f32) -> Schedule {
+        let reused = (0..STEPS).filter(|step| !refresh.contains(step));
+        let forecast = reused.map(|step| (step, vec![1.0 - older, older])).collect();
+        Schedule { refresh: refresh.to_vec(), forecast, ..Schedule::default() }
+    }
+
+    #[test]
+    fn steps_before_the_first_other_refresh_are_known() {
+        let drawn = [schedule(&[0, 1, 3, 7], 0.25), schedule(&[0, 1, 4, 6], 0.5)];
+        let forecast = Decision::Reuse(Forecast::new(&[0.5, 0.5]).expect("two weights"));
+        let (refresh, reuse) = (|| Decision::Refresh, || forecast.clone());
+        let moved = begun(&drawn, &[0, 1, 4, 7], STEPS);
+        let until_5 = [refresh(), refresh(), reuse(), reuse(), refresh(), reuse()];
+        assert_eq!(moved, until_5, "of the second, which parts at step 6");
+        assert_eq!(begun(&drawn, &[0, 2, 4, 6], STEPS), [refresh()]);
+        assert_eq!(begun(&drawn, &[0, 1, 3, 7], STEPS), drawn[0].plan(STEPS), "all of it");
+        assert_eq!(begun(&[], &[0, 1, 3, 7], STEPS), []);
     }
 }

@@ -14,7 +14,7 @@
 //! 5. `correct`, with `low_rank`: corrections of the best one's forecasts by what the shallow encoder
 //!    sees, at those steps where they serve pictures that they were not fitted to.
 //! 6. Real runs on the second half of the prompts measure each schedule with its forecasts and
-//!    corrections, with its forecasts alone, and without; the best is kept.
+//!    corrections, with the forecasts that it was found with, and without; the best is kept.
 
 mod correct;
 mod fit;
@@ -122,16 +122,13 @@ pub fn calibrate(
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
         let candidates = candidates.iter().map(|best| best[runs - 1].as_slice());
         let mut learned = Learned::new(pipeline, &learn, &learned)?;
-        let refresh = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
-        let fitted = learned.fitted(&refresh, false)?;
-        let corrected = match settings.corrections {
-            true => learned.fitted(&refresh, true)?,
-            false => None,
-        };
-        let corrected = corrected.filter(|schedule| !schedule.corrections.is_empty());
-        let plain = Schedule { refresh, ..Schedule::default() };
+        let found = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
+        let fitted = learned.fitted(&found.refresh, settings.corrections)?;
+        let plain = Schedule { refresh: found.refresh.clone(), ..Schedule::default() };
+        let mut schedules: Vec<Schedule> = fitted.into_iter().chain([found, plain]).collect();
+        schedules.dedup();
         let mut measured: Vec<(Measured, Schedule)> = Vec::new();
-        for schedule in corrected.into_iter().chain(fitted).chain([plain]) {
+        for schedule in schedules {
             if let Some(found) = finite(measure(pipeline, &schedule, &check, &uncached))? {
                 measured.push((found, schedule));
             }

@@ -8,15 +8,16 @@
 use std::collections::BTreeSet;
 
 use super::schedules::{Cost, harm};
+use crate::cache::Schedule;
 use crate::error::Result;
 
 /// How far a refresh is moved at most, in steps.
 const FAR: usize = 3;
 
-/// A list of refreshes; the smaller the error of its pictures, the better.
+/// A list of refreshes with its forecasts; the smaller the error of its pictures, the better.
 pub struct Judged {
     pub error: f64,
-    pub refresh: Vec<usize>,
+    pub schedule: Schedule,
 }
 
 /// The best list that is found from `best` by at most `tries` calls of `judge`, which is nothing
@@ -27,9 +28,10 @@ pub fn search(
     tries: usize,
     judge: &mut dyn FnMut(&[usize]) -> Result<Option<Judged>>,
 ) -> Result<Judged> {
-    let mut seen = BTreeSet::from([best.refresh.clone()]);
+    let mut seen = BTreeSet::from([best.schedule.refresh.clone()]);
     for _ in 0..tries {
-        let new = neighbours(&best.refresh, cost.len()).filter(|list| !seen.contains(list));
+        let new =
+            neighbours(&best.schedule.refresh, cost.len()).filter(|list| !seen.contains(list));
         let promising = new.min_by(|a, b| harm(cost, a).total_cmp(&harm(cost, b)));
         let Some(refresh) = promising else { break };
         seen.insert(refresh.clone());
@@ -71,7 +73,8 @@ mod tests {
     }
 
     fn judged(refresh: &[usize], goal: &[usize]) -> Judged {
-        Judged { error: off(refresh, goal), refresh: refresh.to_vec() }
+        let schedule = Schedule { refresh: refresh.to_vec(), ..Schedule::default() };
+        Judged { error: off(refresh, goal), schedule }
     }
 
     fn start(goal: &[usize]) -> Judged {
@@ -87,7 +90,7 @@ mod tests {
             Ok(Some(judged(refresh, &goal)))
         });
         let found = found.expect("nothing fails");
-        assert_eq!((found.refresh.as_slice(), found.error), (&goal[..], 0.0));
+        assert_eq!((found.schedule.refresh.as_slice(), found.error), (&goal[..], 0.0));
         assert!(calls <= 40);
     }
 
@@ -100,10 +103,10 @@ mod tests {
             assert!(refresh.iter().all(|&step| step < STEPS));
             Ok(Some(judged(refresh, &[0, 4, 8])))
         });
-        assert_eq!(found.expect("nothing fails").refresh, [0, 4, 8], "the best is kept");
+        assert_eq!(found.expect("nothing fails").schedule.refresh, [0, 4, 8], "the best is kept");
         assert_eq!(seen.len(), 9);
         let none = search(start(&[0, 1, 2]), &cost(), 0, &mut |_| panic!("no tries"));
-        assert_eq!(none.expect("nothing fails").refresh, [0, 4, 8]);
+        assert_eq!(none.expect("nothing fails").schedule.refresh, [0, 4, 8]);
     }
 
     #[test]
@@ -112,6 +115,6 @@ mod tests {
             let hopeless = refresh[1] == 5;
             Ok((!hopeless).then(|| judged(refresh, &[0, 5, 8])))
         });
-        assert_ne!(found.expect("nothing fails").refresh[1], 5);
+        assert_ne!(found.expect("nothing fails").schedule.refresh[1], 5);
     }
 }
