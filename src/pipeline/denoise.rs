@@ -73,6 +73,14 @@ pub(crate) struct SamplerState {
     noise: Vec<TorchGenerator>,
 }
 
+impl SamplerState {
+    /// Advances the latents by a step with the prediction `guided`.
+    pub(crate) fn advance(&mut self, guided: &[f32]) {
+        self.sampler.step(self.step, guided, &mut self.latents, &mut self.noise);
+        self.step += 1;
+    }
+}
+
 /// What the denoising loop has made of a request.
 pub(crate) struct Denoised {
     pub latents: Vec<f32>,
@@ -356,13 +364,13 @@ impl DenoiseState {
 
     /// Advances the latents by a step with the prediction `guided`.
     pub(crate) fn advance(&mut self, guided: &[f32]) {
-        let SamplerState { step, latents, sampler, noise } = &mut self.sampler;
         if let Some(preview) = &mut self.preview {
+            let SamplerState { step, latents, sampler, .. } = &self.sampler;
             *preview = sampler.clean(*step, guided, latents);
         }
-        sampler.step(*step, guided, latents, noise);
-        *step += 1;
+        self.sampler.advance(guided);
         if let Some(outside) = &self.outside {
+            let SamplerState { step, latents, sampler, .. } = &mut self.sampler;
             outside.put_back(sampler, *step, latents);
         }
     }

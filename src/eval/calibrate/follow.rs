@@ -1,38 +1,39 @@
 //! Fits the forecasts of a schedule on the way: each step's weights, and its correction, are fitted
-//! to where the steps before have led, with their errors, all requests side by side.
+//! to where the steps before have led, with their errors, all requests side by side; and to lead
+//! from there [back](super::step) towards the uncached images.
 
 use super::correct::correction;
 use super::fit::Fit;
+use super::learned::Learning;
 use super::step::{Reusing, encode};
 use crate::cache::{Decision, Forecast, Schedule};
 use crate::error::Result;
-use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::transformer::{Shallow, Transformer, remember};
 
-/// The schedule that refreshes at `refresh`, with the forecasts that suit `states`, which go by it
-/// from their first step to the end; with corrections, if `corrected`. `known` is what suits them at
-/// the first steps, which then need not be fitted.
+/// The schedule that refreshes at `refresh`, with the forecasts that suit `all`, which go by it from
+/// their first step to the end; with corrections, if `corrected`. `known` is what suits them at the
+/// first steps, which then need not be fitted.
 ///
 /// Forecasts fitted to uncached images would be too bold: in a cached loop an extrapolation feeds
 /// its own error back.
 pub fn follow(
     transformer: &mut Transformer,
-    states: &mut [DenoiseState],
+    all: &mut [Learning<'_>],
     refresh: &[usize],
     corrected: bool,
     known: &[Decision],
 ) -> Result<Schedule> {
     let mut schedule = Schedule { refresh: refresh.to_vec(), ..Schedule::default() };
-    let steps = states.iter().map(DenoiseState::steps).min().unwrap_or(0);
+    let steps = all.iter().map(|one| one.state.steps()).min().unwrap_or(0);
     for step in 0..steps {
-        let mut shallow = Vec::with_capacity(states.len());
-        for state in &mut *states {
-            shallow.push(encode(transformer, state)?);
+        let mut shallow = Vec::with_capacity(all.len());
+        for one in &mut *all {
+            shallow.push(encode(transformer, &mut one.state)?);
         }
         let decision = match known.get(step) {
             Some(known) => known.clone(),
             None if refresh.contains(&step) => Decision::Refresh,
-            None => Decision::Reuse(forecast(transformer, states, &shallow, corrected)?),
+            None => Decision::Reuse(forecast(transformer, all, &shallow, corrected)?),
         };
         if let Decision::Reuse(forecast) = &decision {
             if let weights @ [_, _, ..] = forecast.weights() {
@@ -41,7 +42,7 @@ pub fn follow(
             let correction = forecast.correction().cloned();
             schedule.corrections.extend(correction.map(|correction| (step, correction)));
         }
-        for (state, shallow) in states.iter_mut().zip(shallow) {
+        for (Learning { state, .. }, shallow) in all.iter_mut().zip(shallow) {
             state.decide(decision.clone());
             let mut groups = state.groups()?;
             let predictions = transformer.predict(&mut groups, &shallow)?;
@@ -52,21 +53,22 @@ pub fn follow(
     Ok(schedule)
 }
 
-/// The forecast that suits `states` at the step under way, of which the encoder has made `shallow`.
+/// The forecast that suits `all` at the step under way, of which the encoder has made `shallow`.
 fn forecast(
     transformer: &mut Transformer,
-    states: &mut [DenoiseState],
+    all: &mut [Learning<'_>],
     shallow: &[Vec<Shallow>],
     corrected: bool,
 ) -> Result<Forecast> {
-    let several = states.iter().any(|state| state.kept_outputs() > 1);
+    let several = all.iter().any(|one| one.state.kept_outputs() > 1);
     if !several && !corrected {
         return Ok(Forecast::LAST);
     }
     let mut fit = Fit::default();
-    let mut reusing = Vec::with_capacity(states.len());
-    for (state, shallow) in states.iter_mut().zip(shallow) {
-        let mut picture = Reusing::new(transformer, state, shallow)?;
+    let mut reusing = Vec::with_capacity(all.len());
+    for (Learning { state, uncached, .. }, shallow) in all.iter_mut().zip(shallow) {
+        let next = &uncached[state.steps_done()];
+        let mut picture = Reusing::new(transformer, state, shallow, next)?;
         fit.add(&picture.errors(transformer)?);
         reusing.push(picture);
     }

@@ -4,47 +4,76 @@ use super::finite;
 use super::follow::follow;
 use super::schedules::Cost;
 use super::search::{Judged, search};
-use crate::cache::{Decision, Schedule};
+use crate::cache::{Decision, Plan, Schedule};
 use crate::error::Result;
 use crate::eval::statistics::relative_error;
+use crate::pipeline::Pipeline;
 use crate::pipeline::component::Loaded;
 use crate::pipeline::denoise::{DenoiseState, SamplerState};
 use crate::pipeline::transformer::Transformer;
-use crate::pipeline::{Generated, Pipeline};
 use crate::request::CheckedRequest;
 
 /// Requests that are drawn to judge a list of refreshes by: more of them tell lists apart better,
 /// fewer leave time to try more. What fewer say of neighbours does not hold for other pictures.
 const FEW: usize = 6;
 
-/// Requests that go by one schedule after another from their first step to their last.
+/// The latents of a request after each step.
+pub type Trajectory = Vec<Vec<f32>>;
+
+/// A request that goes by one schedule after another from its first step to its last.
+pub struct Learning<'a> {
+    pub state: DenoiseState,
+    start: SamplerState,
+    /// Where it gets to without a cache.
+    pub uncached: &'a Trajectory,
+}
+
+/// Requests that do.
 pub struct Learned<'a> {
     transformer: Loaded<'a, Transformer>,
-    states: Vec<DenoiseState>,
-    starts: Vec<SamplerState>,
-    uncached: &'a [Generated],
+    all: Vec<Learning<'a>>,
+}
+
+/// Where each of `requests` gets to without a cache.
+pub fn trajectories(
+    pipeline: &mut Pipeline,
+    requests: &[CheckedRequest],
+) -> Result<Vec<Trajectory>> {
+    let mut all = Vec::with_capacity(requests.len());
+    for request in requests {
+        let request = request.with_plan(Plan::Planned(vec![Decision::Refresh; request.steps]));
+        let (prompt, images) = (pipeline.encode_prompt(&request)?, pipeline.encode(&request)?);
+        let mut transformer = pipeline.transformer()?;
+        let mut state = transformer.begin(&request, &prompt, &images)?;
+        let mut trajectory = Trajectory::with_capacity(state.steps());
+        while !state.is_done() {
+            transformer.step(&mut state)?;
+            trajectory.push(state.latents().to_vec());
+        }
+        all.push(trajectory);
+    }
+    Ok(all)
 }
 
 impl<'a> Learned<'a> {
-    /// `requests`, and their images without a cache.
+    /// `requests`, and where they get to without a cache.
     pub fn new(
         pipeline: &'a mut Pipeline,
         requests: &[CheckedRequest],
-        uncached: &'a [Generated],
+        uncached: &'a [Trajectory],
     ) -> Result<Learned<'a>> {
         let mut encoded = Vec::with_capacity(requests.len());
         for request in requests {
             encoded.push((pipeline.encode_prompt(request)?, pipeline.encode(request)?));
         }
         let mut transformer = pipeline.transformer()?;
-        let mut states: Vec<DenoiseState> = Vec::with_capacity(requests.len());
-        for (request, (prompt, images)) in requests.iter().zip(&encoded) {
+        let mut all = Vec::with_capacity(requests.len());
+        for ((request, (prompt, images)), uncached) in requests.iter().zip(&encoded).zip(uncached) {
             let mut state = transformer.begin(request, prompt, images)?;
             state.keep_for_forecasts();
-            states.push(state);
+            all.push(Learning { start: state.sampler_state(), state, uncached });
         }
-        let starts = states.iter().map(DenoiseState::sampler_state).collect();
-        Ok(Learned { transformer, states, starts, uncached })
+        Ok(Learned { transformer, all })
     }
 
     /// The schedule by which a few of the images, with the forecasts fitted to them, are nearest to
@@ -57,7 +86,7 @@ impl<'a> Learned<'a> {
         cost: &Cost,
         tries: usize,
     ) -> Result<Schedule> {
-        let few = FEW.min(self.states.len());
+        let few = FEW.min(self.all.len());
         let mut drawn: Vec<Schedule> = Vec::new();
         let mut judge = |refresh: &[usize]| -> Result<Option<Judged>> {
             let judged = self.follow(few, refresh, false, &begun(&drawn, refresh, cost.len()))?;
@@ -83,8 +112,7 @@ impl<'a> Learned<'a> {
     /// The schedule that refreshes at `refresh`, with forecasts that suit all requests, and with
     /// corrections, if `corrected`. Nothing where no image was finite.
     pub fn fitted(&mut self, refresh: &[usize], corrected: bool) -> Result<Option<Schedule>> {
-        let all = self.states.len();
-        Ok(self.follow(all, refresh, corrected, &[])?.map(|judged| judged.schedule))
+        Ok(self.follow(self.all.len(), refresh, corrected, &[])?.map(|judged| judged.schedule))
     }
 
     /// The schedule that refreshes at `refresh`, with the forecasts that suit the first `count`
@@ -98,16 +126,15 @@ impl<'a> Learned<'a> {
         corrected: bool,
         known: &[Decision],
     ) -> Result<Option<Judged>> {
-        let states = &mut self.states[..count];
-        states.iter_mut().zip(&self.starts).for_each(|(state, start)| state.rewind(start));
-        let followed = follow(&mut self.transformer, states, refresh, corrected, known);
+        let some = &mut self.all[..count];
+        some.iter_mut().for_each(|one| one.state.rewind(&one.start));
+        let followed = follow(&mut self.transformer, some, refresh, corrected, known);
         let Some(schedule) = finite(followed)? else {
             return Ok(None);
         };
-        let error = |(state, uncached): (&DenoiseState, &Generated)| {
-            relative_error(state.latents(), &uncached.latents).ln()
-        };
-        let error = states.iter().zip(self.uncached).map(error).sum();
+        let last = |one: &Learning<'_>| one.uncached.last().cloned().unwrap_or_default();
+        let error = |one: &Learning<'_>| relative_error(one.state.latents(), &last(one)).ln();
+        let error = some.iter().map(error).sum();
         Ok(Some(Judged { error, schedule }))
     }
 }

@@ -7,8 +7,9 @@
 //! 2. `schedules`: dynamic programming over the product of the two. How the errors of single steps
 //!    add up is not known beforehand: as energies if they are independent, as amplitudes if they
 //!    point the same way. So there are a few candidates.
-//! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it; the one that
-//!    then draws some of the learned images best is taken.
+//! 3. `follow`, with `fit`: forecasts for each candidate, fitted while following it, to what the core
+//!    makes and to lead back towards the uncached images; the one that then draws some of the learned
+//!    images best is taken.
 //! 4. `search`: neighbours of that one are tried in the same way, for errors add up in ways that no
 //!    sum foretells.
 //! 5. `correct`, with `low_rank`: corrections of the best one's forecasts by what the shallow encoder
@@ -114,14 +115,13 @@ pub fn calibrate(
         state.save(partial)?;
     }
     tell(learn.len(), "drawing what to compare with".to_string());
-    let full = vec![Decision::Refresh; steps];
-    let learned = draw(pipeline, &learn, &full)?;
-    let uncached = draw(pipeline, &check, &full)?;
+    let trajectories = learned::trajectories(pipeline, &learn)?;
+    let uncached = draw(pipeline, &check, &vec![Decision::Refresh; steps])?;
     let candidates = POWERS.map(|power| schedules::schedules(&state.record.cost(power)));
     for (i, &runs) in runs.iter().enumerate().skip(state.tried) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));
         let candidates = candidates.iter().map(|best| best[runs - 1].as_slice());
-        let mut learned = Learned::new(pipeline, &learn, &learned)?;
+        let mut learned = Learned::new(pipeline, &learn, &trajectories)?;
         let found = learned.best(candidates, &state.record.cost(SEARCHED), settings.tries)?;
         let fitted = learned.fitted(&found.refresh, settings.corrections)?;
         let plain = Schedule { refresh: found.refresh.clone(), ..Schedule::default() };
