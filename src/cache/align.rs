@@ -8,7 +8,7 @@ use super::{Decision, Forecast};
 pub(super) fn align(plan: Vec<Decision>) -> Vec<Decision> {
     let mut refreshes = 0;
     let aligned = plan.into_iter().map(|decision| {
-        refreshes += usize::from(decision == Decision::Refresh);
+        refreshes += usize::from(decision.refreshes());
         match decision {
             Decision::Reuse(Forecast::LAST) if refreshes > 1 => Decision::Reuse(Forecast::ALIGNED),
             other => other, // a schedule's own

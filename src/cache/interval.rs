@@ -52,7 +52,7 @@ impl Interval {
         for t in timesteps.iter().copied().map(f64::from) {
             let refresh = count % self.gap == 0 || t >= start;
             count = if t <= close { 0 } else { count + 1 };
-            plan.push(if refresh { Decision::Refresh } else { Decision::Reuse(Forecast::LAST) });
+            plan.push(if refresh { Decision::REFRESH } else { Decision::Reuse(Forecast::LAST) });
         }
         plan
     }

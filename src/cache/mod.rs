@@ -1,5 +1,5 @@
 //! Cache policies: at which steps the deep core runs, and what stands in for its output at the
-//! others.
+//! others, or makes up for that when it runs again.
 //!
 //! A [`CachePolicy`] is a value; its text form is what `--cache-policy` takes. From a request's
 //! timesteps it makes a [`Plan`]: decided before the first step, or step by step from how far the
@@ -212,7 +212,7 @@ impl CachePolicy {
     /// When a file that the policy names does not fit the request.
     pub fn plan(&self, input: &PolicyInput<'_>) -> Result<Plan, PolicyError> {
         let plan = match &self.rule {
-            Rule::Off => Ok(Plan::Planned(vec![Decision::Refresh; input.timesteps.len()])),
+            Rule::Off => Ok(Plan::Planned(vec![Decision::REFRESH; input.timesteps.len()])),
             Rule::Interval(rule) => Ok(Plan::Planned(rule.plan(input.timesteps))),
             Rule::Schedule(rule) => rule.plan(input).map(Plan::Planned),
             Rule::Probe(rule) => Ok(Plan::Reactive(Watch::new(*rule))),

@@ -5,19 +5,32 @@ use super::{Correction, Forecast, Watch};
 /// What to do with the deep core at one step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Run the core and keep its output.
-    Refresh,
+    /// Run the core and keep its output: the decoder gets what is made of it and those kept before,
+    /// most often the new one as it is.
+    Refresh(Forecast),
     /// Do not run it: the decoder gets a forecast made of kept outputs.
     Reuse(Forecast),
 }
 
 impl Decision {
+    /// The core runs, and the decoder gets its output as it is.
+    pub const REFRESH: Decision = Decision::Refresh(Forecast::LAST);
+
+    /// Whether the core runs.
+    pub fn refreshes(&self) -> bool {
+        matches!(self, Decision::Refresh(_))
+    }
+
+    /// What the decoder gets.
+    pub fn forecast(&self) -> &Forecast {
+        match self {
+            Decision::Refresh(forecast) | Decision::Reuse(forecast) => forecast,
+        }
+    }
+
     /// What is added to the weighted sum of kept outputs.
     pub fn correction(&self) -> Option<&Correction> {
-        match self {
-            Decision::Refresh => None,
-            Decision::Reuse(forecast) => forecast.correction(),
-        }
+        self.forecast().correction()
     }
 }
 
@@ -61,15 +74,18 @@ impl Plan {
                 let Some(after) = decisions.get_mut(step..) else { return };
                 let mut kept = 0;
                 for (i, decision) in after.iter_mut().enumerate() {
+                    kept += usize::from(i == 0 || decision.refreshes());
                     match decision {
-                        _ if i == 0 => *decision = Decision::Refresh,
+                        _ if i == 0 => *decision = Decision::REFRESH,
                         // Corrected is what was fitted to another refresh.
-                        Decision::Reuse(forecast) if kept == 1 || forecast.needs() > kept => {
+                        Decision::Reuse(forecast) if kept == 1 => *forecast = Forecast::LAST,
+                        Decision::Refresh(forecast) | Decision::Reuse(forecast)
+                            if forecast.needs() > kept =>
+                        {
                             *forecast = Forecast::LAST;
                         }
                         _ => {}
                     }
-                    kept += usize::from(*decision == Decision::Refresh);
                 }
             }
             Plan::Reactive(watch) => watch.renew_at(step),
@@ -96,22 +112,18 @@ impl Plan {
     /// How many of the core's outputs to keep: at least one.
     pub fn keeps(&self) -> usize {
         match self {
-            Plan::Planned(decisions) => decisions.iter().map(needs).max().unwrap_or(1),
+            Plan::Planned(decisions) => {
+                let needs = |decision: &Decision| decision.forecast().needs();
+                decisions.iter().map(needs).max().unwrap_or(1)
+            }
             Plan::Reactive(watch) => watch.keeps(),
         }
     }
 }
 
-fn needs(decision: &Decision) -> usize {
-    match decision {
-        Decision::Refresh => 1,
-        Decision::Reuse(forecast) => forecast.needs(),
-    }
-}
-
 /// The steps of a plan that run the core.
 pub fn refreshed(plan: &[Decision]) -> Vec<usize> {
-    (0..plan.len()).filter(|&i| plan[i] == Decision::Refresh).collect()
+    (0..plan.len()).filter(|&i| plan[i].refreshes()).collect()
 }
 
 /// The number of steps of a plan that run the core.

@@ -89,7 +89,7 @@ impl Watch {
             return Decision::Reuse(Forecast::LAST);
         }
         (self.moved, self.reuses) = (0.0, 0);
-        Decision::Refresh
+        Decision::REFRESH
     }
 
     /// How many outputs of the core its forecasts need at most.

@@ -68,7 +68,7 @@ pub struct Schedule {
     /// Counted from 0, which is one of them, ascending.
     pub refresh: Vec<usize>,
     /// Weights of the last outputs of the core, the latest first, at steps that use more than the
-    /// latest.
+    /// latest; at a refresh that is the new one.
     #[serde(default)]
     pub forecast: BTreeMap<usize, Vec<f32>>,
     /// Corrections of what stands in for the core's output, by step.
@@ -220,21 +220,21 @@ impl Schedule {
     /// The decisions of a run that leaves out the first `skipped` of `steps`.
     ///
     /// Its first step refreshes, so that at every later one the core's latest output is as late as in
-    /// the whole run, or later. What is forecast from an output before the first step is that latest
-    /// output as it is; so is what is corrected by what the encoder saw before the first step.
+    /// the whole run, or later. What is made of an output before the first step is that latest output
+    /// as it is; so is what is corrected by what the encoder saw before the first step.
     pub fn late(&self, steps: usize, skipped: usize) -> Vec<Decision> {
         let decide = |step: usize| {
-            let refreshed = match self.refresh.binary_search(&step) {
-                Ok(_) => return Decision::Refresh,
-                Err(_) if step == skipped => return Decision::Refresh,
-                Err(refreshed) => &self.refresh[..refreshed],
+            let (refreshes, kept) = match self.refresh.binary_search(&step) {
+                Ok(before) => (true, &self.refresh[..=before]),
+                Err(before) => (step == skipped, &self.refresh[..before]),
             };
             let weights = self.forecast.get(&step).map_or(&[1.0][..], Vec::as_slice);
             let forecast = Forecast::new(weights).unwrap_or(Forecast::LAST);
             let forecast = forecast.corrected(self.corrections.get(&step).cloned());
-            let oldest = refreshed.iter().rev().nth(forecast.weights().len() - 1);
-            let kept = oldest.is_some_and(|&at| at >= skipped);
-            Decision::Reuse(if kept { forecast } else { Forecast::LAST })
+            let oldest = kept.iter().rev().nth(forecast.weights().len() - 1);
+            let whole = oldest.is_some_and(|&at| at >= skipped);
+            let forecast = if whole { forecast } else { Forecast::LAST };
+            if refreshes { Decision::Refresh(forecast) } else { Decision::Reuse(forecast) }
         };
         (skipped..steps).map(decide).collect()
     }
@@ -253,9 +253,9 @@ impl Schedule {
             return Err(format!("corrections: step {step} is not one that reuses"));
         }
         for (step, weights) in forecast {
-            let kept = refresh.iter().filter(|refresh| *refresh < step).count();
-            if !reuses(step) {
-                return Err(format!("forecast: step {step} is not one that reuses"));
+            let kept = refresh.iter().filter(|refresh| *refresh <= step).count();
+            if *step >= steps {
+                return Err(format!("forecast: step {step} is not below {steps}"));
             }
             if Forecast::new(weights).is_none() || weights.len() > kept {
                 return Err(format!(

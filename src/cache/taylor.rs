@@ -51,10 +51,10 @@ impl Series {
     pub fn refine(&mut self, step: usize, decision: Decision) -> Decision {
         let now = self.timesteps[step];
         match decision {
-            Decision::Refresh => {
+            Decision::Refresh(_) => {
                 self.refreshed.insert(0, now);
                 self.refreshed.truncate(self.order + 1);
-                Decision::Refresh
+                decision
             }
             Decision::Reuse(Forecast::LAST) => {
                 let weights: Vec<f32> = lagrange(&self.refreshed, now);

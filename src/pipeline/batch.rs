@@ -15,7 +15,6 @@ use super::cost::sizes;
 use super::rows::Rows;
 use super::stack::{Stacked, Stacker};
 use super::transformer::Shallow;
-use crate::cache::Decision;
 use crate::error::Result;
 use crate::request::Request;
 use crate::runtime::{Backend, Provider, Value};
@@ -123,7 +122,7 @@ impl<'a> RowGroup<'a> {
 
     /// Whether all of the rows run the deep core at this step.
     pub(crate) fn all_refresh(&self) -> bool {
-        self.rows.iter().all(|rows| rows.decision == Decision::Refresh)
+        self.rows.iter().all(|rows| rows.decision.refreshes())
     }
 
     pub(crate) fn condition(&self) -> &Condition {
@@ -175,7 +174,7 @@ impl<'a> RowGroup<'a> {
         for rows in &mut self.rows {
             let range = start..start + rows.count();
             start = range.end;
-            if rows.decision == Decision::Refresh {
+            if rows.decision.refreshes() {
                 x.push(self.stacker.rows(shallow.x(), range.clone())?);
                 temb.push(self.stacker.rows(&shallow.temb, range)?);
                 conditions.push(rows.condition.clone());

@@ -70,14 +70,14 @@ impl StepCosts {
         let step = |(step, decision): (usize, &Decision)| {
             let [full, cached] =
                 if self.guided.contains(&step) { [self.full, self.cached] } else { self.unguided };
-            if *decision == Decision::Refresh { full } else { cached }
+            if decision.refreshes() { full } else { cached }
         };
         plan.iter().enumerate().map(step).sum()
     }
 
     /// How many times faster than an uncached loop `plan` can be: 1 for an empty plan.
     pub fn speed_up(&self, plan: &[Decision]) -> f64 {
-        let uncached = vec![Decision::Refresh; plan.len()];
+        let uncached = vec![Decision::REFRESH; plan.len()];
         if plan.is_empty() { 1.0 } else { self.run(&uncached) / self.run(plan) }
     }
 
@@ -95,7 +95,7 @@ mod tests {
 
     fn plan(refreshes: usize, steps: usize) -> Vec<Decision> {
         let mut plan = vec![Decision::Reuse(Forecast::LAST); steps];
-        plan[..refreshes].fill(Decision::Refresh);
+        plan[..refreshes].fill(Decision::REFRESH);
         plan
     }
 

@@ -124,7 +124,7 @@ impl DenoiseState {
                 latents: backend.tensor_f32(&shape, latents)?,
                 timestep: backend.tensor_f32(&[count], &vec![0.0; count])?,
                 step: 0,
-                decision: Decision::Refresh,
+                decision: Decision::REFRESH,
                 keeps: request.plan().keeps(),
                 kept: VecDeque::new(),
                 forecast: None,

@@ -224,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::artifacts::Artifacts;
-    use crate::cache::{Decision, Plan};
+    use crate::cache::Plan;
     use crate::runtime::{BackendChoice, RuntimeOptions};
     use crate::sampler::SamplerKind;
     use crate::{Pipeline, Request};
@@ -348,7 +348,7 @@ mod tests {
                 let expected = watch.decide(state.steps_done(), change);
                 let step = transformer.step(&mut state).expect("a step");
                 assert_eq!(step.decision, expected, "{policy}, step {}", step.index);
-                refreshes += usize::from(expected == Decision::Refresh);
+                refreshes += usize::from(expected.refreshes());
             }
             assert!((3..18).contains(&refreshes), "{policy}: {refreshes} of 20");
         }

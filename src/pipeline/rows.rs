@@ -25,7 +25,7 @@ pub struct Rows {
     pub(crate) keeps: usize,
     /// The outputs of the deep core, `[rows, tokens, hidden]`, the latest first.
     pub(crate) kept: VecDeque<Value>,
-    /// What stands in for the deep core's output at the step under way, if not the latest.
+    /// What the decoder gets at the step under way, if not the deep core's latest output.
     pub(crate) forecast: Option<Value>,
     /// What the plan has the shallow encoder's output compared with.
     pub(crate) compares: Compared,
@@ -55,10 +55,7 @@ impl Rows {
 
     /// The forecast that the step under way needs, if it is not the latest output as it is.
     pub(crate) fn wants_forecast(&self) -> Option<&Forecast> {
-        match &self.decision {
-            Decision::Refresh | Decision::Reuse(Forecast::LAST) => None,
-            Decision::Reuse(forecast) => Some(forecast),
-        }
+        Some(self.decision.forecast()).filter(|forecast| **forecast != Forecast::LAST)
     }
 
     /// Whether what the deep core reads, or would read, at the step under way is to be remembered.
@@ -66,9 +63,7 @@ impl Rows {
         match self.compares {
             Compared::Nothing => false,
             Compared::StepBefore => true,
-            Compared::LastRefresh | Compared::LastTwoRefreshes => {
-                self.decision == Decision::Refresh
-            }
+            Compared::LastRefresh | Compared::LastTwoRefreshes => self.decision.refreshes(),
         }
     }
 

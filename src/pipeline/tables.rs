@@ -164,7 +164,7 @@ impl Tabulator {
         table("sin", &grid, Numbers::F32(sin));
         let timesteps = request.sampler().timesteps();
         table("timesteps", &[steps], Numbers::F32(timesteps.to_vec()));
-        let refresh = plan.iter().map(|decision| *decision == Decision::Refresh).collect();
+        let refresh = plan.iter().map(|decision| decision.refreshes()).collect();
         table("refresh", &[steps], Numbers::Bool(refresh));
         let stand_ins = plan.iter().flat_map(stand_in).collect();
         table("stand_ins", &[steps, KEPT], Numbers::F32(stand_ins));
@@ -238,13 +238,8 @@ fn from_image(
 /// The weights of the deep core's last outputs at a step.
 fn stand_in(decision: &Decision) -> [f32; KEPT] {
     let mut weights = [0.0; KEPT];
-    match decision {
-        Decision::Refresh => weights[0] = 1.0,
-        Decision::Reuse(forecast) => {
-            let used = forecast.weights();
-            weights[..used.len()].copy_from_slice(used);
-        }
-    }
+    let used = decision.forecast().weights();
+    weights[..used.len()].copy_from_slice(used);
     weights
 }
 

@@ -177,6 +177,15 @@ impl Transformer {
         shallow: &[Shallow],
     ) -> Result<Vec<Value>> {
         self.refresh(groups, shallow)?;
+        self.predict_from_kept(groups, shallow)
+    }
+
+    /// The same where the core has run already, if it was to.
+    pub(crate) fn predict_from_kept(
+        &mut self,
+        groups: &mut [RowGroup<'_>],
+        shallow: &[Shallow],
+    ) -> Result<Vec<Value>> {
         self.forecast(groups, shallow)?;
         let deep: Vec<Stacked> = groups.iter().map(RowGroup::deep).collect::<Result<_>>()?;
         let deep: Vec<&Value> = deep.iter().map(|deep| &**deep).collect();
@@ -204,7 +213,11 @@ impl Transformer {
     }
 
     /// Runs the deep core for the rows that refresh, and keeps its output.
-    fn refresh(&mut self, groups: &mut [RowGroup<'_>], shallow: &[Shallow]) -> Result<()> {
+    pub(crate) fn refresh(
+        &mut self,
+        groups: &mut [RowGroup<'_>],
+        shallow: &[Shallow],
+    ) -> Result<()> {
         if groups.iter().all(RowGroup::all_refresh) {
             return self.run_and_keep(groups, shallow);
         }
@@ -246,8 +259,8 @@ impl Transformer {
         Ok(())
     }
 
-    /// What stands in for the core's output of `rows`, if not the latest as it is. At `range` of
-    /// `shallow` is what the core would read.
+    /// What the decoder gets for the core's output of `rows`, if not the latest as it is. At `range`
+    /// of `shallow` is what the core reads, or would read.
     fn stand_in(
         &mut self,
         rows: &Rows,

@@ -97,7 +97,7 @@ fn off_and_n1_refresh_always() {
     assert_eq!(plan("off", &t), plan("N1", &t));
     assert_eq!(refreshes(&plan("off", &t)), 30);
     assert!(plan("N7", &[]).is_empty());
-    assert_eq!(plan("N7", &[400.0]), [Decision::Refresh]);
+    assert_eq!(plan("N7", &[400.0]), [Decision::REFRESH]);
 }
 
 #[test]
@@ -208,6 +208,12 @@ fn a_plan_is_renewed_where_rows_join() {
     assert_eq!(renewed[..5], plain[..5]);
     assert_eq!([weights(&renewed[6]), weights(&renewed[7])], [[1.0], [1.0]].map(Vec::from));
     assert_eq!(weights(&renewed[9]).len(), 2, "both outputs are from after it");
+    let weighed = Decision::Refresh(Forecast::new(&[1.5, -0.5]).expect("two weights"));
+    let mut plan = Plan::Planned(vec![Decision::REFRESH, weighed.clone(), weighed.clone()]);
+    assert_eq!(plan.keeps(), 2);
+    plan.renew_at(1);
+    let expected = [Decision::REFRESH, Decision::REFRESH, weighed];
+    assert_eq!(plan.planned(), Some(&expected[..]), "at the first step nothing older is kept");
     let mut watch = policy("probe:9-9+taylor1").plan(&run(&t, Path::new(""))).expect("a plan");
     watch.renew_at(3);
     let Plan::Reactive(mut watch) = watch else { panic!("it decides step by step") };
@@ -216,10 +222,11 @@ fn a_plan_is_renewed_where_rows_join() {
     assert_eq!(weights(&decisions[4]), [1.0], "a line needs two outputs from after it");
 }
 
+/// Those of what the decoder gets; none for the new output as it is.
 pub fn weights(decision: &Decision) -> Vec<f32> {
     match decision {
-        Decision::Refresh => vec![],
-        Decision::Reuse(forecast) => forecast.weights().to_vec(),
+        Decision::Refresh(Forecast::LAST) => vec![],
+        decision => decision.forecast().weights().to_vec(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use hydit::cache::Schedule;
 use hydit::eval::calibrate::{Settings, calibrate, default_runs};
 use hydit::runtime::{Backend, BackendChoice, RuntimeOptions};
 use hydit::sampler::SamplerKind;
@@ -48,6 +49,8 @@ fn an_interrupted_calibration_goes_on_where_it_was() {
     assert_eq!(begun, [0, 1, 2, 3, 4]);
     let whole = whole.expect("schedules");
     assert_eq!(whole.iter().map(|s| s.refresh.len()).collect::<Vec<_>>(), [3, 5]);
+    let weighs = |s: &Schedule| s.forecast.keys().any(|step| s.refresh.contains(step));
+    assert!(whole.iter().any(weighs), "a refresh makes up for what was forecast: {whole:?}");
     std::fs::remove_file(&partial).expect("it is the caller's to remove");
 
     assert_eq!(all(Some(1), &settings, &mut pipeline).0, [0, 1]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hydit::artifacts::Artifacts;
-use hydit::cache::{Correction, Decision, RANK, Schedule, Schedules};
+use hydit::cache::{Correction, RANK, Schedule, Schedules};
 use hydit::image::Image;
 use hydit::pipeline::tables::{Numbers, Tabulator};
 use hydit::runtime::BackendChoice;
@@ -85,11 +85,7 @@ fn a_late_run_is_corrected_only_by_what_it_has_seen() {
     let found = checked.calibration(pipeline.artifacts()).expect("it fits").expect("a file");
     let corrected = |skipped: usize| -> Vec<usize> {
         let plan = found.schedules[0].late(STEPS, skipped);
-        let corrected = |decision: &Decision| match decision {
-            Decision::Reuse(forecast) => forecast.correction().is_some(),
-            Decision::Refresh => false,
-        };
-        (0..plan.len()).filter(|&i| corrected(&plan[i])).map(|i| i + skipped).collect()
+        (0..plan.len()).filter(|&i| plan[i].correction().is_some()).map(|i| i + skipped).collect()
     };
     assert_eq!(corrected(0), [4, 5, 7]);
     assert_eq!(corrected(2), [5, 7], "at 4 the forecast needs the output of 0");

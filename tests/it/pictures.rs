@@ -117,7 +117,7 @@ impl Reference {
         assert!(same && pairs.all(near), "{}: {:?}", self.name, made.timesteps);
         if let Some(full_steps) = &self.full_steps {
             let refreshed = |&full: &u8| {
-                if full == 1 { Decision::Refresh } else { Decision::Reuse(Forecast::LAST) }
+                if full == 1 { Decision::REFRESH } else { Decision::Reuse(Forecast::LAST) }
             };
             assert_eq!(made.plan, full_steps.iter().map(refreshed).collect::<Vec<_>>());
         }

@@ -91,7 +91,7 @@ fn a_schedule_draws_what_the_rule_with_the_same_decisions_draws() {
         let weights: Vec<String> = (0..12)
             .filter_map(|step| match &rule.plan[step] {
                 Decision::Reuse(forecast) => Some(format!("{step}: {:?}", forecast.weights())),
-                Decision::Refresh => None,
+                Decision::Refresh(_) => None,
             })
             .collect();
         let (refresh, forecast) = (refreshed(&rule.plan), weights.join(", "));
@@ -108,6 +108,27 @@ fn a_schedule_draws_what_the_rule_with_the_same_decisions_draws() {
 }
 
 #[test]
+fn at_a_refresh_the_decoder_gets_what_the_schedule_weighs() {
+    let artifacts = emoji::artifacts();
+    for choice in [BackendChoice::Ort, BackendChoice::Tract] {
+        let mut pipeline = emoji::pipeline(&artifacts, choice);
+        let mut drawn = |steps: usize, schedule: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let text = format!("steps: {steps}\nschedules: [{schedule}]");
+            std::fs::write(file.path(), text).expect("it is written");
+            let policy = format!("schedule:{}", file.path().display());
+            let asked = request(&pipeline, &policy, steps);
+            draw(&mut pipeline, &asked).images
+        };
+        let older = "refresh: [0, 2], forecast: {2: [0.0, 1.0]}";
+        assert!(drawn(3, &format!("{{{older}}}")) == drawn(3, "{refresh: [0]}"), "the older one");
+        let kept = drawn(4, &format!("{{{older}}}"));
+        assert!(kept != drawn(4, "{refresh: [0]}"), "the new one is kept beside it");
+        assert!(kept != drawn(4, "{refresh: [0, 2]}"), "and was not what the decoder got");
+    }
+}
+
+#[test]
 fn a_probe_decides_by_the_picture_and_again_the_same() {
     let artifacts = emoji::artifacts();
     let mut pipeline = emoji::pipeline(&artifacts, BackendChoice::Ort);
@@ -116,7 +137,7 @@ fn a_probe_decides_by_the_picture_and_again_the_same() {
     let runs = refreshed(&first.plan);
     assert!((3..20).contains(&runs.len()), "{runs:?}");
     assert_eq!(first.timings.calls(Stage::Core), runs.len());
-    assert_eq!(first.plan[0], Decision::Refresh);
+    assert_eq!(first.plan[0], Decision::REFRESH);
 
     let other = Request { prompt: "a rocket on a black background".into(), seed: 3, ..cat.clone() };
     let other = draw(&mut pipeline, &other);

@@ -17,7 +17,7 @@ schedules:
 - refresh: [0, 3]
   measured: {psnr: 31.0, psnr_p10: 26.0, ssim: 0.9, latent_error: 0.1}
 - refresh: [0, 2, 4]
-  forecast: {3: [1.25, -0.25], 5: [1.5, -0.75, 0.25]}
+  forecast: {3: [1.25, -0.25], 4: [1.5, -0.5], 5: [1.5, -0.75, 0.25]}
   measured: {psnr: 33.0, psnr_p10: 30.0, ssim: 0.95, latent_error: 0.05}
 ";
 const SIX: [f32; 6] = [900.0, 700.0, 500.0, 300.0, 100.0, 0.0];
@@ -40,7 +40,8 @@ fn a_schedule_is_read_from_its_file() {
     assert!(two[1..3].iter().all(|d| weights(d) == [1.0]), "{two:?}");
     let three = with_file("schedule:FILE#3", SCHEDULES, &SIX).expect("a plan");
     let found: Vec<_> = three.iter().map(weights).collect();
-    let expected: [&[f32]; 6] = [&[], &[1.0], &[], &[1.25, -0.25], &[], &[1.5, -0.75, 0.25]];
+    let expected: [&[f32]; 6] =
+        [&[], &[1.0], &[], &[1.25, -0.25], &[1.5, -0.5], &[1.5, -0.75, 0.25]];
     assert_eq!(found, expected);
     let hand_made = "steps: 6\nschedules: [{refresh: [0, 5]}]";
     let plan = with_file("schedule:FILE", hand_made, &SIX).expect("a plan");
@@ -58,11 +59,11 @@ fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
         let plan = plan.planned().expect("known before the first step").to_vec();
         plan.iter().map(weights).collect::<Vec<_>>()
     };
-    let (refresh, last) = (vec![], vec![1.0]);
-    // Of [0, 2, 4]: at 3 the outputs of 2 and 0 are summed, at 5 those of 4, 2 and 0.
+    let (refresh, last, line) = (vec![], vec![1.0], vec![1.5, -0.5]);
+    // Of [0, 2, 4]: at 3 the outputs of 2 and 0 are summed, at 4 those of 4 and 2, at 5 all three.
     for (skipped, expected) in [
-        (1, vec![&refresh, &refresh, &last, &refresh, &last]),
-        (2, vec![&refresh, &last, &refresh, &last]),
+        (1, vec![&refresh, &refresh, &last, &line, &last]),
+        (2, vec![&refresh, &last, &line, &last]),
         (3, vec![&refresh, &refresh, &last]),
         (5, vec![&refresh]),
     ] {
@@ -151,7 +152,8 @@ fn a_schedule_that_does_not_fit_is_refused() {
         ("[0, 2, 4]", "[2, 4]", "schedules[1]: refresh: the first step, 0"),
         ("[0, 2, 4]", "[0, 4, 2]", "expected ascending steps below 6"),
         ("[0, 2, 4]", "[0, 2, 6]", "expected ascending steps below 6"),
-        ("3: [1.25", "2: [1.25", "step 2 is not one that reuses"),
+        ("3: [1.25", "6: [1.25", "forecast: step 6 is not below 6"),
+        ("4: [1.5", "0: [1.5", "step 0 has [1.5, -0.5]; expected 1 to 1 weights"),
         ("-0.25]", "-0.5]", "step 3 has [1.25, -0.5]; expected 1 to 2 weights that sum to 1"),
         ("3: [1.25", "1: [1.25", "step 1 has [1.25, -0.25]; expected 1 to 1 weights"),
         ("[1.25, -0.25]", "[.nan, -0.25]", "step 3 has [NaN, -0.25]; expected"),

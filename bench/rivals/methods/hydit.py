@@ -1,7 +1,7 @@
 """hydit's calibrated schedules, from the files that `hydit-serve calibrate` writes, applied here in PyTorch.
 
-A schedule names the steps that refresh. At the others the core's output is a weighted sum of its last three and, at
-some steps, a correction: how far the first block's output has moved since the refresh, times a matrix of low rank.
+A schedule names the steps that refresh. What the last block reads is a weighted sum of the core's last three outputs, at
+most refreshes too, and, at some of the other steps, a correction: how far the first block's output has moved since the refresh, times a matrix of low rank.
 """
 
 import pathlib
@@ -54,13 +54,12 @@ class Hydit(Method):
         last = self.depth - 1
         seen = step.blocks(0, 1, step.x)
         if step.index in self.schedule.refresh:
-            self.seen, deep = seen, step.blocks(1, last, seen)
-            self.kept = [deep, *self.kept[:2]]
-        else:
-            weights = self.schedule.weights.get(step.index, [1.0])
-            deep = sum(weight * kept for weight, kept in zip(weights, self.kept))
-            if step.index in self.schedule.corrections:
-                down, up = self.schedule.corrections[step.index]
-                deep = deep + torch.matmul(torch.matmul(seen - self.seen, down), up)
-                step.count("correction")
+            self.seen = seen
+            self.kept = [step.blocks(1, last, seen), *self.kept[:2]]
+        weights = self.schedule.weights.get(step.index, [1.0])
+        deep = sum(weight * kept for weight, kept in zip(weights, self.kept))
+        if step.index in self.schedule.corrections:
+            down, up = self.schedule.corrections[step.index]
+            deep = deep + torch.matmul(torch.matmul(seen - self.seen, down), up)
+            step.count("correction")
         return step.blocks(last, self.depth, deep)

@@ -149,7 +149,7 @@ impl Plan {
         }
         let line = Forecast::new(&[2.0, -1.0]).expect("weights that sum to 1");
         let marks = [
-            (Decision::Refresh, "refresh"),
+            (Decision::REFRESH, "refresh"),
             (Decision::Reuse(Forecast::LAST), "reuse"),
             (Decision::Reuse(line), "forecast"),
         ];

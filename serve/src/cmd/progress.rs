@@ -23,7 +23,7 @@ pub struct Progress {
 /// The mark of a step: full where the deep core ran.
 pub fn mark(decision: &Decision) -> char {
     match decision {
-        Decision::Refresh => '●',
+        Decision::Refresh(_) => '●',
         Decision::Reuse(Forecast::LAST) => '○',
         Decision::Reuse(_) => '◌',
     }

@@ -1,7 +1,7 @@
 //! Fits the correction of a step, and tries it on pictures that it was not fitted to.
 
 use super::low_rank::Moments;
-use super::step::Reusing;
+use super::step::Fitting;
 use crate::cache::{Correction, Decision, Forecast};
 use crate::error::Result;
 use crate::pipeline::transformer::Transformer;
@@ -23,7 +23,7 @@ const GAIN: f64 = 0.02;
 /// which an error counts.
 pub fn correction(
     transformer: &mut Transformer,
-    pictures: &mut [Reusing<'_>],
+    pictures: &mut [Fitting<'_>],
     forecast: &Forecast,
 ) -> Result<Option<Correction>> {
     let folds = FOLDS.min(pictures.len());
@@ -69,7 +69,7 @@ pub fn correction(
 
 /// How far the encoder's output of `picture` has moved since the last refresh, and what `forecast`
 /// lacks of the core's output: `[n, hidden]` each, row by row.
-fn samples(picture: &mut Reusing<'_>, forecast: &Forecast) -> Result<(Vec<f32>, Vec<f32>)> {
+fn samples(picture: &mut Fitting<'_>, forecast: &Forecast) -> Result<(Vec<f32>, Vec<f32>)> {
     let (mut moved, mut left) = (Vec::new(), Vec::new());
     let mut shape = Vec::new();
     for ((group, shallow), deep) in

@@ -5,7 +5,7 @@
 use super::correct::correction;
 use super::fit::Fit;
 use super::learned::Learning;
-use super::step::{Reusing, encode};
+use super::step::{Fitting, encode};
 use crate::cache::{Decision, Forecast, Schedule};
 use crate::error::Result;
 use crate::pipeline::transformer::{Shallow, Transformer, remember};
@@ -30,22 +30,27 @@ pub fn follow(
         for one in &mut *all {
             shallow.push(encode(transformer, &mut one.state)?);
         }
+        let refreshes = refresh.contains(&step);
+        if refreshes {
+            for (Learning { state, .. }, shallow) in all.iter_mut().zip(&shallow) {
+                state.decide(Decision::REFRESH);
+                transformer.refresh(&mut state.groups()?, shallow)?;
+            }
+        }
         let decision = match known.get(step) {
             Some(known) => known.clone(),
-            None if refresh.contains(&step) => Decision::Refresh,
+            None if refreshes => Decision::Refresh(compensation(transformer, all, &shallow)?),
             None => Decision::Reuse(forecast(transformer, all, &shallow, corrected)?),
         };
-        if let Decision::Reuse(forecast) = &decision {
-            if let weights @ [_, _, ..] = forecast.weights() {
-                schedule.forecast.insert(step, weights.to_vec());
-            }
-            let correction = forecast.correction().cloned();
-            schedule.corrections.extend(correction.map(|correction| (step, correction)));
+        if let weights @ [_, _, ..] = decision.forecast().weights() {
+            schedule.forecast.insert(step, weights.to_vec());
         }
+        let correction = decision.correction().cloned();
+        schedule.corrections.extend(correction.map(|correction| (step, correction)));
         for (Learning { state, .. }, shallow) in all.iter_mut().zip(shallow) {
             state.decide(decision.clone());
             let mut groups = state.groups()?;
-            let predictions = transformer.predict(&mut groups, &shallow)?;
+            let predictions = transformer.predict_from_kept(&mut groups, &shallow)?;
             remember(&mut groups, shallow)?;
             state.finish_step(&predictions)?;
         }
@@ -60,15 +65,14 @@ fn forecast(
     shallow: &[Vec<Shallow>],
     corrected: bool,
 ) -> Result<Forecast> {
-    let several = all.iter().any(|one| one.state.kept_outputs() > 1);
-    if !several && !corrected {
+    if !keep_several(all) && !corrected {
         return Ok(Forecast::LAST);
     }
     let mut fit = Fit::default();
     let mut reusing = Vec::with_capacity(all.len());
     for (Learning { state, uncached, .. }, shallow) in all.iter_mut().zip(shallow) {
         let next = &uncached[state.steps_done()];
-        let mut picture = Reusing::new(transformer, state, shallow, next)?;
+        let mut picture = Fitting::reusing(transformer, state, shallow, next)?;
         fit.add(&picture.errors(transformer)?);
         reusing.push(picture);
     }
@@ -78,4 +82,28 @@ fn forecast(
         false => None,
     };
     Ok(forecast.corrected(correction))
+}
+
+/// What suits `all` at the step under way, at which the core has run: its new output and those kept
+/// before, so weighted that they make up for what was forecast wrongly since the last refresh.
+fn compensation(
+    transformer: &mut Transformer,
+    all: &mut [Learning<'_>],
+    shallow: &[Vec<Shallow>],
+) -> Result<Forecast> {
+    if !keep_several(all) {
+        return Ok(Forecast::LAST);
+    }
+    let mut fit = Fit::default();
+    for (Learning { state, uncached, .. }, shallow) in all.iter_mut().zip(shallow) {
+        let next = &uncached[state.steps_done()];
+        let mut picture = Fitting::refreshed(transformer, state, shallow, next)?;
+        fit.add(&picture.errors(transformer)?);
+    }
+    Ok(fit.forecast())
+}
+
+/// Whether more than one of the core's outputs is kept of `all`.
+fn keep_several(all: &[Learning<'_>]) -> bool {
+    all.iter().any(|one| one.state.kept_outputs() > 1)
 }

@@ -41,7 +41,7 @@ pub fn trajectories(
 ) -> Result<Vec<Trajectory>> {
     let mut all = Vec::with_capacity(requests.len());
     for request in requests {
-        let request = request.with_plan(Plan::Planned(vec![Decision::Refresh; request.steps]));
+        let request = request.with_plan(Plan::Planned(vec![Decision::REFRESH; request.steps]));
         let (prompt, images) = (pipeline.encode_prompt(&request)?, pipeline.encode(&request)?);
         let mut transformer = pipeline.transformer()?;
         let mut state = transformer.begin(&request, &prompt, &images)?;
@@ -171,7 +171,7 @@ mod tests {
     fn steps_before_the_first_other_refresh_are_known() {
         let drawn = [schedule(&[0, 1, 3, 7], 0.25), schedule(&[0, 1, 4, 6], 0.5)];
         let forecast = Decision::Reuse(Forecast::new(&[0.5, 0.5]).expect("two weights"));
-        let (refresh, reuse) = (|| Decision::Refresh, || forecast.clone());
+        let (refresh, reuse) = (|| Decision::REFRESH, || forecast.clone());
         let moved = begun(&drawn, &[0, 1, 4, 7], STEPS);
         let until_5 = [refresh(), refresh(), reuse(), reuse(), refresh(), reuse()];
         assert_eq!(moved, until_5, "of the second, which parts at step 6");

@@ -116,7 +116,7 @@ pub fn calibrate(
     }
     tell(learn.len(), "drawing what to compare with".to_string());
     let trajectories = learned::trajectories(pipeline, &learn)?;
-    let uncached = draw(pipeline, &check, &vec![Decision::Refresh; steps])?;
+    let uncached = draw(pipeline, &check, &vec![Decision::REFRESH; steps])?;
     let candidates = POWERS.map(|power| schedules::schedules(&state.record.cost(power)));
     for (i, &runs) in runs.iter().enumerate().skip(state.tried) {
         tell(learn.len() + 1 + i, format!("{runs} core runs"));

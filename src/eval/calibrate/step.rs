@@ -6,9 +6,14 @@ use crate::pipeline::denoise::DenoiseState;
 use crate::pipeline::transformer::{Shallow, Transformer};
 use crate::runtime::Value;
 
-/// How much of the way back to the uncached image a step is to go, besides being exact. All of it
-/// serves the learned images better still, and of others those worse that are far away already.
+/// How much of the way back to the uncached image a step that reuses is to go, besides being exact.
+/// All of it serves the learned images better still, and of others those worse that are far away
+/// already.
 const BACK: f32 = 0.5;
+
+/// The same of a step that refreshes: there each image's own kept outputs, beside the new one, tell
+/// what went wrong since.
+const BACK_REFRESHED: f32 = 1.0;
 
 /// What the shallow encoder makes of `state`, for each of its calls.
 pub fn encode(transformer: &mut Transformer, state: &mut DenoiseState) -> Result<Vec<Shallow>> {
@@ -28,36 +33,61 @@ pub fn predict(
     state.guided(&predictions)
 }
 
-/// A step of a picture that could reuse, with all that tells how well.
-pub struct Reusing<'a> {
+/// A step of a picture under way, with all that tells how well a forecast suits it.
+pub struct Fitting<'a> {
     pub state: &'a mut DenoiseState,
     pub shallow: &'a [Shallow],
-    /// What the core makes of it, for each call.
+    /// What the core would make of it, for each call, where it reuses.
     pub deep: Vec<Value>,
     /// The guided prediction that is aimed at.
     aim: Vec<f32>,
 }
 
-impl<'a> Reusing<'a> {
-    /// Runs the core, and keeps nothing of it. `next` are the latents that the step leads to without
-    /// a cache.
-    pub fn new(
+impl<'a> Fitting<'a> {
+    /// A step that reuses: runs the core, and keeps nothing of it. `next` are the latents that the
+    /// step leads to without a cache.
+    pub fn reusing(
         transformer: &mut Transformer,
         state: &'a mut DenoiseState,
         shallow: &'a [Shallow],
         next: &[f32],
-    ) -> Result<Reusing<'a>> {
+    ) -> Result<Fitting<'a>> {
         let deep = transformer.core(&state.groups()?, shallow)?;
-        let mut aim = predict(transformer, state, shallow, &deep)?;
+        let exact = predict(transformer, state, shallow, &deep)?;
+        Ok(Fitting::new(state, shallow, deep, exact, BACK, next))
+    }
+
+    /// A step at which the core has run, likewise.
+    pub fn refreshed(
+        transformer: &mut Transformer,
+        state: &'a mut DenoiseState,
+        shallow: &'a [Shallow],
+        next: &[f32],
+    ) -> Result<Fitting<'a>> {
+        let exact = predict_with_kept(transformer, state, shallow, 0)?;
+        let exact = state.guided(&exact)?;
+        Ok(Fitting::new(state, shallow, Vec::new(), exact, BACK_REFRESHED, next))
+    }
+
+    /// Aims at `exact`, and `share` of the way back to what leads to `next`.
+    fn new(
+        state: &'a mut DenoiseState,
+        shallow: &'a [Shallow],
+        deep: Vec<Value>,
+        exact: Vec<f32>,
+        share: f32,
+        next: &[f32],
+    ) -> Fitting<'a> {
         let start = state.sampler_state();
         let step = |prediction: &[f32]| {
             let mut state = start.clone();
             state.advance(prediction);
             state.latents
         };
-        let back = back(step, &aim, next);
-        aim.iter_mut().zip(back).for_each(|(aim, back)| *aim += BACK * back);
-        Ok(Reusing { state, shallow, deep, aim })
+        let back = back(step, &exact, next);
+        let mut aim = exact;
+        aim.iter_mut().zip(back).for_each(|(aim, back)| *aim += share * back);
+        Fitting { state, shallow, deep, aim }
     }
 
     /// The guided predictions made with each kept output of the core alone, less the one aimed at,
@@ -65,9 +95,7 @@ impl<'a> Reusing<'a> {
     pub fn errors(&mut self, transformer: &mut Transformer) -> Result<Vec<Vec<f32>>> {
         let mut errors = Vec::new();
         for index in 0..self.state.kept_outputs() {
-            let groups = self.state.groups()?;
-            let kept: Vec<&Value> = groups.iter().map(|group| group.kept(index)).collect();
-            let predictions = transformer.decode(&groups, self.shallow, &kept)?;
+            let predictions = predict_with_kept(transformer, self.state, self.shallow, index)?;
             errors.push(self.error(&predictions)?);
         }
         Ok(errors)
@@ -90,6 +118,18 @@ impl<'a> Reusing<'a> {
         error.iter_mut().zip(&self.aim).for_each(|(guided, aim)| *guided -= aim);
         Ok(error)
     }
+}
+
+/// The predictions made with the kept output of the core that has this `index`, the latest's is 0.
+fn predict_with_kept(
+    transformer: &mut Transformer,
+    state: &mut DenoiseState,
+    shallow: &[Shallow],
+    index: usize,
+) -> Result<Vec<Value>> {
+    let groups = state.groups()?;
+    let kept: Vec<&Value> = groups.iter().map(|group| group.kept(index)).collect();
+    transformer.decode(&groups, shallow, &kept)
 }
 
 /// What has to be added to the prediction `exact` for `step` to lead to the latents `next`; `step` is

@@ -261,9 +261,9 @@ mod tests {
         let feed = feed();
         feed.start(5);
         let plan = [
-            Decision::Refresh,
+            Decision::REFRESH,
             Decision::Reuse(Forecast::LAST),
-            Decision::Refresh,
+            Decision::REFRESH,
             Decision::Reuse(Forecast::new(&[2.0, -1.0]).expect("it sums to 1")),
         ];
         for (index, decision) in plan.into_iter().enumerate() {
@@ -287,7 +287,7 @@ mod tests {
     fn a_job_that_starts_again_goes_on_counting_its_entries() {
         let feed = feed();
         feed.start(5);
-        feed.step(Step { index: 0, total: 2, decision: Decision::Refresh }, TOOK);
+        feed.step(Step { index: 0, total: 2, decision: Decision::REFRESH }, TOOK);
         feed.wait_again();
         assert!(!feed.snapshot().running && feed.snapshot().plan.is_empty());
         feed.start(6);
@@ -300,7 +300,7 @@ mod tests {
     fn the_log_does_not_grow_with_previews() {
         let feed = feed();
         for step in 1..=100 {
-            feed.step(Step { index: step - 1, total: 100, decision: Decision::Refresh }, TOOK);
+            feed.step(Step { index: step - 1, total: 100, decision: Decision::REFRESH }, TOOK);
             feed.preview(step, vec![vec![0; 50_000]; 2]);
         }
         let entries = since(&feed, 0);

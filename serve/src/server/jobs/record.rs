@@ -150,7 +150,7 @@ impl JobOutcome {
 impl From<&Decision> for StepKind {
     fn from(decision: &Decision) -> StepKind {
         match decision {
-            Decision::Refresh => StepKind::Refresh,
+            Decision::Refresh(_) => StepKind::Refresh,
             Decision::Reuse(Forecast::LAST) => StepKind::Reuse,
             Decision::Reuse(_) => StepKind::Forecast,
         }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use hydit::artifacts::Artifacts;
-use hydit::cache::Decision;
 use hydit::pipeline::tables::Tabulator;
 use hydit::util::error_chain;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -137,7 +136,7 @@ impl One {
 
     fn output(&self, order: &Order, drawn: Drawn) -> TaskOutput {
         let plan = self.queued.task.request.planned().expect("its tables were made").to_vec();
-        plan.iter().for_each(|decision| metrics::step(*decision == Decision::Refresh));
+        plan.iter().for_each(|decision| metrics::step(decision.refreshes()));
         metrics::pictures(drawn.images.len());
         metrics::redrawn(drawn.lost);
         let drawing = self.begun.elapsed();

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hydit::cache::Decision;
 use hydit::error::{Error, Result};
 use hydit::image::Image;
 use hydit::pipeline::batch::{can_batch, most_images};
@@ -181,8 +180,8 @@ impl Worker {
         let step_took = now - *stepped;
         *stepped = now;
         took.push(step_took);
-        metrics::step(step.decision == Decision::Refresh);
-        if step.decision == Decision::Refresh {
+        metrics::step(step.decision.refreshes());
+        if step.decision.refreshes() {
             state.drifts().for_each(|drift| metrics::drift(f64::from(drift)));
         }
         let task = &queued.task;
