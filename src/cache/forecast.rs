@@ -1,4 +1,4 @@
-//! What the decoder gets at a step that does not run the core.
+//! What the decoder gets for the core's output.
 
 use super::Correction;
 

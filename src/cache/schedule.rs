@@ -61,7 +61,7 @@ pub struct Schedules {
     pub schedules: Vec<Schedule>,
 }
 
-/// The steps that run the core, and the forecasts at the others.
+/// The steps that run the core, and what the decoder gets at each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {

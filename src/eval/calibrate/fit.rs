@@ -15,8 +15,8 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Counts a picture in: `errors` are the guided predictions made with each kept output, less
-    /// that made with the core's.
+    /// Counts a picture in: `errors` are the guided predictions made with each kept output, less the
+    /// one aimed at.
     pub fn add(&mut self, errors: &[Vec<f32>]) {
         self.kept = errors.len();
         for (row, a) in self.products.iter_mut().zip(errors) {
