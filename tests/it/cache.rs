@@ -208,12 +208,13 @@ fn a_plan_is_renewed_where_rows_join() {
     assert_eq!(renewed[..5], plain[..5]);
     assert_eq!([weights(&renewed[6]), weights(&renewed[7])], [[1.0], [1.0]].map(Vec::from));
     assert_eq!(weights(&renewed[9]).len(), 2, "both outputs are from after it");
-    let weighed = Decision::Refresh(Forecast::new(&[1.5, -0.5]).expect("two weights"));
-    let mut plan = Plan::Planned(vec![Decision::REFRESH, weighed.clone(), weighed.clone()]);
-    assert_eq!(plan.keeps(), 2);
+    let of = |weights: &[f32]| Decision::Refresh(Forecast::new(weights).expect("weights"));
+    let (two, three) = (of(&[1.5, -0.5]), of(&[1.5, -0.75, 0.25]));
+    let mut plan = Plan::Planned(vec![Decision::REFRESH, two.clone(), three, two.clone()]);
+    assert_eq!(plan.keeps(), 3);
     plan.renew_at(1);
-    let expected = [Decision::REFRESH, Decision::REFRESH, weighed];
-    assert_eq!(plan.planned(), Some(&expected[..]), "at the first step nothing older is kept");
+    let expected = [Decision::REFRESH, Decision::REFRESH, Decision::REFRESH, two];
+    assert_eq!(plan.planned(), Some(&expected[..]), "as many as there are from after it");
     let mut watch = policy("probe:9-9+taylor1").plan(&run(&t, Path::new(""))).expect("a plan");
     watch.renew_at(3);
     let Plan::Reactive(mut watch) = watch else { panic!("it decides step by step") };
