@@ -15,10 +15,10 @@ guidance_scale: 5.0
 manifest_sha256: \"1234\"
 schedules:
 - refresh: [0, 3]
-  measured: {psnr: 31.0, psnr_p10: 26.0, ssim: 0.9, latent_error: 0.1}
+  measured: {psnr: 31.0, psnr_p10: 27.0, ssim: 0.9, latent_error: 0.1}
 - refresh: [0, 2, 4]
   forecast: {3: [1.25, -0.25], 4: [1.5, -0.5], 5: [1.5, -0.75, 0.25]}
-  measured: {psnr: 33.0, psnr_p10: 30.0, ssim: 0.95, latent_error: 0.05}
+  measured: {psnr: 33.0, psnr_p10: 31.0, ssim: 0.95, latent_error: 0.05}
 ";
 const SIX: [f32; 6] = [900.0, 700.0, 500.0, 300.0, 100.0, 0.0];
 
@@ -96,10 +96,10 @@ fn a_run_that_begins_late_refreshes_first_and_forecasts_from_its_own_outputs() {
 fn auto_takes_the_fewest_core_runs_that_keep_the_quality() {
     let taken = |text| refreshed(&with_file(text, SCHEDULES, &SIX).expect("a plan"));
     assert_eq!(taken("auto:29dB"), [0, 3]);
-    assert_eq!(taken("auto:30dB"), [0, 2, 4], "one picture in ten of the other is below 27 dB");
+    assert_eq!(taken("auto:30dB"), [0, 2, 4], "one picture in ten of the other is below 28 dB");
     assert_eq!(taken("auto:33dB"), [0, 2, 4]);
     let refused = with_file("auto:34dB", SCHEDULES, &SIX).expect_err("a refusal");
-    assert!(refused.contains("the best schedule has 33.0 dB, and 30.0 dB for nine"), "{refused}");
+    assert!(refused.contains("the best schedule has 33.0 dB, and 31.0 dB for nine"), "{refused}");
     assert_eq!(taken("auto:3runs"), [0, 2, 4]);
     assert_eq!(taken("auto:2runs"), [0, 3]);
     let refused = with_file("auto:1runs", SCHEDULES, &SIX).expect_err("a refusal");
@@ -108,7 +108,7 @@ fn auto_takes_the_fewest_core_runs_that_keep_the_quality() {
         "{refused}"
     );
 
-    let worse = SCHEDULES.replace("psnr: 33.0, psnr_p10: 30.0", "psnr: 30.0, psnr_p10: 26.0");
+    let worse = SCHEDULES.replace("psnr: 33.0, psnr_p10: 31.0", "psnr: 30.0, psnr_p10: 26.0");
     let best = with_file("auto:3runs", &worse, &SIX).expect("a plan");
     assert_eq!(refreshed(&best), [0, 3], "more runs that measured worse are not better");
     for nothing in ["auto:3dB", "auto:3runs", "schedule:FILE"] {
