@@ -24,12 +24,14 @@ fn correction(hidden: usize, step: usize) -> Correction {
     Correction::new(&factor(0), &factor(1)).expect("of one width, and finite")
 }
 
-/// A calibration for `pipeline` with corrections of `steps`, written into `folder`.
+/// A calibration for `pipeline` with corrections of `steps`, whose refreshes weigh older outputs too,
+/// written into `folder`.
 fn write(pipeline: &Pipeline, steps: &[usize], folder: &Path) -> PathBuf {
     let hidden = hidden(pipeline);
     let schedule = Schedule {
         refresh: vec![0, 3, 6],
-        forecast: [(4, vec![1.5, -0.5])].into(),
+        forecast: [(3, vec![1.25, -0.25]), (4, vec![1.5, -0.5]), (6, vec![1.25, -0.5, 0.25])]
+            .into(),
         corrections: steps.iter().map(|&step| (step, correction(hidden, step))).collect(),
         measured: None,
     };
